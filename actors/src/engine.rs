@@ -1,0 +1,242 @@
+//! The first port: what an actor needs from a model.
+//!
+//! An engine has one owner and lives on one thread. It keeps a slot for each conversation: the
+//! tokens of the context and, for all of them but perhaps the last, their keys and values. The
+//! window is the engine's alone: it ends a chunk where a slide is due, slides, and reports what
+//! left; nobody above computes a slide.
+//!
+//! Invariant of every slot: `kv_len <= context_len <= window.size`, and `context_len - kv_len <= 1`
+//! (a token that was sampled last has no keys and values yet; the next run reads it first).
+
+use std::sync::Arc;
+
+use crate::tokens::TokenId;
+
+/// One conversation's place in an engine's KV memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotIndex(pub u32);
+
+/// The bound on the context. Lengths in tokens. Invariant: `slide >= 1`, `sinks + slide <= size`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The most tokens a context holds.
+    pub size: usize,
+    /// The first tokens of a context, which never leave.
+    pub sinks: usize,
+    /// How many of the oldest tokens after the sinks leave at once when one more would not fit.
+    pub slide: usize,
+    /// False where the settings forbid sliding or the model's rotation could not be measured: then
+    /// a token that does not fit is refused with [`EngineErrorKind::ContextFull`].
+    pub slides: bool,
+}
+
+/// What an engine is, read from the model's graph once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineInfo {
+    /// Decoder layers.
+    pub layers: usize,
+    /// Width of a hidden state.
+    pub hidden: usize,
+    /// Rows of the vocabulary: every token id is below it.
+    pub vocab: usize,
+    /// Inputs of the model's own graph.
+    pub inputs: usize,
+    /// Whether the graph gives hidden states; without them only steps and scores are served.
+    pub embeds: bool,
+    /// The window in force.
+    pub window: Window,
+    /// Tokens that end a step.
+    pub end_tokens: Vec<TokenId>,
+    /// Bytes of keys and values a token of context takes.
+    pub kv_bytes_per_token: usize,
+}
+
+/// How a text's hidden states become one vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// The sum over the row's new tokens; whoever asked divides by their number.
+    Sum,
+    /// The hidden state of the row's last new token.
+    Last,
+}
+
+/// How the next token is chosen from the model's distribution.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// 0 is greedy (the smallest id wins a tie). Otherwise logits are divided by it.
+    pub temperature: f32,
+    /// Keep only the `top_k` most likely tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keep the smallest set of most likely tokens whose probability reaches `top_p`; 1 keeps all.
+    pub top_p: f32,
+}
+
+impl Sampling {
+    /// The most likely token, always.
+    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0 };
+}
+
+/// What a row wants back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Want {
+    /// Nothing: the tokens are read into the cache.
+    Nothing,
+    /// The pooled hidden states (after the final norm) of the row's new tokens that this run read.
+    Hidden(Pooling),
+    /// Log-probabilities of given tokens.
+    Scores {
+        /// Also score the first new token, which means that the context's last token is run (again)
+        /// for its logits. On an empty context nothing precedes it, and it has no score.
+        first: bool,
+        /// The token after the row's last one, where the request goes on: scored by this row.
+        next: Option<TokenId>,
+    },
+    /// Sample the next token and append it. With no new tokens the context's last token is run
+    /// again for its logits, unless it has no keys and values yet.
+    Next {
+        /// How it is chosen.
+        sampling: Sampling,
+        /// With `number` it determines the random draw.
+        seed: u64,
+        /// How many tokens the conversation had since its last reset before this one.
+        number: u64,
+        /// How many of the most likely tokens to list with their log-probabilities.
+        top: usize,
+    },
+}
+
+/// A slot with its new tokens and what it wants back.
+#[derive(Clone, Copy, Debug)]
+pub struct Row<'a> {
+    /// The slot; each slot at most once in a run.
+    pub slot: SlotIndex,
+    /// New tokens to append. A run may take only the first of them: it ends where a slide is due.
+    pub tokens: &'a [TokenId],
+    /// What comes back.
+    pub want: Want,
+}
+
+/// A token drawn from the model's distribution.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampled {
+    /// The token.
+    pub token: TokenId,
+    /// Its log-probability under the model itself: before temperature, top-k and top-p.
+    pub logprob: f32,
+    /// The most likely tokens with their log-probabilities, best first; as many as asked for.
+    pub top: Vec<(TokenId, f32)>,
+}
+
+/// What a run did to one row's slot, and what the row wanted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowOutput {
+    /// How many of the row's tokens were read and appended. Less than given where a slide is due
+    /// first, possibly 0 (see [`Want::Scores`] and [`Want::Next`] on a full context); give the rest
+    /// again. Nothing is sampled before all were taken.
+    pub taken: usize,
+    /// Tokens that left the context. They stood right behind the sinks: the new context is the old
+    /// one, then what was taken, then what was sampled, less the `dropped` tokens from index `sinks`.
+    pub dropped: usize,
+    /// Tokens in the context now.
+    pub context_len: usize,
+    /// For [`Want::Hidden`]: one vector, empty if nothing was taken.
+    pub hidden: Vec<f32>,
+    /// For [`Want::Scores`]: log-probabilities of consecutive tokens, in order.
+    pub scores: Vec<f32>,
+    /// For [`Want::Next`], once all tokens were taken.
+    pub sampled: Option<Sampled>,
+}
+
+/// Whose fault a failed run is, so that its owner knows what to drop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineErrorKind {
+    /// The row is bad or the runtime refused it; the engine is well.
+    Rejected,
+    /// The window may not or cannot slide and the row does not fit.
+    ContextFull,
+    /// The run was stopped through [`Interrupt::interrupt`]; nobody is to blame.
+    Interrupted,
+    /// No memory for this row; others may still fit.
+    OutOfMemory,
+    /// The engine is broken and must be made anew.
+    Fatal,
+}
+
+/// A failed call; the engine's slots are as they were before it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct EngineError {
+    /// What its owner does about it.
+    pub kind: EngineErrorKind,
+    /// The row to blame, an index into the rows of the run, where one is to blame.
+    pub row: Option<usize>,
+    /// What was wrong, what was expected.
+    pub message: String,
+}
+
+/// Stops a run from another thread.
+pub trait Interrupt: Send + Sync {
+    /// Makes the run in progress, or the next one, end soon with [`EngineErrorKind::Interrupted`].
+    fn interrupt(&self);
+}
+
+/// A language model with a KV cache. One owner, one thread.
+pub trait Engine: 'static {
+    /// What the engine is.
+    fn info(&self) -> &EngineInfo;
+
+    /// A new, empty slot.
+    ///
+    /// # Errors
+    /// [`EngineErrorKind::OutOfMemory`].
+    fn open(&mut self) -> Result<SlotIndex, EngineError>;
+
+    /// Gives a slot and its memory back.
+    ///
+    /// # Panics
+    /// If the slot is not open.
+    fn close(&mut self, slot: SlotIndex);
+
+    /// Takes the slot back to its first `context_len` tokens.
+    ///
+    /// # Errors
+    /// [`EngineErrorKind::Rejected`] when that lies behind the slot's last slide or is more than it
+    /// holds; the slot is then unchanged.
+    fn rewind(&mut self, slot: SlotIndex, context_len: usize) -> Result<(), EngineError>;
+
+    /// One execution of the model over a batch of rows. Commits all rows or none; outputs are in the
+    /// order of `rows`. Every row makes progress: a token is taken, scored or sampled, or the one that
+    /// was sampled last gets its keys and values, so that giving the rest again comes to an end.
+    ///
+    /// # Errors
+    /// See [`EngineErrorKind`]; no slot has changed.
+    fn run(&mut self, rows: &[Row<'_>]) -> Result<Vec<RowOutput>, EngineError>;
+
+    /// Bytes of KV memory held by all slots.
+    fn kv_bytes(&self) -> usize;
+
+    /// A handle that stops a run of this engine from another thread.
+    fn interrupter(&self) -> Arc<dyn Interrupt>;
+}
+
+/// Why an engine could not be made.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct LoadError {
+    /// True where trying again may help (memory, a file that is being replaced); a wrong contract,
+    /// file or library stays wrong.
+    pub transient: bool,
+    /// What was wrong, what was expected, with its causes.
+    pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+/// Makes engines: called on the actor's own thread, once for each incarnation.
+pub trait EngineLoader: Send + Sync + 'static {
+    /// A fresh engine with no open slot. May take long and may block.
+    ///
+    /// # Errors
+    /// Why there is none.
+    fn load(&self) -> Result<Box<dyn Engine>, LoadError>;
+}

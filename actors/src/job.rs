@@ -1,0 +1,230 @@
+//! What an embedder actor is given to do and what it reports: the protocol between MotorBrain (or
+//! any other owner) and [`EmbedderActor`](crate::embedder::EmbedderActor). Tokens only, no text.
+//!
+//! The owner keeps the reply ports; an actor that dies takes none with it. What ran when it died
+//! stands in its [`Pulse`], which lives outside the actor.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use crate::{
+    engine::{EngineInfo, LoadError, Sampled, Sampling},
+    message::{BrainError, ConversationId},
+    tokens::TokenId,
+};
+
+/// A request's number, unique in its owner's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Set by the owner when nobody waits for a job any more (deadline passed, caller gone); the actor
+/// looks before each run and ends the job with [`JobError::Cancelled`].
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Nobody waits any more.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether somebody still waits.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The tokens a conversation's window holds, for an actor that does not have them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The tokens of the context, oldest first; never more than the window's size.
+    pub tokens: Arc<Vec<TokenId>>,
+    /// All tokens since the last reset, those that left included.
+    pub total: u64,
+}
+
+impl History {
+    /// Whether tokens have left: then reading `tokens` again rebuilds the context, it does not repeat it.
+    pub fn has_slid(&self) -> bool {
+        self.total > self.tokens.len() as u64
+    }
+}
+
+/// The work itself. Inputs are checked against vocabulary and limits by the owner.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// See [`Embed`](crate::message::Embed). Not empty.
+    Embed {
+        /// What is embedded.
+        tokens: Arc<Vec<TokenId>>,
+    },
+    /// See [`Step`](crate::message::Step). Not both empty and of count 0.
+    Step {
+        /// Appended first.
+        tokens: Arc<Vec<TokenId>>,
+        /// The most tokens to sample.
+        count: usize,
+        /// How tokens are chosen.
+        sampling: Sampling,
+        /// For the random draws.
+        seed: u64,
+        /// Most likely tokens to list.
+        top: usize,
+        /// Commit and report token by token.
+        stream: bool,
+    },
+    /// See [`Score`](crate::message::Score). Not empty.
+    Score {
+        /// What is scored.
+        tokens: Arc<Vec<TokenId>>,
+    },
+    /// Give the conversation's slot back; the answer to a reset as to a close. Never fails.
+    Forget,
+}
+
+/// One job for an embedder actor. Jobs of one conversation are done in the order of their arrival.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// Named in every event about the job.
+    pub request: RequestId,
+    /// `None`: a temporary slot, given back at the end.
+    pub conversation: Option<ConversationId>,
+    /// The conversation's history, where the actor does not hold it (a first job after a restart or
+    /// a move): it is read before the work. `None` on a conversation the actor does not know: empty.
+    pub restore: Option<History>,
+    /// What to do.
+    pub work: Work,
+    /// Share no run with another job: this one is suspected of killing actors.
+    pub alone: bool,
+    /// Whether somebody still waits.
+    pub cancel: Cancel,
+    /// The caller's span; the actor's work happens inside it.
+    pub span: tracing::Span,
+}
+
+/// What a conversation gained and lost: the new context is the old one followed by `appended`, less
+/// the `dropped` tokens from index `sinks` (see [`RowOutput`](crate::engine::RowOutput)).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// Tokens appended or sampled.
+    pub appended: Vec<TokenId>,
+    /// How many left.
+    pub dropped: usize,
+}
+
+impl Commit {
+    /// Applies the commit to a history. `sinks` is that of the engine's window.
+    pub fn apply(&self, history: &mut History, sinks: usize) {
+        let tokens = Arc::make_mut(&mut history.tokens);
+        tokens.extend_from_slice(&self.appended);
+        if self.dropped > 0 {
+            tokens.drain(sinks..sinks + self.dropped);
+        }
+        history.total += self.appended.len() as u64;
+    }
+}
+
+/// What a job came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// To [`Work::Embed`]: pooled and normalised as the actor's settings say.
+    Embedded(Vec<f32>),
+    /// To [`Work::Step`]: everything sampled, streamed or not.
+    Stepped {
+        /// One entry a token.
+        sampled: Vec<Sampled>,
+        /// Whether the last one is an end token.
+        stopped: bool,
+    },
+    /// To [`Work::Score`].
+    Scored(Vec<Option<f32>>),
+    /// To [`Work::Forget`].
+    Forgotten,
+}
+
+/// Why a job was not done; the conversation is as after its last commit.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobError {
+    /// An answer for the caller.
+    Failed(BrainError),
+    /// [`Job::cancel`] was set before it was done.
+    Cancelled,
+}
+
+/// A finished job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// Which job.
+    pub request: RequestId,
+    /// What it came to.
+    pub outcome: Result<Outcome, JobError>,
+    /// What it did to its conversation since the last [`Report::Token`]; empty where it failed.
+    pub commit: Commit,
+    /// Tokens in the context now.
+    pub context_len: usize,
+    /// The conversation had slid and was rebuilt from the tokens of its window (a restore, or the
+    /// undoing of a step that failed behind a slide) since the last `Done` that said so.
+    pub rebuilt: bool,
+}
+
+/// What an embedder actor tells its owner.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// The engine is loaded; jobs are being done.
+    Ready(EngineInfo),
+    /// The engine could not be loaded; the actor stops.
+    LoadFailed(LoadError),
+    /// A streamed step's next token is committed.
+    Token {
+        /// Which job.
+        request: RequestId,
+        /// The token.
+        sampled: Sampled,
+        /// What was appended (the step's input, before its first token, and the token) and left.
+        commit: Commit,
+        /// Tokens in the context now.
+        context_len: usize,
+    },
+    /// A job is done.
+    Done(Done),
+    /// KV memory changed.
+    Memory {
+        /// Bytes held by all slots.
+        kv_bytes: usize,
+    },
+}
+
+/// A run in progress.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// When it began.
+    pub since: Instant,
+    /// The jobs that have a row in it; empty while a history is being restored.
+    pub requests: Vec<RequestId>,
+}
+
+/// Where an actor writes what it is running, for its owner to read when it hangs or dies.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Arc<Mutex<Option<Running>>>);
+
+impl Pulse {
+    /// A run begins.
+    pub fn begin(&self, running: Running) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+    }
+
+    /// It ended.
+    pub fn end(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The run in progress, or the one during which the actor died.
+    pub fn running(&self) -> Option<Running> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}

@@ -1,0 +1,8 @@
+//! The actors and the policy of MotorBrain: concurrency and decisions only.
+//!
+//! This crate knows no ONNX, no files and no config format. It builds and tests in seconds.
+
+pub mod engine;
+pub mod job;
+pub mod message;
+pub mod tokens;

@@ -1,0 +1,365 @@
+//! The vocabulary of the whole system: what can be asked of a conversation, what comes back, and
+//! every error a caller can meet.
+//!
+//! After every error the conversation is as it was before the request (the tokens a streamed step
+//! has already shown aside).
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    engine::Sampling,
+    tokens::{TokenId, TokenizerKind},
+};
+
+/// The name of a conversation, chosen by its caller.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConversationId(Arc<str>);
+
+impl ConversationId {
+    /// The name as its caller wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ConversationId {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<String> for ConversationId {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+impl fmt::Display for ConversationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a request appends to its conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// Text, to be tokenised with nothing added.
+    Text(String),
+    /// Tokens as they are.
+    Tokens(Vec<TokenId>),
+}
+
+impl From<&str> for Input {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Input {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Vec<TokenId>> for Input {
+    fn from(tokens: Vec<TokenId>) -> Self {
+        Self::Tokens(tokens)
+    }
+}
+
+/// Appends the input and returns one vector for it in its context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embed {
+    /// `None`: the vector of the input alone, nothing is kept.
+    pub conversation: Option<ConversationId>,
+    /// What is embedded.
+    pub input: Input,
+}
+
+/// Appends the input, if any, then samples `count` tokens, each appended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// Whose turn it is.
+    pub conversation: ConversationId,
+    /// Appended first. `None` goes on from the context's last token.
+    pub input: Option<Input>,
+    /// The most tokens to sample; an end token stops earlier. 0 only appends.
+    pub count: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// The same seed and history draw the same tokens. `None`: the brain draws one.
+    pub seed: Option<u64>,
+    /// How many of the most likely tokens to list for each sampled one.
+    pub top: usize,
+}
+
+impl Step {
+    /// A greedy step that appends `input` and samples `count` tokens.
+    pub fn greedy(conversation: impl Into<ConversationId>, input: impl Into<Input>, count: usize) -> Self {
+        Self {
+            conversation: conversation.into(),
+            input: Some(input.into()),
+            count,
+            sampling: Sampling::GREEDY,
+            seed: None,
+            top: 0,
+        }
+    }
+}
+
+/// Appends the input and returns the log-probability of each of its tokens given all before it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Score {
+    /// Whose turn it is.
+    pub conversation: ConversationId,
+    /// What is scored.
+    pub input: Input,
+}
+
+/// What can be asked of the brain about conversations.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    /// See [`Embed`].
+    Embed(Embed),
+    /// See [`Step`].
+    Step(Step),
+    /// See [`Score`].
+    Score(Score),
+    /// Empties a conversation and starts a new epoch. Succeeds on an unknown one, creating nothing.
+    Reset(ConversationId),
+    /// Forgets a conversation.
+    Close(ConversationId),
+}
+
+/// What every reply about a conversation's tokens says of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Tokens the model now sees: all since the last reset, less what the window dropped.
+    pub context_len: usize,
+    /// True once after a conversation that had slid was rebuilt from the tokens its window held.
+    pub rebuilt: bool,
+    /// Which rule made the tokens.
+    pub tokenizer: TokenizerKind,
+}
+
+/// The reply to [`Embed`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Embedded {
+    /// The vector, `[hidden]`, pooled and normalised as the settings say.
+    pub embedding: Vec<f32>,
+    /// Tokens of the input.
+    pub tokens: usize,
+    /// The conversation afterwards; of a stateless embed, the tokens of the text in the window.
+    pub context: Context,
+}
+
+/// Why a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finished {
+    /// The last sampled token is an end token.
+    Stop,
+    /// As many tokens as asked for.
+    Count,
+}
+
+/// The reply to [`Step`]. `token_ids`, `logprobs` and `top` have one entry a sampled token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stepped {
+    /// The sampled tokens, an end token among them.
+    pub token_ids: Vec<TokenId>,
+    /// Their text, without the end token.
+    pub text: String,
+    /// The model's own log-probability of each, before temperature, top-k and top-p.
+    pub logprobs: Vec<f32>,
+    /// The most likely tokens in each place, best first; empty lists if none were asked for.
+    pub top: Vec<Vec<(TokenId, f32)>>,
+    /// Why it ended.
+    pub finished: Finished,
+    /// The conversation afterwards.
+    pub context: Context,
+}
+
+/// The reply to [`Score`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scored {
+    /// One entry a token of the input; `None` for a conversation's very first.
+    pub logprobs: Vec<Option<f32>>,
+    /// The conversation afterwards.
+    pub context: Context,
+}
+
+/// The reply to a [`Request`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To [`Request::Embed`].
+    Embedded(Embedded),
+    /// To [`Request::Step`].
+    Stepped(Stepped),
+    /// To [`Request::Score`].
+    Scored(Scored),
+    /// To [`Request::Reset`] and [`Request::Close`].
+    Done,
+}
+
+/// The code of a [`BrainError`], as the pipe protocol spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// Not a request, or a value out of its range.
+    BadRequest,
+    /// Nothing to read.
+    EmptyInput,
+    /// An id outside the vocabulary.
+    InvalidToken,
+    /// Over the limits.
+    InputTooLong,
+    /// The window may not or cannot slide.
+    ContextFull,
+    /// Closing what is not there.
+    UnknownConversation,
+    /// No permit was free.
+    Overloaded,
+    /// The deadline passed.
+    Timeout,
+    /// The actor died twice under this request.
+    Restarted,
+    /// This conversation's requests kill actors.
+    Quarantined,
+    /// Every actor is down for good, or the brain is shutting down.
+    Unavailable,
+    /// The runtime refused this row.
+    Engine,
+}
+
+impl ErrorCode {
+    /// The code as text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::EmptyInput => "empty_input",
+            Self::InvalidToken => "invalid_token",
+            Self::InputTooLong => "input_too_long",
+            Self::ContextFull => "context_full",
+            Self::UnknownConversation => "unknown_conversation",
+            Self::Overloaded => "overloaded",
+            Self::Timeout => "timeout",
+            Self::Restarted => "restarted",
+            Self::Quarantined => "quarantined",
+            Self::Unavailable => "unavailable",
+            Self::Engine => "engine",
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub const fn retryable(self) -> bool {
+        matches!(self, Self::Overloaded | Self::Timeout | Self::Restarted | Self::Unavailable)
+    }
+}
+
+/// Why a request was not served. The conversation is as it was before it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrainError {
+    /// A value out of its range.
+    #[error("{what} is {found}, expected {expected}")]
+    BadRequest {
+        /// The field.
+        what: &'static str,
+        /// Its value.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// Nothing to read.
+    #[error("nothing to read: {reason}")]
+    EmptyInput {
+        /// Which kind of nothing.
+        reason: &'static str,
+    },
+    /// An id outside the vocabulary.
+    #[error("token id {token} is outside the vocabulary of {vocab}")]
+    InvalidToken {
+        /// The id.
+        token: i64,
+        /// Ids are below it.
+        vocab: usize,
+    },
+    /// Over the limits.
+    #[error("the input has {found} bytes, at most {limit} are read (`limits.text_bytes`)")]
+    InputTooLong {
+        /// Bytes of the text, or four for each token id.
+        found: usize,
+        /// `limits.text_bytes`.
+        limit: usize,
+    },
+    /// The window may not or cannot slide.
+    #[error("the context of {context_len} tokens and {new} more do not fit the window of {size}, which does not slide")]
+    ContextFull {
+        /// Tokens in the context.
+        context_len: usize,
+        /// Tokens that were to be appended.
+        new: usize,
+        /// `window.size`.
+        size: usize,
+    },
+    /// Closing what is not there.
+    #[error("there is no conversation `{conversation}`")]
+    UnknownConversation {
+        /// Its name.
+        conversation: ConversationId,
+    },
+    /// No permit was free.
+    #[error("{limit} {what} are the most at once")]
+    Overloaded {
+        /// Requests or conversations.
+        what: &'static str,
+        /// The limit that was reached.
+        limit: usize,
+    },
+    /// The deadline passed.
+    #[error("not done within {} ms", deadline.as_millis())]
+    Timeout {
+        /// How long it was allowed to take.
+        deadline: Duration,
+    },
+    /// The actor died twice under this request.
+    #[error("the actor died twice under this request")]
+    Restarted,
+    /// This conversation's requests kill actors.
+    #[error("requests of conversation `{conversation}` kill actors; reset it to use it again")]
+    Quarantined {
+        /// Its name.
+        conversation: ConversationId,
+    },
+    /// Every actor is down for good, or the brain is shutting down.
+    #[error("{reason}")]
+    Unavailable {
+        /// Which of the two.
+        reason: String,
+    },
+    /// The runtime refused this row.
+    #[error("the runtime refused: {message}")]
+    Engine {
+        /// The runtime's own words.
+        message: String,
+    },
+}
+
+impl BrainError {
+    /// The error's code.
+    pub const fn code(&self) -> ErrorCode {
+        match self {
+            Self::BadRequest { .. } => ErrorCode::BadRequest,
+            Self::EmptyInput { .. } => ErrorCode::EmptyInput,
+            Self::InvalidToken { .. } => ErrorCode::InvalidToken,
+            Self::InputTooLong { .. } => ErrorCode::InputTooLong,
+            Self::ContextFull { .. } => ErrorCode::ContextFull,
+            Self::UnknownConversation { .. } => ErrorCode::UnknownConversation,
+            Self::Overloaded { .. } => ErrorCode::Overloaded,
+            Self::Timeout { .. } => ErrorCode::Timeout,
+            Self::Restarted => ErrorCode::Restarted,
+            Self::Quarantined { .. } => ErrorCode::Quarantined,
+            Self::Unavailable { .. } => ErrorCode::Unavailable,
+            Self::Engine { .. } => ErrorCode::Engine,
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! `cargo xtask setup|demo|test|bench`: provisions what cargo cannot, and runs what CI runs.
+fn main() {}
