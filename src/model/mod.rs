@@ -1,0 +1,231 @@
+//! A model on disk: what its graph takes and gives, its tokenizer, and whether the files agree.
+//!
+//! The graph is the truth; config files and presets are claims about it. This module reads files and
+//! starts no session: it knows no ONNX Runtime. What a session loads is the [`Overlay`].
+
+mod config_files;
+mod context;
+mod contract;
+mod error;
+mod external;
+mod graph;
+mod head;
+mod layout;
+mod manifest;
+mod mapped;
+mod note;
+pub mod onnx;
+mod overlay;
+mod presets;
+mod rotation;
+mod tokenizer;
+mod view;
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
+
+pub use self::{
+    config_files::ConfigFileError,
+    context::{ContextLimit, ContextSource},
+    contract::{Contract, ContractError, ElementType, Family, KvNames},
+    error::ModelError,
+    external::ExternalError,
+    graph::GraphError,
+    head::NoHead,
+    layout::LayoutError,
+    manifest::{Checked, Manifest, ManifestError, ManifestFile},
+    note::Note,
+    overlay::{Head, Overlay},
+    presets::{Claims, Fact, Preset, PresetError},
+    rotation::{Rotation, RotationTable},
+    tokenizer::{ModelTokenizer, TokenizerError},
+};
+use self::{config_files::ConfigFiles, graph::GraphFile, view::View};
+
+/// Which model to open.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ModelOptions {
+    /// The model's folder.
+    pub dir: PathBuf,
+    /// Its graph file, relative to the folder; `None`: `model.onnx`, or the only `model*.onnx` there
+    /// and in `onnx/`.
+    pub file: Option<PathBuf>,
+    /// What it is said to be; compared with what it is.
+    pub preset: Option<Preset>,
+}
+
+/// A model on disk, checked and ready to be loaded into a session.
+#[derive(Debug)]
+pub struct Model {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Its graph file.
+    pub graph: PathBuf,
+    /// What the graph takes and gives.
+    pub contract: Contract,
+    /// The edited graph that a session loads.
+    pub overlay: Overlay,
+    /// Turns text into tokens and back.
+    pub tokenizer: Arc<ModelTokenizer>,
+    /// Tokens that end a step; empty where no file names any.
+    pub end_tokens: Vec<TokenId>,
+    /// Who named them: a file's name, `preset`, or `None`.
+    pub end_tokens_source: Option<&'static str>,
+    /// The most tokens of context the model is made for.
+    pub context: ContextLimit,
+    /// What the files say of the rotary position embedding.
+    pub rotation: Rotation,
+    /// How the files were compared with `manifest.json`; `None` where there is none.
+    pub manifest: Option<Checked>,
+    /// Who wrote the graph, as the graph has it; may be empty.
+    pub producer: String,
+    /// Nodes of the model's own graph.
+    pub nodes: usize,
+    /// What its user may want to know.
+    pub notes: Vec<Note>,
+}
+
+impl Model {
+    /// Reads and checks a model.
+    ///
+    /// Hashes every file the first time, where there is a manifest: gigabytes take seconds.
+    ///
+    /// # Errors
+    /// See [`ModelError`]; the first thing that is wrong.
+    pub fn open(options: &ModelOptions) -> Result<Self, ModelError> {
+        let dir = match options.dir.as_path() {
+            dir if dir.as_os_str().is_empty() => Path::new("."),
+            dir => dir,
+        };
+        let path = layout::find_graph(dir, options.file.as_deref())?;
+        let manifest = match Manifest::read(dir)? {
+            Some(manifest) => Some(manifest.verify(dir)?),
+            None => None,
+        };
+        let configs = ConfigFiles::read(dir)?;
+        let file = GraphFile::read(&path)?;
+        let folder = path.parent().unwrap_or(dir).to_owned();
+        external::check(&file.graph, &path, &folder)?;
+
+        let view = View::new(&file.graph);
+        let head = overlay::name_head(&view).and_then(|head| Ok((head, head::find(&view)?)));
+        let facts = head.as_ref().ok().map(|(_, plan)| plan.facts);
+        let contract = Contract::read(&view, facts, &configs.fallback())?;
+        let preset = options.preset.as_ref();
+        if let Some(preset) = preset {
+            preset.check_graph(&contract, &path)?;
+            if let Some(config) = &configs.config {
+                preset.check_config(config, &dir.join("config.json"))?;
+            }
+        }
+        let tokenizer = ModelTokenizer::open(dir, contract.vocab)?;
+        if let Some(preset) = preset {
+            preset.check_tokenizer(&tokenizer, dir)?;
+        }
+        let rotation = Rotation {
+            config_base: configs.rotation_base(),
+            preset_base: preset.map(|preset| preset.claims.rope_base),
+            table: rotation::table(&view, &folder),
+        };
+        let context = ContextLimit::smallest(&configs, preset, rotation.table.as_ref());
+        let (end_tokens, end_tokens_source) = match configs.end_tokens() {
+            Some((tokens, file)) => (tokens, Some(file)),
+            None => match preset {
+                Some(preset) => (preset.end_tokens().collect(), Some("preset")),
+                None => (Vec::new(), None),
+            },
+        };
+
+        let mut notes = Vec::new();
+        if tokenizer.kind() == TokenizerKind::Bytes {
+            tracing::warn!(dir = %dir.display(), "no tokenizer.json: each byte of a text is a token");
+            notes.push(Note::ByteFallback);
+        }
+        notes.extend(head.as_ref().err().cloned().map(Note::NoHead));
+        notes.extend(end_token_notes(&end_tokens, contract.vocab));
+        if context.source == ContextSource::Default {
+            notes.push(Note::DefaultContext {
+                tokens: context.tokens,
+            });
+        }
+        notes.extend(config_notes(&configs, &contract));
+        notes.extend(rotation_note(&rotation));
+
+        let (head, nodes, producer) = (head.ok(), file.graph.node.len(), producer(&file.model));
+        let overlay = Overlay::build(file, folder, head, &contract);
+        Ok(Self {
+            dir: dir.to_owned(),
+            graph: path,
+            contract,
+            overlay,
+            tokenizer: Arc::new(tokenizer),
+            end_tokens,
+            end_tokens_source,
+            context,
+            rotation,
+            manifest,
+            producer,
+            nodes,
+            notes,
+        })
+    }
+}
+
+fn producer(model: &onnx::ModelProto) -> String {
+    format!("{} {}", model.producer_name(), model.producer_version())
+        .trim()
+        .to_owned()
+}
+
+fn end_token_notes(end_tokens: &[TokenId], vocab: usize) -> Vec<Note> {
+    if end_tokens.is_empty() {
+        return vec![Note::NoEndTokens];
+    }
+    let outside = |token: &&TokenId| usize::try_from(token.0).is_ok_and(|id| id >= vocab);
+    let outside = end_tokens.iter().filter(outside);
+    outside
+        .map(|&token| Note::EndTokenOutside { token, vocab })
+        .collect()
+}
+
+/// Where config.json and the graph differ.
+fn config_notes(configs: &ConfigFiles, contract: &Contract) -> Vec<Note> {
+    let Some(config) = &configs.config else {
+        return Vec::new();
+    };
+    let facts = [
+        (
+            Fact::Layers,
+            config.num_hidden_layers,
+            Some(contract.layers),
+        ),
+        (
+            Fact::KvHeads,
+            config.num_key_value_heads,
+            Some(contract.kv_heads),
+        ),
+        (Fact::HeadDim, config.head_dim(), Some(contract.head_dim)),
+        (Fact::Hidden, config.hidden_size, contract.hidden),
+        (Fact::Vocab, config.vocab_size, Some(contract.vocab)),
+    ];
+    let both = facts
+        .into_iter()
+        .filter_map(|(fact, config, graph)| Some((fact, config?, graph?)));
+    both.filter(|(_, config, graph)| config != graph)
+        .map(|(fact, config, graph)| Note::ConfigDisagrees {
+            fact,
+            config,
+            graph,
+        })
+        .collect()
+}
+
+fn rotation_note(rotation: &Rotation) -> Option<Note> {
+    let (config, preset) = (rotation.config_base?, rotation.preset_base?);
+    // Both are decimal numbers that people wrote: equal means equal.
+    (config.total_cmp(&preset).is_ne()).then_some(Note::RotationBase { config, preset })
+}

@@ -1,0 +1,201 @@
+//! The overlay: the edited graph that is really run. The model's own nodes, its weights outside, and
+//! two edits at the head: the hidden states go out, and only picked rows go through the projection.
+//!
+//! ```text
+//! hidden_states [batch, seq, hidden] -> Reshape [batch * seq, hidden] -> Gather by row_index [rows]
+//!                                                   -> projection -> logits [rows, vocab]
+//! ```
+//!
+//! An embed asks for no rows; a step for one of each sequence that samples.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{
+    contract::Contract,
+    external,
+    graph::GraphFile,
+    head::{HeadPlan, NoHead},
+    onnx::{self, AttributeProto, Dimension, GraphProto, NodeProto, TensorProto, ValueInfoProto},
+    view::View,
+};
+
+/// What the overlay may call its output, the usual name first.
+const HIDDEN_STATES: [&str; 2] = ["hidden_states", "motorbrain_hidden_states"];
+/// What the overlay may call its input, the usual name first.
+const ROW_INDEX: [&str; 2] = ["row_index", "motorbrain_row_index"];
+const ROW_SHAPE: &str = "motorbrain_row_shape";
+const FLAT_ROWS: &str = "motorbrain_flat_rows";
+const PICKED_ROWS: &str = "motorbrain_picked_rows";
+
+/// The graph that a session loads.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Overlay {
+    /// The edited graph, an ONNX model whose weights lie outside.
+    pub bytes: Vec<u8>,
+    /// Where they lie: the value of `session.model_external_initializers_file_folder_path`.
+    pub folder: PathBuf,
+    /// What was added at the head. `None`: the logits are no projection of hidden states; the graph is
+    /// the model's own, steps work and embeds do not.
+    pub head: Option<Head>,
+}
+
+/// What the overlay adds to the model's own inputs and outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Output: hidden states after the final norm, [batch, seq, hidden].
+    pub hidden_output: &'static str,
+    /// Input: which rows of [batch * seq] get logits, i64 [rows]. `logits` is then [rows, vocab].
+    pub row_index: &'static str,
+}
+
+impl std::fmt::Debug for Overlay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Overlay")
+            .field("bytes", &self.bytes.len())
+            .field("folder", &self.folder)
+            .field("head", &self.head)
+            .finish()
+    }
+}
+
+/// The names that the head adds, if they are free.
+pub(crate) fn name_head(view: &View<'_>) -> Result<Head, NoHead> {
+    let free = |names: [&'static str; 2]| names.into_iter().find(|name| !view.knows(name));
+    for name in [ROW_SHAPE, FLAT_ROWS, PICKED_ROWS] {
+        if view.knows(name) {
+            return Err(NoHead::NameTaken { name });
+        }
+    }
+    Ok(Head {
+        hidden_output: free(HIDDEN_STATES).ok_or(NoHead::NameTaken {
+            name: HIDDEN_STATES[1],
+        })?,
+        row_index: free(ROW_INDEX).ok_or(NoHead::NameTaken { name: ROW_INDEX[1] })?,
+    })
+}
+
+impl Overlay {
+    /// Edits a graph file whose contract was read.
+    pub(crate) fn build(
+        file: GraphFile,
+        folder: PathBuf,
+        head: Option<(Head, HeadPlan)>,
+        contract: &Contract,
+    ) -> Self {
+        let GraphFile {
+            path,
+            bytes,
+            mut model,
+            mut graph,
+        } = file;
+        let head = head.map(|(head, plan)| {
+            edit(&mut graph, head, plan, contract);
+            head
+        });
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        external::point_into(&mut graph, &bytes, &name);
+        model.graph = Some(graph);
+        Self {
+            bytes: model.encode_to_vec(),
+            folder,
+            head,
+        }
+    }
+}
+
+/// The two edits at the head.
+fn edit(graph: &mut GraphProto, head: Head, plan: HeadPlan, contract: &Contract) {
+    let HeadPlan {
+        hidden_states,
+        facts,
+        entry,
+        unflatten,
+        stale,
+    } = plan;
+    graph
+        .value_info
+        .retain(|value| !stale.contains(value.name()));
+    for index in unflatten {
+        let node = &mut graph.node[index];
+        node.op_type = Some("Identity".into());
+        node.input.truncate(1);
+        node.attribute.clear();
+    }
+    graph.node[entry].input[0] = PICKED_ROWS.into();
+    let added = [
+        row_shape(facts.hidden),
+        operator("Reshape", &[&hidden_states, ROW_SHAPE], FLAT_ROWS),
+        operator("Gather", &[FLAT_ROWS, head.row_index], PICKED_ROWS),
+        operator("Identity", &[&hidden_states], head.hidden_output),
+    ];
+    graph.node.splice(entry..entry, added);
+
+    let rows = || Dimension::named("rows");
+    graph.input.push(ValueInfoProto::tensor(
+        head.row_index,
+        onnx::INT64,
+        vec![rows()],
+    ));
+    let sequence = graph
+        .input
+        .iter()
+        .find(|input| input.name() == "input_ids")
+        .and_then(|ids| ids.dims());
+    let mut shape = sequence.map_or_else(
+        || {
+            vec![
+                Dimension::named("batch_size"),
+                Dimension::named("sequence_length"),
+            ]
+        },
+        <[_]>::to_vec,
+    );
+    shape.push(Dimension::size(facts.hidden));
+    let elem_type = facts.hidden_type.schema_number();
+    graph
+        .output
+        .push(ValueInfoProto::tensor(head.hidden_output, elem_type, shape));
+    for logits in graph
+        .output
+        .iter_mut()
+        .filter(|output| output.name() == "logits")
+    {
+        let elem_type = contract.logits_type.schema_number();
+        let shape = vec![rows(), Dimension::size(contract.vocab)];
+        logits.r#type = ValueInfoProto::tensor("logits", elem_type, shape).r#type;
+    }
+}
+
+fn operator(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
+    NodeProto {
+        input: inputs.iter().map(|&input| input.to_owned()).collect(),
+        output: vec![output.to_owned()],
+        name: Some(format!("motorbrain/{output}")),
+        op_type: Some(op_type.to_owned()),
+        ..NodeProto::default()
+    }
+}
+
+/// The shape [-1, hidden], as a node: in old graphs an initializer would have to be an input, too.
+fn row_shape(hidden: usize) -> NodeProto {
+    let sizes = [-1, i64::try_from(hidden).unwrap_or(i64::MAX)];
+    let value = TensorProto {
+        dims: vec![2],
+        data_type: Some(onnx::INT64),
+        raw_data: Some(Bytes::from(sizes.map(i64::to_le_bytes).concat())),
+        ..TensorProto::default()
+    };
+    let attribute = AttributeProto {
+        name: Some("value".into()),
+        t: Some(value),
+        r#type: Some(onnx::ATTRIBUTE_TENSOR),
+        ..AttributeProto::default()
+    };
+    NodeProto {
+        attribute: vec![attribute],
+        ..operator("Constant", &[], ROW_SHAPE)
+    }
+}

@@ -1,0 +1,187 @@
+//! The model's tokenizer, and the byte fallback where there is none.
+//!
+//! Only `tokenizer.json` tokenises. No special token is added, nothing is cut off or padded; text that
+//! spells a special token becomes that token, and decoding shows it as its text.
+
+use std::{
+    error, fs, io,
+    path::{Path, PathBuf},
+};
+
+use motorbrain_actors::tokens::{EncodeError, TokenId, Tokenizer, TokenizerKind};
+
+/// Why a model has no tokenizer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerError {
+    /// It is there, but cannot be read.
+    #[error("cannot read {}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// The system's own words.
+        #[source]
+        cause: io::Error,
+    },
+    /// It does not load.
+    #[error("the tokenizer {} is broken", file.display())]
+    Broken {
+        /// The file.
+        file: PathBuf,
+        /// The tokenizer library's own words.
+        #[source]
+        cause: Box<dyn error::Error + Send + Sync>,
+    },
+    /// It makes ids that the model does not know.
+    #[error("the tokenizer {} has ids up to {id_max}, the vocabulary of the graph ends at {}", file.display(), vocab - 1)]
+    LargerThanVocabulary {
+        /// The file.
+        file: PathBuf,
+        /// The largest id it makes.
+        id_max: u32,
+        /// Rows of the graph's vocabulary.
+        vocab: usize,
+    },
+    /// There is none, and bytes do not fit either.
+    #[error(
+        "there is no {} and the vocabulary has {vocab} rows, too few for the 256 bytes to stand in",
+        file.display()
+    )]
+    NoRoomForBytes {
+        /// The file that is absent.
+        file: PathBuf,
+        /// Rows of the graph's vocabulary.
+        vocab: usize,
+    },
+}
+
+impl TokenizerError {
+    /// What to do next, one sentence; `None` when only the cause can say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { .. } => None,
+            Self::Broken { .. } => Some("fetch `tokenizer.json` again, from the same model".into()),
+            Self::LargerThanVocabulary { .. } | Self::NoRoomForBytes { .. } => {
+                Some("put the `tokenizer.json` of this very model beside it".into())
+            }
+        }
+    }
+}
+
+/// The model's own tokenizer, or bytes.
+#[derive(Debug)]
+pub struct ModelTokenizer(Rule);
+
+#[derive(Debug)]
+enum Rule {
+    Model(Box<tokenizers::Tokenizer>),
+    Bytes,
+}
+
+impl ModelTokenizer {
+    /// Loads `tokenizer.json` of a model folder; where there is none, bytes stand in.
+    ///
+    /// # Errors
+    /// It does not load, or does not fit a vocabulary of `vocab` rows.
+    pub fn open(dir: &Path, vocab: usize) -> Result<Self, TokenizerError> {
+        let file = dir.join("tokenizer.json");
+        let bytes = match fs::read(&file) {
+            Ok(bytes) => bytes,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
+                return if vocab < 256 {
+                    Err(TokenizerError::NoRoomForBytes { file, vocab })
+                } else {
+                    Ok(Self(Rule::Bytes))
+                };
+            }
+            Err(cause) => return Err(TokenizerError::Read { file, cause }),
+        };
+        let mut tokenizer = match tokenizers::Tokenizer::from_bytes(bytes) {
+            Ok(tokenizer) => tokenizer,
+            Err(cause) => return Err(TokenizerError::Broken { file, cause }),
+        };
+        if let Err(cause) = tokenizer.with_truncation(None) {
+            return Err(TokenizerError::Broken { file, cause });
+        }
+        tokenizer.with_padding(None);
+        match tokenizer.get_vocab(true).into_values().max() {
+            Some(id_max) if usize::try_from(id_max).is_ok_and(|id| id >= vocab) => {
+                Err(TokenizerError::LargerThanVocabulary {
+                    file,
+                    id_max,
+                    vocab,
+                })
+            }
+            _ => Ok(Self(Rule::Model(Box::new(tokenizer)))),
+        }
+    }
+
+    /// The text of one token as the vocabulary has it; `None` for ids it does not know.
+    pub fn token(&self, id: TokenId) -> Option<String> {
+        match &self.0 {
+            Rule::Model(tokenizer) => tokenizer.id_to_token(id.0),
+            Rule::Bytes => u8::try_from(id.0)
+                .ok()
+                .map(|byte| byte.escape_ascii().to_string()),
+        }
+    }
+
+    /// How many tokens it knows.
+    pub fn tokens(&self) -> usize {
+        match &self.0 {
+            Rule::Model(tokenizer) => tokenizer.get_vocab_size(true),
+            Rule::Bytes => 256,
+        }
+    }
+}
+
+impl Tokenizer for ModelTokenizer {
+    fn encode(&self, text: &str) -> Result<Vec<TokenId>, EncodeError> {
+        match &self.0 {
+            Rule::Model(tokenizer) => match tokenizer.encode_fast(text, false) {
+                Ok(encoding) => Ok(encoding.get_ids().iter().copied().map(TokenId).collect()),
+                Err(cause) => Err(EncodeError {
+                    reason: cause.to_string(),
+                }),
+            },
+            Rule::Bytes => Ok(text.bytes().map(|byte| TokenId(byte.into())).collect()),
+        }
+    }
+
+    fn decode(&self, tokens: &[TokenId]) -> String {
+        match &self.0 {
+            Rule::Model(tokenizer) => {
+                let ids: Vec<u32> = tokens.iter().map(|token| token.0).collect();
+                // A decoder that refuses (none of the usual ones does) leaves the pieces as they are.
+                let pieces = || {
+                    ids.iter()
+                        .filter_map(|&id| tokenizer.id_to_token(id))
+                        .collect()
+                };
+                tokenizer.decode(&ids, false).unwrap_or_else(|_| pieces())
+            }
+            Rule::Bytes => decode_bytes(tokens),
+        }
+    }
+
+    fn kind(&self) -> TokenizerKind {
+        match self.0 {
+            Rule::Model(_) => TokenizerKind::Model,
+            Rule::Bytes => TokenizerKind::Bytes,
+        }
+    }
+}
+
+/// Runs of bytes as UTF-8, each id that is no byte as U+FFFD.
+fn decode_bytes(tokens: &[TokenId]) -> String {
+    let is_byte = |token: &TokenId| token.0 < 256;
+    let runs = tokens.chunk_by(|one, other| is_byte(one) && is_byte(other));
+    let texts = runs.map(|run| {
+        let bytes: Option<Vec<u8>> = run.iter().map(|token| u8::try_from(token.0).ok()).collect();
+        bytes.map_or_else(
+            || "\u{FFFD}".into(),
+            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
+        )
+    });
+    texts.collect()
+}
