@@ -5,4 +5,5 @@
 pub mod engine;
 pub mod job;
 pub mod message;
+pub mod policy;
 pub mod tokens;
