@@ -5,7 +5,8 @@
 //! only waited, and a death outside a run, charge nobody.
 
 use super::{
-    ActorIndex, Effect, Life, Notice, ObservedRun, Phase, Policy, Stage, actors::Sequel, admission, all_down,
+    ActorIndex, Effect, Life, Notice, ObservedRun, Phase, Policy, Stage, actors::Sequel, admission,
+    all_down,
 };
 use crate::{
     engine::{EngineInfo, LoadError},
@@ -17,7 +18,12 @@ use crate::{
 const DEATHS_MAX: u32 = 2;
 
 impl Policy {
-    pub(super) fn ready(&mut self, actor: ActorIndex, model: EngineInfo, effects: &mut Vec<Effect>) {
+    pub(super) fn ready(
+        &mut self,
+        actor: ActorIndex,
+        model: EngineInfo,
+        effects: &mut Vec<Effect>,
+    ) {
         let state = &mut self.actors[actor.0];
         let incarnation = state.incarnation;
         if state.life != Life::Starting {
@@ -27,7 +33,15 @@ impl Policy {
             // Histories and checks are those of the first model: another one's tokens mean something else.
             let message = "the model is another one than at start-up".to_owned();
             effects.push(Effect::Abandon { actor, incarnation });
-            return self.load_failed(actor, LoadError { transient: true, message, hint: None }, effects);
+            return self.load_failed(
+                actor,
+                LoadError {
+                    transient: true,
+                    message,
+                    hint: None,
+                },
+                effects,
+            );
         }
         state.life = Life::Ready;
         effects.push(Effect::Notice(Notice::Ready { actor, incarnation }));
@@ -48,18 +62,32 @@ impl Policy {
             .requests
             .iter()
             .filter_map(|(&request, pending)| {
-                Some((request, admission::check_model(&pending.ask, &pending.tokens, model).err()?))
+                Some((
+                    request,
+                    admission::check_model(&pending.ask, &pending.tokens, model).err()?,
+                ))
             })
             .collect();
         for (request, error) in refused {
-            let name = self.requests.get(&request).and_then(|pending| pending.conversation.clone());
+            let name = self
+                .requests
+                .get(&request)
+                .and_then(|pending| pending.conversation.clone());
             self.fail(request, error, effects);
             self.advance_if_any(name.as_ref(), effects);
         }
     }
 
-    pub(super) fn load_failed(&mut self, actor: ActorIndex, error: LoadError, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Notice(Notice::LoadFailed { actor, error: error.clone() }));
+    pub(super) fn load_failed(
+        &mut self,
+        actor: ActorIndex,
+        error: LoadError,
+        effects: &mut Vec<Effect>,
+    ) {
+        effects.push(Effect::Notice(Notice::LoadFailed {
+            actor,
+            error: error.clone(),
+        }));
         if self.model.is_none() && !error.transient {
             return self.give_up_starting(error, effects);
         }
@@ -69,18 +97,36 @@ impl Policy {
         }
     }
 
-    pub(super) fn died(&mut self, actor: ActorIndex, running: &[RequestId], effects: &mut Vec<Effect>) {
+    pub(super) fn died(
+        &mut self,
+        actor: ActorIndex,
+        running: &[RequestId],
+        effects: &mut Vec<Effect>,
+    ) {
         match self.actors[actor.0].life {
             Life::Stopping => self.actors[actor.0].life = Life::Stopped,
             Life::Starting => {
                 let message = "the actor died while it loaded its model".to_owned();
-                self.load_failed(actor, LoadError { transient: true, message, hint: None }, effects);
+                self.load_failed(
+                    actor,
+                    LoadError {
+                        transient: true,
+                        message,
+                        hint: None,
+                    },
+                    effects,
+                );
             }
             _ => self.end_life(actor, running, effects),
         }
     }
 
-    pub(super) fn observed(&mut self, actor: ActorIndex, run: Option<ObservedRun>, effects: &mut Vec<Effect>) {
+    pub(super) fn observed(
+        &mut self,
+        actor: ActorIndex,
+        run: Option<ObservedRun>,
+        effects: &mut Vec<Effect>,
+    ) {
         let run_max = self.config.supervision.run_max;
         let state = &mut self.actors[actor.0];
         if state.jobs.is_empty() {
@@ -94,7 +140,11 @@ impl Policy {
             && ran >= run_max
         {
             let incarnation = state.incarnation;
-            effects.push(Effect::Notice(Notice::Hung { actor, incarnation, ran }));
+            effects.push(Effect::Notice(Notice::Hung {
+                actor,
+                incarnation,
+                ran,
+            }));
             effects.push(Effect::Abandon { actor, incarnation });
             self.end_life(actor, &run.requests, effects);
         }
@@ -107,11 +157,17 @@ impl Policy {
             let actor = ActorIndex(index);
             match (state.life, state.watch_at) {
                 (Life::Restarting { at }, _) if at <= self.now => {
-                    effects.push(Effect::Spawn { actor, incarnation: state.rise() });
+                    effects.push(Effect::Spawn {
+                        actor,
+                        incarnation: state.rise(),
+                    });
                 }
                 (Life::Ready, Some(at)) if at <= self.now => {
                     state.watch_at = Some(self.now + run_max);
-                    effects.push(Effect::Observe { actor, incarnation: state.incarnation });
+                    effects.push(Effect::Observe {
+                        actor,
+                        incarnation: state.incarnation,
+                    });
                 }
                 _ => {}
             }
@@ -123,13 +179,25 @@ impl Policy {
         let state = &mut self.actors[actor.0];
         let incarnation = state.incarnation;
         let (sequel, jobs) = state.fall(self.now, &self.config.supervision);
-        for conversation in self.conversations.values_mut().filter(|conversation| conversation.owner == Some(actor)) {
+        for conversation in self
+            .conversations
+            .values_mut()
+            .filter(|conversation| conversation.owner == Some(actor))
+        {
             conversation.held = false;
         }
-        let charged = jobs.iter().filter(|request| running.contains(request)).count();
+        let charged = jobs
+            .iter()
+            .filter(|request| running.contains(request))
+            .count();
         match sequel {
             Sequel::Restart(pause) => {
-                effects.push(Effect::Notice(Notice::Restarting { actor, incarnation, pause, charged }));
+                effects.push(Effect::Notice(Notice::Restarting {
+                    actor,
+                    incarnation,
+                    pause,
+                    charged,
+                }));
             }
             Sequel::Down => self.move_out(actor, effects),
         }
@@ -145,17 +213,26 @@ impl Policy {
     /// The conversations of an actor that is down find another home at their next turn.
     fn move_out(&mut self, actor: ActorIndex, effects: &mut Vec<Effect>) {
         let mut moved = 0;
-        for conversation in self.conversations.values_mut().filter(|conversation| conversation.owner == Some(actor)) {
+        for conversation in self
+            .conversations
+            .values_mut()
+            .filter(|conversation| conversation.owner == Some(actor))
+        {
             conversation.owner = None;
             moved += 1;
         }
         self.actors[actor.0].conversations = 0;
-        effects.push(Effect::Notice(Notice::Down { actor, conversations: moved }));
+        effects.push(Effect::Notice(Notice::Down {
+            actor,
+            conversations: moved,
+        }));
     }
 
     /// A job comes back from a dead actor.
     fn take_back(&mut self, request: RequestId, charged: bool, effects: &mut Vec<Effect>) {
-        let Some(pending) = self.requests.get_mut(&request) else { return };
+        let Some(pending) = self.requests.get_mut(&request) else {
+            return;
+        };
         pending.stage = Stage::Waiting;
         pending.deaths += u32::from(charged);
         let name = pending.conversation.clone();
@@ -178,7 +255,11 @@ impl Policy {
 
     /// Answers everything that is unfinished with one error.
     pub(super) fn fail_all(&mut self, error: &BrainError, effects: &mut Vec<Effect>) {
-        let names: Vec<_> = self.requests.values().filter_map(|pending| pending.conversation.clone()).collect();
+        let names: Vec<_> = self
+            .requests
+            .values()
+            .filter_map(|pending| pending.conversation.clone())
+            .collect();
         let requests: Vec<RequestId> = self.requests.keys().copied().collect();
         for request in requests {
             self.fail(request, error.clone(), effects);

@@ -234,7 +234,7 @@ pub enum Effect {
         /// What it came to.
         answer: Answer,
     },
-    /// The request failed. It is named again at most in [`Effect::Cancel`].
+    /// The request failed; it is never named again.
     Fail {
         /// Which one.
         request: RequestId,

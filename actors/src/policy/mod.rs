@@ -30,8 +30,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use admission::TOP_MAX;
 pub use config::{Limits, PolicyConfig, Supervision};
 pub use event::{
-    ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Epoch, Event, Given, Incarnation, Notice, ObservedRun,
-    StepAsk, Time,
+    ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Epoch, Event, Given, Incarnation,
+    Notice, ObservedRun, StepAsk, Time,
 };
 pub use stats::{ActorState, ActorStats, Stats};
 
@@ -105,22 +105,38 @@ impl Policy {
             Event::Arrived(arrival) => self.arrived(arrival, effects),
             Event::Tokenised { request, result } => self.tokenised(request, result, effects),
             Event::Gone(request) => self.gone(request, effects),
-            Event::Reported { actor, incarnation, report } => {
+            Event::Reported {
+                actor,
+                incarnation,
+                report,
+            } => {
                 if self.is_current(actor, incarnation) {
                     self.reported(actor, report, effects);
                 }
             }
-            Event::Died { actor, incarnation, running } => {
+            Event::Died {
+                actor,
+                incarnation,
+                running,
+            } => {
                 if self.is_current(actor, incarnation) {
                     self.died(actor, &running, effects);
                 }
             }
-            Event::Observed { actor, incarnation, run } => {
+            Event::Observed {
+                actor,
+                incarnation,
+                run,
+            } => {
                 if self.is_current(actor, incarnation) {
                     self.observed(actor, run, effects);
                 }
             }
-            Event::Chaos { request, actor, chaos } => self.inflict(request, actor, chaos, effects),
+            Event::Chaos {
+                request,
+                actor,
+                chaos,
+            } => self.inflict(request, actor, chaos, effects),
             Event::Timer => self.timer(effects),
             Event::Shutdown => self.shut_down(effects),
         }
@@ -147,14 +163,21 @@ impl Policy {
 
     /// Whether that life of the actor still counts.
     fn is_current(&self, actor: ActorIndex, incarnation: Incarnation) -> bool {
-        self.actors.get(actor.0).is_some_and(|actor| actor.incarnation == incarnation && actor.lives())
+        self.actors
+            .get(actor.0)
+            .is_some_and(|actor| actor.incarnation == incarnation && actor.lives())
     }
 
     fn reported(&mut self, actor: ActorIndex, report: Report, effects: &mut Vec<Effect>) {
         match report {
             Report::Ready(model) => self.ready(actor, model, effects),
             Report::LoadFailed(error) => self.load_failed(actor, error, effects),
-            Report::Token { request, sampled, commit, .. } => self.token(actor, request, sampled, &commit, effects),
+            Report::Token {
+                request,
+                sampled,
+                commit,
+                ..
+            } => self.token(actor, request, sampled, &commit, effects),
             Report::Done(done) => self.done(actor, done, effects),
             Report::Memory { kv_bytes } => self.actors[actor.0].kv_bytes = kv_bytes,
         }
@@ -163,14 +186,22 @@ impl Policy {
     fn arrived(&mut self, arrival: Arrival, effects: &mut Vec<Effect>) {
         let request = arrival.request;
         if let Err(error) = self.admit(&arrival) {
-            effects.push(Effect::Fail { request, error, committed: 0 });
+            effects.push(Effect::Fail {
+                request,
+                error,
+                committed: 0,
+            });
             return;
         }
         let deadline = arrival
             .deadline
             .or(self.config.limits.deadline)
-            .map(|allowed| Deadline { at: self.now + allowed, allowed });
-        self.deadlines.extend(deadline.map(|deadline| (deadline.at, request)));
+            .map(|allowed| Deadline {
+                at: self.now + allowed,
+                allowed,
+            });
+        self.deadlines
+            .extend(deadline.map(|deadline| (deadline.at, request)));
         let pending = Pending::new(arrival, deadline);
         if pending.stage == Stage::Tokenising {
             effects.push(Effect::Tokenise(request));
@@ -180,7 +211,11 @@ impl Policy {
         self.requests.insert(request, pending);
         match conversation {
             Some(name) => {
-                self.conversations.entry(name.clone()).or_default().queue.insert(request);
+                self.conversations
+                    .entry(name.clone())
+                    .or_default()
+                    .queue
+                    .insert(request);
                 self.advance(&name, effects);
             }
             None if waits => {
@@ -199,13 +234,22 @@ impl Policy {
         self.check_open()?;
         let limits = &self.config.limits;
         if self.requests.len() >= limits.requests {
-            return Err(BrainError::Overloaded { what: "requests", limit: limits.requests });
+            return Err(BrainError::Overloaded {
+                what: "requests",
+                limit: limits.requests,
+            });
         }
-        let Some(name) = &arrival.conversation else { return Ok(()) };
+        let Some(name) = &arrival.conversation else {
+            return Ok(());
+        };
         // A reset or a close of an unknown conversation is gone again when its turn is over, at once.
-        let creates = !matches!(arrival.ask, Ask::Reset | Ask::Close) && !self.conversations.contains_key(name);
+        let creates = !matches!(arrival.ask, Ask::Reset | Ask::Close)
+            && !self.conversations.contains_key(name);
         if creates && self.conversations.len() >= limits.conversations {
-            return Err(BrainError::Overloaded { what: "conversations", limit: limits.conversations });
+            return Err(BrainError::Overloaded {
+                what: "conversations",
+                limit: limits.conversations,
+            });
         }
         Ok(())
     }
@@ -213,11 +257,15 @@ impl Policy {
     /// Whether anything new is taken at all.
     fn check_open(&self) -> Result<(), BrainError> {
         match self.phase {
-            Phase::Starting | Phase::Serving if self.actors.iter().any(|actor| actor.life != Life::Down) => Ok(()),
-            Phase::Starting | Phase::Serving => Err(all_down()),
-            Phase::Draining | Phase::Stopping(_) | Phase::Over => {
-                Err(BrainError::Unavailable { reason: "the brain is shutting down".to_owned() })
+            Phase::Starting | Phase::Serving
+                if self.actors.iter().any(|actor| actor.life != Life::Down) =>
+            {
+                Ok(())
             }
+            Phase::Starting | Phase::Serving => Err(all_down()),
+            Phase::Draining | Phase::Stopping(_) | Phase::Over => Err(BrainError::Unavailable {
+                reason: "the brain is shutting down".to_owned(),
+            }),
         }
     }
 
@@ -227,14 +275,20 @@ impl Policy {
         result: Result<Vec<TokenId>, BrainError>,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(pending) = self.requests.get_mut(&request) else { return }; // it met its deadline
+        let Some(pending) = self.requests.get_mut(&request) else {
+            return;
+        }; // it met its deadline
         if pending.stage != Stage::Tokenising {
-            effects.push(Effect::Notice(Notice::Impossible("a request was tokenised twice")));
+            effects.push(Effect::Notice(Notice::Impossible(
+                "a request was tokenised twice",
+            )));
             return;
         }
         pending.stage = Stage::Waiting;
         let checked = result.and_then(|tokens| match &self.model {
-            _ if tokens.is_empty() => Err(BrainError::EmptyInput { reason: "the text has no tokens" }),
+            _ if tokens.is_empty() => Err(BrainError::EmptyInput {
+                reason: "the text has no tokens",
+            }),
             Some(model) => admission::check_model(&pending.ask, &tokens, model).map(|()| tokens),
             None => Ok(tokens),
         });
@@ -254,7 +308,9 @@ impl Policy {
     }
 
     fn gone(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let Some(pending) = self.requests.get(&request) else { return };
+        let Some(pending) = self.requests.get(&request) else {
+            return;
+        };
         if matches!(pending.stage, Stage::Assigned(_)) {
             // Should it have committed already, then it stays done: nobody was told otherwise.
             effects.push(Effect::Cancel(request));
@@ -266,20 +322,49 @@ impl Policy {
         self.advance_if_any(conversation.as_ref(), effects);
     }
 
-    fn inflict(&mut self, request: RequestId, actor: ActorIndex, chaos: Chaos, effects: &mut Vec<Effect>) {
+    fn inflict(
+        &mut self,
+        request: RequestId,
+        actor: ActorIndex,
+        chaos: Chaos,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(victim) = self.actors.get(actor.0) else {
             let expected = format!("below {}", self.actors.len());
-            let error = BrainError::BadRequest { what: "actor", found: actor.0.to_string(), expected };
-            effects.push(Effect::Fail { request, error, committed: 0 });
+            let error = BrainError::BadRequest {
+                what: "actor",
+                found: actor.0.to_string(),
+                expected,
+            };
+            effects.push(Effect::Fail {
+                request,
+                error,
+                committed: 0,
+            });
             return;
         };
         if victim.life != Life::Ready {
-            let error = BrainError::Unavailable { reason: format!("actor {} is not running now", actor.0) };
-            effects.push(Effect::Fail { request, error, committed: 0 });
+            let error = BrainError::Unavailable {
+                reason: format!("actor {} is not running now", actor.0),
+            };
+            effects.push(Effect::Fail {
+                request,
+                error,
+                committed: 0,
+            });
             return;
         }
-        effects.push(Effect::Inflict { actor, incarnation: victim.incarnation, chaos });
-        let answer = Answer { outcome: Outcome::Forgotten, tokens: 0, context_len: 0, rebuilt: false };
+        effects.push(Effect::Inflict {
+            actor,
+            incarnation: victim.incarnation,
+            chaos,
+        });
+        let answer = Answer {
+            outcome: Outcome::Forgotten,
+            tokens: 0,
+            context_len: 0,
+            rebuilt: false,
+        };
         effects.push(Effect::Answer { request, answer });
     }
 
@@ -294,14 +379,27 @@ impl Policy {
 
     /// The request's caller is told at once, wherever the request is.
     fn expire(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let Some(pending) = self.requests.get_mut(&request) else { return };
-        let Some(deadline) = pending.deadline.take() else { return };
+        let Some(pending) = self.requests.get_mut(&request) else {
+            return;
+        };
+        let Some(deadline) = pending.deadline.take() else {
+            return;
+        };
         self.deadlines.remove(&(deadline.at, request));
-        let error = BrainError::Timeout { deadline: deadline.allowed };
+        let error = BrainError::Timeout {
+            deadline: deadline.allowed,
+        };
         if matches!(pending.stage, Stage::Assigned(_)) {
             pending.told = true;
             let committed = pending.shown.len();
-            effects.extend([Effect::Fail { request, error, committed }, Effect::Cancel(request)]);
+            effects.extend([
+                Effect::Cancel(request),
+                Effect::Fail {
+                    request,
+                    error,
+                    committed,
+                },
+            ]);
             return;
         }
         let conversation = pending.conversation.clone();
@@ -314,7 +412,11 @@ impl Policy {
         if let Some(pending) = self.remove(request)
             && !pending.told
         {
-            effects.push(Effect::Fail { request, error, committed: pending.shown.len() });
+            effects.push(Effect::Fail {
+                request,
+                error,
+                committed: pending.shown.len(),
+            });
         }
     }
 
@@ -342,5 +444,7 @@ impl Policy {
 }
 
 fn all_down() -> BrainError {
-    BrainError::Unavailable { reason: "every actor is down".to_owned() }
+    BrainError::Unavailable {
+        reason: "every actor is down".to_owned(),
+    }
 }

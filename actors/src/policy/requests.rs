@@ -78,7 +78,11 @@ impl Pending {
 
     /// What is still to be done: a streamed step goes on after the last token shown.
     pub(super) fn work(&self) -> Work {
-        let tokens = if self.shown.is_empty() { Arc::clone(&self.tokens) } else { Arc::default() };
+        let tokens = if self.shown.is_empty() {
+            Arc::clone(&self.tokens)
+        } else {
+            Arc::default()
+        };
         match self.ask {
             Ask::Embed => Work::Embed { tokens },
             Ask::Score => Work::Score { tokens },
@@ -96,10 +100,14 @@ impl Pending {
 
     /// A streamed step whose last token was shown, though its actor died before it could say so.
     pub(super) fn finished_stream(&mut self, end_tokens: &[TokenId]) -> Option<Outcome> {
-        let Ask::Step(step) = self.ask else { return None };
+        let Ask::Step(step) = self.ask else {
+            return None;
+        };
         let stopped = end_tokens.contains(&self.shown.last()?.token);
-        (stopped || self.shown.len() >= step.count)
-            .then(|| Outcome::Stepped { sampled: std::mem::take(&mut self.shown), stopped })
+        (stopped || self.shown.len() >= step.count).then(|| Outcome::Stepped {
+            sampled: std::mem::take(&mut self.shown),
+            stopped,
+        })
     }
 
     /// The whole outcome, where the last of several jobs ended with `outcome`.
@@ -108,7 +116,10 @@ impl Pending {
             Outcome::Stepped { sampled, stopped } if self.shown_before > 0 => {
                 self.shown.truncate(self.shown_before);
                 self.shown.extend(sampled);
-                Outcome::Stepped { sampled: std::mem::take(&mut self.shown), stopped }
+                Outcome::Stepped {
+                    sampled: std::mem::take(&mut self.shown),
+                    stopped,
+                }
             }
             outcome => outcome,
         }
