@@ -22,7 +22,7 @@ pub(super) fn home(actors: &[Actor]) -> Option<ActorIndex> {
 /// The actor for a request that needs no home; `None` while none is ready.
 pub(super) fn least_busy(actors: &[Actor]) -> Option<ActorIndex> {
     least(actors, |actor| {
-        (actor.life == Life::Ready).then(|| (actor.jobs.len(), actor.conversations))
+        (actor.life == Life::Ready).then_some((actor.jobs.len(), actor.conversations))
     })
 }
 
