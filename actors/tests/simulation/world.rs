@@ -590,6 +590,10 @@ impl World {
                 let life = self.lives.get_mut(&key).filter(|life| life.loaded);
                 let life = life.ok_or_else(|| format!("{key:?} got a job before it was ready"))?;
                 self.tally.undone += u64::from(job.work == Work::Forget);
+                let deaths = self.asked.get(&job.request).map_or(0, |asked| asked.deaths);
+                ensure(job.alone == (deaths > 0), || {
+                    format!("{:?} with {deaths} deaths runs alone: {}", job.request, job.alone)
+                })?;
                 life.actor.accept(job);
                 self.later(0, Due::Begin(key));
             }
