@@ -149,11 +149,13 @@ pub enum Outcome {
 }
 
 /// Why a job was not done; the conversation is as after its last commit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum JobError {
     /// An answer for the caller.
-    Failed(BrainError),
+    #[error(transparent)]
+    Failed(#[from] BrainError),
     /// [`Job::cancel`] was set before it was done.
+    #[error("cancelled before it was done")]
     Cancelled,
 }
 
