@@ -213,11 +213,12 @@ impl Slot {
 
     fn check(&self, row: &Row<'_>, info: &EngineInfo) -> Result<(), EngineError> {
         let samples = matches!(row.want, Want::Next { .. });
-        if let Some(token) = row
-            .tokens
-            .iter()
-            .find(|token| token.0 as usize >= info.vocab)
-        {
+        let next = match row.want {
+            Want::Scores { next, .. } => next,
+            _ => None,
+        };
+        let mut named = row.tokens.iter().copied().chain(next);
+        if let Some(token) = named.find(|token| token.0 as usize >= info.vocab) {
             let message = format!(
                 "token id {token} is outside the vocabulary of {}",
                 info.vocab

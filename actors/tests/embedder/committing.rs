@@ -16,8 +16,8 @@ use super::harness::{
 };
 use motorbrain_actors::job::Work;
 
-/// Given to a conversation it fails the job, whatever else is in the run.
-const POISON: TokenId = TokenId(63);
+/// Fails the job that gives it. Outside the vocabulary, so that no step samples it.
+const POISON: TokenId = TokenId(64);
 
 async fn poisoned(chunk: usize) -> Bench {
     let bench = Bench::held(chunk).await;
@@ -194,6 +194,21 @@ async fn a_history_is_read_before_the_work() {
         );
         assert!(!second.rebuilt, "said once");
     }
+}
+
+#[tokio::test]
+async fn a_rebuilt_conversation_says_so_with_its_next_answer() {
+    let mut bench = poisoned(64).await;
+    bench
+        .histories
+        .insert("a".to_owned(), history(&tokens(1, 14), 40));
+    let mut job = bench.job(Some("a"), step(vec![POISON], 1));
+    job.restore = Some(history(&tokens(1, 14), 40));
+    let request = bench.send_job(job);
+    let failed = bench.done(request).await;
+    assert_eq!((failed.outcome.is_err(), failed.rebuilt), (true, false));
+    assert!(bench.ask("a", step(vec![], 1)).await.rebuilt);
+    assert!(!bench.ask("a", step(vec![], 1)).await.rebuilt);
 }
 
 #[tokio::test]

@@ -13,25 +13,21 @@ pub(super) fn a_refused_row_changes_no_slot(engine: &mut dyn Engine, tolerance: 
     let (slots, twins, text) = twins(engine);
     let outside = [text[0], TokenId(engine.info().vocab as u32)];
     let empty = open(engine);
+    let next = Some(outside[1]);
     let refused = [
-        Row {
-            slot: slots[1],
-            tokens: &outside,
-            want: Want::Nothing,
-        },
-        Row {
-            slot: empty,
-            tokens: &[],
-            want: greedy(0),
-        },
+        (slots[1], &outside[..], Want::Nothing),
+        (slots[1], &text[..1], Want::Scores { first: true, next }),
+        (empty, &[], greedy(0)),
     ];
-    for row in refused {
+    for (slot, tokens, want) in refused {
         let good = Row {
             slot: slots[0],
             tokens: &text,
             want: greedy(0),
         };
-        let error = engine.run(&[good, row]).expect_err("a bad row is refused");
+        let error = engine
+            .run(&[good, Row { slot, tokens, want }])
+            .expect_err("a bad row is refused");
         assert_eq!(
             (error.kind, error.row),
             (EngineErrorKind::Rejected, Some(1)),
