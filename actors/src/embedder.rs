@@ -21,6 +21,7 @@ use ractor::{
 mod batch;
 mod client;
 mod lane;
+mod ports;
 mod task;
 mod vector;
 mod worker;

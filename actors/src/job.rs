@@ -255,7 +255,7 @@ impl fmt::Debug for Pulse {
     }
 }
 
-/// A panic elsewhere leaves these values whole, so a poisoned lock is as good as another.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// For values that a panic elsewhere leaves whole, so that a poisoned lock is as good as another.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,21 +4,15 @@
 //! waits for a dead actor: the reply ports belong to the actor's report callback, so they are gone
 //! when it is, and whoever waited at one is told.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::sync::{Arc, Weak};
 
 use ractor::{ActorCell, ActorRef, SpawnErr};
 use tokio::sync::oneshot;
 
-use super::{EmbedderArguments, EmbedderMessage, EmbeddingConfig, spawn_on_thread};
+use super::{EmbedderArguments, EmbedderMessage, EmbeddingConfig, ports::Ports, spawn_on_thread};
 use crate::{
     engine::{EngineInfo, EngineLoader, LoadError, Sampled, Sampling},
-    job::{Cancel, Done, Job, JobError, Outcome, Pulse, Report, RequestId, Work},
+    job::{Cancel, Done, Job, JobError, Outcome, Pulse, Work},
     message::{BrainError, ConversationId},
     tokens::TokenId,
 };
@@ -300,46 +294,4 @@ impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         self.0.cancel();
     }
-}
-
-/// Who waits for what.
-struct Ports {
-    next: AtomicU64,
-    // std mutexes: held for one insertion or removal, never across an await.
-    waiting: Mutex<HashMap<RequestId, oneshot::Sender<Done>>>,
-    loaded: Mutex<Option<oneshot::Sender<Result<EngineInfo, LoadError>>>>,
-}
-
-impl Ports {
-    fn new(loaded: oneshot::Sender<Result<EngineInfo, LoadError>>) -> Self {
-        Self {
-            next: AtomicU64::new(0),
-            waiting: Mutex::default(),
-            loaded: Mutex::new(Some(loaded)),
-        }
-    }
-
-    fn wait_at(&self, port: oneshot::Sender<Done>) -> RequestId {
-        let request = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
-        lock(&self.waiting).insert(request, port);
-        request
-    }
-
-    /// A port whose caller has left is no matter.
-    fn report(&self, report: Report) {
-        let loaded = match report {
-            Report::Ready(info) => Ok(info),
-            Report::LoadFailed(error) => Err(error),
-            Report::Done(done) => {
-                let port = lock(&self.waiting).remove(&done.request);
-                return drop(port.map(|port| port.send(done)));
-            }
-            Report::Token { .. } | Report::Memory { .. } => return,
-        };
-        drop(lock(&self.loaded).take().map(|port| port.send(loaded)));
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
