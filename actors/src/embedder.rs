@@ -19,11 +19,14 @@ use ractor::{
 };
 
 mod batch;
+mod client;
 mod lane;
+mod ports;
 mod task;
 mod vector;
 mod worker;
 
+pub use client::{Answer, Embedder, StartError, TokenStep};
 pub use vector::{EmbeddingConfig, Pooling};
 
 use self::worker::Worker;

@@ -149,11 +149,13 @@ pub enum Outcome {
 }
 
 /// Why a job was not done; the conversation is as after its last commit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum JobError {
     /// An answer for the caller.
-    Failed(BrainError),
+    #[error(transparent)]
+    Failed(#[from] BrainError),
     /// [`Job::cancel`] was set before it was done.
+    #[error("cancelled before it was done")]
     Cancelled,
 }
 
@@ -253,7 +255,7 @@ impl fmt::Debug for Pulse {
     }
 }
 
-/// A panic elsewhere leaves these values whole, so a poisoned lock is as good as another.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// For values that a panic elsewhere leaves whole, so that a poisoned lock is as good as another.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

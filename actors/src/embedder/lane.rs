@@ -41,24 +41,35 @@ impl Lane {
         self.restored < self.history.tokens.len()
     }
 
-    /// Whether nothing is known of the conversation, so that a history may be given.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.slot.is_none() && self.history.total == 0
+    /// Takes over the history that the front job brings, unless the conversation is known here.
+    pub(super) fn adopt(&mut self) {
+        if let Some(task) = self.queue.front_mut()
+            && let Some(history) = task.job.restore.take()
+            && self.slot.is_none()
+            && self.history.total == 0
+        {
+            self.history = history;
+        }
     }
 
     /// Whether there is nothing to keep.
     pub(super) fn is_empty(&self) -> bool {
-        self.is_fresh() && self.queue.is_empty()
+        self.slot.is_none() && self.history.total == 0 && self.queue.is_empty()
+    }
+
+    /// Tokens appended since the last commit.
+    pub(super) fn pending_len(&self) -> usize {
+        self.pending.appended.len()
     }
 
     /// Tokens in the context, the pending ones among them.
     pub(super) fn context_len(&self) -> usize {
-        self.history.tokens.len() + self.pending.appended.len() - self.pending.dropped
+        self.history.tokens.len() + self.pending_len() - self.pending.dropped
     }
 
     /// Tokens since the last reset, the pending ones among them.
     pub(super) fn total(&self) -> u64 {
-        self.history.total + self.pending.appended.len() as u64
+        self.history.total + self.pending_len() as u64
     }
 
     /// A row that restores has run.

@@ -96,19 +96,14 @@ impl Task {
         }
     }
 
-    /// How many tokens the job would append up to its next one; for the error of a full context.
-    pub(super) fn appending(&self) -> usize {
-        self.input().len()
-            + if self.read < self.input().len() {
-                0
-            } else {
-                self.sampled.len() + 1
-            }
+    /// Tokens of the input that are still to be read.
+    pub(super) fn rest(&self) -> usize {
+        self.input().len() - self.read
     }
 
     /// What its next row would cost.
     pub(super) fn need(&self) -> Need {
-        match self.input().len() - self.read {
+        match self.rest() {
             0 => Need::Decode,
             rest => Need::Prefill(rest),
         }
@@ -156,7 +151,7 @@ impl Task {
         end_tokens: &[TokenId],
     ) -> Progress {
         self.read += output.taken;
-        let all_read = self.read == self.input().len();
+        let all_read = self.rest() == 0;
         match &self.job.work {
             Work::Embed { tokens } => {
                 embedding.absorb(&mut self.pooled, output.hidden);

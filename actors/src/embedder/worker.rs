@@ -22,9 +22,11 @@ use super::{
 };
 use crate::{
     engine::{Engine, EngineError, EngineErrorKind, EngineInfo, Row, RowOutput, Want},
-    job::{Commit, Done, Job, JobError, Outcome, Pulse, Report, RequestId, Running, Work},
-    message::{BrainError, ConversationId},
+    job::{Job, Pulse, Report, RequestId, Running},
+    message::ConversationId,
 };
+
+mod ending;
 
 /// Whose lane it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,47 +118,6 @@ impl Worker {
         }
         self.report_memory();
         Ok(())
-    }
-
-    /// Brings every lane to a front task that needs a run; lanes without one are ready no more.
-    fn settle_all(&mut self) -> Result<(), EngineError> {
-        for key in mem::take(&mut self.ready) {
-            if self.settle(&key)? {
-                self.ready.push_back(key);
-            }
-        }
-        Ok(())
-    }
-
-    /// Answers front tasks until one needs a run; false if none does.
-    fn settle(&mut self, key: &LaneKey) -> Result<bool, EngineError> {
-        while let Some(lane) = self.lanes.get_mut(key)
-            && let Some(task) = lane.queue.front_mut()
-        {
-            if let Some(history) = task.job.restore.take()
-                && lane.slot.is_none()
-                && lane.history.total == 0
-            {
-                lane.history = history;
-            }
-            if matches!(task.job.work, Work::Forget) {
-                self.finish(key, Ok(Outcome::Forgotten))?;
-            } else if task.job.cancel.is_cancelled() {
-                self.finish(key, Err(JobError::Cancelled))?;
-            } else if !task.started
-                && let Err(error) = task.start(lane.history.tokens.len(), &self.info)
-            {
-                self.finish(key, Err(JobError::Failed(error)))?;
-            } else if lane.slot.is_some() {
-                return Ok(true);
-            } else {
-                match self.engine.open() {
-                    Ok(slot) => lane.slot = Some(slot),
-                    Err(error) => self.fail(key, error)?,
-                }
-            }
-        }
-        Ok(false)
     }
 
     /// What rides in the next run.
@@ -264,103 +225,12 @@ impl Worker {
         }
     }
 
-    /// Charges a failed run to one row, or has its rows run alone to find out which.
-    fn blame(&mut self, riders: &[Rider], error: EngineError) -> Result<(), EngineError> {
-        tracing::debug!(kind = ?error.kind, row = error.row, rows = riders.len(), "a run failed");
-        match (
-            error.kind,
-            error.row.and_then(|row| riders.get(row)),
-            riders,
-        ) {
-            (EngineErrorKind::Fatal, _, _) => Err(error),
-            // Nobody is to blame; those nobody waits for any more end before the next run.
-            (EngineErrorKind::Interrupted, _, _) => Ok(()),
-            (_, Some(rider), _) | (_, None, [rider]) => self.fail(&rider.key, error),
-            (_, None, riders) => {
-                for rider in riders {
-                    if let Some(lane) = self.lanes.get_mut(&rider.key) {
-                        lane.suspect = true;
-                    }
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Ends a front task with what the engine says of it.
-    fn fail(&mut self, key: &LaneKey, error: EngineError) -> Result<(), EngineError> {
-        let failed = match error.kind {
-            EngineErrorKind::Fatal => return Err(error),
-            EngineErrorKind::ContextFull => {
-                let lane = self.lanes.get(key);
-                BrainError::ContextFull {
-                    context_len: lane.map_or(0, |lane| lane.history.tokens.len()),
-                    new: lane
-                        .and_then(|lane| lane.queue.front())
-                        .map_or(0, Task::appending),
-                    size: self.info.window.size,
-                }
-            }
-            _ => BrainError::Engine {
-                message: error.message,
-            },
-        };
-        self.finish(key, Err(JobError::Failed(failed)))
-    }
-
-    /// Ends a front task: commits or undoes what it did, and reports it.
-    fn finish(
-        &mut self,
-        key: &LaneKey,
-        outcome: Result<Outcome, JobError>,
-    ) -> Result<(), EngineError> {
-        let Some(lane) = self.lanes.get_mut(key) else {
-            return Ok(());
-        };
-        let Some(task) = lane.queue.pop_front() else {
-            return Ok(());
-        };
-        let _entered = task.job.span.enter();
-        lane.suspect = false;
-        let mut commit = Commit::default();
-        match &outcome {
-            Ok(Outcome::Forgotten) => lane.forget(&mut *self.engine),
-            Ok(_) => commit = lane.commit(self.info.window.sinks),
-            Err(_) => lane.undo(&mut *self.engine)?,
-        }
-        let context_len = lane.context_len();
-        let rebuilt = outcome.is_ok() && mem::take(&mut lane.rebuilt);
-        if matches!(key, LaneKey::Single(_)) {
-            lane.forget(&mut *self.engine);
-            commit = Commit::default();
-        }
-        if lane.is_empty() {
-            self.lanes.remove(key);
-        }
-        match &outcome {
-            Ok(_) => tracing::debug!(
-                appended = commit.appended.len(),
-                context_len,
-                rebuilt,
-                "a job is done"
-            ),
-            Err(error) => tracing::debug!(?error, context_len, "a job failed"),
-        }
-        let request = task.job.request;
-        (self.report)(Report::Done(Done {
-            request,
-            outcome,
-            commit,
-            context_len,
-            rebuilt,
-        }));
-        Ok(())
-    }
-
     /// Those who rode go to the back; those who have no job left leave.
     fn rotate(&mut self, riders: Vec<Rider>) {
+        // Riders stand in the order of `ready`, so one walk over both finds them.
+        let mut riding = riders.iter().peekable();
         self.ready
-            .retain(|key| riders.iter().all(|rider| rider.key != *key));
+            .retain(|key| riding.next_if(|rider| rider.key == *key).is_none());
         let busy = |rider: &Rider| {
             self.lanes
                 .get(&rider.key)
