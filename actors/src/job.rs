@@ -5,15 +5,16 @@
 //! stands in its [`Pulse`], which lives outside the actor.
 
 use std::{
+    fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
 };
 
 use crate::{
-    engine::{EngineInfo, LoadError, Sampled, Sampling},
+    engine::{EngineInfo, Interrupt, LoadError, Sampled, Sampling},
     message::{BrainError, ConversationId},
     tokens::TokenId,
 };
@@ -148,11 +149,13 @@ pub enum Outcome {
 }
 
 /// Why a job was not done; the conversation is as after its last commit.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum JobError {
     /// An answer for the caller.
-    Failed(BrainError),
+    #[error(transparent)]
+    Failed(#[from] BrainError),
     /// [`Job::cancel`] was set before it was done.
+    #[error("cancelled before it was done")]
     Cancelled,
 }
 
@@ -209,22 +212,50 @@ pub struct Running {
 }
 
 /// Where an actor writes what it is running, for its owner to read when it hangs or dies.
-#[derive(Clone, Debug, Default)]
-pub struct Pulse(Arc<Mutex<Option<Running>>>);
+#[derive(Clone, Default)]
+pub struct Pulse(Arc<PulseInner>);
+
+#[derive(Default)]
+struct PulseInner {
+    // std mutexes: held for a copy, never across an await or a run.
+    running: Mutex<Option<Running>>,
+    interrupter: Mutex<Option<Arc<dyn Interrupt>>>,
+}
 
 impl Pulse {
     /// A run begins.
     pub fn begin(&self, running: Running) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        *lock(&self.0.running) = Some(running);
     }
 
     /// It ended.
     pub fn end(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.0.running) = None;
     }
 
     /// The run in progress, or the one during which the actor died.
     pub fn running(&self) -> Option<Running> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.0.running).clone()
     }
+
+    /// The engine is loaded and can be interrupted.
+    pub fn set_interrupter(&self, interrupter: Arc<dyn Interrupt>) {
+        *lock(&self.0.interrupter) = Some(interrupter);
+    }
+
+    /// Stops the run in progress; `None` until the engine is loaded.
+    pub fn interrupter(&self) -> Option<Arc<dyn Interrupt>> {
+        lock(&self.0.interrupter).clone()
+    }
+}
+
+impl fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pulse").field(&self.running()).finish()
+    }
+}
+
+/// For values that a panic elsewhere leaves whole, so that a poisoned lock is as good as another.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,12 @@
 //!
 //! This crate knows no ONNX, no files and no config format. It builds and tests in seconds.
 
+pub mod brain;
+pub mod embedder;
 pub mod engine;
 pub mod job;
 pub mod message;
+pub mod policy;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod tokens;

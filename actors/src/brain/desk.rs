@@ -1,0 +1,138 @@
+//! One open request as the shell holds it: who waits for its answer, and how the policy's answer,
+//! made of tokens, becomes a reply with text.
+
+use ractor::RpcReplyPort;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    message::{StepItem, StreamPort},
+    stream::Pieces,
+};
+use crate::{
+    engine::Sampled,
+    job::{Cancel, Outcome},
+    message::{BrainError, Context, Embedded, Finished, Reply, Scored, Stepped},
+    policy::Answer,
+    tokens::{TokenId, Tokenizer},
+};
+
+/// Who waits for an answer.
+pub(super) enum Caller {
+    /// Nobody: the request is done for its effect on the conversation.
+    Nobody,
+    Reply(RpcReplyPort<Result<Reply, BrainError>>),
+    Done(RpcReplyPort<Result<(), BrainError>>),
+    Stream(StreamPort, Pieces),
+}
+
+/// A request that is not answered yet.
+pub(super) struct Open {
+    pub(super) caller: Caller,
+    pub(super) cancel: Cancel,
+    pub(super) span: tracing::Span,
+    /// Until it is tokenised.
+    pub(super) text: Option<String>,
+    /// Given back with the answer.
+    pub(super) _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Open {
+    /// Whether the caller went away.
+    pub(super) fn is_abandoned(&self) -> bool {
+        match &self.caller {
+            Caller::Nobody => false,
+            Caller::Reply(port) => port.is_closed(),
+            Caller::Done(port) => port.is_closed(),
+            Caller::Stream(port, _) => port.is_closed(),
+        }
+    }
+
+    /// Shows the next token of a streamed step.
+    pub(super) fn show(
+        &mut self,
+        sampled: Sampled,
+        end_tokens: &[TokenId],
+        tokenizer: &dyn Tokenizer,
+    ) {
+        if let Caller::Stream(port, pieces) = &mut self.caller {
+            let is_end = end_tokens.contains(&sampled.token);
+            let text = if is_end {
+                String::new()
+            } else {
+                pieces.push(sampled.token, tokenizer)
+            };
+            // Sending fails when the caller went away, which the next look at it tells.
+            let _ = port.send(StepItem::Token { sampled, text });
+        }
+    }
+
+    pub(super) fn answer(self, answer: Answer, tokenizer: &dyn Tokenizer) {
+        let reply = || reply(answer, tokenizer);
+        // As above: a caller that went away wants nothing.
+        match self.caller {
+            Caller::Nobody => {}
+            Caller::Reply(port) => drop(port.send(Ok(reply()))),
+            Caller::Done(port) => drop(port.send(Ok(()))),
+            Caller::Stream(port, _) => {
+                if let Reply::Stepped(stepped) = reply() {
+                    drop(port.send(StepItem::Stepped(stepped)));
+                }
+            }
+        }
+    }
+
+    pub(super) fn fail(self, error: BrainError, committed: usize) {
+        match self.caller {
+            Caller::Nobody => {}
+            Caller::Reply(port) => drop(port.send(Err(error))),
+            Caller::Done(port) => drop(port.send(Err(error))),
+            Caller::Stream(port, _) => drop(port.send(StepItem::Failed { error, committed })),
+        }
+    }
+}
+
+fn reply(answer: Answer, tokenizer: &dyn Tokenizer) -> Reply {
+    let context = Context {
+        context_len: answer.context_len,
+        rebuilt: answer.rebuilt,
+        tokenizer: tokenizer.kind(),
+    };
+    match answer.outcome {
+        Outcome::Embedded(embedding) => Reply::Embedded(Embedded {
+            embedding,
+            tokens: answer.tokens,
+            context,
+        }),
+        Outcome::Stepped { sampled, stopped } => {
+            Reply::Stepped(stepped(sampled, stopped, context, tokenizer))
+        }
+        Outcome::Scored(logprobs) => Reply::Scored(Scored { logprobs, context }),
+        Outcome::Forgotten => Reply::Done,
+    }
+}
+
+fn stepped(
+    sampled: Vec<Sampled>,
+    stopped: bool,
+    context: Context,
+    tokenizer: &dyn Tokenizer,
+) -> Stepped {
+    let token_ids: Vec<TokenId> = sampled.iter().map(|sampled| sampled.token).collect();
+    // The end token is no part of the text.
+    let text = tokenizer.decode(&token_ids[..token_ids.len() - usize::from(stopped)]);
+    let logprobs = sampled.iter().map(|sampled| sampled.logprob).collect();
+    let top = sampled.into_iter().map(|sampled| sampled.top).collect();
+    let finished = if stopped {
+        Finished::Stop
+    } else {
+        Finished::Count
+    };
+    Stepped {
+        token_ids,
+        text,
+        logprobs,
+        top,
+        finished,
+        context,
+    }
+}

@@ -1,0 +1,250 @@
+//! [`Brain`]: typed async methods over a brain's messages.
+
+use std::{sync::Arc, time::Duration};
+
+use ractor::{Actor, ActorRef, RpcReplyPort};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::{
+    MotorBrain,
+    config::{BrainArguments, BrainConfig, StartError},
+    message::{BrainMessage, Envelope},
+    stream::StepStream,
+};
+use crate::{
+    engine::{EngineInfo, EngineLoader},
+    message::{
+        BrainError, ConversationId, Embed, Embedded, Reply, Request, Score, Scored, Step, Stepped,
+    },
+    policy::Stats,
+    tokens::Tokenizer,
+};
+
+/// A handle on a running brain; cheap to clone.
+///
+/// Dropping a future of one of its methods cancels the request, unless it is already done. Dropping
+/// every handle does not stop the brain: [`Brain::shutdown`] does.
+#[derive(Clone, Debug)]
+pub struct Brain {
+    actor: ActorRef<BrainMessage>,
+    /// Taken before a message is sent: a mailbox has no bound of its own.
+    gate: Option<Gate>,
+}
+
+#[derive(Clone, Debug)]
+struct Gate {
+    permits: Arc<Semaphore>,
+    limit: usize,
+}
+
+impl From<ActorRef<BrainMessage>> for Brain {
+    /// A handle on a brain that was found by its name. What it sends is bounded by the brain itself.
+    fn from(actor: ActorRef<BrainMessage>) -> Self {
+        Self { actor, gate: None }
+    }
+}
+
+impl Brain {
+    /// Starts a brain and waits until its first actor is ready.
+    ///
+    /// # Errors
+    /// [`StartError::Load`] where the first load fails in a way that trying again cannot help, or
+    /// every actor has failed too often.
+    pub async fn start(
+        config: BrainConfig,
+        loader: Arc<dyn EngineLoader>,
+        tokenizer: Arc<dyn Tokenizer>,
+    ) -> Result<Self, StartError> {
+        config.check()?;
+        let limit = config.limits.requests;
+        let name = config.name.clone();
+        let (started, ready) = oneshot::channel();
+        let arguments = BrainArguments {
+            config,
+            loader,
+            tokenizer,
+            started: Some(started),
+        };
+        let (actor, _) = Actor::spawn(name, MotorBrain, arguments)
+            .await
+            .map_err(StartError::Spawn)?;
+        ready.await.unwrap_or(Err(StartError::Stopped))?;
+        let permits = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+        Ok(Self {
+            actor,
+            gate: Some(Gate { permits, limit }),
+        })
+    }
+
+    /// The actor behind it, to link, monitor or send to.
+    pub fn actor_ref(&self) -> &ActorRef<BrainMessage> {
+        &self.actor
+    }
+
+    /// What the model is.
+    ///
+    /// # Errors
+    /// [`BrainError::Unavailable`] when the brain has stopped or has not loaded a model yet.
+    pub async fn info(&self) -> Result<EngineInfo, BrainError> {
+        self.stats().await.map(|stats| stats.model)
+    }
+
+    /// Any request. `deadline`: how long it may take; `None` as the settings say.
+    ///
+    /// # Errors
+    /// See [`BrainError`]; the conversation is then as it was.
+    pub async fn request(
+        &self,
+        request: Request,
+        deadline: Option<Duration>,
+    ) -> Result<Reply, BrainError> {
+        let envelope = self.envelope(request, deadline)?;
+        self.call(|port| BrainMessage::Request(envelope, port))
+            .await?
+    }
+
+    /// See [`Embed`].
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn embed(&self, embed: Embed) -> Result<Embedded, BrainError> {
+        match self.request(Request::Embed(embed), None).await? {
+            Reply::Embedded(embedded) => Ok(embedded),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// See [`Step`].
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn step(&self, step: Step) -> Result<Stepped, BrainError> {
+        match self.request(Request::Step(step), None).await? {
+            Reply::Stepped(stepped) => Ok(stepped),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// A step that is committed and shown token by token. What goes wrong later is its last item.
+    ///
+    /// # Errors
+    /// [`BrainError::Overloaded`] and [`BrainError::Unavailable`].
+    pub async fn step_stream(&self, step: Step) -> Result<StepStream, BrainError> {
+        let envelope = self.envelope(step, None)?;
+        let (port, items) = mpsc::unbounded_channel();
+        self.actor
+            .cast(BrainMessage::Stream(envelope, port))
+            .map_err(|_| stopped())?;
+        Ok(StepStream::new(items))
+    }
+
+    /// See [`Score`].
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn score(&self, score: Score) -> Result<Scored, BrainError> {
+        match self.request(Request::Score(score), None).await? {
+            Reply::Scored(scored) => Ok(scored),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// Empties a conversation and lifts its quarantine; an unknown one is not created.
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn reset(&self, conversation: impl Into<ConversationId>) -> Result<(), BrainError> {
+        self.request(Request::Reset(conversation.into()), None)
+            .await
+            .map(drop)
+    }
+
+    /// Forgets a conversation.
+    ///
+    /// # Errors
+    /// [`BrainError::UnknownConversation`], and see [`BrainError`].
+    pub async fn close(&self, conversation: impl Into<ConversationId>) -> Result<(), BrainError> {
+        self.request(Request::Close(conversation.into()), None)
+            .await
+            .map(drop)
+    }
+
+    /// The brain's figures, at once: no actor is asked.
+    ///
+    /// # Errors
+    /// [`BrainError::Unavailable`] when the brain has stopped or has not loaded a model yet.
+    pub async fn stats(&self) -> Result<Stats, BrainError> {
+        self.call(BrainMessage::Stats).await?
+    }
+
+    /// Panics in an actor's handler: a rehearsal of a death. Returns when handed on.
+    ///
+    /// # Errors
+    /// [`BrainError::BadRequest`] for an actor that does not exist, [`BrainError::Unavailable`] for
+    /// one that is not running now.
+    pub async fn crash(&self, actor: usize) -> Result<(), BrainError> {
+        self.call(|port| BrainMessage::Crash(actor, port)).await?
+    }
+
+    /// Blocks an actor's thread: a rehearsal of a hang. Returns when handed on.
+    ///
+    /// # Errors
+    /// As [`Brain::crash`].
+    pub async fn hang(&self, actor: usize, duration: Duration) -> Result<(), BrainError> {
+        self.call(|port| BrainMessage::Hang(actor, duration, port))
+            .await?
+    }
+
+    /// Takes nothing more, finishes what was accepted, stops the actors and then itself. Returns when
+    /// that is done; at once on a brain that has stopped.
+    pub async fn shutdown(&self) {
+        // Both errors mean that the brain has stopped.
+        let _ = self.call(BrainMessage::Shutdown).await;
+        let _ = self.actor.wait(None).await;
+    }
+
+    fn envelope<R>(
+        &self,
+        request: R,
+        deadline: Option<Duration>,
+    ) -> Result<Envelope<R>, BrainError> {
+        let permit = match &self.gate {
+            Some(gate) => Some(Arc::clone(&gate.permits).try_acquire_owned().map_err(|_| {
+                BrainError::Overloaded {
+                    what: "requests",
+                    limit: gate.limit,
+                }
+            })?),
+            None => None,
+        };
+        Ok(Envelope {
+            request,
+            deadline,
+            permit,
+        })
+    }
+
+    async fn call<T>(
+        &self,
+        message: impl FnOnce(RpcReplyPort<T>) -> BrainMessage,
+    ) -> Result<T, BrainError> {
+        let (port, reply) = oneshot::channel();
+        self.actor
+            .cast(message(port.into()))
+            .map_err(|_| stopped())?;
+        reply.await.map_err(|_| stopped())
+    }
+}
+
+fn stopped() -> BrainError {
+    BrainError::Unavailable {
+        reason: "the brain has stopped".to_owned(),
+    }
+}
+
+/// Cannot happen: the policy answers what was asked.
+fn another_answer() -> BrainError {
+    BrainError::Engine {
+        message: "the brain answered another request than this".to_owned(),
+    }
+}

@@ -1,0 +1,110 @@
+//! What a brain is told. Callers use [`Brain`](super::Brain) or send these themselves.
+
+use std::time::Duration;
+
+use ractor::{ActorId, RpcReplyPort};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::{
+    engine::Sampled,
+    job::{Report, RequestId},
+    message::{BrainError, Reply, Request, Step, Stepped},
+    policy::{ActorIndex, Incarnation, Stats},
+    tokens::{EncodeError, TokenId},
+};
+
+/// A request with how long it may take.
+#[derive(Debug)]
+pub struct Envelope<R = Request> {
+    pub(super) request: R,
+    pub(super) deadline: Option<Duration>,
+    /// Given back when the request is done.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+}
+
+impl<R> Envelope<R> {
+    /// A request that may take as long as the brain's settings say.
+    pub fn new(request: R) -> Self {
+        Self {
+            request,
+            deadline: None,
+            permit: None,
+        }
+    }
+
+    /// Answered with [`BrainError::Timeout`] when not done within `deadline`.
+    pub fn within(self, deadline: Duration) -> Self {
+        Self {
+            deadline: Some(deadline),
+            ..self
+        }
+    }
+}
+
+impl<R> From<R> for Envelope<R> {
+    fn from(request: R) -> Self {
+        Self::new(request)
+    }
+}
+
+/// Where a streamed step's items go. No more than its tokens and one last item are ever in it.
+pub type StreamPort = mpsc::UnboundedSender<StepItem>;
+
+/// An item of a streamed step.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StepItem {
+    /// The next token; it is committed.
+    Token {
+        /// The token.
+        sampled: Sampled,
+        /// The text that is now complete and was not shown before: never a part of a character. The
+        /// pieces joined are the step's text, up to a character that its last tokens left incomplete.
+        text: String,
+    },
+    /// The last item: the whole step.
+    Stepped(Stepped),
+    /// The last item: the step failed.
+    Failed {
+        /// Why.
+        error: BrainError,
+        /// How many tokens were shown; they, and the step's input before them, stay.
+        committed: usize,
+    },
+}
+
+/// What a [`MotorBrain`](super::MotorBrain) is told.
+#[derive(Debug)]
+pub enum BrainMessage {
+    /// A request about a conversation. One whose port is closed is cancelled.
+    Request(Envelope, RpcReplyPort<Result<Reply, BrainError>>),
+    /// A request to which nobody wants the reply.
+    Tell(Envelope),
+    /// A step that is shown token by token. One whose port is closed is cancelled.
+    Stream(Envelope<Step>, StreamPort),
+    /// The brain's figures, at once.
+    Stats(RpcReplyPort<Result<Stats, BrainError>>),
+    /// Panics in an actor's handler: a rehearsal. Answered when handed on.
+    Crash(usize, RpcReplyPort<Result<(), BrainError>>),
+    /// Blocks an actor's thread for so long: a rehearsal. Answered when handed on.
+    Hang(usize, Duration, RpcReplyPort<Result<(), BrainError>>),
+    /// Takes nothing more, finishes what was accepted, stops; answered before the end.
+    Shutdown(RpcReplyPort<()>),
+    /// What the brain's own parts tell it.
+    Internal(Internal),
+}
+
+/// What the brain's own parts tell it; nobody else can make one.
+#[derive(Debug)]
+pub struct Internal(pub(super) Note);
+
+#[derive(Debug)]
+pub(super) enum Note {
+    /// From an actor's thread.
+    Reported(ActorIndex, Incarnation, Report),
+    /// Behind everything the dead actor has reported.
+    Died(ActorId),
+    /// From a tokenizer's thread.
+    Tokenised(RequestId, Result<Vec<TokenId>, EncodeError>),
+    /// From the timer.
+    Alarm,
+}

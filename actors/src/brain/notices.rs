@@ -1,0 +1,54 @@
+//! The policy's notices as lines of the log. Facts are fields; no text of a user is among them.
+
+use crate::policy::Notice;
+
+pub(super) fn log(notice: Notice) {
+    match notice {
+        Notice::Ready { actor, incarnation } => {
+            tracing::info!(
+                actor = actor.0,
+                incarnation = incarnation.0,
+                "an actor is ready"
+            );
+        }
+        Notice::LoadFailed { actor, error } => {
+            tracing::warn!(actor = actor.0, transient = error.transient, %error, "a model could not be loaded");
+        }
+        Notice::Hung {
+            actor,
+            incarnation,
+            ran,
+        } => tracing::warn!(
+            actor = actor.0,
+            incarnation = incarnation.0,
+            ran_ms = ran.as_millis(),
+            "a run took too long; its thread is abandoned"
+        ),
+        Notice::Restarting {
+            actor,
+            incarnation,
+            pause,
+            charged,
+        } => tracing::warn!(
+            actor = actor.0,
+            incarnation = incarnation.0,
+            pause_ms = pause.as_millis(),
+            charged,
+            "an actor died and starts again"
+        ),
+        Notice::Down {
+            actor,
+            conversations,
+        } => tracing::error!(
+            actor = actor.0,
+            conversations,
+            "an actor died too often and is down; its conversations move"
+        ),
+        Notice::Quarantined(conversation) => {
+            tracing::warn!(%conversation, "a conversation's requests kill actors; it is quarantined");
+        }
+        Notice::Impossible(what) => {
+            tracing::error!(what, "an event that cannot happen: please report it")
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! EmbedderActor: owns one engine on one OS thread, batches what waits, reports what was done.
+//!
+//! Jobs arrive as messages and wait in their conversation's queue. Between two runs of the engine the
+//! actor lets its mailbox in: it sends itself a message to go on, which stands behind all that
+//! arrived meanwhile, so every run batches whatever waits and no run waits for more.
+//!
+//! Its owner is told everything through a callback and keeps the reply ports, so that an actor that
+//! dies or hangs takes none with it. [`Embedder`] is such an owner in small, for use under somebody
+//! else's supervisor; `MotorBrain` is the other.
+//!
+//! The engine never leaves its thread and need not be `Send`: the actor is one of ractor's
+//! thread-local actors, and its handlers may block.
+
+use std::{sync::Arc, time::Duration};
+
+use ractor::{
+    ActorCell, ActorProcessingErr, ActorRef, SpawnErr,
+    thread_local::{ThreadLocalActor, ThreadLocalActorSpawner},
+};
+
+mod batch;
+mod client;
+mod lane;
+mod ports;
+mod task;
+mod vector;
+mod worker;
+
+pub use client::{Answer, Embedder, StartError, TokenStep};
+pub use vector::{EmbeddingConfig, Pooling};
+
+use self::worker::Worker;
+use crate::{
+    engine::EngineLoader,
+    job::{Job, Pulse, Report},
+};
+
+/// Where an actor's reports go. Called on the actor's thread, so it must not block.
+pub type ReportTo = Arc<dyn Fn(Report) + Send + Sync>;
+
+/// The actor; its state is made from [`EmbedderArguments`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct EmbedderActor;
+
+/// What an [`EmbedderActor`] starts with.
+#[derive(Clone)]
+pub struct EmbedderArguments {
+    /// Makes the engine, on the actor's thread.
+    pub loader: Arc<dyn EngineLoader>,
+    /// Told everything. Dropped when the actor is gone.
+    pub report: ReportTo,
+    /// Written around each run.
+    pub pulse: Pulse,
+    /// How vectors are made.
+    pub embedding: EmbeddingConfig,
+    /// The most prefill tokens in one run, at least 1.
+    pub chunk: usize,
+}
+
+/// What an [`EmbedderActor`] is told.
+#[derive(Debug)]
+pub enum EmbedderMessage {
+    /// A job for its conversation's queue.
+    Job(Box<Job>),
+    /// Panic in the handler: a rehearsal of a death.
+    Crash,
+    /// Block the thread for so long: a rehearsal of a hang.
+    Hang(Duration),
+    /// The actor's message to itself: the mailbox has been let in, go on.
+    Continue(Continue),
+}
+
+/// Only an actor tells itself to go on.
+#[derive(Debug)]
+pub struct Continue(());
+
+/// What an [`EmbedderActor`] holds.
+pub struct EmbedderState {
+    arguments: EmbedderArguments,
+    /// `None` until the engine is loaded.
+    worker: Option<Worker>,
+    /// Whether a [`EmbedderMessage::Continue`] is on its way.
+    continuing: bool,
+}
+
+/// Spawns an actor on an OS thread of its own, linked to `supervisor`, without waiting for the load:
+/// jobs sent before it is done wait in the mailbox. Must be called within a tokio runtime.
+///
+/// The owner hears [`Report::Ready`] or [`Report::LoadFailed`]; a panic of the loader reaches the
+/// supervisor as `ActorFailed`.
+///
+/// # Errors
+/// The name is taken.
+pub fn spawn_on_thread(
+    name: Option<String>,
+    supervisor: ActorCell,
+    arguments: EmbedderArguments,
+) -> Result<ActorRef<EmbedderMessage>, SpawnErr> {
+    // A spawner each: one that is shared hangs every later spawn when one of its actors hangs.
+    let spawner = ThreadLocalActorSpawner::new();
+    let (actor, _started) =
+        EmbedderActor::spawn_linked_instant(name, arguments, supervisor, spawner)?;
+    Ok(actor)
+}
+
+impl ThreadLocalActor for EmbedderActor {
+    type Msg = EmbedderMessage;
+    type State = EmbedderState;
+    type Arguments = EmbedderArguments;
+
+    /// Loads nothing: a failure here would be no supervision event.
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        arguments: Self::Arguments,
+    ) -> Result<Self::State, ActorProcessingErr> {
+        Ok(EmbedderState {
+            arguments,
+            worker: None,
+            continuing: false,
+        })
+    }
+
+    async fn post_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        let arguments = &state.arguments;
+        match arguments.loader.load() {
+            Ok(engine) => {
+                arguments.pulse.set_interrupter(engine.interrupter());
+                let info = engine.info().clone();
+                state.worker = Some(Worker::new(engine, arguments));
+                (arguments.report)(Report::Ready(info));
+            }
+            Err(error) => {
+                myself.stop(Some(error.to_string()));
+                (arguments.report)(Report::LoadFailed(error));
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: Self::Msg,
+        state: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        // Without a worker the load has failed and the actor is about to stop.
+        let Some(worker) = &mut state.worker else {
+            return Ok(());
+        };
+        match message {
+            EmbedderMessage::Job(job) => worker.accept(*job),
+            EmbedderMessage::Continue(Continue(())) => {
+                state.continuing = false;
+                worker.run()?;
+            }
+            EmbedderMessage::Crash => panic!("crashed on request"),
+            EmbedderMessage::Hang(duration) => std::thread::sleep(duration),
+        }
+        if worker.has_work() && !state.continuing {
+            state.continuing = myself.cast(EmbedderMessage::Continue(Continue(()))).is_ok();
+            if !state.continuing {
+                // The actor is draining and takes no message, not even its own: finish what is here.
+                while worker.has_work() {
+                    worker.run()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! One job as a state machine: which row it needs next, what it makes of a row's output.
+//!
+//! A task knows its own tokens and what it has gathered so far; it knows no slot, no history and no
+//! other job. A row may be taken partly (it ends where a slide is due), so a task counts what was
+//! really read and scored and gives the rest again.
+//!
+//! Lengths are in tokens. Invariant: `read` never exceeds the input, `scores` runs at most one token
+//! ahead of `read`.
+
+use super::{EmbeddingConfig, batch::Need};
+use crate::{
+    engine::{EngineInfo, RowOutput, Sampled, Want},
+    job::{Job, Outcome, Work},
+    message::BrainError,
+    tokens::TokenId,
+};
+
+/// A job and how far it has come.
+pub(super) struct Task {
+    pub(super) job: Job,
+    /// Whether it has been checked and has begun.
+    pub(super) started: bool,
+    /// Tokens of the input that were read.
+    read: usize,
+    /// Of an embed: the pooled hidden states so far.
+    pooled: Vec<f32>,
+    /// Of a step: the tokens sampled so far.
+    sampled: Vec<Sampled>,
+    /// Of a score: one entry a token of the input so far.
+    scores: Vec<Option<f32>>,
+}
+
+/// What a row brought.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Progress {
+    /// A token that a streamed step shows now.
+    pub(super) token: Option<Sampled>,
+    /// The job is done.
+    pub(super) outcome: Option<Outcome>,
+}
+
+impl Task {
+    pub(super) fn new(job: Job) -> Self {
+        Self {
+            job,
+            started: false,
+            read: 0,
+            pooled: Vec::new(),
+            sampled: Vec::new(),
+            scores: Vec::new(),
+        }
+    }
+
+    /// Begins on a context of `context_len` tokens, or says why that cannot be.
+    pub(super) fn start(
+        &mut self,
+        context_len: usize,
+        info: &EngineInfo,
+    ) -> Result<(), BrainError> {
+        let new = self.input().len();
+        let samples = matches!(self.job.work, Work::Step { count, .. } if count > 0);
+        if new == 0 && !(samples && context_len > 0) {
+            return Err(BrainError::EmptyInput {
+                reason: if samples {
+                    "no input and an empty conversation"
+                } else {
+                    "no input"
+                },
+            });
+        }
+        if matches!(self.job.work, Work::Embed { .. }) && !info.embeds {
+            return Err(BrainError::Engine {
+                message: "the model's graph gives no hidden states, so it cannot embed".to_owned(),
+            });
+        }
+        if !info.window.slides && context_len + new > info.window.size {
+            return Err(BrainError::ContextFull {
+                context_len,
+                new,
+                size: info.window.size,
+            });
+        }
+        if matches!(self.job.work, Work::Score { .. }) && context_len == 0 {
+            // Nothing precedes the conversation's very first token.
+            self.scores.push(None);
+        }
+        self.started = true;
+        Ok(())
+    }
+
+    /// What is read before anything is sampled.
+    pub(super) fn input(&self) -> &[TokenId] {
+        match &self.job.work {
+            Work::Embed { tokens } | Work::Step { tokens, .. } | Work::Score { tokens } => tokens,
+            Work::Forget => &[],
+        }
+    }
+
+    /// Tokens of the input that are still to be read.
+    pub(super) fn rest(&self) -> usize {
+        self.input().len() - self.read
+    }
+
+    /// What its next row would cost.
+    pub(super) fn need(&self) -> Need {
+        match self.rest() {
+            0 => Need::Decode,
+            rest => Need::Prefill(rest),
+        }
+    }
+
+    /// Its next row: at most `tokens_max` new tokens and what it wants. `total`: how many tokens the
+    /// conversation has had since its last reset.
+    pub(super) fn row(
+        &self,
+        tokens_max: usize,
+        total: u64,
+        embedding: EmbeddingConfig,
+    ) -> (&[TokenId], Want) {
+        let rest = &self.input()[self.read..];
+        let tokens = &rest[..rest.len().min(tokens_max)];
+        let ends = tokens.len() == rest.len();
+        let want = match &self.job.work {
+            Work::Embed { .. } => embedding.want(ends),
+            Work::Score { .. } => Want::Scores {
+                first: self.scores.len() == self.read,
+                next: rest.get(tokens.len()).copied(),
+            },
+            Work::Step {
+                count,
+                sampling,
+                seed,
+                top,
+                ..
+            } if ends && *count > 0 => Want::Next {
+                sampling: *sampling,
+                seed: *seed,
+                number: total + tokens.len() as u64,
+                top: *top,
+            },
+            Work::Step { .. } | Work::Forget => Want::Nothing,
+        };
+        (tokens, want)
+    }
+
+    /// Takes in what a row gave.
+    pub(super) fn absorb(
+        &mut self,
+        output: RowOutput,
+        embedding: EmbeddingConfig,
+        end_tokens: &[TokenId],
+    ) -> Progress {
+        self.read += output.taken;
+        let all_read = self.rest() == 0;
+        match &self.job.work {
+            Work::Embed { tokens } => {
+                embedding.absorb(&mut self.pooled, output.hidden);
+                let outcome = all_read.then(|| {
+                    Outcome::Embedded(
+                        embedding.finish(std::mem::take(&mut self.pooled), tokens.len()),
+                    )
+                });
+                Progress {
+                    token: None,
+                    outcome,
+                }
+            }
+            Work::Score { tokens } => {
+                self.scores.extend(output.scores.into_iter().map(Some));
+                assert!(
+                    (self.read..=tokens.len()).contains(&self.scores.len()),
+                    "{} of {} tokens are read and {} scored",
+                    self.read,
+                    tokens.len(),
+                    self.scores.len(),
+                );
+                let outcome = all_read.then(|| Outcome::Scored(std::mem::take(&mut self.scores)));
+                Progress {
+                    token: None,
+                    outcome,
+                }
+            }
+            Work::Step { count, stream, .. } => {
+                let token = output.sampled.as_ref().filter(|_| *stream).cloned();
+                self.sampled.extend(output.sampled);
+                let stopped = self
+                    .sampled
+                    .last()
+                    .is_some_and(|last| end_tokens.contains(&last.token));
+                let done = all_read && (stopped || self.sampled.len() == *count);
+                let outcome = done.then(|| Outcome::Stepped {
+                    sampled: std::mem::take(&mut self.sampled),
+                    stopped,
+                });
+                Progress { token, outcome }
+            }
+            Work::Forget => Progress {
+                token: None,
+                outcome: Some(Outcome::Forgotten),
+            },
+        }
+    }
+}

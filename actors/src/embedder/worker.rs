@@ -1,0 +1,258 @@
+//! The work of an embedder actor without the actor: jobs in, runs of the engine, reports out.
+//!
+//! Each call of [`Worker::run`] is at most one execution of the model: it settles what needs none,
+//! lets [`batch`](super::batch) choose what rides, runs it, and hands the outputs to the tasks. A run
+//! that fails is charged to one row. Where the engine cannot say which, each of its rows runs alone
+//! once, and the one that fails then is to blame.
+//!
+//! A panic of the engine passes through, and so does a fatal error: the [`Pulse`] then still names
+//! the run, for the owner to see who was in it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    mem,
+    time::Instant,
+};
+
+use super::{
+    EmbedderArguments, EmbeddingConfig, ReportTo,
+    batch::{self, Candidate, Need},
+    lane::Lane,
+    task::Task,
+};
+use crate::{
+    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, Row, RowOutput, Want},
+    job::{Job, Pulse, Report, RequestId, Running},
+    message::ConversationId,
+};
+
+mod ending;
+
+/// Whose lane it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum LaneKey {
+    Conversation(ConversationId),
+    /// A job without a conversation has a lane to itself.
+    Single(RequestId),
+}
+
+/// A lane with a row in the run.
+struct Rider {
+    key: LaneKey,
+    /// How many new tokens its row has at most.
+    tokens: usize,
+    restoring: bool,
+}
+
+/// An engine with the jobs that wait for it.
+pub(super) struct Worker {
+    engine: Box<dyn Engine>,
+    info: EngineInfo,
+    lanes: BTreeMap<LaneKey, Lane>,
+    /// Lanes with a job, each once, in the order of their last ride, longest ago first.
+    ready: VecDeque<LaneKey>,
+    report: ReportTo,
+    pulse: Pulse,
+    embedding: EmbeddingConfig,
+    chunk: usize,
+    /// As last reported.
+    kv_bytes: usize,
+}
+
+impl Worker {
+    pub(super) fn new(engine: Box<dyn Engine>, arguments: &EmbedderArguments) -> Self {
+        let info = engine.info().clone();
+        Self {
+            engine,
+            info,
+            lanes: BTreeMap::new(),
+            ready: VecDeque::new(),
+            report: arguments.report.clone(),
+            pulse: arguments.pulse.clone(),
+            embedding: arguments.embedding,
+            chunk: arguments.chunk.max(1),
+            kv_bytes: 0,
+        }
+    }
+
+    /// Whether a job waits.
+    pub(super) fn has_work(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Puts a job at the end of its conversation's queue.
+    pub(super) fn accept(&mut self, job: Job) {
+        let key = match &job.conversation {
+            Some(conversation) => LaneKey::Conversation(conversation.clone()),
+            None => LaneKey::Single(job.request),
+        };
+        let lane = self.lanes.entry(key.clone()).or_default();
+        if lane.queue.is_empty() {
+            self.ready.push_back(key);
+        }
+        lane.queue.push_back(Task::new(job));
+    }
+
+    /// Answers what needs no run, then runs the model once if anything else waits.
+    ///
+    /// # Errors
+    /// The engine's fatal error; the worker must not be used again.
+    pub(super) fn run(&mut self) -> Result<(), EngineError> {
+        self.settle_all()?;
+        let riders = self.riders();
+        if !riders.is_empty() {
+            let result = self.run_rows(&riders);
+            if !matches!(&result, Err(error) if error.kind == EngineErrorKind::Fatal) {
+                self.pulse.end();
+            }
+            match result {
+                Ok(outputs) => {
+                    assert_eq!(outputs.len(), riders.len(), "a run gives one output a row");
+                    for (rider, output) in riders.iter().zip(outputs) {
+                        self.absorb(rider, output)?;
+                    }
+                }
+                Err(error) => self.blame(&riders, error)?,
+            }
+            self.rotate(riders);
+        }
+        self.report_memory();
+        Ok(())
+    }
+
+    /// What rides in the next run.
+    fn riders(&self) -> Vec<Rider> {
+        let (lanes, candidates): (Vec<_>, Vec<_>) = self
+            .ready
+            .iter()
+            .filter_map(|key| {
+                let lane = self.lanes.get(key)?;
+                let task = lane.queue.front()?;
+                let need = match lane.history.tokens.len() - lane.restored {
+                    0 => task.need(),
+                    rest => Need::Prefill(rest),
+                };
+                Some((
+                    (key, lane),
+                    Candidate {
+                        need,
+                        alone: task.job.alone || lane.suspect,
+                    },
+                ))
+            })
+            .unzip();
+        batch::plan(&candidates, self.chunk)
+            .into_iter()
+            .map(|ride| {
+                let (key, lane) = lanes[ride.index];
+                Rider {
+                    key: key.clone(),
+                    tokens: ride.tokens,
+                    restoring: lane.restoring(),
+                }
+            })
+            .collect()
+    }
+
+    /// One execution of the model, named in the pulse.
+    fn run_rows(&mut self, riders: &[Rider]) -> Result<Vec<RowOutput>, EngineError> {
+        let mut rows = Vec::with_capacity(riders.len());
+        let mut requests = Vec::with_capacity(riders.len());
+        for rider in riders {
+            let Some(lane) = self.lanes.get(&rider.key) else {
+                continue;
+            };
+            let (Some(slot), Some(task)) = (lane.slot, lane.queue.front()) else {
+                continue;
+            };
+            let (tokens, want) = if rider.restoring {
+                (
+                    &lane.history.tokens[lane.restored..lane.restored + rider.tokens],
+                    Want::Nothing,
+                )
+            } else {
+                requests.push(task.job.request);
+                task.row(rider.tokens, lane.total(), self.embedding)
+            };
+            rows.push(Row { slot, tokens, want });
+        }
+        let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
+        tracing::trace!(
+            rows = rows.len(),
+            tokens,
+            restoring = rows.len() - requests.len(),
+            "run"
+        );
+        self.pulse.begin(Running {
+            since: now(),
+            requests,
+        });
+        self.engine.run(&rows)
+    }
+
+    /// Takes in what a run gave one row.
+    fn absorb(&mut self, rider: &Rider, output: RowOutput) -> Result<(), EngineError> {
+        let Some(lane) = self.lanes.get_mut(&rider.key) else {
+            return Ok(());
+        };
+        lane.suspect = false;
+        if rider.restoring {
+            lane.absorb_restored(&output);
+            return Ok(());
+        }
+        let Some(mut task) = lane.queue.pop_front() else {
+            return Ok(());
+        };
+        let span = task.job.span.clone();
+        let _entered = span.enter();
+        lane.absorb(task.row(rider.tokens, 0, self.embedding).0, &output);
+        let progress = task.absorb(output, self.embedding, &self.info.end_tokens);
+        let request = task.job.request;
+        lane.queue.push_front(task);
+        if let Some(sampled) = progress.token {
+            let commit = lane.commit(self.info.window.sinks);
+            let context_len = lane.context_len();
+            (self.report)(Report::Token {
+                request,
+                sampled,
+                commit,
+                context_len,
+            });
+        }
+        match progress.outcome {
+            Some(outcome) => self.finish(&rider.key, Ok(outcome)),
+            None => Ok(()),
+        }
+    }
+
+    /// Those who rode go to the back; those who have no job left leave.
+    fn rotate(&mut self, riders: Vec<Rider>) {
+        // Riders stand in the order of `ready`, so one walk over both finds them.
+        let mut riding = riders.iter().peekable();
+        self.ready
+            .retain(|key| riding.next_if(|rider| rider.key == *key).is_none());
+        let busy = |rider: &Rider| {
+            self.lanes
+                .get(&rider.key)
+                .is_some_and(|lane| !lane.queue.is_empty())
+        };
+        let back = riders.into_iter().filter(busy).map(|rider| rider.key);
+        self.ready.extend(back);
+    }
+
+    fn report_memory(&mut self) {
+        let kv_bytes = self.engine.kv_bytes();
+        if mem::replace(&mut self.kv_bytes, kv_bytes) != kv_bytes {
+            (self.report)(Report::Memory { kv_bytes });
+        }
+    }
+}
+
+/// When a run began, for an owner with a watchdog; nothing here depends on it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the actor's one clock read, for its owner's watchdog"
+)]
+fn now() -> Instant {
+    Instant::now()
+}

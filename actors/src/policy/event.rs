@@ -1,0 +1,345 @@
+//! What the policy is told and what it wants done: two closed vocabularies.
+//!
+//! They carry tokens and lengths, never text: a text that has arrived is known here by its number of
+//! bytes until its tokens follow.
+
+use std::{ops::Add, time::Duration};
+
+use crate::{
+    engine::{EngineInfo, LoadError, Sampled, Sampling},
+    job::{History, Outcome, Report, RequestId, Work},
+    message::{BrainError, ConversationId},
+    tokens::TokenId,
+};
+
+/// Time since the brain's start. The policy never reads a clock; it is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(pub Duration);
+
+impl Time {
+    /// How long ago `earlier` was; zero if it is yet to come.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Time {
+    type Output = Self;
+
+    fn add(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(later))
+    }
+}
+
+/// Which embedder actor; it keeps its index over restarts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ActorIndex(pub usize);
+
+/// An actor's life between two starts, counted from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+/// A conversation's life between two resets, counted from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub u64);
+
+/// What a request asks for, its input aside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ask {
+    /// See [`Embed`](crate::message::Embed).
+    Embed,
+    /// See [`Step`](crate::message::Step).
+    Step(StepAsk),
+    /// See [`Score`](crate::message::Score).
+    Score,
+    /// See [`Request::Reset`](crate::message::Request::Reset).
+    Reset,
+    /// See [`Request::Close`](crate::message::Request::Close).
+    Close,
+}
+
+/// What a step asks for, its input aside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepAsk {
+    /// The most tokens to sample.
+    pub count: usize,
+    /// How they are chosen.
+    pub sampling: Sampling,
+    /// For the random draws.
+    pub seed: u64,
+    /// Most likely tokens to list.
+    pub top: usize,
+    /// Commit and show token by token.
+    pub stream: bool,
+}
+
+/// What a request brought along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Given {
+    /// Tokens as they are.
+    Tokens(Vec<TokenId>),
+    /// A text of so many bytes; its tokens follow in [`Event::Tokenised`].
+    Text {
+        /// Its length.
+        bytes: usize,
+    },
+}
+
+/// A request at the brain's door.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arrival {
+    /// Its number; numbers grow in the order of arrival.
+    pub request: RequestId,
+    /// Whose turn it is; `None` for a stateless embed.
+    pub conversation: Option<ConversationId>,
+    /// What it asks for.
+    pub ask: Ask,
+    /// What it appends.
+    pub input: Option<Given>,
+    /// How long it may take; `None`: as long as [`Limits::deadline`](super::Limits::deadline) says.
+    pub deadline: Option<Duration>,
+}
+
+/// A fault somebody asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chaos {
+    /// Panic in the actor's handler.
+    Crash,
+    /// Stop answering for so long.
+    Hang(Duration),
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The brain starts.
+    Start,
+    /// A request arrived.
+    Arrived(Arrival),
+    /// The tokens of a request's text, or why there are none.
+    Tokenised {
+        /// Which request.
+        request: RequestId,
+        /// Its tokens.
+        result: Result<Vec<TokenId>, BrainError>,
+    },
+    /// Nobody waits for this request any more.
+    Gone(RequestId),
+    /// An actor said something.
+    Reported {
+        /// Which one.
+        actor: ActorIndex,
+        /// In which of its lives.
+        incarnation: Incarnation,
+        /// What it said.
+        report: Report,
+    },
+    /// An actor died.
+    Died {
+        /// Which one.
+        actor: ActorIndex,
+        /// Which of its lives ended.
+        incarnation: Incarnation,
+        /// The requests that had a row in the run that died; empty outside a run.
+        running: Vec<RequestId>,
+    },
+    /// The answer to [`Effect::Observe`].
+    Observed {
+        /// Which actor.
+        actor: ActorIndex,
+        /// In which of its lives.
+        incarnation: Incarnation,
+        /// The run in progress.
+        run: Option<ObservedRun>,
+    },
+    /// Somebody asked for a fault.
+    Chaos {
+        /// The number under which it is answered.
+        request: RequestId,
+        /// Whom it shall hit.
+        actor: ActorIndex,
+        /// Which fault.
+        chaos: Chaos,
+    },
+    /// [`Policy::next_deadline`](super::Policy::next_deadline) is reached.
+    Timer,
+    /// Take nothing more, finish what was accepted, then stop.
+    Shutdown,
+}
+
+/// A run in progress, as its actor's pulse tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedRun {
+    /// When it began.
+    pub since: Time,
+    /// The requests that have a row in it.
+    pub requests: Vec<RequestId>,
+}
+
+/// A job for an actor; the shell adds what only it knows (span, cancel flag).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assignment {
+    /// The request it serves.
+    pub request: RequestId,
+    /// Whose slot is used; `None`: a temporary one.
+    pub conversation: Option<ConversationId>,
+    /// The conversation's epoch.
+    pub epoch: Epoch,
+    /// What the actor has to read first because it does not hold it.
+    pub restore: Option<History>,
+    /// What to do.
+    pub work: Work,
+    /// Share no run with another job.
+    pub alone: bool,
+}
+
+/// What a request came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// [`Outcome::Forgotten`] for what has nothing to say: a reset, a close, a fault handed on.
+    pub outcome: Outcome,
+    /// Tokens of the input.
+    pub tokens: usize,
+    /// Tokens in the context now.
+    pub context_len: usize,
+    /// The conversation had slid and was rebuilt since its last reply.
+    pub rebuilt: bool,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Start an actor, without waiting for it.
+    Spawn {
+        /// Which one.
+        actor: ActorIndex,
+        /// The life that begins.
+        incarnation: Incarnation,
+    },
+    /// Turn the request's text into tokens, then [`Event::Tokenised`].
+    Tokenise(RequestId),
+    /// Give an actor a job.
+    Send {
+        /// Whom.
+        actor: ActorIndex,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which job.
+        job: Assignment,
+    },
+    /// The request is done; it is never named again.
+    Answer {
+        /// Which one.
+        request: RequestId,
+        /// What it came to.
+        answer: Answer,
+    },
+    /// The request failed; it is never named again.
+    Fail {
+        /// Which one.
+        request: RequestId,
+        /// Why.
+        error: BrainError,
+        /// Tokens of a streamed step that were shown and stay.
+        committed: usize,
+    },
+    /// The request is dropped unanswered: nobody waits for it.
+    Drop(RequestId),
+    /// Show the next token of a streamed step.
+    Show {
+        /// Which request.
+        request: RequestId,
+        /// The token.
+        sampled: Sampled,
+    },
+    /// Set the request's cancel flag.
+    Cancel(RequestId),
+    /// Tell what the actor is running, with [`Event::Observed`].
+    Observe {
+        /// Which one.
+        actor: ActorIndex,
+        /// In which life.
+        incarnation: Incarnation,
+    },
+    /// Interrupt the actor's run and leave its thread to itself; nothing it says counts any more.
+    Abandon {
+        /// Which one.
+        actor: ActorIndex,
+        /// Which life.
+        incarnation: Incarnation,
+    },
+    /// Stop the actor; its death is awaited.
+    Stop {
+        /// Which one.
+        actor: ActorIndex,
+        /// Which life.
+        incarnation: Incarnation,
+    },
+    /// Hand a fault on.
+    Inflict {
+        /// To whom.
+        actor: ActorIndex,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which fault.
+        chaos: Chaos,
+    },
+    /// The first actor is ready: the brain serves.
+    Started(EngineInfo),
+    /// No actor ever became ready, and none will.
+    StartFailed(LoadError),
+    /// Everything is answered and every actor has stopped.
+    ShutdownComplete,
+    /// Something worth a line in the log.
+    Notice(Notice),
+}
+
+/// Something worth a line in the log.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// An actor is ready.
+    Ready {
+        /// Which one.
+        actor: ActorIndex,
+        /// In which life.
+        incarnation: Incarnation,
+    },
+    /// An actor could not load its model.
+    LoadFailed {
+        /// Which one.
+        actor: ActorIndex,
+        /// Why.
+        error: LoadError,
+    },
+    /// An actor's run took too long.
+    Hung {
+        /// Which one.
+        actor: ActorIndex,
+        /// In which life.
+        incarnation: Incarnation,
+        /// For how long it ran.
+        ran: Duration,
+    },
+    /// An actor is started again after a pause.
+    Restarting {
+        /// Which one.
+        actor: ActorIndex,
+        /// The life that ended.
+        incarnation: Incarnation,
+        /// The pause.
+        pause: Duration,
+        /// Requests charged with the death.
+        charged: usize,
+    },
+    /// An actor died too often; its conversations move.
+    Down {
+        /// Which one.
+        actor: ActorIndex,
+        /// How many conversations move.
+        conversations: usize,
+    },
+    /// A conversation's requests kill actors.
+    Quarantined(ConversationId),
+    /// An event that cannot happen: a mistake in this program. Served as well as possible.
+    Impossible(&'static str),
+}

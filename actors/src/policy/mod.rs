@@ -1,0 +1,450 @@
+//! The brain's decisions, pure: told what happened and when, it says what is to be done.
+//!
+//! No clock, no randomness, no thread, no log, no text; the same events give the same effects in the
+//! same order. The [`brain`](crate::brain) performs them.
+//!
+//! A request is admitted (`admission`), waits in its conversation's queue (`turns`), is placed with
+//! an actor (`placement`) and comes to something (`outcomes`) or meets a deadline or its actor's
+//! death (`deaths`). One job of a conversation is with an actor at a time, so the history remembered
+//! here is what the actor's slot holds whenever no job is out, and undoing is never more than
+//! forgetting the slot.
+//!
+//! Invariants: see [`Policy::check_invariants`].
+
+mod actors;
+mod admission;
+mod config;
+mod conversations;
+mod deaths;
+mod event;
+mod invariants;
+mod outcomes;
+mod placement;
+mod requests;
+mod shutdown;
+mod stats;
+mod turns;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use admission::TOP_MAX;
+pub use config::{Limits, PolicyConfig, Supervision};
+pub use event::{
+    ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Epoch, Event, Given, Incarnation,
+    Notice, ObservedRun, StepAsk, Time,
+};
+pub use stats::{ActorState, ActorStats, Stats};
+
+use crate::{
+    engine::EngineInfo,
+    job::{Outcome, Report, RequestId},
+    message::{BrainError, ConversationId},
+    tokens::TokenId,
+};
+use actors::{Actor, Life};
+use conversations::Conversation;
+use requests::{Deadline, Pending, Stage};
+
+/// Where the brain is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No actor was ready yet.
+    Starting,
+    /// At least one was.
+    Serving,
+    /// Nothing new is taken; what was accepted is finished.
+    Draining,
+    /// Everything is answered; the actors are stopping, awaited until this time.
+    Stopping(Time),
+    /// Nothing more will happen.
+    Over,
+}
+
+/// The one state machine. See the module's page.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    config: PolicyConfig,
+    now: Time,
+    phase: Phase,
+    /// What the first ready actor loaded.
+    model: Option<EngineInfo>,
+    actors: Vec<Actor>,
+    conversations: BTreeMap<ConversationId, Conversation>,
+    /// Every request that is not finished, those among them that only await the end of a job.
+    requests: BTreeMap<RequestId, Pending>,
+    /// Stateless requests that wait for an actor.
+    loose: BTreeSet<RequestId>,
+    deadlines: BTreeSet<(Time, RequestId)>,
+    /// Jobs that serve no request are numbered downwards from the top.
+    next_own_job: u64,
+}
+
+impl Policy {
+    /// A brain that has not started; an actor less than one is one.
+    pub fn new(config: PolicyConfig) -> Self {
+        Self {
+            actors: vec![Actor::new(); config.actors.max(1)],
+            config,
+            now: Time::default(),
+            phase: Phase::Starting,
+            model: None,
+            conversations: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            loose: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            next_own_job: u64::MAX,
+        }
+    }
+
+    /// Takes note of what happened and appends what is to be done. `now` never goes back; if it
+    /// does, the later time stands.
+    pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
+        self.now = self.now.max(now);
+        match event {
+            Event::Start => self.start(effects),
+            Event::Arrived(arrival) => self.arrived(arrival, effects),
+            Event::Tokenised { request, result } => self.tokenised(request, result, effects),
+            Event::Gone(request) => self.gone(request, effects),
+            Event::Reported {
+                actor,
+                incarnation,
+                report,
+            } => {
+                if self.is_current(actor, incarnation) {
+                    self.reported(actor, report, effects);
+                }
+            }
+            Event::Died {
+                actor,
+                incarnation,
+                running,
+            } => {
+                if self.is_current(actor, incarnation) {
+                    self.died(actor, &running, effects);
+                }
+            }
+            Event::Observed {
+                actor,
+                incarnation,
+                run,
+            } => {
+                if self.is_current(actor, incarnation) {
+                    self.observed(actor, run, effects);
+                }
+            }
+            Event::Chaos {
+                request,
+                actor,
+                chaos,
+            } => self.inflict(request, actor, chaos, effects),
+            Event::Timer => self.timer(effects),
+            Event::Shutdown => self.shut_down(effects),
+        }
+        self.stop_when_drained(effects);
+    }
+
+    /// When [`Event::Timer`] is due; `None`: not before another event.
+    pub fn next_deadline(&self) -> Option<Time> {
+        let request = self.deadlines.first().map(|&(at, _)| at);
+        let actor = self.actors.iter().filter_map(Actor::next_deadline).min();
+        let phase = match self.phase {
+            Phase::Stopping(until) => Some(until),
+            _ => None,
+        };
+        [request, actor, phase].into_iter().flatten().min()
+    }
+
+    fn start(&mut self, effects: &mut Vec<Effect>) {
+        effects.extend((0..self.actors.len()).map(|index| Effect::Spawn {
+            actor: ActorIndex(index),
+            incarnation: Incarnation(0),
+        }));
+    }
+
+    /// Whether that life of the actor still counts.
+    fn is_current(&self, actor: ActorIndex, incarnation: Incarnation) -> bool {
+        self.actors
+            .get(actor.0)
+            .is_some_and(|actor| actor.incarnation == incarnation && actor.lives())
+    }
+
+    fn reported(&mut self, actor: ActorIndex, report: Report, effects: &mut Vec<Effect>) {
+        match report {
+            Report::Ready(model) => self.ready(actor, model, effects),
+            Report::LoadFailed(error) => self.load_failed(actor, error, effects),
+            Report::Token {
+                request,
+                sampled,
+                commit,
+                ..
+            } => self.token(actor, request, sampled, &commit, effects),
+            Report::Done(done) => self.done(actor, done, effects),
+            Report::Memory { kv_bytes } => self.actors[actor.0].kv_bytes = kv_bytes,
+        }
+    }
+
+    fn arrived(&mut self, arrival: Arrival, effects: &mut Vec<Effect>) {
+        let request = arrival.request;
+        if let Err(error) = self.admit(&arrival) {
+            effects.push(Effect::Fail {
+                request,
+                error,
+                committed: 0,
+            });
+            return;
+        }
+        let deadline = arrival
+            .deadline
+            .or(self.config.limits.deadline)
+            .map(|allowed| Deadline {
+                at: self.now + allowed,
+                allowed,
+            });
+        self.deadlines
+            .extend(deadline.map(|deadline| (deadline.at, request)));
+        let pending = Pending::new(arrival, deadline);
+        if pending.stage == Stage::Tokenising {
+            effects.push(Effect::Tokenise(request));
+        }
+        let conversation = pending.conversation.clone();
+        let waits = pending.stage == Stage::Waiting;
+        self.requests.insert(request, pending);
+        match conversation {
+            Some(name) => {
+                self.conversations
+                    .entry(name.clone())
+                    .or_default()
+                    .queue
+                    .insert(request);
+                self.advance(&name, effects);
+            }
+            None if waits => {
+                self.loose.insert(request);
+                self.place_loose(effects);
+            }
+            None => {}
+        }
+    }
+
+    fn admit(&self, arrival: &Arrival) -> Result<(), BrainError> {
+        admission::check_ranges(arrival, &self.config.limits)?;
+        if let (Some(model), Some(Given::Tokens(tokens))) = (&self.model, &arrival.input) {
+            admission::check_model(&arrival.ask, tokens, model)?;
+        }
+        self.check_open()?;
+        let limits = &self.config.limits;
+        if self.requests.len() >= limits.requests {
+            return Err(BrainError::Overloaded {
+                what: "requests",
+                limit: limits.requests,
+            });
+        }
+        let Some(name) = &arrival.conversation else {
+            return Ok(());
+        };
+        // A reset or a close of an unknown conversation is gone again when its turn is over, at once.
+        let creates = !matches!(arrival.ask, Ask::Reset | Ask::Close)
+            && !self.conversations.contains_key(name);
+        if creates && self.conversations.len() >= limits.conversations {
+            return Err(BrainError::Overloaded {
+                what: "conversations",
+                limit: limits.conversations,
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether anything new is taken at all.
+    fn check_open(&self) -> Result<(), BrainError> {
+        match self.phase {
+            Phase::Starting | Phase::Serving
+                if self.actors.iter().any(|actor| actor.life != Life::Down) =>
+            {
+                Ok(())
+            }
+            Phase::Starting | Phase::Serving => Err(all_down()),
+            Phase::Draining | Phase::Stopping(_) | Phase::Over => Err(BrainError::Unavailable {
+                reason: "the brain is shutting down".to_owned(),
+            }),
+        }
+    }
+
+    fn tokenised(
+        &mut self,
+        request: RequestId,
+        result: Result<Vec<TokenId>, BrainError>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(pending) = self.requests.get_mut(&request) else {
+            return;
+        }; // it met its deadline
+        if pending.stage != Stage::Tokenising {
+            effects.push(Effect::Notice(Notice::Impossible(
+                "a request was tokenised twice",
+            )));
+            return;
+        }
+        pending.stage = Stage::Waiting;
+        let checked = result.and_then(|tokens| match &self.model {
+            _ if tokens.is_empty() => Err(BrainError::EmptyInput {
+                reason: "the text has no tokens",
+            }),
+            Some(model) => admission::check_model(&pending.ask, &tokens, model).map(|()| tokens),
+            None => Ok(tokens),
+        });
+        let conversation = pending.conversation.clone();
+        match checked {
+            Ok(tokens) => pending.tokens = tokens.into(),
+            Err(error) => {
+                self.fail(request, error, effects);
+                return self.advance_if_any(conversation.as_ref(), effects);
+            }
+        }
+        if conversation.is_none() {
+            self.loose.insert(request);
+            self.place_loose(effects);
+        }
+        self.advance_if_any(conversation.as_ref(), effects);
+    }
+
+    fn gone(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
+        let Some(pending) = self.requests.get(&request) else {
+            return;
+        };
+        if matches!(pending.stage, Stage::Assigned(_)) {
+            // Should it have committed already, then it stays done: nobody was told otherwise.
+            effects.push(Effect::Cancel(request));
+            return;
+        }
+        let conversation = pending.conversation.clone();
+        self.remove(request);
+        effects.push(Effect::Drop(request));
+        self.advance_if_any(conversation.as_ref(), effects);
+    }
+
+    fn inflict(
+        &mut self,
+        request: RequestId,
+        actor: ActorIndex,
+        chaos: Chaos,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(victim) = self.actors.get(actor.0) else {
+            let expected = format!("below {}", self.actors.len());
+            let error = BrainError::BadRequest {
+                what: "actor",
+                found: actor.0.to_string(),
+                expected,
+            };
+            effects.push(Effect::Fail {
+                request,
+                error,
+                committed: 0,
+            });
+            return;
+        };
+        if victim.life != Life::Ready {
+            let error = BrainError::Unavailable {
+                reason: format!("actor {} is not running now", actor.0),
+            };
+            effects.push(Effect::Fail {
+                request,
+                error,
+                committed: 0,
+            });
+            return;
+        }
+        effects.push(Effect::Inflict {
+            actor,
+            incarnation: victim.incarnation,
+            chaos,
+        });
+        let answer = Answer {
+            outcome: Outcome::Forgotten,
+            tokens: 0,
+            context_len: 0,
+            rebuilt: false,
+        };
+        effects.push(Effect::Answer { request, answer });
+    }
+
+    fn timer(&mut self, effects: &mut Vec<Effect>) {
+        while let Some(&(at, request)) = self.deadlines.first()
+            && at <= self.now
+        {
+            self.expire(request, effects);
+        }
+        self.tend_actors(effects);
+    }
+
+    /// The request's caller is told at once, wherever the request is.
+    fn expire(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
+        let Some(pending) = self.requests.get_mut(&request) else {
+            return;
+        };
+        let Some(deadline) = pending.deadline.take() else {
+            return;
+        };
+        self.deadlines.remove(&(deadline.at, request));
+        let error = BrainError::Timeout {
+            deadline: deadline.allowed,
+        };
+        if matches!(pending.stage, Stage::Assigned(_)) {
+            pending.told = true;
+            let committed = pending.shown.len();
+            effects.extend([
+                Effect::Cancel(request),
+                Effect::Fail {
+                    request,
+                    error,
+                    committed,
+                },
+            ]);
+            return;
+        }
+        let conversation = pending.conversation.clone();
+        self.fail(request, error, effects);
+        self.advance_if_any(conversation.as_ref(), effects);
+    }
+
+    /// Ends a request with an error, unless its caller already has one.
+    fn fail(&mut self, request: RequestId, error: BrainError, effects: &mut Vec<Effect>) {
+        if let Some(pending) = self.remove(request)
+            && !pending.told
+        {
+            effects.push(Effect::Fail {
+                request,
+                error,
+                committed: pending.shown.len(),
+            });
+        }
+    }
+
+    /// Takes a request out of everything.
+    fn remove(&mut self, request: RequestId) -> Option<Pending> {
+        let pending = self.requests.remove(&request)?;
+        if let Some(deadline) = pending.deadline {
+            self.deadlines.remove(&(deadline.at, request));
+        }
+        if let Stage::Assigned(actor) = pending.stage {
+            self.actors[actor.0].let_go(request);
+        }
+        match &pending.conversation {
+            Some(name) => {
+                if let Some(conversation) = self.conversations.get_mut(name) {
+                    conversation.queue.remove(&request);
+                }
+            }
+            None => {
+                self.loose.remove(&request);
+            }
+        }
+        Some(pending)
+    }
+}
+
+fn all_down() -> BrainError {
+    BrainError::Unavailable {
+        reason: "every actor is down".to_owned(),
+    }
+}

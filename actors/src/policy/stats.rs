@@ -1,0 +1,102 @@
+//! What the brain tells of itself, at once and without asking anybody.
+
+use super::{Life, Policy, Stage};
+use crate::{engine::EngineInfo, message::BrainError};
+
+/// The brain's figures.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stats {
+    /// One entry an actor.
+    pub actors: Vec<ActorStats>,
+    /// The model.
+    pub model: EngineInfo,
+}
+
+/// One actor's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ActorStats {
+    /// Its index.
+    pub actor: usize,
+    /// Where it is in its life.
+    pub state: ActorState,
+    /// Conversations that live here.
+    pub conversations: usize,
+    /// How often it was started again.
+    pub restarts: u64,
+    /// Requests with it, or waiting for it.
+    pub queued: usize,
+    /// Bytes of KV memory, as last reported.
+    pub kv_bytes: usize,
+}
+
+/// Where an actor is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActorState {
+    /// Its model is being loaded for the first time.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It died and pauses, or is being loaded again.
+    Restarting,
+    /// It died too often, or was stopped.
+    Down,
+}
+
+impl ActorState {
+    /// The state as the pipe protocol spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Restarting => "restarting",
+            Self::Down => "down",
+        }
+    }
+}
+
+impl Policy {
+    /// The figures now.
+    ///
+    /// # Errors
+    /// [`BrainError::Unavailable`] before the first actor has loaded the model.
+    pub fn stats(&self) -> Result<Stats, BrainError> {
+        let Some(model) = self.model.clone() else {
+            return Err(BrainError::Unavailable {
+                reason: "no actor has loaded the model yet".to_owned(),
+            });
+        };
+        let mut queued = vec![0; self.actors.len()];
+        for pending in self.requests.values() {
+            let owner = pending
+                .conversation
+                .as_ref()
+                .and_then(|name| self.conversations.get(name)?.owner);
+            match (pending.stage, owner) {
+                (Stage::Assigned(actor), _) | (_, Some(actor)) => queued[actor.0] += 1,
+                _ => {}
+            }
+        }
+        let actors = self
+            .actors
+            .iter()
+            .zip(queued)
+            .enumerate()
+            .map(|(index, (actor, queued))| ActorStats {
+                actor: index,
+                state: match actor.life {
+                    Life::Starting if actor.incarnation.0 == 0 => ActorState::Starting,
+                    Life::Starting | Life::Restarting { .. } => ActorState::Restarting,
+                    Life::Ready => ActorState::Ready,
+                    Life::Down | Life::Stopping | Life::Stopped => ActorState::Down,
+                },
+                conversations: actor.conversations,
+                restarts: actor.incarnation.0,
+                queued,
+                kv_bytes: actor.kv_bytes,
+            });
+        Ok(Stats {
+            actors: actors.collect(),
+            model,
+        })
+    }
+}
