@@ -1,2 +1,99 @@
 //! `cargo xtask setup|demo|test|bench`: provisions what cargo cannot, and runs what CI runs.
-fn main() {}
+//!
+//! Each task says what it does, how long each part took, and in its last line what to do next. A
+//! running system never calls this program. Exit status: 0 done, 1 a part failed, 2 bad usage.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this program is for the terminal: output on stdout, progress and errors on stderr"
+)]
+
+mod demo;
+mod error;
+mod lint;
+mod model;
+mod process;
+mod project;
+mod python;
+mod runtime;
+mod setup;
+mod stamp;
+mod test;
+
+use std::error::Error as _;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Error;
+use crate::project::Project;
+
+/// Tasks of the project that cargo has no command for.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", after_help = EXIT_STATUS)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+const EXIT_STATUS: &str = "Exit status: 0 done, 1 a part failed, 2 bad usage.";
+
+#[derive(Subcommand)]
+enum Task {
+    /// Fetch and convert what is lacking: Python tools, ONNX Runtime, the default model
+    ///
+    /// Everything goes into the ignored folder `.motorbrain/`. What is there and unchanged is left
+    /// alone, and then no network is needed. Set PYTHON to choose the interpreter (3.11 or newer).
+    Setup {
+        /// Make everything again
+        #[arg(long)]
+        force: bool,
+        /// Afterwards check the models again: hashes and perplexity
+        #[arg(long)]
+        check: bool,
+    },
+    /// Set up, then run the example `supervised_demo` on the real model
+    Demo,
+    /// Set up, then run all that CI runs: format, lints, arrows, tests
+    Test,
+    /// Set up, then run the benchmarks
+    Bench,
+    /// Run the linters that are installed: cargo-deny, zizmor, check-jsonschema, typos
+    Lint,
+    /// Make tests/fixtures/smollm2-reference.json again with the numpy forward pass
+    Reference,
+}
+
+fn main() -> ExitCode {
+    let project = Project::here();
+    let outcome = match Arguments::parse().task {
+        Task::Setup { force, check } => setup::run(&project, force, check),
+        Task::Demo => demo::run(&project),
+        Task::Test => test::run(&project),
+        Task::Bench => test::bench(&project),
+        Task::Lint => lint::run(&project),
+        Task::Reference => model::write_reference(&project),
+    };
+    match outcome {
+        Ok(next) => {
+            println!("next: {next}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            report(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints the error, its causes, and what to do about it.
+fn report(error: &Error) {
+    eprintln!("error: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        eprintln!("  because: {error}");
+        cause = error.source();
+    }
+    eprintln!("next: {}", error.hint());
+}

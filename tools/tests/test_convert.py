@@ -1,0 +1,49 @@
+"""What surrounds the conversion: manifests, the move into place, the tokenizer's files."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+from convert_gguf import put_in_place
+from gguf_model import Vocabulary
+from manifest import differences, write_manifest
+from tokenizer import tokenizer_json
+
+
+class Folders(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+
+    def make(self, name: str, text: str) -> Path:
+        (self.folder / name).mkdir()
+        (self.folder / name / "file").write_text(text)
+        return self.folder / name
+
+    def test_a_manifest_notices_changed_missing_and_extra_files(self):
+        model = self.make("model", "weights")
+        (model / "other").write_text("")
+        write_manifest(model)
+        self.assertEqual(differences(model), [])
+        (model / "file").write_text("Weights")
+        (model / "other").rename(model / "another")
+        self.assertEqual(
+            differences(model), ["another is not in the manifest", "file has changed", "other is missing"]
+        )
+
+    def test_the_new_folder_takes_the_place_of_the_old(self):
+        model, partial = self.make("model", "old"), self.make(".model.partial", "new")
+        put_in_place(partial, model)
+        self.assertEqual((model / "file").read_text(), "new")
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["model"])
+
+
+class Tokenizer(unittest.TestCase):
+    def test_control_tokens_are_special_and_merges_are_pairs(self):
+        vocabulary = Vocabulary(["<|end|>", "a", "b", "ab"], ["a b"], [0], bos_id=0, eos_id=0, pad_id=0)
+        written = tokenizer_json(vocabulary)
+        self.assertEqual([(token["id"], token["content"]) for token in written["added_tokens"]], [(0, "<|end|>")])
+        self.assertTrue(all(token["special"] for token in written["added_tokens"]))
+        self.assertEqual(written["model"]["vocab"]["ab"], 3)
+        self.assertEqual(written["model"]["merges"], [["a", "b"]])

@@ -1,0 +1,206 @@
+//! `cargo xtask test`: all that CI runs, quick parts first; the first failure ends it.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::process::{ask, cargo, seconds, show};
+use crate::project::Project;
+use crate::setup;
+
+/// Packages that must stay out of others: who, what, and cargo's view of the features.
+const ARROWS: [(&str, &[&str], &str); 3] = [
+    (
+        "motorbrain-actors",
+        &["ort", "tokenizers", "config"],
+        "--all-features",
+    ),
+    (
+        "motorbrain",
+        &["clap", "miette", "indicatif"],
+        "--no-default-features",
+    ),
+    ("motorbrain-actors", &["motorbrain"], "--all-features"),
+];
+
+/// Sets up and runs every part; returns what to do next.
+pub(crate) fn run(project: &Project) -> Result<String, Error> {
+    let mut parts = Parts::default();
+    parts.time("set-up", || setup::provide(project, false).map(drop))?;
+    parts.cargo(project, "format", &["fmt", "--all", "--check"])?;
+    parts.time("arrows", || arrows(project))?;
+    parts.python(project)?;
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    parts.cargo(project, "lints", &clippy)?;
+    parts.cargo(
+        project,
+        "library alone",
+        &["check", "--package", "motorbrain", "--no-default-features"],
+    )?;
+    parts.cargo(project, "tests", &["test", "--workspace", "--all-features"])?;
+    parts.print();
+    Ok("all parts passed; `cargo xtask lint` runs the linters that are installed".into())
+}
+
+/// Sets up and runs the benchmarks; returns what to do next.
+pub(crate) fn bench(project: &Project) -> Result<String, Error> {
+    drop(setup::provide(project, false)?);
+    let mut bench = cargo();
+    bench
+        .args(["bench", "--workspace", "--all-features"])
+        .current_dir(project.root());
+    show("benchmarks", &mut bench, |_| ())?;
+    Ok("compare the figures with those of the docs; measure on a quiet machine".into())
+}
+
+/// What has been run, how long it took, and how many tests there were.
+#[derive(Default)]
+struct Parts {
+    done: Vec<(&'static str, Duration)>,
+    tests: usize,
+}
+
+impl Parts {
+    fn time(
+        &mut self,
+        name: &'static str,
+        part: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        println!("== {name}");
+        let started = Instant::now();
+        part()?;
+        self.done.push((name, started.elapsed()));
+        Ok(())
+    }
+
+    fn cargo(
+        &mut self,
+        project: &Project,
+        name: &'static str,
+        arguments: &[&str],
+    ) -> Result<(), Error> {
+        let mut passed = 0;
+        self.time(name, || {
+            let mut command = cargo();
+            command.args(arguments).current_dir(project.root());
+            show(name, &mut command, |line| passed += passed_tests(line))
+        })?;
+        self.tests += passed;
+        Ok(())
+    }
+
+    fn python(&mut self, project: &Project) -> Result<(), Error> {
+        let mut passed = 0;
+        self.time("tests of the tools", || {
+            // unittest reports on standard error; this line alone comes back on standard output.
+            let script = "import sys, unittest; \
+                tests = unittest.defaultTestLoader.discover('tools/tests', top_level_dir='tools'); \
+                result = unittest.TextTestRunner().run(tests); \
+                print('test result:', result.testsRun, 'passed'); \
+                sys.exit(not result.wasSuccessful() or not result.testsRun)";
+            let mut command = Command::new(project.venv_python());
+            command.args(["-c", script]).current_dir(project.root());
+            show("tests of the tools", &mut command, |line| {
+                passed += passed_tests(line)
+            })
+        })?;
+        self.tests += passed;
+        Ok(())
+    }
+
+    fn print(&self) {
+        println!();
+        for (name, elapsed) in &self.done {
+            println!("{name:<20} {:>12}", seconds(*elapsed));
+        }
+        let total = self.done.iter().map(|(_, elapsed)| *elapsed).sum();
+        println!(
+            "{:<20} {:>12}   {} tests passed",
+            "all",
+            seconds(total),
+            self.tests
+        );
+    }
+}
+
+/// The number in `test result: ok. 12 passed; ...`, as cargo's test harness prints it.
+fn passed_tests(line: &str) -> usize {
+    let count = line
+        .strip_prefix("test result: ")
+        .and_then(|rest| rest.split(" passed").next());
+    count
+        .and_then(|rest| rest.split(' ').next_back())
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
+}
+
+/// Asks cargo whether a room depends on what it must not know.
+fn arrows(project: &Project) -> Result<(), Error> {
+    for (package, forbidden, features) in ARROWS {
+        let mut tree = cargo();
+        tree.args([
+            "tree",
+            "--edges",
+            "normal,build",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ]);
+        tree.args(["--package", package, features])
+            .current_dir(project.root());
+        let (status, packages) = ask(&mut tree)?;
+        if !status.success() {
+            return Err(Error::Failed {
+                what: "arrows".into(),
+                program: "cargo tree".into(),
+                status,
+                output: String::new(),
+            });
+        }
+        if let Some(forbidden) = forbidden.iter().find(|name| names(&packages, name)) {
+            return Err(Error::Arrow { package, forbidden });
+        }
+        println!("{package} does not depend on {}", forbidden.join(", "));
+    }
+    Ok(())
+}
+
+/// Whether one of the lines `NAME vVERSION ...` is of this package.
+fn names(packages: &str, name: &str) -> bool {
+    packages
+        .lines()
+        .any(|line| line.split(' ').next() == Some(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passed_tests_are_counted() {
+        assert_eq!(
+            passed_tests("test result: ok. 12 passed; 0 failed; 1 ignored"),
+            12
+        );
+        assert_eq!(passed_tests("test result: 13 passed"), 13);
+        assert_eq!(passed_tests("test engine::slides ... ok"), 0);
+    }
+
+    #[test]
+    fn a_package_is_recognised_by_its_whole_name() {
+        let packages = "motorbrain-actors v0.1.0\nort-sys v2.0.0\nserde v1.0.0 (*)\n";
+        assert!(names(packages, "serde"));
+        assert!(names(packages, "ort-sys"));
+        assert!(!names(packages, "ort"));
+        assert!(!names(packages, "motorbrain"));
+    }
+}
