@@ -2,4 +2,5 @@
 //!
 //! Settings in, a running brain out. See ARCHITECTURE.md for the way of one message.
 
+pub mod engine;
 pub mod model;

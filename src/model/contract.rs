@@ -84,10 +84,7 @@ pub struct KvNames {
 #[non_exhaustive]
 pub enum ContractError {
     /// Inputs or outputs that every cached language model has are absent.
-    #[error(
-        "the graph is not a language model with a KV cache: it lacks {}",
-        list(missing)
-    )]
+    #[error("the graph is not a language model with a KV cache: it lacks {}", list(missing))]
     NotALanguageModel {
         /// The names that were looked for.
         missing: Vec<String>,
@@ -161,13 +158,8 @@ impl ContractError {
             Self::NotALanguageModel { .. } => {
                 "export a decoder with its cache (`text-generation-with-past` in optimum, or the onnxruntime-genai builder)"
             }
-            Self::UnknownInput { .. } => {
-                "export the model without it, or choose another file with `model.file`"
-            }
-            Self::LayerGap { .. }
-            | Self::Unpaired { .. }
-            | Self::Unequal { .. }
-            | Self::Rank { .. } => {
+            Self::UnknownInput { .. } => "export the model without it, or choose another file with `model.file`",
+            Self::LayerGap { .. } | Self::Unpaired { .. } | Self::Unequal { .. } | Self::Rank { .. } => {
                 "export the model again; the graph looks damaged or is of a kind not supported"
             }
             Self::ElementType { .. } => "export the model with f32 or f16 inputs and outputs",
@@ -216,30 +208,18 @@ pub(crate) struct HeadFacts {
 
 impl Contract {
     /// Reads the contract of a graph.
-    pub(crate) fn read(
-        view: &View<'_>,
-        head: Option<HeadFacts>,
-        fallback: &Fallback,
-    ) -> Result<Self, ContractError> {
+    pub(crate) fn read(view: &View<'_>, head: Option<HeadFacts>, fallback: &Fallback) -> Result<Self, ContractError> {
         let graph = Io::of(view);
         let naming = graph.naming(fallback);
         let layers = graph.layers(&naming)?;
         graph.check_inputs(&naming, layers)?;
-        let kv = (0..layers)
-            .map(|layer| graph.kv_names(&naming, layer))
-            .collect::<Result<Vec<_>, _>>()?;
-        let attention = view
-            .graph
-            .node
-            .iter()
-            .find(|node| node.op_type() == "GroupQueryAttention");
+        let kv = (0..layers).map(|layer| graph.kv_names(&naming, layer)).collect::<Result<Vec<_>, _>>()?;
+        let attention = view.graph.node.iter().find(|node| node.op_type() == "GroupQueryAttention");
         let kv_heads = graph
             .common(&kv, 1, "KV heads")?
             .or_else(|| attention.and_then(|node| usize::try_from(node.int("kv_num_heads")?).ok()))
             .or(fallback.kv_heads)
-            .ok_or(ContractError::UnknownSize {
-                what: "number of KV heads",
-            })?;
+            .ok_or(ContractError::UnknownSize { what: "number of KV heads" })?;
         let head_dim = graph
             .common(&kv, 3, "elements a head")?
             .or_else(|| attention.and_then(|node| attention_head_dim(view, node)))
@@ -252,14 +232,8 @@ impl Contract {
             kv_heads,
             head_dim,
             hidden: head.map(|head| head.hidden),
-            vocab: vocab.ok_or(ContractError::UnknownSize {
-                what: "size of the vocabulary",
-            })?,
-            family: if attention.is_some() {
-                Family::GroupQueryAttention
-            } else {
-                Family::Plain
-            },
+            vocab: vocab.ok_or(ContractError::UnknownSize { what: "size of the vocabulary" })?,
+            family: if attention.is_some() { Family::GroupQueryAttention } else { Family::Plain },
             position_ids: graph.inputs.contains_key("position_ids"),
             attention_mask: graph.inputs.contains_key("attention_mask"),
             logits_type: float_type(graph.outputs["logits"])?,
@@ -275,10 +249,7 @@ impl Contract {
     /// Bytes of keys and values that one token of context takes.
     pub fn kv_bytes_per_token(&self) -> usize {
         let elements = self.kv_heads * self.head_dim;
-        self.kv
-            .iter()
-            .map(|kv| elements * (kv.key_type.bytes() + kv.value_type.bytes()))
-            .sum()
+        self.kv.iter().map(|kv| elements * (kv.key_type.bytes() + kv.value_type.bytes())).sum()
     }
 }
 
@@ -345,11 +316,7 @@ impl<'g> Io<'g> {
     /// The usual names, unless only those of the config file are there.
     fn naming(&self, fallback: &Fallback) -> Naming {
         let usual = Naming::default();
-        let has = |naming: &Naming| {
-            self.inputs
-                .keys()
-                .any(|name| layer_of(&naming.past_key, name).is_some())
-        };
+        let has = |naming: &Naming| self.inputs.keys().any(|name| layer_of(&naming.past_key, name).is_some());
         match &fallback.naming {
             Some(naming) if !has(&usual) && has(naming) => naming.clone(),
             _ => usual,
@@ -364,37 +331,18 @@ impl<'g> Io<'g> {
                 missing.push(name.to_owned());
             }
         };
-        let (key, present) = (
-            name_of(&naming.past_key, 0),
-            name_of(&naming.present_key, 0),
-        );
-        let mut layers: Vec<usize> = self
-            .inputs
-            .keys()
-            .filter_map(|name| layer_of(&naming.past_key, name))
-            .collect();
+        let (key, present) = (name_of(&naming.past_key, 0), name_of(&naming.present_key, 0));
+        let mut layers: Vec<usize> = self.inputs.keys().filter_map(|name| layer_of(&naming.past_key, name)).collect();
         expect(self.inputs.contains_key("input_ids"), "input_ids");
         expect(!layers.is_empty(), &key);
         expect(self.outputs.contains_key("logits"), "logits");
-        expect(
-            self.outputs
-                .keys()
-                .any(|name| layer_of(&naming.present_key, name).is_some()),
-            &present,
-        );
+        expect(self.outputs.keys().any(|name| layer_of(&naming.present_key, name).is_some()), &present);
         if !missing.is_empty() {
             return Err(ContractError::NotALanguageModel { missing });
         }
         layers.sort_unstable();
-        match layers
-            .iter()
-            .enumerate()
-            .find(|&(index, &layer)| index != layer)
-        {
-            Some((missing, _)) => Err(ContractError::LayerGap {
-                missing,
-                last: layers[layers.len() - 1],
-            }),
+        match layers.iter().enumerate().find(|&(index, &layer)| index != layer) {
+            Some((missing, _)) => Err(ContractError::LayerGap { missing, last: layers[layers.len() - 1] }),
             None => Ok(layers.len()),
         }
     }
@@ -404,16 +352,10 @@ impl<'g> Io<'g> {
         for (&input, value) in &self.inputs {
             match input {
                 "input_ids" | "attention_mask" | "position_ids" => {
-                    let found = value
-                        .tensor_type()
-                        .map_or(0, onnx::type_proto::Tensor::elem_type);
+                    let found = value.tensor_type().map_or(0, onnx::type_proto::Tensor::elem_type);
                     if found != onnx::INT64 {
                         let (tensor, found) = (input.to_owned(), type_name(found));
-                        return Err(ContractError::ElementType {
-                            tensor,
-                            found,
-                            expected: "i64",
-                        });
+                        return Err(ContractError::ElementType { tensor, found, expected: "i64" });
                     }
                     check_rank(value, 2)?;
                 }
@@ -422,15 +364,10 @@ impl<'g> Io<'g> {
                     Some(layer) if layer < layers => {}
                     Some(layer) => {
                         let missing = name_of(&naming.past_key, layer);
-                        return Err(ContractError::Unpaired {
-                            present: input.to_owned(),
-                            missing,
-                        });
+                        return Err(ContractError::Unpaired { present: input.to_owned(), missing });
                     }
                     None => {
-                        return Err(ContractError::UnknownInput {
-                            input: input.to_owned(),
-                        });
+                        return Err(ContractError::UnknownInput { input: input.to_owned() });
                     }
                 },
             }
@@ -445,10 +382,7 @@ impl<'g> Io<'g> {
             let missing = name_of(pattern, layer);
             match values.get(missing.as_str()) {
                 Some(&value) => Ok(value),
-                None => Err(ContractError::Unpaired {
-                    present: past_key.clone(),
-                    missing,
-                }),
+                None => Err(ContractError::Unpaired { present: past_key.clone(), missing }),
             }
         };
         let past_value = find(&self.inputs, &naming.past_value)?;
@@ -465,12 +399,7 @@ impl<'g> Io<'g> {
     }
 
     /// The size of one dimension of all past tensors, where the graph fixes it.
-    fn common(
-        &self,
-        kv: &[KvNames],
-        axis: usize,
-        what: &'static str,
-    ) -> Result<Option<usize>, ContractError> {
+    fn common(&self, kv: &[KvNames], axis: usize, what: &'static str) -> Result<Option<usize>, ContractError> {
         let mut common = None;
         for name in kv.iter().flat_map(|kv| [&kv.past_key, &kv.past_value]) {
             let value = self.inputs[name.as_str()];
@@ -480,12 +409,7 @@ impl<'g> Io<'g> {
             };
             let expected = *common.get_or_insert(found);
             if found != expected {
-                return Err(ContractError::Unequal {
-                    tensor: name.clone(),
-                    what,
-                    found,
-                    expected,
-                });
+                return Err(ContractError::Unequal { tensor: name.clone(), what, found, expected });
             }
         }
         Ok(common)
@@ -498,17 +422,9 @@ fn attention_head_dim(view: &View<'_>, node: &onnx::NodeProto) -> Option<usize> 
     let heads = usize::try_from(node.int("num_heads")?).ok()?;
     let kv_heads = usize::try_from(node.int("kv_num_heads")?).ok()?;
     let input = |index: usize| node.input.get(index).filter(|name| !name.is_empty());
-    let packed = if input(1).is_none() {
-        heads + 2 * kv_heads
-    } else {
-        heads
-    };
-    let query = input(0)
-        .and_then(|query| view.width(query))
-        .filter(|width| width % packed == 0);
-    query
-        .map(|width| width / packed)
-        .or_else(|| Some(2 * view.width(input(7)?)?))
+    let packed = if input(1).is_none() { heads + 2 * kv_heads } else { heads };
+    let query = input(0).and_then(|query| view.width(query)).filter(|width| width % packed == 0);
+    query.map(|width| width / packed).or_else(|| Some(2 * view.width(input(7)?)?))
 }
 
 /// `past_key_values.3.key` from `past_key_values.%d.key` and 3.
@@ -526,19 +442,15 @@ fn layer_of(pattern: &str, name: &str) -> Option<usize> {
 
 fn check_rank(value: &ValueInfoProto, expected: usize) -> Result<(), ContractError> {
     match value.dims() {
-        Some(dims) if dims.len() != expected => Err(ContractError::Rank {
-            tensor: value.name().to_owned(),
-            found: dims.len(),
-            expected,
-        }),
+        Some(dims) if dims.len() != expected => {
+            Err(ContractError::Rank { tensor: value.name().to_owned(), found: dims.len(), expected })
+        }
         _ => Ok(()),
     }
 }
 
 fn float_type(value: &ValueInfoProto) -> Result<ElementType, ContractError> {
-    let found = value
-        .tensor_type()
-        .map_or(0, onnx::type_proto::Tensor::elem_type);
+    let found = value.tensor_type().map_or(0, onnx::type_proto::Tensor::elem_type);
     ElementType::of(found).ok_or_else(|| ContractError::ElementType {
         tensor: value.name().to_owned(),
         found: type_name(found),
@@ -547,10 +459,7 @@ fn float_type(value: &ValueInfoProto) -> Result<ElementType, ContractError> {
 }
 
 /// The type of a past tensor, which its present tensor must share.
-fn same_type(
-    past: &ValueInfoProto,
-    present: &ValueInfoProto,
-) -> Result<ElementType, ContractError> {
+fn same_type(past: &ValueInfoProto, present: &ValueInfoProto) -> Result<ElementType, ContractError> {
     let (expected, found) = (float_type(past)?, float_type(present)?);
     if expected == found {
         return Ok(expected);
@@ -560,11 +469,7 @@ fn same_type(
         ElementType::F16 => "f16",
     };
     let tensor = present.name().to_owned();
-    Err(ContractError::ElementType {
-        tensor,
-        found: name(found),
-        expected: name(expected),
-    })
+    Err(ContractError::ElementType { tensor, found: name(found), expected: name(expected) })
 }
 
 /// The schema's element types as people write them.

@@ -99,34 +99,21 @@ impl GraphFile {
     /// Maps and decodes a graph file.
     pub(crate) fn read(path: &Path) -> Result<Self, GraphError> {
         let graph = || path.to_owned();
-        let bytes = mapped::map(path).map_err(|cause| GraphError::Read {
-            graph: graph(),
-            cause,
-        })?;
+        let bytes = mapped::map(path).map_err(|cause| GraphError::Read { graph: graph(), cause })?;
         if bytes.is_empty() {
             return Err(GraphError::Empty { graph: graph() });
         }
-        let mut model =
-            ModelProto::decode(bytes.clone()).map_err(|cause| GraphError::Malformed {
-                graph: graph(),
-                bytes: bytes.len(),
-                cause,
-            })?;
+        let mut model = ModelProto::decode(bytes.clone()).map_err(|cause| GraphError::Malformed {
+            graph: graph(),
+            bytes: bytes.len(),
+            cause,
+        })?;
         let known = model.encoded_len();
         // Bytes that are no model at all often decode to a few unknown fields: first ask for the graph.
         match model.graph.take() {
             None => Err(GraphError::NoGraph { graph: graph() }),
-            Some(_) if known != bytes.len() => Err(GraphError::Unknown {
-                graph: graph(),
-                bytes: bytes.len(),
-                known,
-            }),
-            Some(graph) => Ok(Self {
-                path: path.to_owned(),
-                bytes,
-                model,
-                graph,
-            }),
+            Some(_) if known != bytes.len() => Err(GraphError::Unknown { graph: graph(), bytes: bytes.len(), known }),
+            Some(graph) => Ok(Self { path: path.to_owned(), bytes, model, graph }),
         }
     }
 }

@@ -148,9 +148,7 @@ impl Model {
         notes.extend(head.as_ref().err().cloned().map(Note::NoHead));
         notes.extend(end_token_notes(&end_tokens, contract.vocab));
         if context.source == ContextSource::Default {
-            notes.push(Note::DefaultContext {
-                tokens: context.tokens,
-            });
+            notes.push(Note::DefaultContext { tokens: context.tokens });
         }
         notes.extend(config_notes(&configs, &contract));
         notes.extend(rotation_note(&rotation));
@@ -176,9 +174,7 @@ impl Model {
 }
 
 fn producer(model: &onnx::ModelProto) -> String {
-    format!("{} {}", model.producer_name(), model.producer_version())
-        .trim()
-        .to_owned()
+    format!("{} {}", model.producer_name(), model.producer_version()).trim().to_owned()
 }
 
 fn end_token_notes(end_tokens: &[TokenId], vocab: usize) -> Vec<Note> {
@@ -187,9 +183,7 @@ fn end_token_notes(end_tokens: &[TokenId], vocab: usize) -> Vec<Note> {
     }
     let outside = |token: &&TokenId| usize::try_from(token.0).is_ok_and(|id| id >= vocab);
     let outside = end_tokens.iter().filter(outside);
-    outside
-        .map(|&token| Note::EndTokenOutside { token, vocab })
-        .collect()
+    outside.map(|&token| Note::EndTokenOutside { token, vocab }).collect()
 }
 
 /// Where config.json and the graph differ.
@@ -198,29 +192,15 @@ fn config_notes(configs: &ConfigFiles, contract: &Contract) -> Vec<Note> {
         return Vec::new();
     };
     let facts = [
-        (
-            Fact::Layers,
-            config.num_hidden_layers,
-            Some(contract.layers),
-        ),
-        (
-            Fact::KvHeads,
-            config.num_key_value_heads,
-            Some(contract.kv_heads),
-        ),
+        (Fact::Layers, config.num_hidden_layers, Some(contract.layers)),
+        (Fact::KvHeads, config.num_key_value_heads, Some(contract.kv_heads)),
         (Fact::HeadDim, config.head_dim(), Some(contract.head_dim)),
         (Fact::Hidden, config.hidden_size, contract.hidden),
         (Fact::Vocab, config.vocab_size, Some(contract.vocab)),
     ];
-    let both = facts
-        .into_iter()
-        .filter_map(|(fact, config, graph)| Some((fact, config?, graph?)));
+    let both = facts.into_iter().filter_map(|(fact, config, graph)| Some((fact, config?, graph?)));
     both.filter(|(_, config, graph)| config != graph)
-        .map(|(fact, config, graph)| Note::ConfigDisagrees {
-            fact,
-            config,
-            graph,
-        })
+        .map(|(fact, config, graph)| Note::ConfigDisagrees { fact, config, graph })
         .collect()
 }
 

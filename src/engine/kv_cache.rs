@@ -1,0 +1,204 @@
+//! Conversations' keys and values, kept in tensors of the runtime.
+//!
+//! Two shapes of memory, as the two families of graphs want them. A plain graph concatenates: it
+//! takes tensors of exactly the rows that are cached and gives new ones. A GroupQueryAttention graph
+//! takes one tensor as past and present, with room for more rows than are filled, and appends to it
+//! in place.
+//!
+//! Tensors are `[1, kv_heads, capacity, head_dim]`, keys rotated. Lengths are in tokens. How many
+//! rows of a cache are filled is known by its slot, not here.
+
+use std::ops::Range;
+
+use half::f16;
+use ort::{
+    memory::Allocator,
+    value::{DynTensor, PrimitiveTensorElementType, TensorElementType},
+};
+
+use super::rotation::Turn;
+use crate::model::{Contract, ElementType, Family};
+
+/// Buffers grow by whole blocks of so many tokens, and at least by half.
+const BLOCK: usize = 128;
+
+/// Keys and values of one layer.
+#[derive(Debug)]
+pub(crate) struct LayerKv {
+    pub key: DynTensor,
+    pub value: DynTensor,
+}
+
+/// One conversation's keys and values; see the module's description.
+#[derive(Debug)]
+pub(crate) struct KvCache {
+    pub layers: Vec<LayerKv>,
+    /// Rows of every tensor.
+    pub capacity: usize,
+}
+
+impl KvCache {
+    /// The keys of one token in one layer, `[kv_heads, head_dim]`.
+    pub(crate) fn key_row(&self, layer: usize, row: usize, head_dim: usize) -> ort::Result<Vec<f32>> {
+        let key = &self.layers[layer].key;
+        Ok(match key.data_type() {
+            TensorElementType::Float16 => widened_row::<f16>(key.try_extract_tensor()?.1, self.capacity, row, head_dim),
+            _ => widened_row::<f32>(key.try_extract_tensor()?.1, self.capacity, row, head_dim),
+        })
+    }
+}
+
+fn widened_row<T: Element>(keys: &[T], capacity: usize, row: usize, head_dim: usize) -> Vec<f32> {
+    let heads = keys.chunks_exact(capacity * head_dim);
+    heads.flat_map(|head| &head[row * head_dim..(row + 1) * head_dim]).map(|x| x.widen()).collect()
+}
+
+/// Rows that a copy keeps, and how their keys turn on the way.
+pub(crate) struct Kept<'a> {
+    pub rows: Range<usize>,
+    pub turn: Option<&'a Turn<'a>>,
+}
+
+/// Makes caches for one graph.
+pub(crate) struct KvMemory {
+    contract: Contract,
+    allocator: Allocator,
+    capacity_max: usize,
+}
+
+impl KvMemory {
+    /// Caches as `contract` wants them, of at most `capacity_max` tokens.
+    pub(crate) fn new(contract: Contract, capacity_max: usize) -> Self {
+        Self { contract, allocator: Allocator::default(), capacity_max }
+    }
+
+    /// Whether `kv`, with `filled` rows, can be run with `new` more rows as it is.
+    pub(crate) fn fits(&self, kv: &KvCache, filled: usize, new: usize) -> bool {
+        match self.contract.family {
+            Family::Plain => filled == kv.capacity,
+            Family::GroupQueryAttention => filled + new <= kv.capacity,
+        }
+    }
+
+    /// A cache of `capacity` rows of zeros.
+    pub(crate) fn zeros(&self, capacity: usize) -> ort::Result<KvCache> {
+        let tensor = |element: ElementType| {
+            let shape = [1, self.contract.kv_heads, capacity, self.contract.head_dim];
+            let element = match element {
+                ElementType::F32 => TensorElementType::Float32,
+                ElementType::F16 => TensorElementType::Float16,
+            };
+            DynTensor::new(&self.allocator, element, shape)
+        };
+        let layers = self
+            .contract
+            .kv
+            .iter()
+            .map(|kv| Ok(LayerKv { key: tensor(kv.key_type)?, value: tensor(kv.value_type)? }))
+            .collect::<ort::Result<_>>()?;
+        Ok(KvCache { layers, capacity })
+    }
+
+    /// A copy of only the kept rows, one range after the other, ready for `new` more.
+    pub(crate) fn copy(&self, from: &KvCache, kept: &[Kept<'_>], new: usize) -> ort::Result<KvCache> {
+        let filled = kept.iter().map(|k| k.rows.len()).sum::<usize>();
+        let mut to = self.zeros(self.capacity(from.capacity, filled, new))?;
+        let shape = Shape { head_dim: self.contract.head_dim, from: from.capacity, to: to.capacity };
+        for (from, to) in from.layers.iter().zip(&mut to.layers) {
+            copy_tensor(&from.key, &mut to.key, &shape, kept, true)?;
+            copy_tensor(&from.value, &mut to.value, &shape, kept, false)?;
+        }
+        Ok(to)
+    }
+
+    fn capacity(&self, now: usize, filled: usize, new: usize) -> usize {
+        match self.contract.family {
+            Family::Plain => filled,
+            Family::GroupQueryAttention if filled + new <= now => now,
+            Family::GroupQueryAttention => {
+                (filled + new).max(now + now / 2).next_multiple_of(BLOCK).min(self.capacity_max).max(filled + new)
+            }
+        }
+    }
+}
+
+/// What two tensors of a copy look like; capacities in tokens.
+struct Shape {
+    head_dim: usize,
+    from: usize,
+    to: usize,
+}
+
+fn copy_tensor(
+    from: &DynTensor,
+    to: &mut DynTensor,
+    shape: &Shape,
+    kept: &[Kept<'_>],
+    turned: bool,
+) -> ort::Result<()> {
+    if shape.from == 0 || shape.to == 0 {
+        return Ok(());
+    }
+    match from.data_type() {
+        TensorElementType::Float16 => copy_rows::<f16>(from, to, shape, kept, turned),
+        _ => copy_rows::<f32>(from, to, shape, kept, turned),
+    }
+}
+
+fn copy_rows<T: Element>(
+    from: &DynTensor,
+    to: &mut DynTensor,
+    shape: &Shape,
+    kept: &[Kept<'_>],
+    turned: bool,
+) -> ort::Result<()> {
+    let (_, from) = from.try_extract_tensor::<T>()?;
+    let (_, to) = to.try_extract_tensor_mut::<T>()?;
+    let mut key = vec![0f32; shape.head_dim];
+    let heads_from = from.chunks_exact(shape.from * shape.head_dim);
+    let heads_to = to.chunks_exact_mut(shape.to * shape.head_dim);
+    for (from, to) in heads_from.zip(heads_to) {
+        let mut filled = 0;
+        for Kept { rows, turn } in kept {
+            let from = &from[rows.start * shape.head_dim..rows.end * shape.head_dim];
+            let to = &mut to[filled..filled + from.len()];
+            filled += from.len();
+            let Some(turn) = turn.filter(|_| turned) else {
+                to.copy_from_slice(from);
+                continue;
+            };
+            for (from, to) in from.chunks_exact(shape.head_dim).zip(to.chunks_exact_mut(shape.head_dim)) {
+                key.iter_mut().zip(from).for_each(|(k, f)| *k = f.widen());
+                turn.apply(&mut key);
+                to.iter_mut().zip(&key).for_each(|(t, k)| *t = T::round(*k));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A number of a KV tensor. Turning is computed in f32 and rounded once.
+trait Element: PrimitiveTensorElementType + Copy + std::fmt::Debug {
+    fn widen(self) -> f32;
+    fn round(x: f32) -> Self;
+}
+
+impl Element for f32 {
+    fn widen(self) -> f32 {
+        self
+    }
+
+    fn round(x: f32) -> Self {
+        x
+    }
+}
+
+impl Element for f16 {
+    fn widen(self) -> f32 {
+        self.to_f32()
+    }
+
+    fn round(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+}

@@ -1,0 +1,21 @@
+//! The hot path: a model in a session of ONNX Runtime behind the port
+//! [`Engine`](motorbrain_actors::engine::Engine).
+//!
+//! This room runs sessions and reads no configuration. Its arithmetic (which rows slide, how keys
+//! turn, how a token is drawn) is pure and lives apart from the calls into the runtime.
+
+mod graph;
+mod kv_cache;
+mod loader;
+mod onnx;
+mod rotation;
+mod runtime;
+mod sampling;
+mod window;
+
+pub use graph::SessionOptions;
+pub use loader::{EngineOptions, OnnxLoader, kv_bytes_per_token};
+pub use onnx::OnnxEngine;
+pub use rotation::{Layout, Rotation};
+pub use runtime::{Runtime, RuntimeError};
+pub use window::{Overflow, WindowError, WindowOptions};

@@ -1,0 +1,257 @@
+//! Rotary position embedding (Su et al. 2021, "RoFormer"), as a model's keys show it.
+//!
+//! A cached key is its token's key rotated by its position: each pair of its numbers by `position *
+//! frequency` of that pair. Neither the frequencies nor which numbers form a pair are believed from a
+//! config file: both are measured on the keys of layer 0, which depend on token and position alone.
+//! What was measured must then predict keys at positions it was not measured on.
+//!
+//! Angles are in radians, frequencies in radians a position, all computed in f64.
+
+/// How a key's numbers form pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Number `i` with number `i + rotary / 2` (GPT-NeoX, Llama and Qwen as exported).
+    Halves,
+    /// Number `2 i` with number `2 i + 1` (GPT-J).
+    Interleaved,
+}
+
+impl Layout {
+    const ALL: [Self; 2] = [Self::Halves, Self::Interleaved];
+
+    /// The indices of pair `pair` of `pairs`.
+    fn pair(self, pair: usize, pairs: usize) -> (usize, usize) {
+        match self {
+            Self::Halves => (pair, pair + pairs),
+            Self::Interleaved => (2 * pair, 2 * pair + 1),
+        }
+    }
+}
+
+/// How a model rotates its keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rotation {
+    layout: Layout,
+    /// One frequency a pair; the pairs cover a key's first `2 * frequencies.len()` numbers.
+    frequencies: Vec<f64>,
+}
+
+/// Keys of layer 0: of the same tokens at one position, `[tokens, kv_heads, head_dim]`.
+pub(crate) struct KeysAt {
+    pub position: usize,
+    pub keys: Vec<f32>,
+}
+
+/// Positions that frequencies are measured on: from each to the next the estimate is good enough to
+/// count whole turns. An angle found to 1e-5 at the last gives a slide of 2,000 positions to 1e-4.
+const MEASURED_ON: [usize; 5] = [1, 4, 16, 64, 256];
+
+/// Positions that only check what was measured, besides the largest in use.
+const CHECKED_ON: [usize; 2] = [11, 100];
+
+/// The positions at which [`Rotation::measure`] wants keys, given the largest position to be used.
+pub(crate) fn positions(last: usize) -> Vec<usize> {
+    let far = (last > 256).then_some(last);
+    let all = MEASURED_ON.into_iter().chain(CHECKED_ON).filter(|p| (1..=last).contains(p));
+    all.chain(far).collect()
+}
+
+impl Rotation {
+    /// Measures the rotation on keys at position 0 and at [`positions`]. `epsilon` is the relative
+    /// precision of a key's numbers. `None` where no rotation explains the keys.
+    pub(crate) fn measure(head_dim: usize, zero: &[f32], at: &[KeysAt], epsilon: f64) -> Option<Self> {
+        if zero.iter().all(|x| *x == 0.0) {
+            return None;
+        }
+        let measured_on: Vec<_> = at.iter().filter(|k| MEASURED_ON.contains(&k.position)).collect();
+        let reach = measured_on.last().map_or(0, |k| k.position);
+        // Some models rotate only a first part of each key.
+        let widths = [head_dim, head_dim / 2, head_dim / 4].into_iter().filter(|w| *w >= 2 && w % 2 == 0);
+        widths
+            .flat_map(|rotary| Layout::ALL.map(|layout| (layout, rotary / 2)))
+            .flat_map(|(layout, pairs)| {
+                let of_pair = |p| frequency(layout.pair(p, pairs), head_dim, zero, &measured_on);
+                let measured = Self { layout, frequencies: (0..pairs).map(of_pair).collect() };
+                [measured.with_round_base(reach), Some(measured)]
+            })
+            .flatten()
+            .find(|rotation| at.iter().all(|k| rotation.explains(head_dim, zero, k, epsilon)))
+    }
+
+    /// The usual geometric sequence `base^(-2 i / rotary)` with the round base nearest to what was
+    /// measured up to position `reach`. Where it explains the keys as well it is exact, and the
+    /// measured frequencies of slow pairs are not.
+    fn with_round_base(&self, reach: usize) -> Option<Self> {
+        let pairs = self.frequencies.len();
+        // The slowest pair that turned far enough to be measured well tells the base best.
+        let pair = (1..pairs).rev().find(|p| self.frequencies[*p] * reach as f64 > 0.5)?;
+        let measured = self.frequencies[pair].powf(-(pairs as f64) / pair as f64);
+        let unit = 10f64.powf(measured.log10().floor() - 1.0);
+        let base = (measured / unit).round() * unit;
+        let frequencies = (0..pairs).map(|p| base.powf(-(p as f64) / pairs as f64)).collect();
+        Some(Self { layout: self.layout, frequencies })
+    }
+
+    /// Which numbers form pairs.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Radians a position, one for each pair, the fastest first.
+    pub fn frequencies(&self) -> &[f64] {
+        &self.frequencies
+    }
+
+    /// The turn that brings a key from position `position + back` to `position`.
+    pub(crate) fn back(&self, back: usize) -> Turn<'_> {
+        self.turn(-(back as f64))
+    }
+
+    /// Whether the keys at a position are those at position 0, rotated.
+    fn explains(&self, head_dim: usize, zero: &[f32], at: &KeysAt, epsilon: f64) -> bool {
+        // Exporters compute `position * frequency` in f32, so their own angle is off by this much.
+        let angle_error = at.position as f64 * f64::from(f32::EPSILON);
+        let largest = zero.iter().fold(0f32, |m, x| m.max(x.abs()));
+        let tolerance = f64::from(largest) * (8.0 * epsilon + 2.0 * angle_error);
+        let turn = self.turn(at.position as f64);
+        zero.chunks_exact(head_dim).zip(at.keys.chunks_exact(head_dim)).all(|(zero, found)| {
+            let mut expected = zero.to_vec();
+            turn.apply(&mut expected);
+            expected.iter().zip(found).all(|(e, f)| f64::from((e - f).abs()) <= tolerance)
+        })
+    }
+
+    fn turn(&self, positions: f64) -> Turn<'_> {
+        let cos_sin = self.frequencies.iter().map(|f| {
+            let (sin, cos) = (f * positions).sin_cos();
+            (cos as f32, sin as f32)
+        });
+        Turn { rotation: self, cos_sin: cos_sin.collect() }
+    }
+}
+
+/// A rotation by a number of positions, ready to be applied to many keys.
+pub(crate) struct Turn<'a> {
+    rotation: &'a Rotation,
+    cos_sin: Vec<(f32, f32)>,
+}
+
+impl Turn<'_> {
+    /// Rotates one key, `[head_dim]`, in place.
+    pub(crate) fn apply(&self, key: &mut [f32]) {
+        let pairs = self.cos_sin.len();
+        for (pair, (cos, sin)) in self.cos_sin.iter().enumerate() {
+            let (i, j) = self.rotation.layout.pair(pair, pairs);
+            let (x, y) = (key[i], key[j]);
+            (key[i], key[j]) = (x * cos - y * sin, y * cos + x * sin);
+        }
+    }
+}
+
+/// One pair's frequency from keys at rising powers of two: each doubling halves the error, and the
+/// estimate so far tells how many whole turns lie between.
+fn frequency(pair: (usize, usize), head_dim: usize, zero: &[f32], at: &[&KeysAt]) -> f64 {
+    at.iter().fold(0.0, |estimate, keys| {
+        let position = keys.position as f64;
+        let expected = estimate * position;
+        let found = angle_between(pair, head_dim, zero, &keys.keys);
+        let whole_turns = ((expected - found) / std::f64::consts::TAU).round();
+        (found + whole_turns * std::f64::consts::TAU) / position
+    })
+}
+
+/// The angle that turns one pair of all keys `from` best (in least squares) onto that of `to`.
+fn angle_between((i, j): (usize, usize), head_dim: usize, from: &[f32], to: &[f32]) -> f64 {
+    let (mut dot, mut cross) = (0.0, 0.0);
+    for (from, to) in from.chunks_exact(head_dim).zip(to.chunks_exact(head_dim)) {
+        let [a, b, c, d] = [from[i], from[j], to[i], to[j]].map(f64::from);
+        dot += a * c + b * d;
+        cross += a * d - b * c;
+    }
+    cross.atan2(dot)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    const HEAD_DIM: usize = 16;
+
+    fn rotated(layout: Layout, rotary: usize, base: f64, zero: &[f32], position: usize) -> Vec<f32> {
+        let mut keys = zero.to_vec();
+        for key in keys.chunks_exact_mut(HEAD_DIM) {
+            for pair in 0..rotary / 2 {
+                let angle = position as f64 * base.powf(-2.0 * pair as f64 / rotary as f64);
+                let (i, j) = layout.pair(pair, rotary / 2);
+                let (x, y) = (f64::from(key[i]), f64::from(key[j]));
+                key[i] = (x * angle.cos() - y * angle.sin()) as f32;
+                key[j] = (y * angle.cos() + x * angle.sin()) as f32;
+            }
+        }
+        keys
+    }
+
+    fn zero() -> Vec<f32> {
+        (0..6 * HEAD_DIM).map(|i| ((i * 37 + 11) % 23) as f32 / 5.0 - 2.0).collect()
+    }
+
+    fn measure(keys: impl Fn(usize) -> Vec<f32>, last: usize) -> Option<Rotation> {
+        let at: Vec<_> =
+            positions(last).into_iter().map(|position| KeysAt { position, keys: keys(position) }).collect();
+        Rotation::measure(HEAD_DIM, &zero(), &at, f64::from(f32::EPSILON))
+    }
+
+    #[test]
+    fn any_base_layout_and_width_is_found() {
+        for layout in Layout::ALL {
+            for rotary in [HEAD_DIM, HEAD_DIM / 2] {
+                for base in [1e4, 123_456.0, 1e6] {
+                    let found = measure(|p| rotated(layout, rotary, base, &zero(), p), 2047).unwrap();
+                    assert_eq!(found.layout(), layout);
+                    // Interleaved pairs that do not turn are as good as none.
+                    let expected = (0..rotary / 2).map(|p| base.powf(-2.0 * p as f64 / rotary as f64));
+                    for (found, expected) in found.frequencies.iter().zip(expected.chain(std::iter::repeat(0.0))) {
+                        assert!((found - expected).abs() < 1e-8, "{found} {expected}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_turn_back_undoes_positions() {
+        let found = measure(|p| rotated(Layout::Halves, HEAD_DIM, 1e6, &zero(), p), 2047).unwrap();
+        let mut keys = rotated(Layout::Halves, HEAD_DIM, 1e6, &zero(), 1500);
+        let turn = found.back(500);
+        keys.chunks_exact_mut(HEAD_DIM).for_each(|k| turn.apply(k));
+        for (found, expected) in keys.iter().zip(rotated(Layout::Halves, HEAD_DIM, 1e6, &zero(), 1000)) {
+            assert!((found - expected).abs() < 1e-4, "{found} {expected}");
+        }
+    }
+
+    #[test]
+    fn scaled_frequencies_are_measured() {
+        // Only the slow half is stretched, as Llama 3.1 does: no base explains it.
+        let stretched = |p: usize| {
+            let mut keys = rotated(Layout::Halves, HEAD_DIM, 1e4, &zero(), p);
+            let slow = rotated(Layout::Halves, HEAD_DIM, 1e4 * 8f64.powf(2.0), &zero(), p);
+            for (key, slow) in keys.chunks_exact_mut(HEAD_DIM).zip(slow.chunks_exact(HEAD_DIM)) {
+                for pair in HEAD_DIM / 4..HEAD_DIM / 2 {
+                    (key[pair], key[pair + HEAD_DIM / 2]) = (slow[pair], slow[pair + HEAD_DIM / 2]);
+                }
+            }
+            keys
+        };
+        assert!(measure(stretched, 2047).is_some());
+    }
+
+    #[test]
+    fn what_is_no_rotation_is_not_taken_for_one() {
+        assert_eq!(Rotation::measure(HEAD_DIM, &[0.0; HEAD_DIM], &[], 1e-7), None);
+        assert_eq!(measure(|p| zero().iter().map(|x| x + p as f32 * 0.01).collect(), 255), None);
+        // A base that changes with the position, as dynamic scaling does.
+        let dynamic = |p: usize| rotated(Layout::Halves, HEAD_DIM, if p > 1000 { 1e5 } else { 1e4 }, &zero(), p);
+        assert_eq!(measure(dynamic, 2047), None);
+    }
+}

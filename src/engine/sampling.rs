@@ -1,0 +1,178 @@
+//! Choosing the next token from a row of logits. Pure: the random draw is a function of the seed and
+//! the token's number, so that a step done again draws the same.
+//!
+//! Log-probabilities are the model's own: before temperature, top-k and top-p.
+
+use motorbrain_actors::{
+    engine::{Sampled, Sampling},
+    tokens::TokenId,
+};
+
+/// The logarithm of the sum of exponentials, the normaliser of a row of logits.
+///
+/// Summed in f64: a vocabulary of 150,000 small terms loses digits in f32.
+pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    max + logits.iter().map(|&l| f64::from(l - max as f32).exp()).sum::<f64>().ln()
+}
+
+/// Log-probability of `token` in a row of logits with the given normaliser.
+pub(crate) fn logprob(logits: &[f32], log_sum_exp: f64, token: TokenId) -> f32 {
+    (f64::from(logits[token.0 as usize]) - log_sum_exp) as f32
+}
+
+/// Draws the next token. `seed` and `number` (of the token since the last reset) determine the draw.
+pub(crate) fn sample(logits: &[f32], sampling: &Sampling, seed: u64, number: u64, top: usize) -> Sampled {
+    let normaliser = log_sum_exp(logits);
+    let token = if sampling.temperature == 0.0 {
+        best(logits, 1)[0]
+    } else {
+        draw(&candidates(logits, sampling), uniform(seed, number))
+    };
+    Sampled {
+        token,
+        logprob: logprob(logits, normaliser, token),
+        top: best(logits, top).into_iter().map(|t| (t, logprob(logits, normaliser, t))).collect(),
+    }
+}
+
+/// The `count` tokens of the largest logits, best first; the smaller id first where two are equal.
+fn best(logits: &[f32], count: usize) -> Vec<TokenId> {
+    let better = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+    match count.min(logits.len()) {
+        0 => Vec::new(),
+        1 => (0..logits.len() as u32).min_by(better).map(TokenId).into_iter().collect(),
+        count => {
+            let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+            if count < ids.len() {
+                ids.select_nth_unstable_by(count - 1, better);
+                ids.truncate(count);
+            }
+            ids.sort_unstable_by(better);
+            ids.into_iter().map(TokenId).collect()
+        }
+    }
+}
+
+/// The tokens that may be drawn with their weights, best first: temperature, then top-k, then the
+/// smallest set whose share of what top-k kept reaches top-p (Holtzman et al. 2020, "The Curious Case
+/// of Neural Text Degeneration"). Never empty.
+fn candidates(logits: &[f32], sampling: &Sampling) -> Vec<(TokenId, f64)> {
+    let kept = if sampling.top_k == 0 { logits.len() } else { sampling.top_k };
+    let tokens = best(logits, kept);
+    let max = f64::from(logits[tokens[0].0 as usize]);
+    let temperature = f64::from(sampling.temperature);
+    let mut weighted: Vec<(TokenId, f64)> =
+        tokens.into_iter().map(|t| (t, ((f64::from(logits[t.0 as usize]) - max) / temperature).exp())).collect();
+    if sampling.top_p < 1.0 {
+        let enough = f64::from(sampling.top_p) * weighted.iter().map(|(_, w)| w).sum::<f64>();
+        let mut reached = 0.0;
+        let nucleus = weighted.iter().position(|(_, w)| {
+            reached += w;
+            reached >= enough
+        });
+        weighted.truncate(nucleus.map_or(weighted.len(), |last| last + 1));
+    }
+    weighted
+}
+
+/// The token at the place `at`, from 0 to 1, of the cumulated weights.
+fn draw(weighted: &[(TokenId, f64)], at: f64) -> TokenId {
+    let mut left = at * weighted.iter().map(|(_, w)| w).sum::<f64>();
+    for (token, weight) in weighted {
+        left -= weight;
+        if left < 0.0 {
+            return *token;
+        }
+    }
+    weighted[weighted.len() - 1].0
+}
+
+/// A number in `[0, 1)` from a seed and a token's number: SplitMix64 (Steele, Lea and Flood 2014) of
+/// their sum in its own sequence, 53 bits of it.
+fn uniform(seed: u64, number: u64) -> f64 {
+    let mix = |mut z: u64| {
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    // The seed is mixed first, so that neighbouring seeds are not shifted copies of each other.
+    let z = mix(mix(seed).wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    (z >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOGITS: [f32; 5] = [1.0, 3.0, 3.0, 2.0, -1.0];
+
+    fn ids(tokens: &[TokenId]) -> Vec<u32> {
+        tokens.iter().map(|t| t.0).collect()
+    }
+
+    #[test]
+    fn greedy_takes_the_smallest_of_the_best() {
+        let sampled = sample(&LOGITS, &Sampling::GREEDY, 7, 7, 3);
+        assert_eq!(sampled.token, TokenId(1));
+        assert_eq!(sampled.top.iter().map(|(t, _)| t.0).collect::<Vec<_>>(), [1, 2, 3]);
+        let total: f32 = sample(&LOGITS, &Sampling::GREEDY, 0, 0, 5).top.iter().map(|(_, l)| l.exp()).sum();
+        assert!((total - 1.0).abs() < 1e-6, "{total}");
+    }
+
+    #[test]
+    fn best_is_ordered_whatever_the_count() {
+        for count in 0..=6 {
+            let found = ids(&best(&LOGITS, count));
+            assert_eq!(found, [1, 2, 3, 0, 4][..count.min(5)], "{count}");
+        }
+    }
+
+    #[test]
+    fn top_k_and_top_p_cut_the_tail() {
+        let kept = |top_k, top_p| {
+            let sampling = Sampling { temperature: 1.0, top_k, top_p };
+            ids(&candidates(&LOGITS, &sampling).iter().map(|(t, _)| *t).collect::<Vec<_>>())
+        };
+        assert_eq!(kept(0, 1.0), [1, 2, 3, 0, 4]);
+        assert_eq!(kept(3, 1.0), [1, 2, 3]);
+        assert_eq!(kept(0, 1e-6), [1]);
+        // The two best have 0.793 of the mass.
+        assert_eq!(kept(0, 0.79), [1, 2]);
+        assert_eq!(kept(0, 0.80), [1, 2, 3]);
+    }
+
+    #[test]
+    fn draws_follow_the_distribution() {
+        let sampling = Sampling { temperature: 0.5, top_k: 0, top_p: 1.0 };
+        let mut counts = [0usize; 5];
+        let draws = 20_000;
+        for number in 0..draws {
+            counts[sample(&LOGITS, &sampling, 42, number, 0).token.0 as usize] += 1;
+        }
+        let scaled: Vec<f64> = LOGITS.iter().map(|l| f64::from(*l / 0.5).exp()).collect();
+        let sum: f64 = scaled.iter().sum();
+        for (count, weight) in counts.iter().zip(&scaled) {
+            let expected = weight / sum;
+            // Four standard deviations of a binomial share.
+            let slack = 4.0 * (expected * (1.0 - expected) / draws as f64).sqrt() + 1e-4;
+            assert!((*count as f64 / draws as f64 - expected).abs() < slack, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_draw_depends_on_seed_and_number_alone() {
+        let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0 };
+        let run = |seed| (0..64).map(|n| sample(&LOGITS, &sampling, seed, n, 0).token.0).collect::<Vec<_>>();
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+        assert_ne!(run(1)[1..], run(2)[..63], "neighbouring seeds are no shifted copies");
+    }
+
+    #[test]
+    fn extreme_logits_stay_finite() {
+        let logits = [f32::NEG_INFINITY, 1e30, -1e30];
+        let sampled = sample(&logits, &Sampling { temperature: 1e-6, top_k: 0, top_p: 0.9 }, 3, 3, 2);
+        assert_eq!((sampled.token, sampled.logprob), (TokenId(1), 0.0));
+    }
+}

@@ -1,0 +1,105 @@
+//! What the tests share: fixtures, the runtime's library, engines and brains on them.
+#![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use motorbrain::{
+    engine::{EngineOptions, OnnxEngine, OnnxLoader, Overflow, Runtime, SessionOptions, WindowOptions},
+    model::{Model, ModelOptions},
+};
+use motorbrain_actors::{
+    engine::{Engine, Row, RowOutput, SlotIndex, Want},
+    tokens::{TokenId, Tokenizer},
+};
+
+/// Forms with f32 numbers throughout: equal to 1e-4 whatever the cuts (f32 sums of a few hundred
+/// terms in another order differ by some 1e-6 a layer; 24 layers stay well below).
+pub(crate) const F32_FORMS: [&str; 2] = ["tiny-plain", "tiny-gqa-fp32"];
+pub(crate) const F32_TOLERANCE: f32 = 1e-4;
+
+/// A file or folder of `tests/fixtures`.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// The library that set-up put in place.
+pub(crate) fn runtime() -> Runtime {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".motorbrain/runtime");
+    let library = std::fs::read_dir(folder).ok().and_then(|mut files| files.next()?.ok());
+    let library = library.expect("there is no runtime library; run `cargo xtask setup` first").path();
+    Runtime::open(&library).expect("the library of `cargo xtask setup` opens")
+}
+
+pub(crate) fn model(dir: &Path) -> Arc<Model> {
+    let options = ModelOptions { dir: dir.to_owned(), file: None, preset: None };
+    Arc::new(Model::open(&options).unwrap_or_else(|error| panic!("{}: {error}", dir.display())))
+}
+
+/// A window of `size` with given sinks and slide.
+pub(crate) fn window(size: usize, sinks: usize, slide: usize) -> WindowOptions {
+    WindowOptions { size: Some(size), sinks: Some(sinks), slide: Some(slide), overflow: Overflow::Slide }
+}
+
+pub(crate) fn loader(dir: &Path, window: WindowOptions) -> OnnxLoader {
+    let session = SessionOptions { threads: 1, spinning: false };
+    OnnxLoader::new(runtime(), model(dir), EngineOptions { session, window }).unwrap()
+}
+
+pub(crate) fn engine(dir: &Path, window: WindowOptions) -> OnnxEngine {
+    loader(dir, window).load_engine().unwrap()
+}
+
+/// Runs one row until all its tokens are taken (and what it wants is there); outputs in order.
+pub(crate) fn run(engine: &mut dyn Engine, slot: SlotIndex, mut tokens: &[TokenId], want: Want) -> Vec<RowOutput> {
+    let mut outputs = Vec::new();
+    let mut want = want;
+    loop {
+        let output = engine.run(&[Row { slot, tokens, want }]).unwrap().remove(0);
+        tokens = &tokens[output.taken..];
+        let done = match &mut want {
+            Want::Next { .. } => output.sampled.is_some(),
+            Want::Scores { first, .. } => {
+                *first &= output.scores.is_empty() && output.taken == 0;
+                tokens.is_empty()
+            }
+            _ => tokens.is_empty(),
+        };
+        outputs.push(output);
+        if done {
+            return outputs;
+        }
+    }
+}
+
+/// Log-probabilities of `tokens` given what the slot holds, read in pieces of the lengths `cuts`
+/// (the last one repeats). Without a context the first token has none.
+pub(crate) fn scores(engine: &mut dyn Engine, slot: SlotIndex, tokens: &[TokenId], cuts: &[usize]) -> Vec<f32> {
+    let mut scores = Vec::new();
+    let mut at = 0;
+    let mut cuts = cuts.iter().copied().cycle();
+    while at < tokens.len() {
+        let end = tokens.len().min(at + cuts.next().unwrap_or(1).max(1));
+        let want = Want::Scores { first: at == 0, next: tokens.get(end).copied() };
+        scores.extend(run(engine, slot, &tokens[at..end], want).into_iter().flat_map(|o| o.scores));
+        at = end;
+    }
+    scores
+}
+
+/// Tokens of a real text by a model's own tokenizer, as many as asked for.
+pub(crate) fn text_tokens(dir: &Path, count: usize) -> Vec<TokenId> {
+    let text = include_str!("../../LICENSE-APACHE").repeat(4);
+    let tokens = model(dir).tokenizer.encode(&text).unwrap();
+    assert!(tokens.len() >= count, "the text has only {} tokens", tokens.len());
+    tokens[..count].to_vec()
+}
+
+/// The largest difference of two equally long lists.
+pub(crate) fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}

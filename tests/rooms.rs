@@ -1,0 +1,49 @@
+//! The arrows between the rooms of `src/`, read from the `use` lines: bin -> lib -> engine -> model.
+//! What cargo can enforce (`actors` knows no ONNX) is checked by `cargo xtask test`.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::{fs, path::Path};
+
+/// Every line of Rust below `src/room` that is neither comment nor blank, with its file.
+fn lines(room: &str) -> Vec<(String, String)> {
+    fn collect(folder: &Path, lines: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, lines);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                let code = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("//"));
+                lines.extend(code.map(|line| (path.display().to_string(), line.to_owned())));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(room), &mut found);
+    assert!(!found.is_empty(), "src/{room} is gone; mend this test");
+    found
+}
+
+fn never_names(room: &str, forbidden: &[&str]) {
+    for (file, line) in lines(room) {
+        for word in forbidden {
+            assert!(!line.contains(word), "{file} must not name `{word}`: {line}");
+        }
+    }
+}
+
+#[test]
+fn model_starts_no_session_and_knows_no_settings() {
+    never_names("model", &["crate::engine", "crate::settings", "ort::", "use ort"]);
+}
+
+#[test]
+fn engine_reads_no_configuration() {
+    never_names("engine", &["crate::settings", "crate::library", "std::env"]);
+}
+
+#[test]
+fn the_library_never_prints() {
+    never_names("model", &["println!", "eprintln!"]);
+    never_names("engine", &["println!", "eprintln!"]);
+}
