@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::{
     contract::{ElementType, HeadFacts},
     onnx::NodeProto,
-    view::View,
+    view::{View, integers},
 };
 
 /// Where the graph is cut.
@@ -266,7 +266,7 @@ fn rows_of<'g>(
     let implied = !flattened && view.rank("logits") == Some(3) && !gives_one_row(view);
     let mut rows = tensor;
     let mut whole = (view.rank(rows).map_or(implied, |rank| rank == 3)).then_some(rows);
-    while let Some((_, node)) = view.producer(rows) {
+    while let Some((_, node)) = view.earlier(rows) {
         let Some(input) = node.input.first() else {
             break;
         };
@@ -284,7 +284,7 @@ fn rows_of<'g>(
     whole
         .filter(|rows| wide(rows))
         .ok_or_else(|| NoHead::Shape {
-            tensor: rows.into(),
+            tensor: tensor.into(),
         })
 }
 
@@ -307,7 +307,7 @@ fn slices_sequence(view: &View<'_>, node: &NodeProto) -> bool {
             .input
             .get(3)
             .and_then(|axes| view.constant(axes))
-            .and_then(super::view::integers),
+            .and_then(integers),
     };
     axes.is_some_and(|axes| axes == [1])
 }

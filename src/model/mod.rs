@@ -6,13 +6,16 @@
 mod config_files;
 mod context;
 mod contract;
+mod contract_error;
 mod error;
 mod external;
 mod graph;
 mod head;
+mod io;
 mod layout;
 mod manifest;
 mod mapped;
+mod naming;
 mod note;
 pub mod onnx;
 mod overlay;
@@ -31,7 +34,8 @@ use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 pub use self::{
     config_files::ConfigFileError,
     context::{ContextLimit, ContextSource},
-    contract::{Contract, ContractError, ElementType, Family, KvNames},
+    contract::{Contract, ElementType, Family, KvNames},
+    contract_error::ContractError,
     error::ModelError,
     external::ExternalError,
     graph::GraphError,
