@@ -12,7 +12,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::onnx::{self, AttributeProto, GraphProto, NodeProto, StringStringEntryProto, TensorProto};
+use super::onnx::{
+    self, AttributeProto, GraphProto, NodeProto, StringStringEntryProto, TensorProto,
+};
 
 /// Inline weights from this size up leave the graph. Smaller ones are the shapes, axes and scalars
 /// that ONNX Runtime wants to see while it infers shapes.
@@ -78,7 +80,9 @@ impl ExternalError {
             }
             Self::Missing { file, .. } => {
                 let name = file.file_name().unwrap_or(file.as_os_str()).display();
-                Some(format!("put `{name}` beside the graph; both belong to one export"))
+                Some(format!(
+                    "put `{name}` beside the graph; both belong to one export"
+                ))
             }
             Self::TooShort { .. } => {
                 Some("fetch the file again; a download that was interrupted looks like this".into())
@@ -90,7 +94,11 @@ impl ExternalError {
 
 /// Checks every reference of a graph file in `folder` to other files, those of subgraphs included.
 pub(crate) fn check(graph: &GraphProto, path: &Path, folder: &Path) -> Result<(), ExternalError> {
-    let mut files = Files { folder, roots: roots(path, folder), lengths: HashMap::new() };
+    let mut files = Files {
+        folder,
+        roots: roots(path, folder),
+        lengths: HashMap::new(),
+    };
     let mut checked = Ok(());
     each_tensor(graph, &mut |tensor| {
         if checked.is_ok() && tensor.data_location() == onnx::EXTERNAL {
@@ -103,7 +111,10 @@ pub(crate) fn check(graph: &GraphProto, path: &Path, folder: &Path) -> Result<()
 /// Makes the large inline initializers of a graph, slices of `file`, references into it.
 pub(crate) fn point_into(graph: &mut GraphProto, file: &Bytes, name: &str) {
     for tensor in &mut graph.initializer {
-        let Some(data) = tensor.raw_data.take_if(|data| data.len() >= INLINE_BYTES_MAX) else {
+        let Some(data) = tensor
+            .raw_data
+            .take_if(|data| data.len() >= INLINE_BYTES_MAX)
+        else {
             continue;
         };
         let Some(offset) = offset_in(file, &data) else {
@@ -133,7 +144,10 @@ impl<'t> Reference<'t> {
         let entry = |key| tensor.external_data.iter().find(|entry| entry.key() == key);
         let number = |key| {
             let value = entry(key).map(StringStringEntryProto::value);
-            value.map(str::parse).transpose().map_err(|_| malformed(tensor, key, value))
+            value
+                .map(str::parse)
+                .transpose()
+                .map_err(|_| malformed(tensor, key, value))
         };
         let location = entry("location").map(StringStringEntryProto::value);
         Ok(Self {
@@ -147,14 +161,20 @@ impl<'t> Reference<'t> {
 }
 
 fn malformed(tensor: &TensorProto, key: &'static str, value: Option<&str>) -> ExternalError {
-    let (tensor, value) = (tensor.name().to_owned(), value.unwrap_or_default().to_owned());
+    let (tensor, value) = (
+        tensor.name().to_owned(),
+        value.unwrap_or_default().to_owned(),
+    );
     ExternalError::Malformed { tensor, key, value }
 }
 
 /// The folders that weights may lie in: the graph's own and, where the graph file is a link (as in
 /// the Hugging Face cache, where each file of a model is a link into one store), that of its target.
 fn roots(graph: &Path, folder: &Path) -> Vec<PathBuf> {
-    let target = graph.canonicalize().ok().and_then(|target| target.parent().map(Path::to_owned));
+    let target = graph
+        .canonicalize()
+        .ok()
+        .and_then(|target| target.parent().map(Path::to_owned));
     folder.canonicalize().into_iter().chain(target).collect()
 }
 
@@ -175,7 +195,12 @@ impl Files<'_> {
             return Ok(());
         }
         let file = self.folder.join(reference.location);
-        Err(ExternalError::TooShort { tensor: tensor.name().to_owned(), file, needed, found })
+        Err(ExternalError::TooShort {
+            tensor: tensor.name().to_owned(),
+            file,
+            needed,
+            found,
+        })
     }
 
     fn length(&mut self, tensor: &TensorProto, location: &str) -> Result<u64, ExternalError> {
@@ -188,7 +213,11 @@ impl Files<'_> {
             folder: self.folder.to_owned(),
         };
         let file = self.folder.join(location);
-        let missing = |cause| ExternalError::Missing { tensor: tensor.name().to_owned(), file: file.clone(), cause };
+        let missing = |cause| ExternalError::Missing {
+            tensor: tensor.name().to_owned(),
+            file: file.clone(),
+            cause,
+        };
         let inside = |component| matches!(component, Component::Normal(_) | Component::CurDir);
         if !Path::new(location).components().all(inside) {
             return Err(outside());
@@ -216,7 +245,9 @@ fn bytes_of(tensor: &TensorProto) -> Option<u64> {
         _ => return None,
     };
     let dims = tensor.dims.iter().map(|&dim| u64::try_from(dim).ok());
-    let elements = dims.reduce(|product, dim| product?.checked_mul(dim?)).unwrap_or(Some(1))?;
+    let elements = dims
+        .reduce(|product, dim| product?.checked_mul(dim?))
+        .unwrap_or(Some(1))?;
     Some(elements.checked_mul(bits)?.div_ceil(8))
 }
 
@@ -229,17 +260,34 @@ fn offset_in(file: &Bytes, slice: &Bytes) -> Option<usize> {
 /// Calls `visit` with every tensor of a graph: initializers and attributes, in subgraphs, too.
 fn each_tensor<'g>(graph: &'g GraphProto, visit: &mut impl FnMut(&'g TensorProto)) {
     graph.initializer.iter().for_each(&mut *visit);
-    let sparse = graph.sparse_initializer.iter().flat_map(|sparse| [&sparse.values, &sparse.indices]);
+    let sparse = graph
+        .sparse_initializer
+        .iter()
+        .flat_map(|sparse| [&sparse.values, &sparse.indices]);
     sparse.flatten().for_each(&mut *visit);
-    graph.node.iter().flat_map(|node: &NodeProto| &node.attribute).for_each(|attribute| {
-        each_tensor_of(attribute, visit);
-    });
+    graph
+        .node
+        .iter()
+        .flat_map(|node: &NodeProto| &node.attribute)
+        .for_each(|attribute| {
+            each_tensor_of(attribute, visit);
+        });
 }
 
 fn each_tensor_of<'g>(attribute: &'g AttributeProto, visit: &mut dyn FnMut(&'g TensorProto)) {
-    attribute.t.iter().chain(&attribute.tensors).for_each(&mut *visit);
-    let sparse = attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors);
-    sparse.flat_map(|sparse| [&sparse.values, &sparse.indices]).flatten().for_each(&mut *visit);
+    attribute
+        .t
+        .iter()
+        .chain(&attribute.tensors)
+        .for_each(&mut *visit);
+    let sparse = attribute
+        .sparse_tensor
+        .iter()
+        .chain(&attribute.sparse_tensors);
+    sparse
+        .flat_map(|sparse| [&sparse.values, &sparse.indices])
+        .flatten()
+        .for_each(&mut *visit);
     for graph in attribute.g.iter().chain(&attribute.graphs) {
         each_tensor(graph, &mut |tensor| visit(tensor));
     }

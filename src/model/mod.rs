@@ -6,13 +6,16 @@
 mod config_files;
 mod context;
 mod contract;
+mod contract_error;
 mod error;
 mod external;
 mod graph;
 mod head;
+mod io;
 mod layout;
 mod manifest;
 mod mapped;
+mod naming;
 mod note;
 pub mod onnx;
 mod overlay;
@@ -31,7 +34,8 @@ use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 pub use self::{
     config_files::ConfigFileError,
     context::{ContextLimit, ContextSource},
-    contract::{Contract, ContractError, ElementType, Family, KvNames},
+    contract::{Contract, ElementType, Family, KvNames},
+    contract_error::ContractError,
     error::ModelError,
     external::ExternalError,
     graph::GraphError,
@@ -148,7 +152,9 @@ impl Model {
         notes.extend(head.as_ref().err().cloned().map(Note::NoHead));
         notes.extend(end_token_notes(&end_tokens, contract.vocab));
         if context.source == ContextSource::Default {
-            notes.push(Note::DefaultContext { tokens: context.tokens });
+            notes.push(Note::DefaultContext {
+                tokens: context.tokens,
+            });
         }
         notes.extend(config_notes(&configs, &contract));
         notes.extend(rotation_note(&rotation));
@@ -174,7 +180,9 @@ impl Model {
 }
 
 fn producer(model: &onnx::ModelProto) -> String {
-    format!("{} {}", model.producer_name(), model.producer_version()).trim().to_owned()
+    format!("{} {}", model.producer_name(), model.producer_version())
+        .trim()
+        .to_owned()
 }
 
 fn end_token_notes(end_tokens: &[TokenId], vocab: usize) -> Vec<Note> {
@@ -183,7 +191,9 @@ fn end_token_notes(end_tokens: &[TokenId], vocab: usize) -> Vec<Note> {
     }
     let outside = |token: &&TokenId| usize::try_from(token.0).is_ok_and(|id| id >= vocab);
     let outside = end_tokens.iter().filter(outside);
-    outside.map(|&token| Note::EndTokenOutside { token, vocab }).collect()
+    outside
+        .map(|&token| Note::EndTokenOutside { token, vocab })
+        .collect()
 }
 
 /// Where config.json and the graph differ.
@@ -192,15 +202,29 @@ fn config_notes(configs: &ConfigFiles, contract: &Contract) -> Vec<Note> {
         return Vec::new();
     };
     let facts = [
-        (Fact::Layers, config.num_hidden_layers, Some(contract.layers)),
-        (Fact::KvHeads, config.num_key_value_heads, Some(contract.kv_heads)),
+        (
+            Fact::Layers,
+            config.num_hidden_layers,
+            Some(contract.layers),
+        ),
+        (
+            Fact::KvHeads,
+            config.num_key_value_heads,
+            Some(contract.kv_heads),
+        ),
         (Fact::HeadDim, config.head_dim(), Some(contract.head_dim)),
         (Fact::Hidden, config.hidden_size, contract.hidden),
         (Fact::Vocab, config.vocab_size, Some(contract.vocab)),
     ];
-    let both = facts.into_iter().filter_map(|(fact, config, graph)| Some((fact, config?, graph?)));
+    let both = facts
+        .into_iter()
+        .filter_map(|(fact, config, graph)| Some((fact, config?, graph?)));
     both.filter(|(_, config, graph)| config != graph)
-        .map(|(fact, config, graph)| Note::ConfigDisagrees { fact, config, graph })
+        .map(|(fact, config, graph)| Note::ConfigDisagrees {
+            fact,
+            config,
+            graph,
+        })
         .collect()
 }
 
