@@ -57,21 +57,20 @@ async fn a_stream_goes_on_behind_the_last_token_shown() {
         .step(step("a", "HELLO", 8))
         .await
         .unwrap();
-    let bench = start(config(1)).await;
-    bench.control.fault_in_run(4, Fault::Panic);
-    bench.control.fault_in_run(8, Fault::FATAL);
-    let (tokens, text, last) = read(
-        bench
+    for (run, fault) in [(1, Fault::Panic), (4, Fault::Panic), (8, Fault::FATAL)] {
+        let bench = start(config(1)).await;
+        bench.control.fault_in_run(run, fault);
+        let stream = bench
             .brain
             .step_stream(step("a", "HELLO", 8))
             .await
-            .unwrap(),
-    )
-    .await;
-    assert_eq!(tokens, expected.token_ids);
-    assert_eq!(text, expected.text);
-    assert_eq!(whole(last), expected);
-    assert_eq!(bench.brain.stats().await.unwrap().actors[0].restarts, 2);
+            .unwrap();
+        let (tokens, text, last) = read(stream).await;
+        assert_eq!(tokens, expected.token_ids);
+        assert_eq!(text, expected.text);
+        assert_eq!(whole(last), expected);
+        assert_eq!(bench.brain.stats().await.unwrap().actors[0].restarts, 1);
+    }
 }
 
 #[tokio::test]
@@ -97,12 +96,12 @@ async fn a_stream_that_fails_says_what_stays() {
 }
 
 #[tokio::test]
-async fn dropping_a_stream_cancels_the_step_and_keeps_what_was_shown() {
+async fn dropping_a_stream_cancels_the_step() {
+    const COUNT: usize = 50_000;
     let bench = start(config(1)).await;
-    bench.control.fault_in_run(3, Fault::HANG);
     let mut stream = bench
         .brain
-        .step_stream(step("a", "HELLO", 8))
+        .step_stream(step("a", "HELLO", COUNT))
         .await
         .unwrap();
     for _ in 0..2 {
@@ -111,13 +110,12 @@ async fn dropping_a_stream_cancels_the_step_and_keeps_what_was_shown() {
             Some(StepItem::Token { .. })
         ));
     }
-    within(bench.control.until(|tally| tally.hanging == 1)).await;
     drop(stream);
-    let brain = bench.brain.clone();
-    let behind = tokio::spawn(async move { brain.step(step("a", "B", 1)).await });
-    bench.until(|stats| stats.actors[0].queued == 2).await;
-    bench.control.release_hangs();
-    let behind = within(behind).await.unwrap().unwrap();
-    assert!(behind.context.context_len < 5 + 8 + 2, "{behind:?}");
-    assert!(behind.context.context_len >= 5 + 2 + 2, "{behind:?}");
+    let behind = within(bench.brain.step(step("a", "B", 1))).await.unwrap();
+    assert!(
+        behind.context.context_len >= 5 + 2 + 2,
+        "what was shown stays: {behind:?}"
+    );
+    let runs = bench.control.tally().runs;
+    assert!(runs < COUNT as u64, "{runs} runs");
 }
