@@ -47,7 +47,8 @@ pub struct Overlay {
 pub struct Head {
     /// Output: hidden states after the final norm, [batch, seq, hidden].
     pub hidden_output: &'static str,
-    /// Input: which rows of [batch * seq] get logits, i64 [rows]. `logits` is then [rows, vocab].
+    /// Input: which rows of [batch * seq] get logits, i64 `[rows]`. `logits` is then
+    /// `[rows, vocab]`.
     pub row_index: &'static str,
 }
 
