@@ -95,7 +95,6 @@ impl GraphError {
 /// A decoded graph file, its weights still in the mapped file.
 #[derive(Debug)]
 pub(crate) struct GraphFile {
-    pub(crate) path: PathBuf,
     /// The whole file; inline weights are slices of it.
     pub(crate) bytes: Bytes,
     /// Everything around the graph; its own `graph` is taken out.
@@ -139,7 +138,6 @@ impl GraphFile {
             });
         }
         Ok(Self {
-            path: path.to_owned(),
             bytes,
             model,
             graph: inner,

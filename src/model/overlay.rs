@@ -15,7 +15,7 @@ use prost::Message;
 
 use super::{
     contract::Contract,
-    external,
+    external::{self, Home},
     graph::GraphFile,
     head::{HeadPlan, NoHead},
     onnx::{self, AttributeProto, Dimension, GraphProto, NodeProto, TensorProto, ValueInfoProto},
@@ -47,7 +47,8 @@ pub struct Overlay {
 pub struct Head {
     /// Output: hidden states after the final norm, [batch, seq, hidden].
     pub hidden_output: &'static str,
-    /// Input: which rows of [batch * seq] get logits, i64 [rows]. `logits` is then [rows, vocab].
+    /// Input: which rows of [batch * seq] get logits, i64 `[rows]`. `logits` is then
+    /// `[rows, vocab]`.
     pub row_index: &'static str,
 }
 
@@ -81,12 +82,11 @@ impl Overlay {
     /// Edits a graph file whose contract was read.
     pub(crate) fn build(
         file: GraphFile,
-        folder: PathBuf,
+        home: &Home,
         head: Option<(Head, HeadPlan)>,
         contract: &Contract,
     ) -> Self {
         let GraphFile {
-            path,
             bytes,
             mut model,
             mut graph,
@@ -95,12 +95,11 @@ impl Overlay {
             edit(&mut graph, head, plan, contract);
             head
         });
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        external::point_into(&mut graph, &bytes, &name);
+        external::point_into(&mut graph, &bytes, home);
         model.graph = Some(graph);
         Self {
             bytes: model.encode_to_vec(),
-            folder,
+            folder: home.folder().to_owned(),
             head,
         }
     }

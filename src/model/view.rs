@@ -28,9 +28,9 @@ impl<'g> View<'g> {
             for output in node.output.iter().filter(|name| !name.is_empty()) {
                 producer.entry(output.as_str()).or_insert(index);
             }
-            for input in &node.input {
-                consumers.entry(input).or_default().push(index);
-            }
+            each_input(node, &mut |input| {
+                consumers.entry(input).or_default().push(index)
+            });
         }
         let values = graph
             .value_info
@@ -64,7 +64,7 @@ impl<'g> View<'g> {
         Some((index, &self.graph.node[index]))
     }
 
-    /// The nodes that take a tensor.
+    /// The nodes that take a tensor, themselves or in a subgraph.
     pub(crate) fn consumers(&self, tensor: &str) -> &[usize] {
         self.consumers.get(tensor).map_or(&[], Vec::as_slice)
     }
@@ -281,6 +281,17 @@ impl<'g> View<'g> {
                 .is_none_or(|&other| other < index)
         };
         node.input.iter().all(before).then_some((index, node))
+    }
+}
+
+/// Calls `visit` with what a node takes, its subgraphs' reach for outer tensors included.
+fn each_input<'g>(node: &'g NodeProto, visit: &mut dyn FnMut(&'g str)) {
+    node.input.iter().for_each(|input| visit(input));
+    for attribute in &node.attribute {
+        for graph in attribute.g.iter().chain(&attribute.graphs) {
+            graph.node.iter().for_each(|node| each_input(node, visit));
+            graph.output.iter().for_each(|output| visit(output.name()));
+        }
     }
 }
 

@@ -252,6 +252,26 @@ fn what_is_no_head() {
     );
 }
 
+/// A subgraph reaches for outer tensors by name alone.
+#[test]
+fn what_a_subgraph_takes_is_used() {
+    let branch = GraphProto {
+        node: vec![node("Neg", &["l"], &["inner"])],
+        ..GraphProto::default()
+    };
+    let mut choice = node("If", &["scalar"], &["other"]);
+    choice.attribute.push(onnx::AttributeProto {
+        name: Some("then_branch".into()),
+        g: Some(branch),
+        ..onnx::AttributeProto::default()
+    });
+    let product = node("MatMul", &["x", "projection"], &["l"]);
+    no_head(
+        [product, node("Add", &["l", "bias"], &["logits"]), choice],
+        "`l`, behind the projection, is used for something else, too",
+    );
+}
+
 /// A node of the head that feeds itself must not be walked for ever.
 #[test]
 fn a_circle_is_no_head() {

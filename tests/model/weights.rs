@@ -1,10 +1,11 @@
 //! Weights in other files: where they may lie, and what is checked before a runtime sees them.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use motorbrain::model::onnx::{
-    self, AttributeProto, GraphProto, StringStringEntryProto, TensorProto,
+    self, AttributeProto, GraphProto, ModelProto, StringStringEntryProto, TensorProto,
 };
+use prost::Message;
 
 use super::{
     GQA,
@@ -127,14 +128,36 @@ fn links_into_one_store() {
     fs::create_dir_all(&blobs).unwrap();
     fs::create_dir_all(&snapshot).unwrap();
     write(&blobs, referring(&[("location", "far.bin")]));
+    fs::rename(blobs.join("model.onnx"), blobs.join("9ra9h")).unwrap();
     fs::write(blobs.join("b10b"), [0; 64]).unwrap();
     let link = |blob: &str, name: &str| {
         std::os::unix::fs::symlink(Path::new("../../blobs").join(blob), snapshot.join(name))
             .unwrap();
     };
-    link("model.onnx", "model.onnx");
+    link("9ra9h", "model.onnx");
     link("b10b", "far.bin");
-    assert_eq!(open(&snapshot).unwrap().overlay.folder, snapshot);
+    let overlay = open(&snapshot).unwrap().overlay;
+    assert_eq!(overlay.folder, blobs.canonicalize().unwrap());
+    let graph = ModelProto::decode(overlay.bytes.as_slice())
+        .unwrap()
+        .graph
+        .unwrap();
+    let outside = graph
+        .initializer
+        .iter()
+        .filter(|tensor| tensor.data_location() == onnx::EXTERNAL);
+    let locations: BTreeSet<_> = outside
+        .map(|tensor| tensor.external_data[0].value())
+        .collect();
+    assert_eq!(locations, BTreeSet::from(["9ra9h", "b10b"]));
+
+    // What lies beside the link, not beside its target, is outside.
+    fs::remove_file(snapshot.join("far.bin")).unwrap();
+    fs::write(snapshot.join("far.bin"), [0; 64]).unwrap();
+    says(
+        &refusal(&snapshot),
+        &["lie in `far.bin`, outside the model's folder"],
+    );
 }
 
 /// An initializer is not the only place for a reference.
