@@ -12,6 +12,7 @@ mod clock;
 mod config;
 mod crew;
 mod desk;
+mod effects;
 mod handle;
 mod message;
 mod notices;
@@ -84,7 +85,8 @@ impl Actor for MotorBrain {
             SupervisionEvent::ActorTerminated(dead, ..) => dead,
             _ => return Ok(()),
         };
-        myself.cast(BrainMessage::Internal(Internal(Note::Died(dead.get_id()))))?;
+        // A brain that is stopping itself takes no message, and needs none.
+        let _ = myself.cast(BrainMessage::Internal(Internal(Note::Died(dead.get_id()))));
         Ok(())
     }
 }

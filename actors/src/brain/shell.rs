@@ -16,43 +16,39 @@ use super::{
     crew::Crew,
     desk::{Caller, Open},
     message::{BrainMessage, Envelope, Internal, Note},
-    notices,
     stream::Pieces,
     tokenizing::Tokenizing,
 };
 use crate::{
-    job::{Cancel, Job, Report, RequestId},
+    job::{Cancel, RequestId},
     message::{BrainError, ConversationId, Embed, Input, Request, Score, Step},
-    policy::{
-        ActorIndex, Arrival, Ask, Assignment, Chaos, Effect, Event, Given, Incarnation, Policy,
-        StepAsk, Time,
-    },
-    tokens::{TokenId, Tokenizer},
+    policy::{ActorIndex, Arrival, Ask, Chaos, Effect, Event, Given, Policy, StepAsk, Time},
+    tokens::{EncodeError, TokenId, Tokenizer},
 };
 
 /// How often open requests are looked at for callers that went away: ports cannot be awaited.
 const LOOK_FOR_ABANDONED_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) struct Shell {
-    myself: ActorRef<BrainMessage>,
-    config: BrainConfig,
+    pub(super) myself: ActorRef<BrainMessage>,
+    pub(super) config: BrainConfig,
     policy: Policy,
-    clock: Clock,
+    pub(super) clock: Clock,
     alarm: Alarm,
-    crew: Crew,
-    tokenizer: Arc<dyn Tokenizer>,
-    tokenizing: Tokenizing,
-    open: HashMap<RequestId, Open>,
+    pub(super) crew: Crew,
+    pub(super) tokenizer: Arc<dyn Tokenizer>,
+    pub(super) tokenizing: Tokenizing,
+    pub(super) open: HashMap<RequestId, Open>,
     next_request: u64,
     next_look: Time,
     /// Draws seeds for steps that name none.
     random: RandomState,
-    end_tokens: Vec<TokenId>,
-    started: Option<oneshot::Sender<Result<(), StartError>>>,
-    shutdown: Vec<RpcReplyPort<()>>,
+    pub(super) end_tokens: Vec<TokenId>,
+    pub(super) started: Option<oneshot::Sender<Result<(), StartError>>>,
+    pub(super) shutdown: Vec<RpcReplyPort<()>>,
     /// Kept between messages for their memory; empty then.
     effects: Vec<Effect>,
-    events: VecDeque<Event>,
+    pub(super) events: VecDeque<Event>,
 }
 
 impl Shell {
@@ -142,12 +138,10 @@ impl Shell {
                 }
             }
             Note::Tokenised(request, result) => {
-                let result = result.map_err(|error| BrainError::BadRequest {
-                    what: "text",
-                    found: format!("refused by the tokenizer ({})", error.reason),
-                    expected: "a text it takes".to_owned(),
+                self.tell(Event::Tokenised {
+                    request,
+                    result: result.map_err(refused_text),
                 });
-                self.tell(Event::Tokenised { request, result });
             }
             Note::Alarm => {
                 self.alarm.has_rung();
@@ -281,141 +275,6 @@ impl Shell {
             self.alarm.set(now, due, &self.myself);
         }
     }
-
-    fn perform(&mut self, effect: Effect) {
-        match effect {
-            Effect::Spawn { actor, incarnation } => {
-                if let Err(error) = self.crew.spawn(actor, incarnation, &self.config) {
-                    let report = Report::LoadFailed(error);
-                    self.events.push_back(Event::Reported {
-                        actor,
-                        incarnation,
-                        report,
-                    });
-                }
-            }
-            Effect::Tokenise(request) => {
-                if let Some(text) = self
-                    .open
-                    .get_mut(&request)
-                    .and_then(|open| open.text.take())
-                {
-                    self.tokenizing.tokenise(request, text);
-                }
-            }
-            Effect::Send {
-                actor,
-                incarnation,
-                job,
-            } => self.send(actor, incarnation, job),
-            Effect::Show { request, sampled } => {
-                if let Some(open) = self.open.get_mut(&request)
-                    && !open.show(sampled, &self.end_tokens, &*self.tokenizer)
-                {
-                    self.events.push_back(Event::Gone(request));
-                }
-            }
-            Effect::Answer { request, answer } => {
-                if let Some(open) = self.open.remove(&request) {
-                    open.answer(answer, &*self.tokenizer);
-                }
-            }
-            Effect::Fail {
-                request,
-                error,
-                committed,
-            } => {
-                if let Some(open) = self.open.remove(&request) {
-                    let code = error.code().as_str();
-                    tracing::debug!(parent: &open.span, code, committed, "a request failed");
-                    open.fail(error, committed);
-                }
-            }
-            Effect::Drop(request) => drop(self.open.remove(&request)),
-            Effect::Cancel(request) => {
-                if let Some(open) = self.open.get(&request) {
-                    open.cancel.cancel();
-                }
-            }
-            Effect::Observe { actor, incarnation } => {
-                let run = self.crew.observe(actor, incarnation, &self.clock);
-                self.events.push_back(Event::Observed {
-                    actor,
-                    incarnation,
-                    run,
-                });
-            }
-            Effect::Abandon { actor, incarnation } => self.crew.abandon(actor, incarnation),
-            Effect::Stop { actor, incarnation } => self.crew.stop(actor, incarnation),
-            Effect::Inflict {
-                actor,
-                incarnation,
-                chaos,
-            } => self.crew.inflict(actor, incarnation, chaos),
-            Effect::Started(model) => {
-                self.end_tokens = model.end_tokens;
-                self.say_started(Ok(()));
-            }
-            Effect::StartFailed(error) => {
-                self.say_started(Err(StartError::Load(error)));
-                self.stop();
-            }
-            Effect::ShutdownComplete => self.stop(),
-            Effect::Notice(notice) => notices::log(notice),
-        }
-    }
-
-    fn send(&mut self, actor: ActorIndex, incarnation: Incarnation, job: Assignment) {
-        let Assignment {
-            request,
-            conversation,
-            epoch,
-            restore,
-            work,
-            alone,
-        } = job;
-        // A slot that is given back serves no request and has none of this.
-        let (cancel, span) = match self.open.get(&request) {
-            Some(open) => {
-                if open.is_abandoned() {
-                    open.cancel.cancel();
-                }
-                open.span
-                    .record("actor", actor.0)
-                    .record("incarnation", incarnation.0)
-                    .record("epoch", epoch.0);
-                (open.cancel.clone(), open.span.clone())
-            }
-            None => (Cancel::default(), tracing::Span::none()),
-        };
-        self.crew.send(
-            actor,
-            incarnation,
-            Job {
-                request,
-                conversation,
-                restore,
-                work,
-                alone,
-                cancel,
-                span,
-            },
-        );
-    }
-
-    /// Whoever started the brain and went away has left it without an owner: then it shuts down.
-    fn say_started(&mut self, result: Result<(), StartError>) {
-        if let Some(Err(_)) = self.started.take().map(|started| started.send(result)) {
-            self.events.push_back(Event::Shutdown);
-        }
-    }
-
-    fn stop(&mut self) {
-        for port in self.shutdown.drain(..) {
-            drop(port.send(()));
-        }
-        self.myself.stop(None);
-    }
 }
 
 /// Why the shell could not be set up.
@@ -425,4 +284,12 @@ pub(super) enum StartupError {
     Config(#[from] StartError),
     #[error("the system gave no thread for the tokenizer")]
     Thread(#[from] std::io::Error),
+}
+
+pub(super) fn refused_text(error: EncodeError) -> BrainError {
+    BrainError::BadRequest {
+        what: "text",
+        found: format!("refused by the tokenizer ({})", error.reason),
+        expected: "a text it takes".to_owned(),
+    }
 }

@@ -1,6 +1,8 @@
-//! The threads that turn text into tokens, so that neither the brain nor an actor waits for a long
-//! text. A few threads of our own rather than tokio's blocking pool, which would grow by a thread for
-//! each of a thousand texts.
+//! Text becomes tokens. Long texts on threads of their own, so that neither the brain nor an actor
+//! waits for one; short ones at once, because handing them over would take longer.
+//!
+//! A few threads rather than tokio's blocking pool, which would grow by one for each of a thousand
+//! texts.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,11 +15,14 @@ use ractor::ActorRef;
 use super::message::{BrainMessage, Internal, Note};
 use crate::{
     job::RequestId,
-    tokens::{EncodeError, Tokenizer},
+    tokens::{EncodeError, TokenId, Tokenizer},
 };
 
 /// More threads than this serve nobody: reading is slower than tokenising.
 const THREADS_MAX: usize = 4;
+
+/// A text of so many bytes is tokenised sooner than another thread wakes up.
+const AT_ONCE_BYTES_MAX: usize = 64;
 
 struct Text {
     request: RequestId,
@@ -26,6 +31,7 @@ struct Text {
 
 /// The way to the threads; they end when it is dropped and their work is done.
 pub(super) struct Tokenizing {
+    tokenizer: Arc<dyn Tokenizer>,
     texts: mpsc::Sender<Text>,
 }
 
@@ -50,14 +56,34 @@ impl Tokenizing {
                 .name(format!("tokenizer-{index}"))
                 .spawn(move || work(&inbox, &*tokenizer, &brain))?;
         }
-        Ok(Self { texts })
+        Ok(Self {
+            tokenizer: Arc::clone(tokenizer),
+            texts,
+        })
     }
 
-    pub(super) fn tokenise(&self, request: RequestId, text: String) {
+    /// The tokens, where they are there at once; otherwise they come as [`Note::Tokenised`].
+    pub(super) fn tokenise(
+        &self,
+        request: RequestId,
+        text: String,
+    ) -> Option<Result<Vec<TokenId>, EncodeError>> {
+        if text.len() <= AT_ONCE_BYTES_MAX {
+            return Some(encode(&*self.tokenizer, &text));
+        }
         // The threads live as long as this sender does.
         let sent = self.texts.send(Text { request, text });
         debug_assert!(sent.is_ok(), "the tokenizer's threads have ended");
+        None
     }
+}
+
+fn encode(tokenizer: &dyn Tokenizer, text: &str) -> Result<Vec<TokenId>, EncodeError> {
+    catch_unwind(AssertUnwindSafe(|| tokenizer.encode(text))).unwrap_or_else(|_| {
+        Err(EncodeError {
+            reason: "the tokenizer panicked".to_owned(),
+        })
+    })
 }
 
 fn work(
@@ -71,13 +97,7 @@ fn work(
         let Ok(Text { request, text }) = next else {
             return;
         };
-        let result =
-            catch_unwind(AssertUnwindSafe(|| tokenizer.encode(&text))).unwrap_or_else(|_| {
-                Err(EncodeError {
-                    reason: "the tokenizer panicked".to_owned(),
-                })
-            });
-        let note = Note::Tokenised(request, result);
+        let note = Note::Tokenised(request, encode(tokenizer, &text));
         if brain.cast(BrainMessage::Internal(Internal(note))).is_err() {
             return;
         }

@@ -41,12 +41,11 @@ mod tests {
     use crate::{job::RequestId, policy::Time};
 
     fn actor(life: Life, conversations: usize, jobs: u64) -> Actor {
-        Actor {
-            life,
-            conversations,
-            jobs: (0..jobs).map(RequestId).collect(),
-            ..Actor::new()
-        }
+        let mut actor = Actor::new();
+        actor.life = life;
+        actor.conversations = conversations;
+        actor.jobs = (0..jobs).map(RequestId).collect();
+        actor
     }
 
     #[test]

@@ -5,7 +5,7 @@ use super::{ActorIndex, Effect, Life, Phase, Policy};
 use crate::{engine::LoadError, message::BrainError};
 
 impl Policy {
-    pub(super) fn shut_down(&mut self, _effects: &mut Vec<Effect>) {
+    pub(super) fn shut_down(&mut self) {
         if matches!(self.phase, Phase::Starting | Phase::Serving) {
             self.phase = Phase::Draining;
         }

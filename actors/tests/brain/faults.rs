@@ -51,7 +51,7 @@ async fn a_death_in_the_middle_changes_no_answer() {
 async fn a_hang_ends_at_the_watchdogs_limit() {
     let expected = talk(&start(config(2)).await).await;
     let mut config = config(2);
-    config.supervision.run_max = Duration::from_millis(200);
+    config.supervision.run_max = Duration::from_millis(500);
     let bench = start(config).await;
     bench.control.fault_in_run(
         5,
@@ -75,7 +75,7 @@ async fn a_hang_ends_at_the_watchdogs_limit() {
 #[tokio::test]
 async fn a_rehearsed_crash_and_a_rehearsed_hang_charge_nobody() {
     let mut config = config(1);
-    config.supervision.run_max = Duration::from_millis(100);
+    config.supervision.run_max = Duration::from_millis(500);
     let bench = start(config).await;
     let first = bench.brain.step(step("a", "HELLO", 2)).await.unwrap();
     for restarts in 1..=3 {

@@ -133,7 +133,7 @@ async fn another_actor_finds_the_brain_by_its_name() {
         ..config(1)
     };
     let bench = start(config).await;
-    let cell = ractor::registry::where_is("brain-by-name".to_owned()).unwrap();
+    let cell = ractor::registry::where_is("brain-by-name").unwrap();
     let actor: ActorRef<BrainMessage> = cell.into();
 
     // Told first, so read first, though nobody waits for the reply.
@@ -150,7 +150,7 @@ async fn another_actor_finds_the_brain_by_its_name() {
         panic!("{reply:?}")
     };
     assert_eq!(stepped.context.context_len, 12);
-    assert!(ractor::registry::where_is("brain-by-name/embedder-0.0".to_owned()).is_some());
+    assert!(ractor::registry::where_is("brain-by-name/embedder-0.0").is_some());
     within(bench.brain.shutdown()).await;
 }
 
@@ -168,6 +168,10 @@ async fn bad_requests_change_nothing() {
         (step("a", "", 1), ErrorCode::EmptyInput),
         (step("a", "lower case is refused", 1), ErrorCode::BadRequest),
         (step("a", "PANIC", 1), ErrorCode::BadRequest),
+        (
+            step("a", &"long and refused".repeat(9), 1),
+            ErrorCode::BadRequest,
+        ),
         (
             Step {
                 input: None,

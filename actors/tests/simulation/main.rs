@@ -20,6 +20,7 @@
 mod actor;
 mod model;
 mod rng;
+mod tally;
 mod world;
 
 use std::{
@@ -29,7 +30,8 @@ use std::{
     time::Instant,
 };
 
-use world::{Tally, World};
+use tally::Tally;
+use world::World;
 
 const SEEDS: u64 = 5_000;
 

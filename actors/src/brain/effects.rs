@@ -1,0 +1,149 @@
+//! The policy's effects, performed. What follows from one (an actor that could not be spawned, a pulse
+//! that was read) is put in line as the policy's next event.
+
+use super::{
+    config::StartError,
+    notices,
+    shell::{Shell, refused_text},
+};
+use crate::{
+    job::{Cancel, Job, Report},
+    policy::{ActorIndex, Assignment, Effect, Event, Incarnation},
+};
+
+impl Shell {
+    pub(super) fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Spawn { actor, incarnation } => {
+                if let Err(error) = self.crew.spawn(actor, incarnation, &self.config) {
+                    let report = Report::LoadFailed(error);
+                    self.events.push_back(Event::Reported {
+                        actor,
+                        incarnation,
+                        report,
+                    });
+                }
+            }
+            Effect::Tokenise(request) => {
+                let open = self.open.get_mut(&request);
+                let text = open.and_then(|open| open.text.take());
+                if let Some(result) = text.and_then(|text| self.tokenizing.tokenise(request, text))
+                {
+                    let result = result.map_err(refused_text);
+                    self.events.push_back(Event::Tokenised { request, result });
+                }
+            }
+            Effect::Send {
+                actor,
+                incarnation,
+                job,
+            } => self.send(actor, incarnation, job),
+            Effect::Show { request, sampled } => {
+                if let Some(open) = self.open.get_mut(&request)
+                    && !open.show(sampled, &self.end_tokens, &*self.tokenizer)
+                {
+                    self.events.push_back(Event::Gone(request));
+                }
+            }
+            Effect::Answer { request, answer } => {
+                if let Some(open) = self.open.remove(&request) {
+                    open.answer(answer, &*self.tokenizer);
+                }
+            }
+            Effect::Fail {
+                request,
+                error,
+                committed,
+            } => {
+                if let Some(open) = self.open.remove(&request) {
+                    let code = error.code().as_str();
+                    tracing::debug!(parent: &open.span, code, committed, "a request failed");
+                    open.fail(error, committed);
+                }
+            }
+            Effect::Drop(request) => drop(self.open.remove(&request)),
+            Effect::Cancel(request) => {
+                if let Some(open) = self.open.get(&request) {
+                    open.cancel.cancel();
+                }
+            }
+            Effect::Observe { actor, incarnation } => {
+                let run = self.crew.observe(actor, incarnation, &self.clock);
+                self.events.push_back(Event::Observed {
+                    actor,
+                    incarnation,
+                    run,
+                });
+            }
+            Effect::Abandon { actor, incarnation } => self.crew.abandon(actor, incarnation),
+            Effect::Stop { actor, incarnation } => self.crew.stop(actor, incarnation),
+            Effect::Inflict {
+                actor,
+                incarnation,
+                chaos,
+            } => self.crew.inflict(actor, incarnation, chaos),
+            Effect::Started(model) => {
+                self.end_tokens = model.end_tokens;
+                self.say_started(Ok(()));
+            }
+            Effect::StartFailed(error) => {
+                self.say_started(Err(StartError::Load(error)));
+                self.stop();
+            }
+            Effect::ShutdownComplete => self.stop(),
+            Effect::Notice(notice) => notices::log(notice),
+        }
+    }
+
+    fn send(&mut self, actor: ActorIndex, incarnation: Incarnation, job: Assignment) {
+        let Assignment {
+            request,
+            conversation,
+            epoch,
+            restore,
+            work,
+            alone,
+        } = job;
+        // A slot that is given back serves no request and has none of this.
+        let (cancel, span) = match self.open.get(&request) {
+            Some(open) => {
+                if open.is_abandoned() {
+                    open.cancel.cancel();
+                }
+                open.span
+                    .record("actor", actor.0)
+                    .record("incarnation", incarnation.0)
+                    .record("epoch", epoch.0);
+                (open.cancel.clone(), open.span.clone())
+            }
+            None => (Cancel::default(), tracing::Span::none()),
+        };
+        self.crew.send(
+            actor,
+            incarnation,
+            Job {
+                request,
+                conversation,
+                restore,
+                work,
+                alone,
+                cancel,
+                span,
+            },
+        );
+    }
+
+    /// Whoever started the brain and went away has left it without an owner: then it shuts down.
+    fn say_started(&mut self, result: Result<(), StartError>) {
+        if let Some(Err(_)) = self.started.take().map(|started| started.send(result)) {
+            self.events.push_back(Event::Shutdown);
+        }
+    }
+
+    fn stop(&mut self) {
+        for port in self.shutdown.drain(..) {
+            drop(port.send(()));
+        }
+        self.myself.stop(None);
+    }
+}
