@@ -1,6 +1,39 @@
 //! MotorBrain: many conversations on one local language model.
 //!
-//! Settings in, a running brain out. See ARCHITECTURE.md for the way of one message.
+//! Settings in, a running brain out. Each conversation has its KV cache inside a supervised actor;
+//! when an actor dies, its conversations do not. See ARCHITECTURE.md for the way of one message.
+//!
+//! ```no_run
+//! use motorbrain::{Settings, Step};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let brain = motorbrain::start(&Settings::default()).await?;
+//! let reply = brain.step(Step::greedy("greeting", "Hello, my name is", 8)).await?;
+//! println!("{} ({} tokens of context)", reply.text, reply.context.context_len);
+//! brain.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The everyday names stand here. What is under them, such as the ports of engines and tokenizers or
+//! an embedder actor to be used alone, is the crate `motorbrain-actors`.
 
 pub mod engine;
+pub mod library;
 pub mod model;
+pub mod places;
+pub mod settings;
+mod start;
+
+pub use motorbrain_actors::{
+    brain::{Brain, BrainMessage, Envelope, StepItem, StepStream},
+    engine::{EngineInfo, Sampling, Window},
+    message::{
+        BrainError, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Input, Reply, Request, Score,
+        Scored, Step, Stepped,
+    },
+    policy::{ActorState, ActorStats, Stats},
+    tokens::{TokenId, TokenizerKind},
+};
+pub use settings::Settings;
+pub use start::{Parts, StartError, engine_options, find_library, model_options, start, start_named};

@@ -1,0 +1,105 @@
+//! The command line: what may be written, with an example of each.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use motorbrain::settings::{Settings, SettingsError, Sources};
+
+use crate::exit::Exit;
+
+/// Many conversations on one local language model: supervised actors on ONNX Runtime.
+#[derive(Debug, Parser)]
+#[command(name = "motorbrain", version, after_help = Exit::help(), arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What every command understands.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Common {
+    /// The model's folder [default: model.dir, or the model that `cargo xtask setup` put in place]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+
+    /// The settings file [default: config/motorbrain.toml, where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Set one key for this run, such as window.size=512; beats file and environment
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+
+    /// What to log, such as info or motorbrain_actors=debug [default: MOTORBRAIN_LOG, or warn]
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+}
+
+impl Common {
+    /// The settings of this run; `--model` beats `model.dir` wherever that stands.
+    pub(crate) fn settings(&self) -> Result<Settings, SettingsError> {
+        let sources = Sources::of_process(self.config.clone(), self.overrides.clone());
+        let mut settings = Settings::load(&sources)?;
+        if let Some(dir) = &self.model {
+            settings.model.dir = Some(dir.clone());
+        }
+        Ok(settings)
+    }
+}
+
+/// What there is to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what was found where, and what to do about each thing that is wrong
+    #[command(after_help = "\
+Examples:
+  motorbrain doctor
+  motorbrain doctor --model models/qwen2.5-coder-0.5b --set model.preset=qwen2.5-coder-0.5b
+  motorbrain doctor --json | jq .findings
+  motorbrain doctor --model models/mine --write-manifest")]
+    Doctor {
+        /// Write JSON for a program instead of a table
+        #[arg(long)]
+        json: bool,
+
+        /// Write manifest.json (size and SHA-256 of each file) into the model's folder
+        #[arg(long)]
+        write_manifest: bool,
+    },
+
+    /// Try a model: does its cache grow, do its vectors drift, does its window slide, does a reset reset
+    #[command(after_help = "\
+Examples:
+  motorbrain smoke
+  motorbrain smoke --model models/mine --json
+  motorbrain smoke --set window.size=128
+
+Without a window.size a small one is used, so that it is soon full.")]
+    Smoke {
+        /// Write JSON for a program instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Serve one JSON request a line on standard input, one JSON reply a line on standard output
+    #[command(after_help = r#"Examples:
+  echo '{"id":1,"op":"step","conversation":"a","text":"def add(a, b):","count":8}' | motorbrain pipe
+  motorbrain pipe --model models/mine --set brain.actors=2 < requests.jsonl > replies.jsonl
+
+Requests:
+  {"id":1,"op":"embed","conversation":"a","text":"..."}    a vector (no conversation: nothing is kept)
+  {"id":2,"op":"step","conversation":"a","text":"...","count":8}
+  {"id":3,"op":"score","conversation":"a","text":"..."}
+  {"id":4,"op":"reset","conversation":"a"}    {"id":5,"op":"close","conversation":"a"}
+  {"id":6,"op":"stats"}
+
+Replies come as they are done, each with the id of its request."#)]
+    Pipe {
+        /// Also serve the ops `crash` and `hang`, which break actors on purpose
+        #[arg(long)]
+        chaos: bool,
+    },
+}

@@ -1,0 +1,223 @@
+//! Looking at library, model and engine, one after the other.
+
+use std::{path::Path, sync::Arc, time::Instant};
+
+use motorbrain::{
+    Settings, StartError, TokenizerKind,
+    engine::{Layout, OnnxLoader, Rotation, Runtime, kv_bytes_per_token},
+    model::{Checked, ElementType, Family, Model, Note},
+    settings::{DEFAULT_FILE, Sources},
+};
+use motorbrain_actors::{brain, tokens::Tokenizer as _};
+
+use super::findings::{Finding, Findings};
+use crate::args::Common;
+
+/// Looks at everything; what cannot be looked at because of something before it is left out.
+pub(super) fn everything(common: &Common, findings: &mut Findings) {
+    let settings = match common.settings() {
+        Ok(settings) => settings,
+        Err(error) => return findings.wrong("settings", error),
+    };
+    findings.add(settings_file(common));
+    let runtime = library(&settings, findings);
+    let model = model(&settings, findings);
+    if let (Some(runtime), Some(model)) = (runtime, model) {
+        engine(&settings, runtime, model, findings);
+    }
+}
+
+fn settings_file(common: &Common) -> Finding {
+    match Sources::of_process(common.config.clone(), Vec::new()).file {
+        Some(file) => Finding::ok("settings", file.display().to_string()).fact("file", shown(&file)),
+        None => Finding::ok("settings", format!("the defaults; there is no {DEFAULT_FILE} here")),
+    }
+}
+
+fn library(settings: &Settings, findings: &mut Findings) -> Option<Runtime> {
+    let found = match motorbrain::find_library(settings) {
+        Ok(found) => found,
+        Err(error) => {
+            findings.wrong("library", error);
+            return None;
+        }
+    };
+    match Runtime::open(&found.path) {
+        Ok(runtime) => {
+            let version = found.version().unwrap_or_else(|| "new enough, its name tells no version".into());
+            let text =
+                format!("{} (by {})\nversion {version}\n{}", found.path.display(), found.place, runtime.build_info());
+            let finding = Finding::ok("library", text)
+                .fact("path", shown(&found.path))
+                .fact("version", found.version())
+                .fact("build", runtime.build_info());
+            findings.add(finding);
+            Some(runtime)
+        }
+        Err(error) => {
+            findings.wrong("library", error);
+            None
+        }
+    }
+}
+
+fn model(settings: &Settings, findings: &mut Findings) -> Option<Arc<Model>> {
+    let opened =
+        motorbrain::model_options(settings).and_then(|options| Model::open(&options).map_err(StartError::from));
+    let model = match opened {
+        Ok(model) => Arc::new(model),
+        Err(error) => {
+            findings.wrong("model", error);
+            return None;
+        }
+    };
+    let graph = format!("{}\n{} nodes, written by {}", model.graph.display(), model.nodes, or_unknown(&model.producer));
+    findings.add(Finding::ok("model", graph).fact("dir", shown(&model.dir)).fact("graph", shown(&model.graph)));
+    findings.add(contract(&model));
+    findings.add(match &settings.model.preset {
+        Some(preset) => Finding::ok("preset", format!("{preset} agrees with the graph")).fact("name", preset.as_str()),
+        None => Finding::ok("preset", "none; the graph is believed"),
+    });
+    findings.add(tokenizer(&model));
+    findings.add(manifest(&model));
+    for note in model.notes.iter().filter(|note| !matches!(note, Note::ByteFallback)) {
+        findings.add(Finding::note("model", note.to_string()));
+    }
+    Some(model)
+}
+
+fn contract(model: &Model) -> Finding {
+    let contract = &model.contract;
+    let family = match contract.family {
+        Family::Plain => "plain attention",
+        Family::GroupQueryAttention => "GroupQueryAttention",
+    };
+    let hidden = contract.hidden.map_or("unknown".to_owned(), |hidden| hidden.to_string());
+    let element = contract.kv.first().map_or("f32", |kv| match kv.key_type {
+        ElementType::F32 => "f32",
+        ElementType::F16 => "f16",
+    });
+    let positions = if contract.position_ids { "with" } else { "without" };
+    let text = format!(
+        "{} layers ({} inputs), {} KV heads of {}, hidden {hidden}, vocabulary {}\n{family}, {positions} position_ids, KV {element}",
+        contract.layers, contract.inputs, contract.kv_heads, contract.head_dim, contract.vocab,
+    );
+    Finding::ok("contract", text)
+        .fact("layers", contract.layers)
+        .fact("inputs", contract.inputs)
+        .fact("kv_heads", contract.kv_heads)
+        .fact("head_dim", contract.head_dim)
+        .fact("hidden", contract.hidden)
+        .fact("vocab", contract.vocab)
+        .fact("family", family)
+        .fact("position_ids", contract.position_ids)
+        .fact("kv_type", element)
+        .fact("embeds", model.overlay.head.is_some())
+}
+
+fn tokenizer(model: &Model) -> Finding {
+    let ids: Vec<_> = model.end_tokens.iter().map(|token| token.0).collect();
+    let end = match model.end_tokens_source {
+        Some(source) => format!("end tokens {ids:?} ({source})"),
+        None => "no end tokens".to_owned(),
+    };
+    let finding = match model.tokenizer.kind() {
+        TokenizerKind::Model => {
+            Finding::ok("tokenizer", format!("tokenizer.json, {} tokens; {end}", model.tokenizer.tokens()))
+        }
+        TokenizerKind::Bytes => Finding::note("tokenizer", format!("no tokenizer.json: each byte is a token; {end}"))
+            .hint("put the model's tokenizer.json into its folder"),
+    };
+    finding.fact("tokens", model.tokenizer.tokens()).fact("end_tokens", ids)
+}
+
+fn manifest(model: &Model) -> Finding {
+    match model.manifest {
+        Some(Checked::Fully) => Finding::ok("files", "as manifest.json says, every byte read"),
+        Some(Checked::BySizeAndTime) => {
+            Finding::ok("files", "as manifest.json says, by size and time since they were last read in full")
+        }
+        None => Finding::note("files", "not checked: there is no manifest.json")
+            .hint("once you trust them: `motorbrain doctor --write-manifest`"),
+    }
+}
+
+fn engine(settings: &Settings, runtime: Runtime, model: Arc<Model>, findings: &mut Findings) {
+    let loader = match OnnxLoader::new(runtime, Arc::clone(&model), motorbrain::engine_options(settings)) {
+        Ok(loader) => loader,
+        Err(error) => return findings.wrong("window", error),
+    };
+    let began = Instant::now();
+    if let Err(error) = loader.load_engine() {
+        return findings.wrong("engine", brain::StartError::Load(error));
+    }
+    let ms = began.elapsed().as_millis();
+    findings.add(
+        Finding::ok("engine", format!("loaded in {ms} ms")).fact("load_ms", u64::try_from(ms).unwrap_or(u64::MAX)),
+    );
+    findings.add(rotation(&loader));
+    findings.add(window(&loader, &model));
+    findings.add(memory(&loader, &model));
+}
+
+fn rotation(loader: &OnnxLoader) -> Finding {
+    let Some(rotation) = loader.rotation() else {
+        return Finding::note("rotation", "not found in the model's keys: the window cannot slide")
+            .hint("reset or close a conversation before its window is full");
+    };
+    let (layout, pairs) = (layout(rotation), rotation.frequencies().len());
+    let base = base(rotation);
+    Finding::ok("rotation", format!("measured: {pairs} pairs as {layout}, base {base:.0}"))
+        .fact("pairs", pairs)
+        .fact("layout", layout)
+        .fact("base", base)
+}
+
+fn layout(rotation: &Rotation) -> &'static str {
+    match rotation.layout() {
+        Layout::Halves => "halves",
+        Layout::Interleaved => "neighbours",
+    }
+}
+
+/// The base whose geometric sequence has the second pair's frequency: `base^(-1 / pairs)`.
+fn base(rotation: &Rotation) -> f64 {
+    let frequencies = rotation.frequencies();
+    let second = frequencies.get(1).copied().unwrap_or(1.0);
+    second.powf(-(frequencies.len() as f64))
+}
+
+fn window(loader: &OnnxLoader, model: &Model) -> Finding {
+    let window = loader.window();
+    let slides = window.slides && loader.rotation().is_some();
+    let full =
+        if slides { format!("drops {} at once", window.slide) } else { "refuses more (`context_full`)".to_owned() };
+    let text = format!(
+        "{} tokens of a context of {} ({})\nkeeps the first {}; when full it {full}",
+        window.size, model.context.tokens, model.context.source, window.sinks,
+    );
+    Finding::ok("window", text)
+        .fact("size", window.size)
+        .fact("sinks", window.sinks)
+        .fact("slide", window.slide)
+        .fact("slides", slides)
+        .fact("context", model.context.tokens)
+}
+
+fn memory(loader: &OnnxLoader, model: &Model) -> Finding {
+    let per_token = kv_bytes_per_token(&model.contract);
+    let full = per_token.saturating_mul(loader.window().size);
+    let text = format!(
+        "{:.1} MiB of keys and values for one conversation at a full window, {per_token} bytes a token",
+        full as f64 / (1 << 20) as f64,
+    );
+    Finding::ok("memory", text).fact("kv_bytes_per_token", per_token).fact("kv_bytes_full", full)
+}
+
+fn or_unknown(text: &str) -> &str {
+    if text.is_empty() { "an unknown program" } else { text }
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}

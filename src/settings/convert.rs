@@ -1,0 +1,117 @@
+//! What the settings mean to each part that is told about them. Pure.
+
+use std::{num::NonZero, path::PathBuf, time::Duration};
+
+use motorbrain_actors::{
+    brain::BrainConfig,
+    embedder::EmbeddingConfig,
+    policy::{Limits, Supervision},
+};
+
+use super::Settings;
+use crate::{
+    engine::{EngineOptions, SessionOptions, WindowOptions},
+    model::{ModelOptions, Preset, PresetError},
+};
+
+impl Settings {
+    /// The brain's part; `name` is what other actors find it by.
+    pub fn brain_config(&self, name: Option<String>) -> BrainConfig {
+        let milliseconds = Duration::from_millis;
+        BrainConfig {
+            name,
+            actors: self.brain.actors,
+            limits: Limits {
+                text_bytes: self.limits.text_bytes,
+                count: self.limits.count,
+                requests: self.limits.requests,
+                conversations: self.limits.conversations,
+                deadline: Some(self.limits.deadline_ms).filter(|ms| *ms > 0).map(milliseconds),
+            },
+            embedding: EmbeddingConfig { pooling: self.embedding.pooling, normalize: self.embedding.normalize },
+            supervision: Supervision {
+                run_max: milliseconds(self.brain.run_ms_max),
+                restarts_max: self.brain.restarts_max,
+                restarts_within: milliseconds(self.brain.restarts_within_ms),
+                backoff_min: milliseconds(self.brain.backoff_ms_min),
+                backoff_max: milliseconds(self.brain.backoff_ms_max),
+            },
+            ..BrainConfig::default()
+        }
+    }
+
+    /// The engines' part, on a machine of so many cores.
+    pub fn engine_options(&self, cores: NonZero<usize>) -> EngineOptions {
+        let share = (cores.get() / self.brain.actors.max(1)).max(1);
+        EngineOptions {
+            session: SessionOptions {
+                threads: self.runtime.threads.unwrap_or(share),
+                // Spinning sessions that share cores take them from each other.
+                spinning: self.brain.actors == 1,
+            },
+            window: self.window_options(),
+        }
+    }
+
+    /// The window as the engine judges it.
+    pub(super) fn window_options(&self) -> WindowOptions {
+        WindowOptions {
+            size: self.window.size,
+            sinks: self.window.sinks,
+            slide: self.window.slide,
+            overflow: self.window.overflow,
+        }
+    }
+
+    /// How to open the model in `dir`.
+    ///
+    /// # Errors
+    /// A preset that does not exist or does not parse.
+    pub fn model_options(&self, dir: PathBuf) -> Result<ModelOptions, PresetError> {
+        Ok(ModelOptions {
+            dir,
+            file: self.model.file.clone(),
+            preset: self.model.preset.as_deref().map(Preset::find).transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cores(number: usize) -> NonZero<usize> {
+        NonZero::new(number).expect("a machine has cores")
+    }
+
+    /// The actors' crate has its defaults for those who use it alone; they must not drift apart.
+    #[test]
+    fn the_defaults_are_those_of_the_actors() {
+        let ours = Settings::default().brain_config(None);
+        let theirs = BrainConfig::default();
+        assert_eq!(ours.actors, theirs.actors);
+        assert_eq!(ours.limits, theirs.limits);
+        assert_eq!(ours.embedding, theirs.embedding);
+        assert_eq!(ours.supervision, theirs.supervision);
+    }
+
+    #[test]
+    fn actors_share_the_cores_and_only_a_single_one_spins() {
+        let mut settings = Settings::default();
+        for (actors, threads, spinning) in [(1, 8, true), (3, 2, false), (20, 1, false)] {
+            settings.brain.actors = actors;
+            let session = settings.engine_options(cores(8)).session;
+            assert_eq!(session, SessionOptions { threads, spinning }, "{actors} actors");
+        }
+        settings.runtime.threads = Some(5);
+        assert_eq!(settings.engine_options(cores(8)).session.threads, 5);
+    }
+
+    #[test]
+    fn a_deadline_of_0_is_none() {
+        let mut settings = Settings::default();
+        assert_eq!(settings.brain_config(None).limits.deadline, None);
+        settings.limits.deadline_ms = 1;
+        assert_eq!(settings.brain_config(None).limits.deadline, Some(Duration::from_millis(1)));
+    }
+}

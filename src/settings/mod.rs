@@ -1,0 +1,93 @@
+//! Settings: everything that can be chosen, its default, and where a choice comes from.
+//!
+//! Four layers, each beating the one before: the defaults below, a TOML file, the environment
+//! (`MOTORBRAIN__WINDOW__SIZE=512`), and overrides (`--set window.size=512`). The sections here are
+//! the only place where a key, its type, its default and its one line of documentation stand:
+//! reading, checking and the documented file `config/motorbrain.toml` are made from them.
+//!
+//! This module opens no model and no library: what can only be judged with the model at hand (a
+//! window above its context) is judged where the model is opened.
+
+mod convert;
+pub mod env;
+mod error;
+mod file;
+mod load;
+mod sections;
+mod validate;
+mod value;
+
+use std::path::PathBuf;
+
+use motorbrain_actors::embedder::Pooling;
+
+pub use error::SettingsError;
+pub use file::documented_file;
+pub use load::{DEFAULT_FILE, Place, Sources};
+
+use crate::engine::Overflow;
+
+sections::sections! {
+    /// The model: a folder with `model.onnx`, `tokenizer.json` and `config.json`.
+    ModelSettings model {
+        /// The model's folder; left out, the model that `cargo xtask setup` put in place.
+        dir: Option<PathBuf> = None, example "\"models/qwen2.5-coder-0.5b\"";
+        /// The graph inside that folder; left out, `model.onnx` or the only `onnx/model*.onnx`.
+        file: Option<PathBuf> = None, example "\"onnx/model_q4.onnx\"";
+        /// A preset of `config/presets/` that the graph must agree with; left out, the graph is believed.
+        preset: Option<String> = None, example "\"qwen2.5-coder-0.5b\"";
+    }
+    /// ONNX Runtime, the library that runs the model.
+    RuntimeSettings runtime {
+        /// The library file; left out, it is looked for where set-up and the system put it.
+        library: Option<PathBuf> = None, example "\"/usr/local/lib/libonnxruntime.so\"";
+        /// Threads inside one run of one actor; left out, the cores divided by `brain.actors`.
+        threads: Option<usize> = None, example "2";
+    }
+    /// The actors, and when one of them counts as hung or as beyond help.
+    BrainSettings brain {
+        /// Embedder actors, each a thread and an engine: more serve more at once and take more memory.
+        actors: usize = 1;
+        /// A run that takes longer than this is given up and its actor restarted.
+        run_ms_max: u64 = 30_000;
+        /// More restarts than this within `restarts_within_ms` and the actor stays down.
+        restarts_max: usize = 5;
+        /// How far back restarts are counted, so that a rare death never adds up to a final one.
+        restarts_within_ms: u64 = 60_000;
+        /// The pause before a first restart; each further one waits twice as long.
+        backoff_ms_min: u64 = 50;
+        /// The longest pause between restarts.
+        backoff_ms_max: u64 = 5_000;
+    }
+    /// The window: how much of a conversation the model sees, and what leaves when it is full.
+    WindowSettings window {
+        /// The most tokens kept; left out, 2048 or the model's own context where that is smaller.
+        size: Option<usize> = None, example "2048";
+        /// First tokens that never leave, since attention leans on them; left out, the smaller of 4 and size / 8.
+        sinks: Option<usize> = None, example "4";
+        /// Oldest tokens that leave at once, so that keys move seldom; left out, size / 4.
+        slide: Option<usize> = None, example "512";
+        /// At a full window: `slide` drops the oldest, `error` refuses with `context_full`.
+        overflow: Overflow = Overflow::Slide;
+    }
+    /// How hidden states become one vector.
+    EmbeddingSettings embedding {
+        /// `mean` or `last` of the text's own tokens.
+        pooling: Pooling = Pooling::Mean;
+        /// Vectors of length 1, so that a dot product is a cosine.
+        normalize: bool = true;
+    }
+    /// What a single caller may ask for, so that one cannot starve the others.
+    LimitsSettings limits {
+        /// The longest text of a request in bytes; beyond it `input_too_long`.
+        text_bytes: usize = 4 * 1024 * 1024;
+        /// The most tokens a step may sample; beyond it `bad_request`.
+        count: usize = 65_536;
+        /// Requests waiting at once; beyond it `overloaded`.
+        requests: usize = 1_024;
+        /// Conversations kept at once; a new one beyond it is `overloaded`.
+        conversations: usize = 1_024;
+        /// How long a request may take; beyond it `timeout`. 0 is no limit.
+        deadline_ms: u64 = 0;
+    }
+}

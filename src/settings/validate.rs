@@ -1,0 +1,44 @@
+//! Whether settings can be meant: ranges, and keys that must fit each other. Pure.
+//!
+//! What depends on the model (its context, its rotation) is judged by the engine.
+
+use super::{Settings, SettingsError};
+
+impl Settings {
+    /// Checks every key and every pair of keys that must fit each other.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        let at_least_one = [
+            ("runtime.threads", self.runtime.threads.map(|threads| threads as u64)),
+            ("brain.actors", Some(self.brain.actors as u64)),
+            ("brain.run_ms_max", Some(self.brain.run_ms_max)),
+            ("brain.restarts_within_ms", Some(self.brain.restarts_within_ms)),
+            ("window.size", self.window.size.map(|size| size as u64)),
+            ("window.slide", self.window.slide.map(|slide| slide as u64)),
+            ("limits.text_bytes", Some(self.limits.text_bytes as u64)),
+            ("limits.count", Some(self.limits.count as u64)),
+            ("limits.requests", Some(self.limits.requests as u64)),
+            ("limits.conversations", Some(self.limits.conversations as u64)),
+        ];
+        for (key, found) in at_least_one {
+            if found == Some(0) {
+                return Err(SettingsError::TooSmall { key, found: 0, least: 1 });
+            }
+        }
+        if self.brain.backoff_ms_min > self.brain.backoff_ms_max {
+            return Err(SettingsError::AboveOther {
+                key: "brain.backoff_ms_min",
+                found: self.brain.backoff_ms_min,
+                limit_key: "brain.backoff_ms_max",
+                limit: self.brain.backoff_ms_max,
+            });
+        }
+        if self.window.size.is_some() {
+            // The same rule as later with the model's own context, which can only forbid more.
+            self.window_options().resolve(usize::MAX)?;
+        }
+        Ok(())
+    }
+}

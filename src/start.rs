@@ -1,0 +1,150 @@
+//! From settings to a running brain: find the library, open the model, start the actors.
+//!
+//! [`Parts`] are what a brain stands on. A program that wants a look at them first, as the command
+//! line does, finds them itself and starts the brain from them.
+
+use std::{env, num::NonZero, path::PathBuf, sync::Arc, thread};
+
+use motorbrain_actors::brain::{self, Brain};
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::{
+    engine::{EngineOptions, OnnxLoader, Runtime, RuntimeError, WindowError},
+    library::{self, Found, LibraryError, Search},
+    model::{Model, ModelError, ModelOptions},
+    places,
+    settings::{Settings, SettingsError},
+};
+
+/// What a brain stands on.
+#[derive(Clone)]
+pub struct Parts {
+    /// The library file and why this one.
+    pub library: Found,
+    /// The library, open.
+    pub runtime: Runtime,
+    /// The model, read and checked.
+    pub model: Arc<Model>,
+    /// Makes the actors' engines.
+    pub loader: Arc<OnnxLoader>,
+}
+
+/// Why a brain cannot be started. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The settings contradict themselves.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// There is no ONNX Runtime library.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// The library cannot be opened.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    /// No model was named, and set-up has put none in place.
+    #[error(
+        "no model was named, and there is no {}/{} in the working folder or above",
+        places::SETUP_DIR,
+        places::DEFAULT_MODEL
+    )]
+    NoModel,
+    /// The model cannot be served.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The window does not fit the model.
+    #[error(transparent)]
+    Window(#[from] WindowError),
+    /// The brain did not start; most often the library does not load the model.
+    #[error(transparent)]
+    Brain(#[from] brain::StartError),
+    /// The program is stopping, or the search for library and model panicked.
+    #[error("library and model were not looked for to the end")]
+    Interrupted(#[source] JoinError),
+}
+
+impl StartError {
+    /// What to do next, one sentence; `None` when only the cause can say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Settings(error) => error.hint(),
+            Self::Library(error) => Some(error.hint()),
+            Self::Runtime(error) => error.hint(),
+            Self::NoModel => Some("run `cargo xtask setup`, or name a model's folder in `model.dir`".into()),
+            Self::Model(error) => error.hint(),
+            Self::Window(_) => Some("choose a smaller `window.size`, or leave the section `window` out".into()),
+            Self::Brain(error) => error.hint(),
+            Self::Interrupted(_) => None,
+        }
+    }
+}
+
+/// Starts a brain as the settings say and waits until its first actor has loaded the model.
+///
+/// Runs inside the caller's tokio runtime; what blocks is given a thread of its own.
+///
+/// # Errors
+/// See [`StartError`].
+pub async fn start(settings: &Settings) -> Result<Brain, StartError> {
+    Parts::find(settings).await?.start(settings, None).await
+}
+
+/// The same, under a name by which the process's other actors find it.
+///
+/// # Errors
+/// See [`StartError`]; the name may be taken.
+pub async fn start_named(name: &str, settings: &Settings) -> Result<Brain, StartError> {
+    Parts::find(settings).await?.start(settings, Some(name.to_owned())).await
+}
+
+impl Parts {
+    /// Finds and opens library and model.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn find(settings: &Settings) -> Result<Self, StartError> {
+        let settings = settings.clone();
+        spawn_blocking(move || Self::find_blocking(&settings)).await.map_err(StartError::Interrupted)?
+    }
+
+    fn find_blocking(settings: &Settings) -> Result<Self, StartError> {
+        settings.validate()?;
+        let library = find_library(settings)?;
+        let runtime = Runtime::open(&library.path)?;
+        let model = Arc::new(Model::open(&model_options(settings)?)?);
+        let loader = OnnxLoader::new(runtime.clone(), Arc::clone(&model), engine_options(settings))?;
+        Ok(Self { library, runtime, model, loader: Arc::new(loader) })
+    }
+
+    /// Starts a brain on these parts, which were found with the same settings.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(self, settings: &Settings, name: Option<String>) -> Result<Brain, StartError> {
+        Ok(Brain::start(settings.brain_config(name), self.loader, self.model.tokenizer.clone()).await?)
+    }
+}
+
+/// The library file that the settings and this process lead to.
+///
+/// # Errors
+/// There is none.
+pub fn find_library(settings: &Settings) -> Result<Found, LibraryError> {
+    library::find(&Search::of_process(settings.runtime.library.clone()), library::list)
+}
+
+/// The model that the settings and the working folder lead to.
+///
+/// # Errors
+/// [`StartError::NoModel`], or a preset that is none.
+pub fn model_options(settings: &Settings) -> Result<ModelOptions, StartError> {
+    let named = settings.model.dir.clone();
+    let default = || places::default_model(&env::current_dir().unwrap_or_else(|_| PathBuf::from(".")));
+    let dir = named.or_else(default).ok_or(StartError::NoModel)?;
+    Ok(settings.model_options(dir).map_err(ModelError::from)?)
+}
+
+/// How engines are made on this machine.
+pub fn engine_options(settings: &Settings) -> EngineOptions {
+    settings.engine_options(thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN))
+}
