@@ -1,6 +1,7 @@
 //! The default model for real: the f32 form against the tool's forward pass in numpy, which shares
 //! no code with this project, and the default form against the f32 one.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown")]
 
 mod common;
 

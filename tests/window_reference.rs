@@ -2,6 +2,7 @@
 //! own graph run by ONNX Runtime token by token, its cache held in plain vectors, cut and shifted
 //! with the textbook rotation at the base the model was made with.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown")]
 
 mod common;
 

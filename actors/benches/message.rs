@@ -8,10 +8,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use motorbrain_actors::{
     brain::{Brain, BrainConfig},
-    engine::{
-        Engine, EngineError, EngineInfo, EngineLoader, Interrupt, LoadError, Row, RowOutput,
-        SlotIndex, Want,
-    },
+    engine::{Engine, EngineError, EngineInfo, EngineLoader, Interrupt, LoadError, Row, RowOutput, SlotIndex, Want},
     message::{Embed, Input},
     testing::fake_info,
     tokens::{EncodeError, TokenId, Tokenizer, TokenizerKind},
@@ -40,11 +37,7 @@ impl Engine for Instant {
         let output = |row: &Row<'_>| RowOutput {
             taken: row.tokens.len(),
             context_len: row.tokens.len(),
-            hidden: if matches!(row.want, Want::Hidden(_)) {
-                vec![1.0; self.0.hidden]
-            } else {
-                Vec::new()
-            },
+            hidden: if matches!(row.want, Want::Hidden(_)) { vec![1.0; self.0.hidden] } else { Vec::new() },
             ..RowOutput::default()
         };
         Ok(rows.iter().map(output).collect())
@@ -77,10 +70,7 @@ struct Bytes;
 
 impl Tokenizer for Bytes {
     fn encode(&self, text: &str) -> Result<Vec<TokenId>, EncodeError> {
-        Ok(text
-            .bytes()
-            .map(|byte| TokenId(u32::from(byte) % 64))
-            .collect())
+        Ok(text.bytes().map(|byte| TokenId(u32::from(byte) % 64)).collect())
     }
 
     fn decode(&self, _tokens: &[TokenId]) -> String {
@@ -93,25 +83,16 @@ impl Tokenizer for Bytes {
 }
 
 fn tokens() -> Embed {
-    Embed {
-        conversation: None,
-        input: Input::Tokens(vec![TokenId(1)]),
-    }
+    Embed { conversation: None, input: Input::Tokens(vec![TokenId(1)]) }
 }
 
 fn text() -> Embed {
-    Embed {
-        conversation: None,
-        input: Input::from("A"),
-    }
+    Embed { conversation: None, input: Input::from("A") }
 }
 
 /// Long enough to be tokenised on a thread of its own.
 fn long_text() -> Embed {
-    Embed {
-        conversation: None,
-        input: Input::from("A".repeat(100)),
-    }
+    Embed { conversation: None, input: Input::from("A".repeat(100)) }
 }
 
 /// As many callers, each asking again as soon as it has its answer, `turns` times.
@@ -135,26 +116,18 @@ fn message(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("message");
     group.throughput(Throughput::Elements(1));
     group.bench_function("one caller, token ids", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(|| async { brain.embed(tokens()).await.unwrap() });
+        bencher.to_async(&runtime).iter(|| async { brain.embed(tokens()).await.unwrap() });
     });
     group.bench_function("one caller, text", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(|| async { brain.embed(text()).await.unwrap() });
+        bencher.to_async(&runtime).iter(|| async { brain.embed(text()).await.unwrap() });
     });
     group.bench_function("one caller, long text", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(|| async { brain.embed(long_text()).await.unwrap() });
+        bencher.to_async(&runtime).iter(|| async { brain.embed(long_text()).await.unwrap() });
     });
     const TURNS: usize = 200;
     group.throughput(Throughput::Elements(16 * TURNS as u64));
     group.bench_function("16 callers, token ids", |bencher| {
-        bencher
-            .to_async(&runtime)
-            .iter(|| ask(&brain, 16, TURNS, tokens));
+        bencher.to_async(&runtime).iter(|| ask(&brain, 16, TURNS, tokens));
     });
     group.finish();
     runtime.block_on(brain.shutdown());

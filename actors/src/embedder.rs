@@ -98,8 +98,7 @@ pub fn spawn_on_thread(
 ) -> Result<ActorRef<EmbedderMessage>, SpawnErr> {
     // A spawner each: one that is shared hangs every later spawn when one of its actors hangs.
     let spawner = ThreadLocalActorSpawner::new();
-    let (actor, _started) =
-        EmbedderActor::spawn_linked_instant(name, arguments, supervisor, spawner)?;
+    let (actor, _started) = EmbedderActor::spawn_linked_instant(name, arguments, supervisor, spawner)?;
     Ok(actor)
 }
 
@@ -114,18 +113,10 @@ impl ThreadLocalActor for EmbedderActor {
         _myself: ActorRef<Self::Msg>,
         arguments: Self::Arguments,
     ) -> Result<Self::State, ActorProcessingErr> {
-        Ok(EmbedderState {
-            arguments,
-            worker: None,
-            continuing: false,
-        })
+        Ok(EmbedderState { arguments, worker: None, continuing: false })
     }
 
-    async fn post_start(
-        &self,
-        myself: ActorRef<Self::Msg>,
-        state: &mut Self::State,
-    ) -> Result<(), ActorProcessingErr> {
+    async fn post_start(&self, myself: ActorRef<Self::Msg>, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
         let arguments = &state.arguments;
         match arguments.loader.load() {
             Ok(engine) => {

@@ -95,11 +95,7 @@ pub struct Step {
 
 impl Step {
     /// A greedy step that appends `input` and samples `count` tokens.
-    pub fn greedy(
-        conversation: impl Into<ConversationId>,
-        input: impl Into<Input>,
-        count: usize,
-    ) -> Self {
+    pub fn greedy(conversation: impl Into<ConversationId>, input: impl Into<Input>, count: usize) -> Self {
         Self {
             conversation: conversation.into(),
             input: Some(input.into()),
@@ -255,10 +251,7 @@ impl ErrorCode {
 
     /// Whether the same request may succeed later.
     pub const fn retryable(self) -> bool {
-        matches!(
-            self,
-            Self::Overloaded | Self::Timeout | Self::Restarted | Self::Unavailable
-        )
+        matches!(self, Self::Overloaded | Self::Timeout | Self::Restarted | Self::Unavailable)
     }
 }
 
@@ -299,9 +292,7 @@ pub enum BrainError {
         limit: usize,
     },
     /// The window may not or cannot slide.
-    #[error(
-        "the context of {context_len} tokens and {new} more do not fit the window of {size}, which does not slide"
-    )]
+    #[error("the context of {context_len} tokens and {new} more do not fit the window of {size}, which does not slide")]
     ContextFull {
         /// Tokens in the context.
         context_len: usize,

@@ -10,12 +10,8 @@ use motorbrain_actors::{
 };
 
 fn check(window: Window) {
-    let info = EngineInfo {
-        window,
-        ..fake_info()
-    };
-    let make_engine =
-        || Box::new(FakeEngine::new(info.clone(), FakeControl::default())) as Box<dyn Engine>;
+    let info = EngineInfo { window, ..fake_info() };
+    let make_engine = || Box::new(FakeEngine::new(info.clone(), FakeControl::default())) as Box<dyn Engine>;
     conformance::check(make_engine, Tolerance::EXACT);
 }
 
@@ -26,40 +22,21 @@ fn the_fake_engine_conforms() {
 
 #[test]
 fn so_it_does_without_sinks() {
-    check(Window {
-        sinks: 0,
-        ..fake_info().window
-    });
+    check(Window { sinks: 0, ..fake_info().window });
 }
 
 #[test]
 fn so_it_does_where_every_token_slides() {
-    check(Window {
-        slide: 1,
-        ..fake_info().window
-    });
+    check(Window { slide: 1, ..fake_info().window });
 }
 
 #[test]
 fn so_it_does_where_only_the_sinks_stay() {
-    check(Window {
-        size: 24,
-        sinks: 8,
-        slide: 16,
-        slides: true,
-    });
-    check(Window {
-        size: 16,
-        sinks: 0,
-        slide: 16,
-        slides: true,
-    });
+    check(Window { size: 24, sinks: 8, slide: 16, slides: true });
+    check(Window { size: 16, sinks: 0, slide: 16, slides: true });
 }
 
 #[test]
 fn so_it_does_without_sliding() {
-    check(Window {
-        slides: false,
-        ..fake_info().window
-    });
+    check(Window { slides: false, ..fake_info().window });
 }

@@ -18,7 +18,7 @@ use super::{
     runtime::Runtime,
     window::{WindowError, WindowOptions},
 };
-use crate::model::{Contract, ElementType, Model};
+use crate::model::{ElementType, Model};
 
 /// How engines of a model are made.
 #[derive(Clone, Copy, Debug)]
@@ -109,20 +109,7 @@ fn info(model: &Model, window: Window, rotates: bool) -> EngineInfo {
         embeds: model.overlay.head.is_some(),
         window: Window { slides: window.slides && rotates, ..window },
         end_tokens: model.end_tokens.clone(),
-        kv_bytes_per_token: kv_bytes_per_token(contract),
-    }
-}
-
-/// Bytes of keys and values a token of context takes, over all layers.
-pub fn kv_bytes_per_token(contract: &Contract) -> usize {
-    let numbers = contract.kv_heads * contract.head_dim;
-    contract.kv.iter().map(|kv| numbers * (bytes(kv.key_type) + bytes(kv.value_type))).sum()
-}
-
-fn bytes(element: ElementType) -> usize {
-    match element {
-        ElementType::F32 => 4,
-        ElementType::F16 => 2,
+        kv_bytes_per_token: contract.kv_bytes_per_token(),
     }
 }
 

@@ -14,7 +14,7 @@ mod sampling;
 mod window;
 
 pub use graph::SessionOptions;
-pub use loader::{EngineOptions, OnnxLoader, kv_bytes_per_token};
+pub use loader::{EngineOptions, OnnxLoader};
 pub use onnx::OnnxEngine;
 pub use rotation::{Layout, Rotation};
 pub use runtime::{Runtime, RuntimeError};

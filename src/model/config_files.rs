@@ -137,10 +137,7 @@ impl EndTokens {
             Self::One(id) => std::slice::from_ref(id),
             Self::Several(ids) => ids,
         };
-        ids.iter()
-            .filter_map(|&id| u32::try_from(id).ok())
-            .map(TokenId)
-            .collect()
+        ids.iter().filter_map(|&id| u32::try_from(id).ok()).map(TokenId).collect()
     }
 }
 
@@ -156,35 +153,18 @@ impl ConfigFiles {
 
     /// The end tokens and the name of the file that gave them: the first that gives any.
     pub(crate) fn end_tokens(&self) -> Option<(Vec<TokenId>, &'static str)> {
-        let generation = self
-            .generation
-            .as_ref()
-            .and_then(|file| file.eos_token_id.as_ref());
-        let config = self
-            .config
-            .as_ref()
-            .and_then(|file| file.eos_token_id.as_ref());
-        let genai = self
-            .genai
-            .as_ref()
-            .and_then(|file| file.model.eos_token_id.as_ref());
-        let files = [
-            (generation, "generation_config.json"),
-            (config, "config.json"),
-            (genai, "genai_config.json"),
-        ];
-        let mut given = files
-            .into_iter()
-            .filter_map(|(ids, file)| Some((ids?.ids(), file)));
+        let generation = self.generation.as_ref().and_then(|file| file.eos_token_id.as_ref());
+        let config = self.config.as_ref().and_then(|file| file.eos_token_id.as_ref());
+        let genai = self.genai.as_ref().and_then(|file| file.model.eos_token_id.as_ref());
+        let files = [(generation, "generation_config.json"), (config, "config.json"), (genai, "genai_config.json")];
+        let mut given = files.into_iter().filter_map(|(ids, file)| Some((ids?.ids(), file)));
         given.find(|(ids, _)| !ids.is_empty())
     }
 
     /// The rotation base as config.json has it.
     pub(crate) fn rotation_base(&self) -> Option<f64> {
         let config = self.config.as_ref()?;
-        config
-            .rope_theta
-            .or_else(|| config.rope_parameters.as_ref()?.rope_theta)
+        config.rope_theta.or_else(|| config.rope_parameters.as_ref()?.rope_theta)
     }
 
     /// What a graph may leave open.
@@ -195,9 +175,7 @@ impl ConfigFiles {
             kv_heads: decoder
                 .and_then(|decoder| decoder.num_key_value_heads)
                 .or_else(|| config.and_then(|config| config.num_key_value_heads)),
-            head_dim: decoder
-                .and_then(|decoder| decoder.head_size)
-                .or_else(|| config.and_then(Config::head_dim)),
+            head_dim: decoder.and_then(|decoder| decoder.head_size).or_else(|| config.and_then(Config::head_dim)),
             vocab: (self.genai.as_ref().and_then(|genai| genai.model.vocab_size))
                 .or_else(|| config.and_then(|config| config.vocab_size)),
             naming: decoder.and_then(GenaiDecoder::naming),
@@ -208,8 +186,7 @@ impl ConfigFiles {
 impl Config {
     /// The head size, said or implied.
     pub(crate) fn head_dim(&self) -> Option<usize> {
-        self.head_dim
-            .or_else(|| self.hidden_size?.checked_div(self.num_attention_heads?))
+        self.head_dim.or_else(|| self.hidden_size?.checked_div(self.num_attention_heads?))
     }
 }
 
@@ -228,10 +205,7 @@ impl GenaiDecoder {
 fn read<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, ConfigFileError> {
     let bytes = match fs::read(file) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-        bytes => bytes.map_err(|cause| ConfigFileError::Read {
-            file: file.to_owned(),
-            cause,
-        })?,
+        bytes => bytes.map_err(|cause| ConfigFileError::Read { file: file.to_owned(), cause })?,
     };
     serde_json::from_slice(&bytes).map(Some).map_err(|cause| {
         let reason = cause.to_string();
@@ -240,11 +214,7 @@ fn read<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, ConfigFileError> 
             line: cause.line(),
             column: cause.column(),
             // The place stands in the message already.
-            reason: reason
-                .split(" at line ")
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
+            reason: reason.split(" at line ").next().unwrap_or_default().to_owned(),
         }
     })
 }

@@ -46,45 +46,22 @@ impl fmt::Display for ContextSource {
 impl ContextLimit {
     /// That nobody tells, where nobody does.
     pub(crate) fn note(&self) -> Option<Note> {
-        (self.source == ContextSource::Default).then_some(Note::DefaultContext {
-            tokens: self.tokens,
-        })
+        (self.source == ContextSource::Default).then_some(Note::DefaultContext { tokens: self.tokens })
     }
 
     /// The smallest number that anybody gives; a zero says nothing.
-    pub(crate) fn smallest(
-        configs: &ConfigFiles,
-        preset: Option<&Preset>,
-        table: Option<&RotationTable>,
-    ) -> Self {
-        let config = configs
-            .config
-            .as_ref()
-            .and_then(|config| config.max_position_embeddings);
-        let genai = configs
-            .genai
-            .as_ref()
-            .and_then(|genai| genai.model.context_length);
+    pub(crate) fn smallest(configs: &ConfigFiles, preset: Option<&Preset>, table: Option<&RotationTable>) -> Self {
+        let config = configs.config.as_ref().and_then(|config| config.max_position_embeddings);
+        let genai = configs.genai.as_ref().and_then(|genai| genai.model.context_length);
         let said = [
             (config, ContextSource::Config),
             (genai, ContextSource::GenaiConfig),
-            (
-                preset.map(|preset| preset.claims.context),
-                ContextSource::Preset,
-            ),
+            (preset.map(|preset| preset.claims.context), ContextSource::Preset),
             (table.map(|table| table.rows), ContextSource::RotationTables),
         ];
         said.into_iter()
-            .filter_map(|(tokens, source)| {
-                Some(Self {
-                    tokens: tokens.filter(|&tokens| tokens > 0)?,
-                    source,
-                })
-            })
+            .filter_map(|(tokens, source)| Some(Self { tokens: tokens.filter(|&tokens| tokens > 0)?, source }))
             .min_by_key(|limit| limit.tokens)
-            .unwrap_or(Self {
-                tokens: DEFAULT_TOKENS,
-                source: ContextSource::Default,
-            })
+            .unwrap_or(Self { tokens: DEFAULT_TOKENS, source: ContextSource::Default })
     }
 }

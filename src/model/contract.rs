@@ -101,30 +101,18 @@ pub(crate) struct HeadFacts {
 
 impl Contract {
     /// Reads the contract of a graph.
-    pub(crate) fn read(
-        view: &View<'_>,
-        head: Option<HeadFacts>,
-        fallback: &Fallback,
-    ) -> Result<Self, ContractError> {
+    pub(crate) fn read(view: &View<'_>, head: Option<HeadFacts>, fallback: &Fallback) -> Result<Self, ContractError> {
         let graph = Io::of(view);
         let naming = graph.naming(fallback);
         let layers = graph.layers(&naming)?;
         graph.check_inputs(&naming, layers)?;
-        let kv = (0..layers)
-            .map(|layer| graph.kv_names(&naming, layer))
-            .collect::<Result<Vec<_>, _>>()?;
-        let attention = view
-            .graph
-            .node
-            .iter()
-            .find(|node| node.op_type() == "GroupQueryAttention");
+        let kv = (0..layers).map(|layer| graph.kv_names(&naming, layer)).collect::<Result<Vec<_>, _>>()?;
+        let attention = view.graph.node.iter().find(|node| node.op_type() == "GroupQueryAttention");
         let kv_heads = graph
             .common(&kv, 1, "KV heads")?
             .or_else(|| attention.and_then(|node| usize::try_from(node.int("kv_num_heads")?).ok()))
             .or(fallback.kv_heads)
-            .ok_or(ContractError::UnknownSize {
-                what: "number of KV heads",
-            })?;
+            .ok_or(ContractError::UnknownSize { what: "number of KV heads" })?;
         let head_dim = graph
             .common(&kv, 3, "elements a head")?
             .or_else(|| attention.and_then(|node| attention_head_dim(view, node)))
@@ -137,14 +125,8 @@ impl Contract {
             kv_heads,
             head_dim,
             hidden: head.map(|head| head.hidden),
-            vocab: vocab.ok_or(ContractError::UnknownSize {
-                what: "size of the vocabulary",
-            })?,
-            family: if attention.is_some() {
-                Family::GroupQueryAttention
-            } else {
-                Family::Plain
-            },
+            vocab: vocab.ok_or(ContractError::UnknownSize { what: "size of the vocabulary" })?,
+            family: if attention.is_some() { Family::GroupQueryAttention } else { Family::Plain },
             position_ids: graph.inputs.contains_key("position_ids"),
             attention_mask: graph.inputs.contains_key("attention_mask"),
             logits_type: float_type(graph.outputs["logits"])?,
@@ -157,10 +139,7 @@ impl Contract {
     /// Bytes of keys and values that one token of context takes.
     pub fn kv_bytes_per_token(&self) -> usize {
         let elements = self.kv_heads.saturating_mul(self.head_dim);
-        self.kv
-            .iter()
-            .map(|kv| elements.saturating_mul(kv.key_type.bytes() + kv.value_type.bytes()))
-            .sum()
+        self.kv.iter().map(|kv| elements.saturating_mul(kv.key_type.bytes() + kv.value_type.bytes())).sum()
     }
 }
 

@@ -5,10 +5,7 @@
 #[non_exhaustive]
 pub enum ContractError {
     /// Inputs or outputs that every cached language model has are absent.
-    #[error(
-        "the graph is not a language model with a KV cache: it lacks {}",
-        list(missing)
-    )]
+    #[error("the graph is not a language model with a KV cache: it lacks {}", list(missing))]
     NotALanguageModel {
         /// The names that were looked for.
         missing: Vec<String>,
@@ -82,13 +79,8 @@ impl ContractError {
             Self::NotALanguageModel { .. } => {
                 "export a decoder with its cache (`text-generation-with-past` in optimum, or the onnxruntime-genai builder)"
             }
-            Self::UnknownInput { .. } => {
-                "export the model without it, or choose another file with `model.file`"
-            }
-            Self::LayerGap { .. }
-            | Self::Unpaired { .. }
-            | Self::Unequal { .. }
-            | Self::Rank { .. } => {
+            Self::UnknownInput { .. } => "export the model without it, or choose another file with `model.file`",
+            Self::LayerGap { .. } | Self::Unpaired { .. } | Self::Unequal { .. } | Self::Rank { .. } => {
                 "export the model again; the graph looks damaged or is of a kind not supported"
             }
             Self::ElementType { .. } => "export the model with f32 or f16 inputs and outputs",

@@ -78,9 +78,7 @@ impl ExternalError {
             }
             Self::Missing { file, .. } => {
                 let name = file.file_name().unwrap_or(file.as_os_str()).display();
-                Some(format!(
-                    "put `{name}` beside the graph; both belong to one export"
-                ))
+                Some(format!("put `{name}` beside the graph; both belong to one export"))
             }
             Self::TooShort { .. } => {
                 Some("fetch the file again; a download that was interrupted looks like this".into())
@@ -115,17 +113,8 @@ impl Home {
         let target = graph.canonicalize().unwrap_or_else(|_| graph.to_owned());
         let real = parent(&target);
         let linked = given.canonicalize().is_ok_and(|given| given != real);
-        let graph_name = target
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        Self {
-            given,
-            real,
-            graph_name,
-            linked,
-        }
+        let graph_name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { given, real, graph_name, linked }
     }
 
     /// The folder that the overlay's references are relative to.
@@ -137,10 +126,7 @@ impl Home {
 /// Checks every reference of a graph to other files, those of subgraphs included, and makes it
 /// relative to [`Home::folder`].
 pub(crate) fn resolve(graph: &mut GraphProto, home: &Home) -> Result<(), ExternalError> {
-    let mut files = Files {
-        home,
-        found: HashMap::new(),
-    };
+    let mut files = Files { home, found: HashMap::new() };
     let mut resolved = Ok(());
     each_tensor(graph, &mut |tensor| {
         if resolved.is_ok() && tensor.data_location() == onnx::EXTERNAL {
@@ -153,10 +139,7 @@ pub(crate) fn resolve(graph: &mut GraphProto, home: &Home) -> Result<(), Externa
 /// Makes the large inline initializers of a graph, slices of `file`, references into it.
 pub(crate) fn point_into(graph: &mut GraphProto, file: &Bytes, home: &Home) {
     for tensor in &mut graph.initializer {
-        let Some(data) = tensor
-            .raw_data
-            .take_if(|data| data.len() >= INLINE_BYTES_MAX)
-        else {
+        let Some(data) = tensor.raw_data.take_if(|data| data.len() >= INLINE_BYTES_MAX) else {
             continue;
         };
         let Some(offset) = offset_in(file, &data) else {
@@ -186,10 +169,7 @@ impl<'t> Reference<'t> {
         let entry = |key| tensor.external_data.iter().find(|entry| entry.key() == key);
         let number = |key| {
             let value = entry(key).map(StringStringEntryProto::value);
-            value
-                .map(str::parse)
-                .transpose()
-                .map_err(|_| malformed(tensor, key, value))
+            value.map(str::parse).transpose().map_err(|_| malformed(tensor, key, value))
         };
         let location = entry("location").map(StringStringEntryProto::value);
         Ok(Self {
@@ -203,10 +183,7 @@ impl<'t> Reference<'t> {
 }
 
 fn malformed(tensor: &TensorProto, key: &'static str, value: Option<&str>) -> ExternalError {
-    let (tensor, value) = (
-        tensor.name().to_owned(),
-        value.unwrap_or_default().to_owned(),
-    );
+    let (tensor, value) = (tensor.name().to_owned(), value.unwrap_or_default().to_owned());
     ExternalError::Malformed { tensor, key, value }
 }
 
@@ -235,18 +212,9 @@ impl Files<'_> {
         if needed > found.bytes {
             let (file, found) = (self.home.given.join(reference.location), found.bytes);
             let tensor = tensor.name().to_owned();
-            return Err(ExternalError::TooShort {
-                tensor,
-                file,
-                needed,
-                found,
-            });
+            return Err(ExternalError::TooShort { tensor, file, needed, found });
         }
-        for entry in tensor
-            .external_data
-            .iter_mut()
-            .filter(|entry| entry.key() == "location")
-        {
+        for entry in tensor.external_data.iter_mut().filter(|entry| entry.key() == "location") {
             entry.value = Some(found.location.clone());
         }
         Ok(())
@@ -261,11 +229,7 @@ impl Files<'_> {
         let file = self.home.given.join(location);
         let missing = |cause| {
             let (tensor, file) = (tensor.name().to_owned(), file.clone());
-            ExternalError::Missing {
-                tensor,
-                file,
-                cause,
-            }
+            ExternalError::Missing { tensor, file, cause }
         };
         let inside = |component| matches!(component, Component::Normal(_) | Component::CurDir);
         if !Path::new(location).components().all(inside) {
@@ -276,14 +240,7 @@ impl Files<'_> {
         let below = target.strip_prefix(real).map_err(|_| outside())?;
         let bytes = fs::metadata(&target).map_err(missing)?.len();
         let below = below.to_string_lossy().into_owned();
-        Ok(Found {
-            bytes,
-            location: if self.home.linked {
-                below
-            } else {
-                location.to_owned()
-            },
-        })
+        Ok(Found { bytes, location: if self.home.linked { below } else { location.to_owned() } })
     }
 }
 
@@ -300,9 +257,7 @@ fn bytes_of(tensor: &TensorProto) -> Option<u64> {
         _ => return None,
     };
     let dims = tensor.dims.iter().map(|&dim| u64::try_from(dim).ok());
-    let elements = dims
-        .reduce(|product, dim| product?.checked_mul(dim?))
-        .unwrap_or(Some(1))?;
+    let elements = dims.reduce(|product, dim| product?.checked_mul(dim?)).unwrap_or(Some(1))?;
     Some(elements.checked_mul(bits)?.div_ceil(8))
 }
 
@@ -315,20 +270,10 @@ fn offset_in(file: &Bytes, slice: &Bytes) -> Option<usize> {
 /// Calls `visit` with every tensor of a graph: initializers and attributes, in subgraphs, too.
 fn each_tensor(graph: &mut GraphProto, visit: &mut dyn FnMut(&mut TensorProto)) {
     graph.initializer.iter_mut().for_each(&mut *visit);
-    graph
-        .sparse_initializer
-        .iter_mut()
-        .for_each(|sparse| each_tensor_of_sparse(sparse, visit));
+    graph.sparse_initializer.iter_mut().for_each(|sparse| each_tensor_of_sparse(sparse, visit));
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
-        attribute
-            .t
-            .iter_mut()
-            .chain(&mut attribute.tensors)
-            .for_each(&mut *visit);
-        let sparse = attribute
-            .sparse_tensor
-            .iter_mut()
-            .chain(&mut attribute.sparse_tensors);
+        attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(&mut *visit);
+        let sparse = attribute.sparse_tensor.iter_mut().chain(&mut attribute.sparse_tensors);
         sparse.for_each(|sparse| each_tensor_of_sparse(sparse, visit));
         let graphs = attribute.g.iter_mut().chain(&mut attribute.graphs);
         graphs.for_each(|graph| each_tensor(graph, visit));
@@ -336,9 +281,5 @@ fn each_tensor(graph: &mut GraphProto, visit: &mut dyn FnMut(&mut TensorProto)) 
 }
 
 fn each_tensor_of_sparse(sparse: &mut SparseTensorProto, visit: &mut dyn FnMut(&mut TensorProto)) {
-    sparse
-        .values
-        .iter_mut()
-        .chain(&mut sparse.indices)
-        .for_each(visit);
+    sparse.values.iter_mut().chain(&mut sparse.indices).for_each(visit);
 }

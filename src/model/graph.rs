@@ -106,42 +106,27 @@ impl GraphFile {
     /// Maps and decodes a graph file.
     pub(crate) fn read(path: &Path) -> Result<Self, GraphError> {
         let graph = || path.to_owned();
-        let bytes = mapped::map(path).map_err(|cause| GraphError::Read {
-            graph: graph(),
-            cause,
-        })?;
+        let bytes = mapped::map(path).map_err(|cause| GraphError::Read { graph: graph(), cause })?;
         if bytes.is_empty() {
             return Err(GraphError::Empty { graph: graph() });
         }
-        let mut model =
-            ModelProto::decode(bytes.clone()).map_err(|cause| GraphError::Malformed {
-                graph: graph(),
-                bytes: bytes.len(),
-                cause,
-            })?;
+        let mut model = ModelProto::decode(bytes.clone()).map_err(|cause| GraphError::Malformed {
+            graph: graph(),
+            bytes: bytes.len(),
+            cause,
+        })?;
         let known = model.encoded_len();
         // Bytes that are no model at all often decode to a few unknown fields: first ask for the graph.
         let Some(inner) = model.graph.take() else {
             return Err(GraphError::NoGraph { graph: graph() });
         };
         if known != bytes.len() {
-            return Err(GraphError::Unknown {
-                graph: graph(),
-                bytes: bytes.len(),
-                known,
-            });
+            return Err(GraphError::Unknown { graph: graph(), bytes: bytes.len(), known });
         }
         if let Some(domain) = domain_not_imported(&model, &inner) {
-            return Err(GraphError::NoOperatorSet {
-                graph: graph(),
-                domain: domain.to_owned(),
-            });
+            return Err(GraphError::NoOperatorSet { graph: graph(), domain: domain.to_owned() });
         }
-        Ok(Self {
-            bytes,
-            model,
-            graph: inner,
-        })
+        Ok(Self { bytes, model, graph: inner })
     }
 }
 

@@ -64,30 +64,19 @@ pub enum NoHead {
 
 /// Finds the head of a graph.
 pub(crate) fn find(view: &View<'_>) -> Result<HeadPlan, NoHead> {
-    let mut walk = Walk {
-        view,
-        path: HashSet::new(),
-        unflatten: Vec::new(),
-    };
+    let mut walk = Walk { view, path: HashSet::new(), unflatten: Vec::new() };
     let projection = walk.back_to_projection()?;
     let (entry, hidden) = walk.entry(projection)?;
     let stale = walk.stale()?;
     let rows = &view.graph.node[entry].input[0];
     let hidden_states = rows_of(view, rows, hidden, !walk.unflatten.is_empty())?;
-    let elem_type = view
-        .element_type(hidden_states)
-        .or_else(|| weights_type(view, projection));
+    let elem_type = view.element_type(hidden_states).or_else(|| weights_type(view, projection));
     let Some(hidden_type) = elem_type.and_then(ElementType::of) else {
-        return Err(NoHead::ElementType {
-            tensor: hidden_states.into(),
-        });
+        return Err(NoHead::ElementType { tensor: hidden_states.into() });
     };
     Ok(HeadPlan {
         hidden_states: hidden_states.into(),
-        facts: HeadFacts {
-            hidden,
-            hidden_type,
-        },
+        facts: HeadFacts { hidden, hidden_type },
         entry,
         unflatten: walk.unflatten,
         stale,
@@ -117,9 +106,7 @@ impl<'g> Walk<'_, 'g> {
                 "Add" | "Sub" | "Mul" | "Div" => self.operand(node)?,
                 _ if self.view.product(node).is_some() => return Ok(index),
                 operator => {
-                    return Err(NoHead::Operator {
-                        operator: operator.into(),
-                    });
+                    return Err(NoHead::Operator { operator: operator.into() });
                 }
             };
         }
@@ -127,17 +114,10 @@ impl<'g> Walk<'_, 'g> {
 
     /// The node behind a tensor, now part of the path.
     fn step(&mut self, tensor: &str) -> Result<(usize, &'g NodeProto), NoHead> {
-        let found = self
-            .view
-            .producer(tensor)
-            .filter(|(_, node)| !node.input.is_empty());
-        let (index, node) = found.ok_or_else(|| NoHead::Operator {
-            operator: "an input".into(),
-        })?;
+        let found = self.view.producer(tensor).filter(|(_, node)| !node.input.is_empty());
+        let (index, node) = found.ok_or_else(|| NoHead::Operator { operator: "an input".into() })?;
         if !self.path.insert(index) {
-            return Err(NoHead::Operator {
-                operator: node.op_type().into(),
-            }); // a cycle
+            return Err(NoHead::Operator { operator: node.op_type().into() }); // a cycle
         }
         Ok((index, node))
     }
@@ -145,15 +125,11 @@ impl<'g> Walk<'_, 'g> {
     /// The operand that carries the rows, where the other acts on each row alike: a scalar, a vector,
     /// or the scale that an integer product is multiplied with.
     fn operand(&mut self, node: &'g NodeProto) -> Result<&'g str, NoHead> {
-        let operator = || NoHead::Operator {
-            operator: node.op_type().into(),
-        };
+        let operator = || NoHead::Operator { operator: node.op_type().into() };
         let [first, second] = node.input.as_slice() else {
             return Err(operator());
         };
-        let flat = |tensor: &str| {
-            self.view.is_constant(tensor) && self.view.rank(tensor).is_some_and(|rank| rank <= 1)
-        };
+        let flat = |tensor: &str| self.view.is_constant(tensor) && self.view.rank(tensor).is_some_and(|rank| rank <= 1);
         if flat(second) {
             return Ok(first);
         }
@@ -165,11 +141,7 @@ impl<'g> Walk<'_, 'g> {
         }
         for (rows, scale) in [(first, second), (second, first)] {
             if self.scales_rows(rows, scale) {
-                if let Some((index, _)) = self
-                    .view
-                    .producer(scale)
-                    .filter(|(_, node)| node.op_type() == "Mul")
-                {
+                if let Some((index, _)) = self.view.producer(scale).filter(|(_, node)| node.op_type() == "Mul") {
                     self.path.insert(index);
                 }
                 return Ok(rows);
@@ -185,14 +157,10 @@ impl<'g> Walk<'_, 'g> {
             let (_, node) = self.view.producer(tensor)?;
             (node.op_type() == operator).then_some(node)
         };
-        let product =
-            behind(rows, "Cast").and_then(|cast| behind(cast.input.first()?, "MatMulInteger"));
+        let product = behind(rows, "Cast").and_then(|cast| behind(cast.input.first()?, "MatMulInteger"));
         let quantized = product.and_then(|product| self.view.producer(product.input.first()?));
         let activation_scale = match behind(scale, "Mul") {
-            Some(times) => times
-                .input
-                .iter()
-                .find(|input| !self.view.is_constant(input)),
+            Some(times) => times.input.iter().find(|input| !self.view.is_constant(input)),
             None => None,
         };
         let activation_scale = activation_scale.map_or(scale, String::as_str);
@@ -215,9 +183,7 @@ impl<'g> Walk<'_, 'g> {
         let (index, quantize) = self.step(&node.input[0])?;
         match quantize.op_type() {
             "DynamicQuantizeLinear" => Ok((index, hidden)),
-            operator => Err(NoHead::Operator {
-                operator: operator.into(),
-            }),
+            operator => Err(NoHead::Operator { operator: operator.into() }),
         }
     }
 
@@ -225,26 +191,11 @@ impl<'g> Walk<'_, 'g> {
     fn stale(&self) -> Result<HashSet<String>, NoHead> {
         let mut stale = HashSet::new();
         for &index in &self.path {
-            for tensor in self.view.graph.node[index]
-                .output
-                .iter()
-                .filter(|name| !name.is_empty())
-            {
-                let inside = self
-                    .view
-                    .consumers(tensor)
-                    .iter()
-                    .all(|user| self.path.contains(user));
-                let given = self
-                    .view
-                    .graph
-                    .output
-                    .iter()
-                    .any(|output| output.name() == tensor);
+            for tensor in self.view.graph.node[index].output.iter().filter(|name| !name.is_empty()) {
+                let inside = self.view.consumers(tensor).iter().all(|user| self.path.contains(user));
+                let given = self.view.graph.output.iter().any(|output| output.name() == tensor);
                 if !inside || (given && tensor != "logits") {
-                    return Err(NoHead::Shared {
-                        tensor: tensor.clone(),
-                    });
+                    return Err(NoHead::Shared { tensor: tensor.clone() });
                 }
                 stale.insert(tensor.clone());
             }
@@ -255,12 +206,7 @@ impl<'g> Walk<'_, 'g> {
 
 /// The tensor of [batch, seq, hidden] that `tensor` is, flattens, or picks rows of: the nearest one
 /// of three dimensions, and none from which rows were picked before.
-fn rows_of<'g>(
-    view: &View<'g>,
-    tensor: &'g str,
-    hidden: usize,
-    flattened: bool,
-) -> Result<&'g str, NoHead> {
+fn rows_of<'g>(view: &View<'g>, tensor: &'g str, hidden: usize, flattened: bool) -> Result<&'g str, NoHead> {
     let wide = |rows: &str| view.width(rows).is_none_or(|width| width == hidden);
     // Without a flattening around the product, its input has the rank of `logits`.
     let implied = !flattened && view.rank("logits") == Some(3) && !gives_one_row(view);
@@ -281,20 +227,12 @@ fn rows_of<'g>(
             whole = Some(rows);
         }
     }
-    whole
-        .filter(|rows| wide(rows))
-        .ok_or_else(|| NoHead::Shape {
-            tensor: tensor.into(),
-        })
+    whole.filter(|rows| wide(rows)).ok_or_else(|| NoHead::Shape { tensor: tensor.into() })
 }
 
 /// Whether the graph says that `logits` has a single row for each sequence: rows were picked.
 fn gives_one_row(view: &View<'_>) -> bool {
-    let logits = view
-        .graph
-        .output
-        .iter()
-        .find(|output| output.name() == "logits");
+    let logits = view.graph.output.iter().find(|output| output.name() == "logits");
     let sequence = logits.and_then(|logits| logits.dims()?.get(1)?.fixed());
     sequence == Some(1)
 }
@@ -303,11 +241,7 @@ fn gives_one_row(view: &View<'_>) -> bool {
 fn slices_sequence(view: &View<'_>, node: &NodeProto) -> bool {
     let axes = match node.attr("axes") {
         Some(axes) => Some(axes.ints.clone()),
-        None => node
-            .input
-            .get(3)
-            .and_then(|axes| view.constant(axes))
-            .and_then(integers),
+        None => node.input.get(3).and_then(|axes| view.constant(axes)).and_then(integers),
     };
     axes.is_some_and(|axes| axes == [1])
 }

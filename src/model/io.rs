@@ -29,11 +29,7 @@ impl<'g> Io<'g> {
     /// The usual names, unless only those of the config file are there.
     pub(crate) fn naming(&self, fallback: &Fallback) -> Naming {
         let usual = Naming::default();
-        let has = |naming: &Naming| {
-            self.inputs
-                .keys()
-                .any(|name| layer_of(&naming.past_key, name).is_some())
-        };
+        let has = |naming: &Naming| self.inputs.keys().any(|name| layer_of(&naming.past_key, name).is_some());
         match &fallback.naming {
             Some(naming) if !has(&usual) && has(naming) => naming.clone(),
             _ => usual,
@@ -48,37 +44,18 @@ impl<'g> Io<'g> {
                 missing.push(name.to_owned());
             }
         };
-        let (key, present) = (
-            name_of(&naming.past_key, 0),
-            name_of(&naming.present_key, 0),
-        );
-        let mut layers: Vec<usize> = self
-            .inputs
-            .keys()
-            .filter_map(|name| layer_of(&naming.past_key, name))
-            .collect();
+        let (key, present) = (name_of(&naming.past_key, 0), name_of(&naming.present_key, 0));
+        let mut layers: Vec<usize> = self.inputs.keys().filter_map(|name| layer_of(&naming.past_key, name)).collect();
         expect(self.inputs.contains_key("input_ids"), "input_ids");
         expect(!layers.is_empty(), &key);
         expect(self.outputs.contains_key("logits"), "logits");
-        expect(
-            self.outputs
-                .keys()
-                .any(|name| layer_of(&naming.present_key, name).is_some()),
-            &present,
-        );
+        expect(self.outputs.keys().any(|name| layer_of(&naming.present_key, name).is_some()), &present);
         if !missing.is_empty() {
             return Err(ContractError::NotALanguageModel { missing });
         }
         layers.sort_unstable();
-        match layers
-            .iter()
-            .enumerate()
-            .find(|&(index, &layer)| index != layer)
-        {
-            Some((missing, _)) => Err(ContractError::LayerGap {
-                missing,
-                last: layers[layers.len() - 1],
-            }),
+        match layers.iter().enumerate().find(|&(index, &layer)| index != layer) {
+            Some((missing, _)) => Err(ContractError::LayerGap { missing, last: layers[layers.len() - 1] }),
             None => Ok(layers.len()),
         }
     }
@@ -88,16 +65,10 @@ impl<'g> Io<'g> {
         for (&input, value) in &self.inputs {
             match input {
                 "input_ids" | "attention_mask" | "position_ids" => {
-                    let found = value
-                        .tensor_type()
-                        .map_or(0, onnx::type_proto::Tensor::elem_type);
+                    let found = value.tensor_type().map_or(0, onnx::type_proto::Tensor::elem_type);
                     if found != onnx::INT64 {
                         let (tensor, found) = (input.to_owned(), type_name(found));
-                        return Err(ContractError::ElementType {
-                            tensor,
-                            found,
-                            expected: "i64",
-                        });
+                        return Err(ContractError::ElementType { tensor, found, expected: "i64" });
                     }
                     check_rank(value, 2)?;
                 }
@@ -106,15 +77,10 @@ impl<'g> Io<'g> {
                     Some(layer) if layer < layers => {}
                     Some(layer) => {
                         let missing = name_of(&naming.past_key, layer);
-                        return Err(ContractError::Unpaired {
-                            present: input.to_owned(),
-                            missing,
-                        });
+                        return Err(ContractError::Unpaired { present: input.to_owned(), missing });
                     }
                     None => {
-                        return Err(ContractError::UnknownInput {
-                            input: input.to_owned(),
-                        });
+                        return Err(ContractError::UnknownInput { input: input.to_owned() });
                     }
                 },
             }
@@ -129,10 +95,7 @@ impl<'g> Io<'g> {
             let missing = name_of(pattern, layer);
             match values.get(missing.as_str()) {
                 Some(&value) => Ok(value),
-                None => Err(ContractError::Unpaired {
-                    present: past_key.clone(),
-                    missing,
-                }),
+                None => Err(ContractError::Unpaired { present: past_key.clone(), missing }),
             }
         };
         let past_value = find(&self.inputs, &naming.past_value)?;
@@ -164,12 +127,7 @@ impl<'g> Io<'g> {
             };
             let expected = *common.get_or_insert(found);
             if found != expected {
-                return Err(ContractError::Unequal {
-                    tensor: name.clone(),
-                    what,
-                    found,
-                    expected,
-                });
+                return Err(ContractError::Unequal { tensor: name.clone(), what, found, expected });
             }
         }
         Ok(common)
@@ -178,19 +136,15 @@ impl<'g> Io<'g> {
 
 fn check_rank(value: &ValueInfoProto, expected: usize) -> Result<(), ContractError> {
     match value.dims() {
-        Some(dims) if dims.len() != expected => Err(ContractError::Rank {
-            tensor: value.name().to_owned(),
-            found: dims.len(),
-            expected,
-        }),
+        Some(dims) if dims.len() != expected => {
+            Err(ContractError::Rank { tensor: value.name().to_owned(), found: dims.len(), expected })
+        }
         _ => Ok(()),
     }
 }
 
 pub(crate) fn float_type(value: &ValueInfoProto) -> Result<ElementType, ContractError> {
-    let found = value
-        .tensor_type()
-        .map_or(0, onnx::type_proto::Tensor::elem_type);
+    let found = value.tensor_type().map_or(0, onnx::type_proto::Tensor::elem_type);
     ElementType::of(found).ok_or_else(|| ContractError::ElementType {
         tensor: value.name().to_owned(),
         found: type_name(found),
@@ -199,10 +153,7 @@ pub(crate) fn float_type(value: &ValueInfoProto) -> Result<ElementType, Contract
 }
 
 /// The type of a past tensor, which its present tensor must share.
-fn same_type(
-    past: &ValueInfoProto,
-    present: &ValueInfoProto,
-) -> Result<ElementType, ContractError> {
+fn same_type(past: &ValueInfoProto, present: &ValueInfoProto) -> Result<ElementType, ContractError> {
     let (expected, found) = (float_type(past)?, float_type(present)?);
     if expected == found {
         return Ok(expected);
@@ -212,11 +163,7 @@ fn same_type(
         ElementType::F16 => "f16",
     };
     let tensor = present.name().to_owned();
-    Err(ContractError::ElementType {
-        tensor,
-        found: name(found),
-        expected: name(expected),
-    })
+    Err(ContractError::ElementType { tensor, found: name(found), expected: name(expected) })
 }
 
 /// The schema's element types as people write them.

@@ -63,8 +63,7 @@ pub enum LayoutError {
 impl LayoutError {
     /// What to do next, one sentence; `None` when only the cause can say.
     pub fn hint(&self) -> Option<String> {
-        const EXPECTED: &str =
-            "a folder with `model.onnx`, `tokenizer.json` and `config.json` is expected";
+        const EXPECTED: &str = "a folder with `model.onnx`, `tokenizer.json` and `config.json` is expected";
         match self {
             Self::NoFolder { .. } | Self::EmptyFolder { .. } | Self::NoGraph { .. } => {
                 Some(format!("{EXPECTED}; `model.dir` names it"))
@@ -74,10 +73,9 @@ impl LayoutError {
             }
             Self::Unreadable { .. } => None,
             Self::NoFile { candidates, .. } if candidates.is_empty() => Some(EXPECTED.into()),
-            Self::Ambiguous { candidates, .. } | Self::NoFile { candidates, .. } => Some(format!(
-                "choose one with `model.file`: {}",
-                names(candidates)
-            )),
+            Self::Ambiguous { candidates, .. } | Self::NoFile { candidates, .. } => {
+                Some(format!("choose one with `model.file`: {}", names(candidates)))
+            }
         }
     }
 }
@@ -85,10 +83,7 @@ impl LayoutError {
 /// The graph file of the model in `dir`: `file` in it where given, else the only sensible one.
 pub(crate) fn find_graph(dir: &Path, file: Option<&Path>) -> Result<PathBuf, LayoutError> {
     let dir_path = || dir.to_owned();
-    let unreadable = |cause| LayoutError::Unreadable {
-        dir: dir_path(),
-        cause,
-    };
+    let unreadable = |cause| LayoutError::Unreadable { dir: dir_path(), cause };
     let metadata = fs::metadata(dir).map_err(|cause| match cause.kind() {
         io::ErrorKind::NotFound => LayoutError::NoFolder { dir: dir_path() },
         _ => unreadable(cause),
@@ -103,11 +98,7 @@ pub(crate) fn find_graph(dir: &Path, file: Option<&Path>) -> Result<PathBuf, Lay
     candidates.extend(graphs_in(dir, "onnx").map_err(unreadable)?);
     if let Some(file) = file {
         let file = dir.join(file);
-        return if file.is_file() {
-            Ok(file)
-        } else {
-            Err(LayoutError::NoFile { file, candidates })
-        };
+        return if file.is_file() { Ok(file) } else { Err(LayoutError::NoFile { file, candidates }) };
     }
     let usual = ["model.onnx", "onnx/model.onnx"].map(PathBuf::from);
     if let Some(usual) = usual.iter().find(|usual| candidates.contains(usual)) {
@@ -116,10 +107,7 @@ pub(crate) fn find_graph(dir: &Path, file: Option<&Path>) -> Result<PathBuf, Lay
     match candidates.as_slice() {
         [] => Err(LayoutError::NoGraph { dir: dir_path() }),
         [only] => Ok(dir.join(only)),
-        _ => Err(LayoutError::Ambiguous {
-            dir: dir_path(),
-            candidates,
-        }),
+        _ => Err(LayoutError::Ambiguous { dir: dir_path(), candidates }),
     }
 }
 
@@ -127,12 +115,7 @@ pub(crate) fn find_graph(dir: &Path, file: Option<&Path>) -> Result<PathBuf, Lay
 /// folder.
 fn graphs_in(dir: &Path, folder: &str) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(dir.join(folder)) {
-        Err(cause)
-            if matches!(
-                cause.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
+        Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(Vec::new());
         }
         entries => entries?,
@@ -150,9 +133,6 @@ fn graphs_in(dir: &Path, folder: &str) -> io::Result<Vec<PathBuf>> {
 }
 
 fn names(paths: &[PathBuf]) -> String {
-    let names: Vec<_> = paths
-        .iter()
-        .map(|path| format!("`{}`", path.display()))
-        .collect();
+    let names: Vec<_> = paths.iter().map(|path| format!("`{}`", path.display())).collect();
     names.join(", ")
 }

@@ -142,31 +142,17 @@ impl Manifest {
         let file = dir.join(Self::FILE);
         let text = match fs::read(&file) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-            text => text.map_err(|cause| ManifestError::Io {
-                file: file.clone(),
-                cause,
-            })?,
+            text => text.map_err(|cause| ManifestError::Io { file: file.clone(), cause })?,
         };
         let manifest: Self =
-            serde_json::from_slice(&text).map_err(|cause| ManifestError::Parse {
-                file: file.clone(),
-                cause,
-            })?;
+            serde_json::from_slice(&text).map_err(|cause| ManifestError::Parse { file: file.clone(), cause })?;
         if manifest.version != VERSION {
-            return Err(ManifestError::Version {
-                file,
-                found: manifest.version,
-            });
+            return Err(ManifestError::Version { file, found: manifest.version });
         }
-        let inside = |path: &str| {
-            Path::new(path)
-                .components()
-                .all(|component| matches!(component, Component::Normal(_)))
-        };
+        let inside =
+            |path: &str| Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
         match manifest.files.iter().find(|listed| !inside(&listed.path)) {
-            Some(listed) => Err(ManifestError::OutsideFolder {
-                path: listed.path.clone(),
-            }),
+            Some(listed) => Err(ManifestError::OutsideFolder { path: listed.path.clone() }),
             None => Ok(Some(manifest)),
         }
     }
@@ -194,17 +180,10 @@ impl Manifest {
         let found = self.found(dir)?;
         for listed in &self.files {
             let file = dir.join(&listed.path);
-            let hash = hash_of(&file).map_err(|cause| ManifestError::Io {
-                file: file.clone(),
-                cause,
-            })?;
+            let hash = hash_of(&file).map_err(|cause| ManifestError::Io { file: file.clone(), cause })?;
             if !hash.eq_ignore_ascii_case(&listed.sha256) {
                 let expected = listed.sha256.clone();
-                return Err(ManifestError::Hash {
-                    file,
-                    expected,
-                    found: hash,
-                });
+                return Err(ManifestError::Hash { file, expected, found: hash });
             }
         }
         Record::write(self, found, dir);
@@ -219,30 +198,15 @@ impl Manifest {
         let mut paths = Vec::new();
         list(dir, "", &mut paths)?;
         paths.sort();
-        let files = paths
-            .into_iter()
-            .filter(|path| path != Self::FILE)
-            .map(|path| {
-                let file = dir.join(&path);
-                let io = |cause| ManifestError::Io {
-                    file: file.clone(),
-                    cause,
-                };
-                let size = fs::metadata(&file).map_err(io)?.len();
-                Ok(ManifestFile {
-                    path,
-                    size,
-                    sha256: hash_of(&file).map_err(io)?,
-                })
-            });
-        let manifest = Self {
-            version: VERSION,
-            files: files.collect::<Result<_, ManifestError>>()?,
-        };
-        replace(&dir.join(Self::FILE), &manifest).map_err(|cause| ManifestError::Io {
-            file: dir.join(Self::FILE),
-            cause,
-        })?;
+        let files = paths.into_iter().filter(|path| path != Self::FILE).map(|path| {
+            let file = dir.join(&path);
+            let io = |cause| ManifestError::Io { file: file.clone(), cause };
+            let size = fs::metadata(&file).map_err(io)?.len();
+            Ok(ManifestFile { path, size, sha256: hash_of(&file).map_err(io)? })
+        });
+        let manifest = Self { version: VERSION, files: files.collect::<Result<_, ManifestError>>()? };
+        replace(&dir.join(Self::FILE), &manifest)
+            .map_err(|cause| ManifestError::Io { file: dir.join(Self::FILE), cause })?;
         Ok(manifest)
     }
 
@@ -254,22 +218,13 @@ impl Manifest {
                 Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                     return Err(ManifestError::Missing { file });
                 }
-                metadata => metadata.map_err(|cause| ManifestError::Io {
-                    file: file.clone(),
-                    cause,
-                })?,
+                metadata => metadata.map_err(|cause| ManifestError::Io { file: file.clone(), cause })?,
             };
             if metadata.len() != listed.size {
                 let (expected, found) = (listed.size, metadata.len());
-                return Err(ManifestError::Size {
-                    file,
-                    expected,
-                    found,
-                });
+                return Err(ManifestError::Size { file, expected, found });
             }
-            metadata
-                .modified()
-                .map_err(|cause| ManifestError::Io { file, cause })
+            metadata.modified().map_err(|cause| ManifestError::Io { file, cause })
         });
         times.collect()
     }
@@ -295,19 +250,10 @@ impl Record {
     /// Where it cannot be written the next check is a full one again.
     fn write(manifest: &Manifest, modified: Vec<SystemTime>, dir: &Path) {
         let settled = SystemTime::now().checked_sub(SETTLED);
-        if modified
-            .iter()
-            .any(|&time| settled.is_none_or(|settled| time > settled))
-        {
+        if modified.iter().any(|&time| settled.is_none_or(|settled| time > settled)) {
             return;
         }
-        if let Err(cause) = replace(
-            &dir.join(RECORD),
-            &Self {
-                manifest: manifest.clone(),
-                modified,
-            },
-        ) {
+        if let Err(cause) = replace(&dir.join(RECORD), &Self { manifest: manifest.clone(), modified }) {
             tracing::debug!(%cause, "the check of the manifest cannot be recorded");
         }
     }
@@ -326,24 +272,13 @@ fn replace(file: &Path, content: &impl Serialize) -> io::Result<()> {
 /// The paths of all files below `dir`/`folder`, relative to `dir`, hidden ones left out.
 fn list(dir: &Path, folder: &str, paths: &mut Vec<String>) -> Result<(), ManifestError> {
     let below = dir.join(folder);
-    let io = |cause| ManifestError::Io {
-        file: below.clone(),
-        cause,
-    };
+    let io = |cause| ManifestError::Io { file: below.clone(), cause };
     for entry in fs::read_dir(&below).map_err(io)? {
-        let name = entry
-            .map_err(io)?
-            .file_name()
-            .to_string_lossy()
-            .into_owned();
+        let name = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
         if name.starts_with('.') {
             continue;
         }
-        let path = if folder.is_empty() {
-            name
-        } else {
-            format!("{folder}/{name}")
-        };
+        let path = if folder.is_empty() { name } else { format!("{folder}/{name}") };
         if dir.join(&path).is_dir() {
             list(dir, &path, paths)?;
         } else {
@@ -363,9 +298,5 @@ fn hash_of(file: &Path) -> io::Result<String> {
             read => hasher.update(&chunk[..read]),
         }
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -11,10 +11,7 @@ use memmap2::Mmap;
 ///
 /// # Errors
 /// The file cannot be opened or mapped.
-#[expect(
-    unsafe_code,
-    reason = "mapping a file is unsafe by nature; see the comment at the call"
-)]
+#[expect(unsafe_code, reason = "mapping a file is unsafe by nature; see the comment at the call")]
 pub(crate) fn map(path: &Path) -> io::Result<Bytes> {
     let file = File::open(path)?;
     // SAFETY: a mapping is sound as long as nobody changes or shortens the file while it is mapped.

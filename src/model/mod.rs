@@ -169,16 +169,11 @@ impl Model {
 }
 
 fn producer(model: &onnx::ModelProto) -> String {
-    format!("{} {}", model.producer_name(), model.producer_version())
-        .trim()
-        .to_owned()
+    format!("{} {}", model.producer_name(), model.producer_version()).trim().to_owned()
 }
 
 /// The end tokens, and who named them.
-fn end_tokens(
-    configs: &ConfigFiles,
-    preset: Option<&Preset>,
-) -> (Vec<TokenId>, Option<&'static str>) {
+fn end_tokens(configs: &ConfigFiles, preset: Option<&Preset>) -> (Vec<TokenId>, Option<&'static str>) {
     match (configs.end_tokens(), preset) {
         (Some((tokens, file)), _) => (tokens, Some(file)),
         (None, Some(preset)) => (preset.end_tokens().collect(), Some("preset")),
@@ -192,9 +187,7 @@ fn end_token_notes(end_tokens: &[TokenId], vocab: usize) -> Vec<Note> {
     }
     let outside = |token: &&TokenId| usize::try_from(token.0).is_ok_and(|id| id >= vocab);
     let outside = end_tokens.iter().filter(outside);
-    outside
-        .map(|&token| Note::EndTokenOutside { token, vocab })
-        .collect()
+    outside.map(|&token| Note::EndTokenOutside { token, vocab }).collect()
 }
 
 /// Where config.json and the graph differ.
@@ -203,29 +196,15 @@ fn config_notes(configs: &ConfigFiles, contract: &Contract) -> Vec<Note> {
         return Vec::new();
     };
     let facts = [
-        (
-            Fact::Layers,
-            config.num_hidden_layers,
-            Some(contract.layers),
-        ),
-        (
-            Fact::KvHeads,
-            config.num_key_value_heads,
-            Some(contract.kv_heads),
-        ),
+        (Fact::Layers, config.num_hidden_layers, Some(contract.layers)),
+        (Fact::KvHeads, config.num_key_value_heads, Some(contract.kv_heads)),
         (Fact::HeadDim, config.head_dim(), Some(contract.head_dim)),
         (Fact::Hidden, config.hidden_size, contract.hidden),
         (Fact::Vocab, config.vocab_size, Some(contract.vocab)),
     ];
-    let both = facts
-        .into_iter()
-        .filter_map(|(fact, config, graph)| Some((fact, config?, graph?)));
+    let both = facts.into_iter().filter_map(|(fact, config, graph)| Some((fact, config?, graph?)));
     both.filter(|(_, config, graph)| config != graph)
-        .map(|(fact, config, graph)| Note::ConfigDisagrees {
-            fact,
-            config,
-            graph,
-        })
+        .map(|(fact, config, graph)| Note::ConfigDisagrees { fact, config, graph })
         .collect()
 }
 

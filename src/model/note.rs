@@ -41,9 +41,7 @@ pub enum Note {
         graph: usize,
     },
     /// config.json and the preset give different rotation bases; the rotation is measured anyway.
-    #[error(
-        "config.json gives the rotation base {config}, the preset {preset}; it will be measured"
-    )]
+    #[error("config.json gives the rotation base {config}, the preset {preset}; it will be measured")]
     RotationBase {
         /// What config.json says.
         config: f64,

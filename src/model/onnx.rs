@@ -5,10 +5,7 @@
 //! The schema is proto2: optional fields keep their presence, repeated numbers are unpacked unless
 //! marked, so that encoding what was decoded gives the same number of bytes.
 
-#![expect(
-    missing_docs,
-    reason = "the schema documents its fields; names and numbers are its own"
-)]
+#![expect(missing_docs, reason = "the schema documents its fields; names and numbers are its own")]
 
 use bytes::Bytes;
 use prost::{Message, Oneof};
@@ -422,9 +419,7 @@ pub struct SimpleShardedDimProto {
 impl NodeProto {
     /// The attribute of that name.
     pub fn attr(&self, name: &str) -> Option<&AttributeProto> {
-        self.attribute
-            .iter()
-            .find(|attribute| attribute.name() == name)
+        self.attribute.iter().find(|attribute| attribute.name() == name)
     }
 
     /// The integer attribute of that name.
@@ -437,19 +432,9 @@ impl ValueInfoProto {
     /// A tensor of the given element type and shape.
     pub fn tensor(name: &str, elem_type: i32, dim: Vec<Dimension>) -> Self {
         let shape = Some(TensorShapeProto { dim });
-        let tensor = type_proto::Tensor {
-            elem_type: Some(elem_type),
-            shape,
-        };
+        let tensor = type_proto::Tensor { elem_type: Some(elem_type), shape };
         let value = Some(type_proto::Value::TensorType(tensor));
-        Self {
-            name: Some(name.to_owned()),
-            r#type: Some(TypeProto {
-                value,
-                denotation: None,
-            }),
-            ..Self::default()
-        }
+        Self { name: Some(name.to_owned()), r#type: Some(TypeProto { value, denotation: None }), ..Self::default() }
     }
 
     /// Its type, where it is a tensor.
@@ -470,26 +455,18 @@ impl Dimension {
     /// A dimension of that size.
     pub fn size(size: usize) -> Self {
         let size = i64::try_from(size).unwrap_or(i64::MAX);
-        Self {
-            value: Some(DimensionValue::DimValue(size)),
-            denotation: None,
-        }
+        Self { value: Some(DimensionValue::DimValue(size)), denotation: None }
     }
 
     /// A dimension that each run chooses.
     pub fn named(name: &str) -> Self {
-        Self {
-            value: Some(DimensionValue::DimParam(name.to_owned())),
-            denotation: None,
-        }
+        Self { value: Some(DimensionValue::DimParam(name.to_owned())), denotation: None }
     }
 
     /// Its size, where it is fixed.
     pub fn fixed(&self) -> Option<usize> {
         match self.value {
-            Some(DimensionValue::DimValue(size)) => {
-                usize::try_from(size).ok().filter(|&size| size > 0)
-            }
+            Some(DimensionValue::DimValue(size)) => usize::try_from(size).ok().filter(|&size| size > 0),
             _ => None,
         }
     }
@@ -498,9 +475,6 @@ impl Dimension {
 impl StringStringEntryProto {
     /// An entry.
     pub fn new(key: &str, value: impl Into<String>) -> Self {
-        Self {
-            key: Some(key.to_owned()),
-            value: Some(value.into()),
-        }
+        Self { key: Some(key.to_owned()), value: Some(value.into()) }
     }
 }

@@ -71,52 +71,29 @@ pub(crate) fn name_head(view: &View<'_>) -> Result<Head, NoHead> {
         }
     }
     Ok(Head {
-        hidden_output: free(HIDDEN_STATES).ok_or(NoHead::NameTaken {
-            name: HIDDEN_STATES[1],
-        })?,
+        hidden_output: free(HIDDEN_STATES).ok_or(NoHead::NameTaken { name: HIDDEN_STATES[1] })?,
         row_index: free(ROW_INDEX).ok_or(NoHead::NameTaken { name: ROW_INDEX[1] })?,
     })
 }
 
 impl Overlay {
     /// Edits a graph file whose contract was read.
-    pub(crate) fn build(
-        file: GraphFile,
-        home: &Home,
-        head: Option<(Head, HeadPlan)>,
-        contract: &Contract,
-    ) -> Self {
-        let GraphFile {
-            bytes,
-            mut model,
-            mut graph,
-        } = file;
+    pub(crate) fn build(file: GraphFile, home: &Home, head: Option<(Head, HeadPlan)>, contract: &Contract) -> Self {
+        let GraphFile { bytes, mut model, mut graph } = file;
         let head = head.map(|(head, plan)| {
             edit(&mut graph, head, plan, contract);
             head
         });
         external::point_into(&mut graph, &bytes, home);
         model.graph = Some(graph);
-        Self {
-            bytes: model.encode_to_vec(),
-            folder: home.folder().to_owned(),
-            head,
-        }
+        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), head }
     }
 }
 
 /// The two edits at the head.
 fn edit(graph: &mut GraphProto, head: Head, plan: HeadPlan, contract: &Contract) {
-    let HeadPlan {
-        hidden_states,
-        facts,
-        entry,
-        unflatten,
-        stale,
-    } = plan;
-    graph
-        .value_info
-        .retain(|value| !stale.contains(value.name()));
+    let HeadPlan { hidden_states, facts, entry, unflatten, stale } = plan;
+    graph.value_info.retain(|value| !stale.contains(value.name()));
     for index in unflatten {
         let node = &mut graph.node[index];
         node.op_type = Some("Identity".into());
@@ -133,35 +110,14 @@ fn edit(graph: &mut GraphProto, head: Head, plan: HeadPlan, contract: &Contract)
     graph.node.splice(entry..entry, added);
 
     let rows = || Dimension::named("rows");
-    graph.input.push(ValueInfoProto::tensor(
-        head.row_index,
-        onnx::INT64,
-        vec![rows()],
-    ));
-    let sequence = graph
-        .input
-        .iter()
-        .find(|input| input.name() == "input_ids")
-        .and_then(|ids| ids.dims());
-    let mut shape = sequence.map_or_else(
-        || {
-            vec![
-                Dimension::named("batch_size"),
-                Dimension::named("sequence_length"),
-            ]
-        },
-        <[_]>::to_vec,
-    );
+    graph.input.push(ValueInfoProto::tensor(head.row_index, onnx::INT64, vec![rows()]));
+    let sequence = graph.input.iter().find(|input| input.name() == "input_ids").and_then(|ids| ids.dims());
+    let mut shape = sequence
+        .map_or_else(|| vec![Dimension::named("batch_size"), Dimension::named("sequence_length")], <[_]>::to_vec);
     shape.push(Dimension::size(facts.hidden));
     let elem_type = facts.hidden_type.schema_number();
-    graph
-        .output
-        .push(ValueInfoProto::tensor(head.hidden_output, elem_type, shape));
-    for logits in graph
-        .output
-        .iter_mut()
-        .filter(|output| output.name() == "logits")
-    {
+    graph.output.push(ValueInfoProto::tensor(head.hidden_output, elem_type, shape));
+    for logits in graph.output.iter_mut().filter(|output| output.name() == "logits") {
         let elem_type = contract.logits_type.schema_number();
         let shape = vec![rows(), Dimension::size(contract.vocab)];
         logits.r#type = ValueInfoProto::tensor("logits", elem_type, shape).r#type;
@@ -193,8 +149,5 @@ fn row_shape(hidden: usize) -> NodeProto {
         r#type: Some(onnx::ATTRIBUTE_TENSOR),
         ..AttributeProto::default()
     };
-    NodeProto {
-        attribute: vec![attribute],
-        ..operator("Constant", &[], ROW_SHAPE)
-    }
+    NodeProto { attribute: vec![attribute], ..operator("Constant", &[], ROW_SHAPE) }
 }

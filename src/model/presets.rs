@@ -14,26 +14,11 @@ use super::{config_files::Config, contract::Contract, tokenizer::ModelTokenizer}
 
 /// The presets built in, by name.
 const BUILT_IN: [(&str, &str); 5] = [
-    (
-        "qwen2.5-coder-0.5b",
-        include_str!("../../config/presets/qwen2.5-coder-0.5b.toml"),
-    ),
-    (
-        "qwen2.5-coder-1.5b",
-        include_str!("../../config/presets/qwen2.5-coder-1.5b.toml"),
-    ),
-    (
-        "qwen2.5-coder-3b",
-        include_str!("../../config/presets/qwen2.5-coder-3b.toml"),
-    ),
-    (
-        "qwen2.5-coder-7b",
-        include_str!("../../config/presets/qwen2.5-coder-7b.toml"),
-    ),
-    (
-        "smollm2-135m",
-        include_str!("../../config/presets/smollm2-135m.toml"),
-    ),
+    ("qwen2.5-coder-0.5b", include_str!("../../config/presets/qwen2.5-coder-0.5b.toml")),
+    ("qwen2.5-coder-1.5b", include_str!("../../config/presets/qwen2.5-coder-1.5b.toml")),
+    ("qwen2.5-coder-3b", include_str!("../../config/presets/qwen2.5-coder-3b.toml")),
+    ("qwen2.5-coder-7b", include_str!("../../config/presets/qwen2.5-coder-7b.toml")),
+    ("smollm2-135m", include_str!("../../config/presets/smollm2-135m.toml")),
 ];
 
 /// What a model is said to be.
@@ -161,18 +146,15 @@ impl PresetError {
         match self {
             Self::Unknown { .. } => {
                 let names: Vec<_> = Preset::names().map(|name| format!("`{name}`")).collect();
-                Some(format!(
-                    "choose one of {}, or give the path of a file",
-                    names.join(", ")
-                ))
+                Some(format!("choose one of {}, or give the path of a file", names.join(", ")))
             }
             Self::Read { .. } | Self::Parse { .. } => None,
-            Self::Disagrees { fact, found, .. } => Some(format!(
-                "choose a preset with {found} {fact}, or remove `model.preset`"
-            )),
-            Self::EndToken { .. } => Some(
-                "put this model's own `tokenizer.json` beside it, or remove `model.preset`".into(),
-            ),
+            Self::Disagrees { fact, found, .. } => {
+                Some(format!("choose a preset with {found} {fact}, or remove `model.preset`"))
+            }
+            Self::EndToken { .. } => {
+                Some("put this model's own `tokenizer.json` beside it, or remove `model.preset`".into())
+            }
         }
     }
 }
@@ -190,17 +172,12 @@ impl Preset {
     pub fn find(name: &str) -> Result<Self, PresetError> {
         if name.ends_with(".toml") {
             let file = Path::new(name);
-            let text = fs::read_to_string(file).map_err(|cause| PresetError::Read {
-                file: file.to_owned(),
-                cause,
-            })?;
+            let text = fs::read_to_string(file).map_err(|cause| PresetError::Read { file: file.to_owned(), cause })?;
             return Self::parse(name, &text);
         }
         match BUILT_IN.iter().find(|(built_in, _)| *built_in == name) {
             Some((_, text)) => Self::parse(name, text),
-            None => Err(PresetError::Unknown {
-                name: name.to_owned(),
-            }),
+            None => Err(PresetError::Unknown { name: name.to_owned() }),
         }
     }
 
@@ -210,14 +187,8 @@ impl Preset {
     /// The text does not parse.
     pub fn parse(name: &str, text: &str) -> Result<Self, PresetError> {
         match toml::from_str(text) {
-            Ok(claims) => Ok(Self {
-                name: name.to_owned(),
-                claims,
-            }),
-            Err(cause) => Err(PresetError::Parse {
-                name: name.to_owned(),
-                cause,
-            }),
+            Ok(claims) => Ok(Self { name: name.to_owned(), claims }),
+            Err(cause) => Err(PresetError::Parse { name: name.to_owned(), cause }),
         }
     }
 
@@ -242,11 +213,7 @@ impl Preset {
             [
                 (Fact::Layers, self.claims.layers, config.num_hidden_layers),
                 (Fact::Heads, self.claims.heads, config.num_attention_heads),
-                (
-                    Fact::KvHeads,
-                    self.claims.kv_heads,
-                    config.num_key_value_heads,
-                ),
+                (Fact::KvHeads, self.claims.kv_heads, config.num_key_value_heads),
                 (Fact::HeadDim, self.claims.head_dim, config.head_dim()),
                 (Fact::Hidden, self.claims.hidden, config.hidden_size),
                 (Fact::Vocab, self.claims.vocab, config.vocab_size),
@@ -255,23 +222,13 @@ impl Preset {
     }
 
     /// Compares the preset with a tokenizer: it knows the end tokens.
-    pub(crate) fn check_tokenizer(
-        &self,
-        tokenizer: &ModelTokenizer,
-        dir: &Path,
-    ) -> Result<(), PresetError> {
+    pub(crate) fn check_tokenizer(&self, tokenizer: &ModelTokenizer, dir: &Path) -> Result<(), PresetError> {
         if tokenizer.kind() == TokenizerKind::Bytes {
             return Ok(());
         }
-        let unknown = self
-            .end_tokens()
-            .find(|&token| tokenizer.token(token).is_none());
+        let unknown = self.end_tokens().find(|&token| tokenizer.token(token).is_none());
         match unknown {
-            Some(token) => Err(PresetError::EndToken {
-                preset: self.name.clone(),
-                token,
-                dir: dir.to_owned(),
-            }),
+            Some(token) => Err(PresetError::EndToken { preset: self.name.clone(), token, dir: dir.to_owned() }),
             None => Ok(()),
         }
     }
@@ -281,21 +238,11 @@ impl Preset {
         self.claims.end_tokens.iter().copied().map(TokenId)
     }
 
-    fn check<const N: usize>(
-        &self,
-        file: &Path,
-        facts: [(Fact, usize, Option<usize>); N],
-    ) -> Result<(), PresetError> {
+    fn check<const N: usize>(&self, file: &Path, facts: [(Fact, usize, Option<usize>); N]) -> Result<(), PresetError> {
         for (fact, expected, found) in facts {
             if let Some(found) = found.filter(|&found| found != expected) {
                 let (preset, file) = (self.name.clone(), file.to_owned());
-                return Err(PresetError::Disagrees {
-                    preset,
-                    fact,
-                    expected,
-                    found,
-                    file,
-                });
+                return Err(PresetError::Disagrees { preset, fact, expected, found, file });
             }
         }
         Ok(())

@@ -40,9 +40,7 @@ pub struct RotationTable {
 pub(crate) fn table(view: &View<'_>, folder: &Path) -> Option<RotationTable> {
     view.graph.node.iter().find_map(|node| {
         let (cos, sin, interleaved) = match node.op_type() {
-            "GroupQueryAttention" if node.int("do_rotary") == Some(1) => {
-                (7, 8, "rotary_interleaved")
-            }
+            "GroupQueryAttention" if node.int("do_rotary") == Some(1) => (7, 8, "rotary_interleaved"),
             "RotaryEmbedding" if node.domain() == "com.microsoft" => (2, 3, "interleaved"),
             _ => return None,
         };
@@ -53,12 +51,9 @@ pub(crate) fn table(view: &View<'_>, folder: &Path) -> Option<RotationTable> {
         };
         let (rows, pairs) = (usize::try_from(rows).ok()?, usize::try_from(pairs).ok()?);
         let first = |table| row(table, 1, pairs, folder);
-        let angles = first(cos).zip(first(sin)).map(|(cos, sin)| {
-            cos.into_iter()
-                .zip(sin)
-                .map(|(cos, sin)| sin.atan2(cos))
-                .collect::<Vec<_>>()
-        });
+        let angles = first(cos)
+            .zip(first(sin))
+            .map(|(cos, sin)| cos.into_iter().zip(sin).map(|(cos, sin)| sin.atan2(cos)).collect::<Vec<_>>());
         Some(RotationTable {
             rows,
             frequencies: angles.unwrap_or_default(),
@@ -75,18 +70,10 @@ fn row(tensor: &TensorProto, index: usize, width: usize, folder: &Path) -> Optio
     }
     let bytes = data(tensor, folder)?;
     match tensor.data_type() {
-        onnx::FLOAT => Some(
-            words(&bytes, elements)?
-                .into_iter()
-                .map(f32::from_le_bytes)
-                .collect(),
-        ),
-        onnx::FLOAT16 => Some(
-            words(&bytes, elements)?
-                .into_iter()
-                .map(|word| f16::from_le_bytes(word).to_f32())
-                .collect(),
-        ),
+        onnx::FLOAT => Some(words(&bytes, elements)?.into_iter().map(f32::from_le_bytes).collect()),
+        onnx::FLOAT16 => {
+            Some(words(&bytes, elements)?.into_iter().map(|word| f16::from_le_bytes(word).to_f32()).collect())
+        }
         _ => None,
     }
 }
@@ -104,8 +91,5 @@ fn data(tensor: &TensorProto, folder: &Path) -> Option<Bytes> {
 
 fn words<const N: usize>(bytes: &[u8], elements: std::ops::Range<usize>) -> Option<Vec<[u8; N]>> {
     let bytes = bytes.get(elements.start.checked_mul(N)?..elements.end.checked_mul(N)?)?;
-    bytes
-        .chunks_exact(N)
-        .map(|word| word.try_into().ok())
-        .collect()
+    bytes.chunks_exact(N).map(|word| word.try_into().ok()).collect()
 }

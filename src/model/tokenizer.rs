@@ -106,11 +106,7 @@ impl ModelTokenizer {
         tokenizer.with_padding(None);
         match tokenizer.get_vocab(true).into_values().max() {
             Some(id_max) if usize::try_from(id_max).is_ok_and(|id| id >= vocab) => {
-                Err(TokenizerError::LargerThanVocabulary {
-                    file,
-                    id_max,
-                    vocab,
-                })
+                Err(TokenizerError::LargerThanVocabulary { file, id_max, vocab })
             }
             _ => Ok(Self(Rule::Model(Box::new(tokenizer)))),
         }
@@ -120,9 +116,7 @@ impl ModelTokenizer {
     pub fn token(&self, id: TokenId) -> Option<String> {
         match &self.0 {
             Rule::Model(tokenizer) => tokenizer.id_to_token(id.0),
-            Rule::Bytes => u8::try_from(id.0)
-                .ok()
-                .map(|byte| byte.escape_ascii().to_string()),
+            Rule::Bytes => u8::try_from(id.0).ok().map(|byte| byte.escape_ascii().to_string()),
         }
     }
 
@@ -140,9 +134,7 @@ impl Tokenizer for ModelTokenizer {
         match &self.0 {
             Rule::Model(tokenizer) => match tokenizer.encode_fast(text, false) {
                 Ok(encoding) => Ok(encoding.get_ids().iter().copied().map(TokenId).collect()),
-                Err(cause) => Err(EncodeError {
-                    reason: cause.to_string(),
-                }),
+                Err(cause) => Err(EncodeError { reason: cause.to_string() }),
             },
             Rule::Bytes => Ok(text.bytes().map(|byte| TokenId(byte.into())).collect()),
         }
@@ -153,11 +145,7 @@ impl Tokenizer for ModelTokenizer {
             Rule::Model(tokenizer) => {
                 let ids: Vec<u32> = tokens.iter().map(|token| token.0).collect();
                 // A decoder that refuses (none of the usual ones does) leaves the pieces as they are.
-                let pieces = || {
-                    ids.iter()
-                        .filter_map(|&id| tokenizer.id_to_token(id))
-                        .collect()
-                };
+                let pieces = || ids.iter().filter_map(|&id| tokenizer.id_to_token(id)).collect();
                 tokenizer.decode(&ids, false).unwrap_or_else(|_| pieces())
             }
             Rule::Bytes => decode_bytes(tokens),
@@ -178,10 +166,7 @@ fn decode_bytes(tokens: &[TokenId]) -> String {
     let runs = tokens.chunk_by(|one, other| is_byte(one) && is_byte(other));
     let texts = runs.map(|run| {
         let bytes: Option<Vec<u8>> = run.iter().map(|token| u8::try_from(token.0).ok()).collect();
-        bytes.map_or_else(
-            || "\u{FFFD}".into(),
-            |bytes| String::from_utf8_lossy(&bytes).into_owned(),
-        )
+        bytes.map_or_else(|| "\u{FFFD}".into(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
     });
     texts.collect()
 }

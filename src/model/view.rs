@@ -28,23 +28,13 @@ impl<'g> View<'g> {
             for output in node.output.iter().filter(|name| !name.is_empty()) {
                 producer.entry(output.as_str()).or_insert(index);
             }
-            each_input(node, &mut |input| {
-                consumers.entry(input).or_default().push(index)
-            });
+            each_input(node, &mut |input| consumers.entry(input).or_default().push(index));
         }
-        let values = graph
-            .value_info
-            .iter()
-            .chain(&graph.output)
-            .chain(&graph.input);
+        let values = graph.value_info.iter().chain(&graph.output).chain(&graph.input);
         Self {
             graph,
             producer,
-            initializer: graph
-                .initializer
-                .iter()
-                .map(|tensor| (tensor.name(), tensor))
-                .collect(),
+            initializer: graph.initializer.iter().map(|tensor| (tensor.name(), tensor)).collect(),
             declared: values.map(|value| (value.name(), value)).collect(),
             consumers,
         }
@@ -52,10 +42,7 @@ impl<'g> View<'g> {
 
     /// The graph's inputs proper: old graphs list their initializers among them.
     pub(crate) fn inputs(&self) -> impl Iterator<Item = &'g ValueInfoProto> {
-        self.graph
-            .input
-            .iter()
-            .filter(|input| !self.initializer.contains_key(input.name()))
+        self.graph.input.iter().filter(|input| !self.initializer.contains_key(input.name()))
     }
 
     /// The node that makes a tensor, and its index. In a damaged graph it may come after its users.
@@ -83,10 +70,7 @@ impl<'g> View<'g> {
             return Some(initializer);
         }
         let (_, node) = self.producer(tensor)?;
-        node.attr("value")
-            .filter(|_| node.op_type() == "Constant")?
-            .t
-            .as_ref()
+        node.attr("value").filter(|_| node.op_type() == "Constant")?.t.as_ref()
     }
 
     /// Whether a tensor is the same in every run: a constant or made of constants alone.
@@ -103,8 +87,7 @@ impl<'g> View<'g> {
         };
         let mut inputs = node.input.iter().filter(|input| !input.is_empty());
         node.op_type() == "Constant"
-            || (inputs.clone().next().is_some()
-                && inputs.all(|input| self.is_constant_within(input, depth - 1)))
+            || (inputs.clone().next().is_some() && inputs.all(|input| self.is_constant_within(input, depth - 1)))
     }
 
     /// The two dimensions of a constant matrix, looked at through transposition and the like.
@@ -116,11 +99,7 @@ impl<'g> View<'g> {
                     return None;
                 };
                 let (rows, columns) = (positive(rows)?, positive(columns)?);
-                return Some(if swapped {
-                    [columns, rows]
-                } else {
-                    [rows, columns]
-                });
+                return Some(if swapped { [columns, rows] } else { [rows, columns] });
             }
             let (_, node) = self.earlier(tensor)?;
             match node.op_type() {
@@ -187,10 +166,7 @@ impl<'g> View<'g> {
     pub(crate) fn element_type(&self, tensor: &str) -> Option<i32> {
         let mut tensor = tensor;
         loop {
-            let declared = self
-                .declared
-                .get(tensor)
-                .and_then(|value| value.tensor_type());
+            let declared = self.declared.get(tensor).and_then(|value| value.tensor_type());
             if let Some(elem_type) = declared.and_then(|tensor| tensor.elem_type) {
                 return Some(elem_type);
             }
@@ -202,8 +178,7 @@ impl<'g> View<'g> {
                 "Cast" => return i32::try_from(node.int("to")?).ok(),
                 "DequantizeLinear" => 1,
                 "GatherBlockQuantized" => 2,
-                "Gather" | "Reshape" | "Transpose" | "Slice" | "Squeeze" | "Unsqueeze"
-                | "Expand" => 0,
+                "Gather" | "Reshape" | "Transpose" | "Slice" | "Squeeze" | "Unsqueeze" | "Expand" => 0,
                 _ => {
                     tensor = self.carrier(node)?;
                     continue;
@@ -226,11 +201,7 @@ impl<'g> View<'g> {
                     return None;
                 }
                 let [rows, columns] = self.matrix(node.input.get(1)?)?;
-                Some(if swapped("transB") {
-                    [columns, rows]
-                } else {
-                    [rows, columns]
-                })
+                Some(if swapped("transB") { [columns, rows] } else { [rows, columns] })
             }
             "MatMulNBits" | "MatMulBnb4" => Some([size("K")?, size("N")?]),
             _ => None,
@@ -275,11 +246,7 @@ impl<'g> View<'g> {
     /// The node that makes a tensor, if all that it takes was made before it.
     pub(crate) fn earlier(&self, tensor: &str) -> Option<(usize, &'g NodeProto)> {
         let (index, node) = self.producer(tensor)?;
-        let before = |input: &String| {
-            self.producer
-                .get(input.as_str())
-                .is_none_or(|&other| other < index)
-        };
+        let before = |input: &String| self.producer.get(input.as_str()).is_none_or(|&other| other < index);
         node.input.iter().all(before).then_some((index, node))
     }
 }

@@ -5,8 +5,7 @@ use std::{fs, path::Path};
 
 use bytes::Bytes;
 use motorbrain::model::onnx::{
-    self, AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    TensorProto, ValueInfoProto,
+    self, AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
 };
 use prost::Message;
 use tempfile::TempDir;
@@ -25,11 +24,7 @@ pub(crate) fn language_model(head: impl IntoIterator<Item = NodeProto>) -> Graph
             value("past_key_values.0.value", onnx::FLOAT, heads("p")),
         ],
         output: vec![
-            value(
-                "logits",
-                onnx::FLOAT,
-                vec![named("b"), named("s"), sized(VOCAB)],
-            ),
+            value("logits", onnx::FLOAT, vec![named("b"), named("s"), sized(VOCAB)]),
             value("present.0.key", onnx::FLOAT, heads("t")),
             value("present.0.value", onnx::FLOAT, heads("t")),
         ],
@@ -37,16 +32,8 @@ pub(crate) fn language_model(head: impl IntoIterator<Item = NodeProto>) -> Graph
             node("Gather", &["embedding", "input_ids"], &["embedded"]),
             node("Reshape", &["embedded", "heads"], &["k"]),
             node("Transpose", &["k"], &["new"]),
-            node(
-                "Concat",
-                &["past_key_values.0.key", "new"],
-                &["present.0.key"],
-            ),
-            node(
-                "Concat",
-                &["past_key_values.0.value", "new"],
-                &["present.0.value"],
-            ),
+            node("Concat", &["past_key_values.0.key", "new"], &["present.0.key"]),
+            node("Concat", &["past_key_values.0.value", "new"], &["present.0.value"]),
             node("Mul", &["norm", "embedded"], &["x"]),
         ],
         initializer: vec![
@@ -81,10 +68,7 @@ pub(crate) fn write(dir: &Path, graph: GraphProto) {
 }
 
 pub(crate) fn model(graph: GraphProto) -> ModelProto {
-    let operators = |domain: &str, version| OperatorSetIdProto {
-        domain: Some(domain.into()),
-        version,
-    };
+    let operators = |domain: &str, version| OperatorSetIdProto { domain: Some(domain.into()), version };
     ModelProto {
         ir_version: Some(8),
         graph: Some(graph),
@@ -95,12 +79,7 @@ pub(crate) fn model(graph: GraphProto) -> ModelProto {
 
 pub(crate) fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-    NodeProto {
-        op_type: Some(op_type.into()),
-        input: owned(inputs),
-        output: owned(outputs),
-        ..NodeProto::default()
-    }
+    NodeProto { op_type: Some(op_type.into()), input: owned(inputs), output: owned(outputs), ..NodeProto::default() }
 }
 
 /// The same node with one more integer attribute.
@@ -124,16 +103,8 @@ pub(crate) fn floats(name: &str, dims: &[i64]) -> TensorProto {
 }
 
 pub(crate) fn integers(name: &str, values: &[i64]) -> TensorProto {
-    let raw = values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
-    tensor(
-        name,
-        onnx::INT64,
-        &[i64::try_from(values.len()).unwrap()],
-        raw,
-    )
+    let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    tensor(name, onnx::INT64, &[i64::try_from(values.len()).unwrap()], raw)
 }
 
 pub(crate) fn tensor(name: &str, data_type: i32, dims: &[i64], raw: Vec<u8>) -> TensorProto {

@@ -21,34 +21,18 @@ const TINY: &str = "layers = 24\nheads = 4\nkv_heads = 2\nhead_dim = 16\nhidden 
                     rope_base = 1000000.0\ncontext = 1024\nend_tokens = [510, 511]\n";
 
 fn with_preset(dir: &Path, preset: Preset) -> Result<Model, motorbrain::model::ModelError> {
-    Model::open(&ModelOptions {
-        dir: dir.to_owned(),
-        file: None,
-        preset: Some(preset),
-    })
+    Model::open(&ModelOptions { dir: dir.to_owned(), file: None, preset: Some(preset) })
 }
 
 #[test]
 fn folders_without_a_model() {
     let dir = tempfile::tempdir().unwrap();
-    says(
-        &refusal(&dir.path().join("absent")),
-        &["there is no folder DIR", "`model.dir`"],
-    );
-    says(
-        &refusal(dir.path()),
-        &["the folder DIR is empty", "`model.onnx`, `tokenizer.json`"],
-    );
+    says(&refusal(&dir.path().join("absent")), &["there is no folder DIR", "`model.dir`"]);
+    says(&refusal(dir.path()), &["the folder DIR is empty", "`model.onnx`, `tokenizer.json`"]);
     fs::write(dir.path().join("notes.txt"), "x").unwrap();
-    says(
-        &refusal(dir.path()),
-        &["the folder DIR holds no `model.onnx` and no `onnx/model*.onnx`"],
-    );
+    says(&refusal(dir.path()), &["the folder DIR holds no `model.onnx` and no `onnx/model*.onnx`"]);
     let file = fixture(PLAIN).join("model.onnx");
-    says(
-        &refusal(&file),
-        &["DIR is a file, expected a folder", "`model.file`"],
-    );
+    says(&refusal(&file), &["DIR is a file, expected a folder", "`model.file`"]);
 }
 
 #[test]
@@ -58,37 +42,18 @@ fn one_of_several_graphs_is_chosen() {
     fs::create_dir(&onnx).unwrap();
     fs::rename(dir.path().join("model.onnx"), onnx.join("model_q4.onnx")).unwrap();
     let model = open(dir.path()).unwrap();
-    assert_eq!(
-        (&model.graph, &model.overlay.folder),
-        (&onnx.join("model_q4.onnx"), &onnx)
-    );
+    assert_eq!((&model.graph, &model.overlay.folder), (&onnx.join("model_q4.onnx"), &onnx));
     assert_eq!(model.tokenizer.kind(), TokenizerKind::Model);
 
     fs::copy(onnx.join("model_q4.onnx"), onnx.join("model_fp16.onnx")).unwrap();
     let candidates = "`onnx/model_fp16.onnx`, `onnx/model_q4.onnx`";
-    says(
-        &refusal(dir.path()),
-        &[
-            &format!("holds several graphs: {candidates}"),
-            "choose one with `model.file`",
-        ],
-    );
+    says(&refusal(dir.path()), &[&format!("holds several graphs: {candidates}"), "choose one with `model.file`"]);
     let choose = |file: &str| {
         let (dir, file) = (dir.path().to_owned(), Some(PathBuf::from(file)));
-        Model::open(&ModelOptions {
-            dir,
-            file,
-            preset: None,
-        })
+        Model::open(&ModelOptions { dir, file, preset: None })
     };
-    assert_eq!(
-        choose("onnx/model_fp16.onnx").unwrap().graph,
-        onnx.join("model_fp16.onnx")
-    );
-    says(
-        &told(&choose("onnx/model_int8.onnx").unwrap_err(), dir.path()),
-        &["there is no file", candidates],
-    );
+    assert_eq!(choose("onnx/model_fp16.onnx").unwrap().graph, onnx.join("model_fp16.onnx"));
+    says(&told(&choose("onnx/model_int8.onnx").unwrap_err(), dir.path()), &["there is no file", candidates]);
 
     fs::copy(onnx.join("model_q4.onnx"), onnx.join("model.onnx")).unwrap();
     assert_eq!(open(dir.path()).unwrap().graph, onnx.join("model.onnx"));
@@ -100,36 +65,21 @@ fn damaged_graphs() {
     let dir = tempfile::tempdir().unwrap();
     let graph = dir.path().join("model.onnx");
     let whole = fs::read(fixture(GQA).join("model.onnx")).unwrap();
-    for length in (1..whole.len())
-        .step_by(whole.len() / 150)
-        .chain(whole.len() - 40..whole.len())
-    {
+    for length in (1..whole.len()).step_by(whole.len() / 150).chain(whole.len() - 40..whole.len()) {
         fs::write(&graph, &whole[..length]).unwrap();
         says(&refusal(dir.path()), &["the graph DIR/model.onnx "]);
     }
     fs::write(&graph, &whole[..whole.len() / 2]).unwrap();
-    says(
-        &refusal(dir.path()),
-        &[
-            "is not an ONNX file or was cut short at 73076 bytes",
-            "fetch the file again",
-        ],
-    );
+    says(&refusal(dir.path()), &["is not an ONNX file or was cut short at 73076 bytes", "fetch the file again"]);
     fs::write(&graph, "").unwrap();
-    says(
-        &refusal(dir.path()),
-        &["the graph DIR/model.onnx is empty", "fetch the file again"],
-    );
+    says(&refusal(dir.path()), &["the graph DIR/model.onnx is empty", "fetch the file again"]);
     fs::write(&graph, "version https://git-lfs.github.com/spec/v1\n").unwrap();
     says(&refusal(dir.path()), &["is not an ONNX file"]);
     fs::write(&graph, [0x08, 0x07]).unwrap();
     says(&refusal(dir.path()), &["holds no graph", "`model.file`"]);
     // Field 100 of the model: in no version of the schema.
     fs::write(&graph, [&whole[..], &[0xA0, 0x06, 0x01]].concat()).unwrap();
-    says(
-        &refusal(dir.path()),
-        &["holds something this version does not know: 146155 bytes were read, 146152"],
-    );
+    says(&refusal(dir.path()), &["holds something this version does not know: 146155 bytes were read, 146152"]);
 }
 
 /// Whatever a flipped byte makes of a graph, opening it ends with an answer. (Without a manifest many
@@ -142,19 +92,14 @@ fn flipped_bytes_never_panic() {
     let (mut state, mut refused) = (1_u64, 0);
     for _ in 0..FLIPS {
         // A linear congruential generator (Knuth's MMIX): the same flips each time.
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let place = usize::try_from(state >> 33).unwrap() % whole.len();
         let mut damaged = whole.clone();
         damaged[place] ^= 1 << (state >> 30 & 7);
         fs::write(&graph, damaged).unwrap();
         refused += usize::from(open(dir.path()).is_err());
     }
-    assert!(
-        refused > FLIPS / 20 && refused < FLIPS,
-        "{refused} of {FLIPS} refused"
-    );
+    assert!(refused > FLIPS / 20 && refused < FLIPS, "{refused} of {FLIPS} refused");
 }
 
 #[test]
@@ -162,29 +107,13 @@ fn config_files_that_do_not_parse() {
     for name in ["config.json", "generation_config.json", "genai_config.json"] {
         let dir = copy(PLAIN);
         fs::write(dir.path().join(name), "{\n  \"eos_token_id\": ,\n}").unwrap();
-        let place = format!(
-            "DIR/{name} does not parse at line 2, column 19: expected value\nmend the file"
-        );
+        let place = format!("DIR/{name} does not parse at line 2, column 19: expected value\nmend the file");
         says(&refusal(dir.path()), &[&place]);
     }
     let dir = copy(PLAIN);
-    fs::write(
-        dir.path().join("config.json"),
-        r#"{"num_hidden_layers": "many"}"#,
-    )
-    .unwrap();
-    says(
-        &refusal(dir.path()),
-        &[
-            "DIR/config.json does not parse at line 1",
-            "invalid type: string \"many\"",
-        ],
-    );
-    fs::write(
-        dir.path().join("config.json"),
-        r#"{"eos_token_id": "</s>"}"#,
-    )
-    .unwrap();
+    fs::write(dir.path().join("config.json"), r#"{"num_hidden_layers": "many"}"#).unwrap();
+    says(&refusal(dir.path()), &["DIR/config.json does not parse at line 1", "invalid type: string \"many\""]);
+    fs::write(dir.path().join("config.json"), r#"{"eos_token_id": "</s>"}"#).unwrap();
     says(&refusal(dir.path()), &["a token id or a list of token ids"]);
 }
 
@@ -197,31 +126,16 @@ fn end_tokens_come_from_the_first_file_that_names_any() {
         let ids: Vec<_> = model.end_tokens.iter().map(|token| token.0).collect();
         (ids, model.end_tokens_source, model.notes)
     };
-    put(
-        "genai_config.json",
-        r#"{"model": {"eos_token_id": [3, 4]}}"#,
-    );
+    put("genai_config.json", r#"{"model": {"eos_token_id": [3, 4]}}"#);
     put("generation_config.json", r#"{"eos_token_id": [1, 2]}"#);
-    assert_eq!(
-        found(),
-        (vec![1, 2], Some("generation_config.json"), vec![])
-    );
+    assert_eq!(found(), (vec![1, 2], Some("generation_config.json"), vec![]));
     put("generation_config.json", r#"{"eos_token_id": null}"#);
     assert_eq!(found(), (vec![511], Some("config.json"), vec![]));
-    put(
-        "config.json",
-        r#"{"eos_token_id": -1, "max_position_embeddings": 512}"#,
-    );
+    put("config.json", r#"{"eos_token_id": -1, "max_position_embeddings": 512}"#);
     assert_eq!(found(), (vec![3, 4], Some("genai_config.json"), vec![]));
     put("genai_config.json", r#"{"model": {"eos_token_id": 576}}"#);
-    let outside = Note::EndTokenOutside {
-        token: TokenId(576),
-        vocab: 576,
-    };
-    assert_eq!(
-        found(),
-        (vec![576], Some("genai_config.json"), vec![outside])
-    );
+    let outside = Note::EndTokenOutside { token: TokenId(576), vocab: 576 };
+    assert_eq!(found(), (vec![576], Some("genai_config.json"), vec![outside]));
     fs::remove_file(dir.path().join("genai_config.json")).unwrap();
     assert_eq!(found(), (vec![], None, vec![Note::NoEndTokens]));
     let preset = Preset::parse("tiny", TINY).unwrap();
@@ -237,15 +151,9 @@ fn the_context_is_the_smallest_that_anybody_gives() {
     let context = || open(dir.path()).unwrap().context;
     let limit = |tokens, source| ContextLimit { tokens, source };
     put("config.json", r#"{"max_position_embeddings": 9000}"#);
-    put(
-        "genai_config.json",
-        r#"{"model": {"context_length": 8000}}"#,
-    );
+    put("genai_config.json", r#"{"model": {"context_length": 8000}}"#);
     assert_eq!(context(), limit(4096, ContextSource::RotationTables));
-    put(
-        "genai_config.json",
-        r#"{"model": {"context_length": 3000}}"#,
-    );
+    put("genai_config.json", r#"{"model": {"context_length": 3000}}"#);
     assert_eq!(context(), limit(3000, ContextSource::GenaiConfig));
     put("config.json", r#"{"max_position_embeddings": 2000}"#);
     assert_eq!(context(), limit(2000, ContextSource::Config));
@@ -277,48 +185,18 @@ fn presets_that_disagree() {
         told(&with_preset(dir.path(), preset).unwrap_err(), dir.path())
     };
     let cases = [
-        (
-            "layers = 24",
-            "layers = 28",
-            "expects 28 layers, DIR/model.onnx has 24",
-        ),
-        (
-            "kv_heads = 2",
-            "kv_heads = 4",
-            "expects 4 KV heads, DIR/model.onnx has 2",
-        ),
-        (
-            "head_dim = 16",
-            "head_dim = 64",
-            "expects 64 elements a head, DIR/model.onnx has 16",
-        ),
-        (
-            "hidden = 64",
-            "hidden = 896",
-            "expects 896 elements a hidden state, DIR/model.onnx has 64",
-        ),
-        (
-            "vocab = 576",
-            "vocab = 577",
-            "expects 577 rows of the vocabulary, DIR/model.onnx has 576",
-        ),
+        ("layers = 24", "layers = 28", "expects 28 layers, DIR/model.onnx has 24"),
+        ("kv_heads = 2", "kv_heads = 4", "expects 4 KV heads, DIR/model.onnx has 2"),
+        ("head_dim = 16", "head_dim = 64", "expects 64 elements a head, DIR/model.onnx has 16"),
+        ("hidden = 64", "hidden = 896", "expects 896 elements a hidden state, DIR/model.onnx has 64"),
+        ("vocab = 576", "vocab = 577", "expects 577 rows of the vocabulary, DIR/model.onnx has 576"),
     ];
     for (from, to, message) in cases {
-        says(
-            &disagrees(from, to, None),
-            &[&format!("preset `tiny` {message}"), "remove `model.preset`"],
-        );
+        says(&disagrees(from, to, None), &[&format!("preset `tiny` {message}"), "remove `model.preset`"]);
     }
     says(
-        &disagrees(
-            "heads = 4",
-            "heads = 4",
-            Some(r#"{"num_attention_heads": 8}"#),
-        ),
-        &[
-            "preset `tiny` expects 4 query heads, DIR/config.json has 8",
-            "choose a preset with 8 query heads",
-        ],
+        &disagrees("heads = 4", "heads = 4", Some(r#"{"num_attention_heads": 8}"#)),
+        &["preset `tiny` expects 4 query heads, DIR/config.json has 8", "choose a preset with 8 query heads"],
     );
     says(
         &disagrees("511]", "575]", None),
@@ -326,10 +204,7 @@ fn presets_that_disagree() {
     );
     let qwen = Preset::find("qwen2.5-coder-1.5b").unwrap();
     says(
-        &told(
-            &with_preset(&fixture(PLAIN), qwen).unwrap_err(),
-            &fixture(PLAIN),
-        ),
+        &told(&with_preset(&fixture(PLAIN), qwen).unwrap_err(), &fixture(PLAIN)),
         &["preset `qwen2.5-coder-1.5b` expects 28 layers, DIR/model.onnx has 24"],
     );
 }
@@ -341,15 +216,9 @@ fn presets_by_name_and_by_path() {
     let find = |name: &str| Preset::find(name).map_err(|error| (error.to_string(), error.hint()));
     let (message, hint) = find("qwen").unwrap_err();
     assert_eq!(message, "there is no preset `qwen`");
-    says(
-        &hint.unwrap(),
-        &["`qwen2.5-coder-0.5b`, ", "`smollm2-135m`"],
-    );
+    says(&hint.unwrap(), &["`qwen2.5-coder-0.5b`, ", "`smollm2-135m`"]);
     let path = file.to_str().unwrap();
-    says(
-        &find(path).unwrap_err().0,
-        &["cannot read the preset", "mine.toml"],
-    );
+    says(&find(path).unwrap_err().0, &["cannot read the preset", "mine.toml"]);
     fs::write(&file, TINY).unwrap();
     assert_eq!(find(path).unwrap().claims.layers, 24);
     fs::write(&file, format!("{TINY}speed = 1\n")).unwrap();
@@ -360,31 +229,19 @@ fn presets_by_name_and_by_path() {
 #[test]
 fn a_config_that_disagrees_is_noted() {
     let dir = copy(PLAIN);
-    fs::write(dir.path().join("config.json"), r#"{"num_hidden_layers": 12, "eos_token_id": 1, "rope_theta": 10000, "max_position_embeddings": 99}"#).unwrap();
-    let layers = Note::ConfigDisagrees {
-        fact: Fact::Layers,
-        config: 12,
-        graph: 24,
-    };
-    let model = open(dir.path()).unwrap();
-    assert_eq!(model.notes, [layers]);
-    assert_eq!(
-        model.notes[0].to_string(),
-        "config.json says 12 layers, the graph has 24"
-    );
     fs::write(
         dir.path().join("config.json"),
-        r#"{"rope_parameters": {"rope_theta": 10000.0}, "eos_token_id": 1}"#,
+        r#"{"num_hidden_layers": 12, "eos_token_id": 1, "rope_theta": 10000, "max_position_embeddings": 99}"#,
     )
     .unwrap();
+    let layers = Note::ConfigDisagrees { fact: Fact::Layers, config: 12, graph: 24 };
+    let model = open(dir.path()).unwrap();
+    assert_eq!(model.notes, [layers]);
+    assert_eq!(model.notes[0].to_string(), "config.json says 12 layers, the graph has 24");
+    fs::write(dir.path().join("config.json"), r#"{"rope_parameters": {"rope_theta": 10000.0}, "eos_token_id": 1}"#)
+        .unwrap();
     let model = with_preset(dir.path(), Preset::parse("tiny", TINY).unwrap()).unwrap();
-    assert_eq!(
-        model.notes,
-        [Note::RotationBase {
-            config: 10000.0,
-            preset: 1e6
-        }]
-    );
+    assert_eq!(model.notes, [Note::RotationBase { config: 10000.0, preset: 1e6 }]);
 }
 
 #[test]
@@ -399,10 +256,7 @@ fn without_a_tokenizer_each_byte_is_a_token() {
     assert_eq!(tokenizer.encode("é\0").unwrap(), ids);
     assert_eq!(tokenizer.decode(&ids), "é\0");
     let odd = [0xC3, 256, 0xA9, 575, u32::MAX, 0x41].map(TokenId);
-    assert_eq!(
-        tokenizer.decode(&odd),
-        "\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}A"
-    );
+    assert_eq!(tokenizer.decode(&odd), "\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}A");
 }
 
 #[test]
@@ -412,25 +266,13 @@ fn tokenizers_that_do_not_fit() {
     let whole = fs::read_to_string(&file).unwrap();
     for broken in ["", "{}", "[1, 2]", &whole[..whole.len() / 2]] {
         fs::write(&file, broken).unwrap();
-        says(
-            &refusal(dir.path()),
-            &[
-                "the tokenizer DIR/tokenizer.json is broken\n",
-                "fetch `tokenizer.json` again",
-            ],
-        );
+        says(&refusal(dir.path()), &["the tokenizer DIR/tokenizer.json is broken\n", "fetch `tokenizer.json` again"]);
     }
 
     let mut graph = language_model(projection());
     graph.output[0] = value("logits", 1, vec![sized(1), sized(1), sized(200)]);
     let small = folder(graph);
-    says(
-        &refusal(small.path()),
-        &["there is no DIR/tokenizer.json and the vocabulary has 200 rows"],
-    );
+    says(&refusal(small.path()), &["there is no DIR/tokenizer.json and the vocabulary has 200 rows"]);
     fs::write(small.path().join("tokenizer.json"), &whole).unwrap();
-    says(
-        &refusal(small.path()),
-        &["DIR/tokenizer.json has ids up to 511, the vocabulary of the graph has 200 rows"],
-    );
+    says(&refusal(small.path()), &["DIR/tokenizer.json has ids up to 511, the vocabulary of the graph has 200 rows"]);
 }

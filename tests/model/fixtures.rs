@@ -28,36 +28,15 @@ fn contracts() {
         assert_eq!((contract.layers, contract.kv.len()), (24, 24), "{name}");
         assert_eq!((contract.kv_heads, contract.head_dim), (2, 16), "{name}");
         assert_eq!((contract.hidden, contract.vocab), (Some(64), 576), "{name}");
-        assert_eq!(
-            (contract.position_ids, contract.attention_mask),
-            (position_ids, true),
-            "{name}"
-        );
-        assert_eq!(
-            (contract.logits_type, contract.hidden_type),
-            (logits, Some(F32)),
-            "{name}"
-        );
+        assert_eq!((contract.position_ids, contract.attention_mask), (position_ids, true), "{name}");
+        assert_eq!((contract.logits_type, contract.hidden_type), (logits, Some(F32)), "{name}");
         assert_eq!(contract.quantized_activations, quantized, "{name}");
         assert_eq!(contract.kv[23].past_key, "past_key_values.23.key", "{name}");
-        assert_eq!(
-            contract.kv[23].past_value, "past_key_values.23.value",
-            "{name}"
-        );
+        assert_eq!(contract.kv[23].past_value, "past_key_values.23.value", "{name}");
         assert_eq!(contract.kv[23].present_key, "present.23.key", "{name}");
         assert_eq!(contract.kv[23].present_value, "present.23.value", "{name}");
-        assert!(
-            contract
-                .kv
-                .iter()
-                .all(|layer| (layer.key_type, layer.value_type) == (kv, kv)),
-            "{name}"
-        );
-        assert_eq!(
-            contract.kv_bytes_per_token(),
-            24 * 2 * (2 * 16) * kv.bytes(),
-            "{name}"
-        );
+        assert!(contract.kv.iter().all(|layer| (layer.key_type, layer.value_type) == (kv, kv)), "{name}");
+        assert_eq!(contract.kv_bytes_per_token(), 24 * 2 * (2 * 16) * kv.bytes(), "{name}");
     }
 }
 
@@ -65,31 +44,16 @@ fn contracts() {
 fn overlays_give_hidden_states_and_take_rows() {
     for name in ALL {
         let model = open(&fixture(name)).unwrap();
-        let head = Head {
-            hidden_output: "hidden_states",
-            row_index: "row_index",
-        };
+        let head = Head { hidden_output: "hidden_states", row_index: "row_index" };
         assert_eq!(model.overlay.head, Some(head), "{name}");
         assert_eq!(model.overlay.folder, fixture(name), "{name}");
-        let graph = ModelProto::decode(model.overlay.bytes.as_slice())
-            .unwrap()
-            .graph
-            .unwrap();
+        let graph = ModelProto::decode(model.overlay.bytes.as_slice()).unwrap().graph.unwrap();
         assert_eq!(graph.input.len(), model.contract.inputs + 1, "{name}");
         assert_eq!(graph.input.last().unwrap().name(), "row_index", "{name}");
         assert_eq!(graph.node.len(), model.nodes + 4, "{name}");
         let sizes = |output: &str| {
-            let output = graph
-                .output
-                .iter()
-                .find(|value| value.name() == output)
-                .unwrap();
-            output
-                .dims()
-                .unwrap()
-                .iter()
-                .map(onnx::Dimension::fixed)
-                .collect::<Vec<_>>()
+            let output = graph.output.iter().find(|value| value.name() == output).unwrap();
+            output.dims().unwrap().iter().map(onnx::Dimension::fixed).collect::<Vec<_>>()
         };
         assert_eq!(sizes("logits"), [None, Some(576)], "{name}");
         assert_eq!(sizes("hidden_states"), [None, None, Some(64)], "{name}");
@@ -103,10 +67,7 @@ fn inline_weights_become_references_into_their_own_file() {
     let original = ModelProto::decode(file.clone()).unwrap().graph.unwrap();
     let model = open(&fixture(PLAIN)).unwrap();
     assert!(model.overlay.bytes.len() * 3 < file.len());
-    let overlay = ModelProto::decode(model.overlay.bytes.as_slice())
-        .unwrap()
-        .graph
-        .unwrap();
+    let overlay = ModelProto::decode(model.overlay.bytes.as_slice()).unwrap().graph.unwrap();
     let mut moved = 0;
     for (before, after) in original.initializer.iter().zip(&overlay.initializer) {
         assert_eq!(before.name(), after.name());
@@ -116,24 +77,12 @@ fn inline_weights_become_references_into_their_own_file() {
             continue;
         }
         let entry = |key: &str| {
-            let entry = after
-                .external_data
-                .iter()
-                .find(|entry| entry.key() == key)
-                .unwrap();
+            let entry = after.external_data.iter().find(|entry| entry.key() == key).unwrap();
             entry.value().to_owned()
         };
-        let (offset, length): (usize, usize) = (
-            entry("offset").parse().unwrap(),
-            entry("length").parse().unwrap(),
-        );
+        let (offset, length): (usize, usize) = (entry("offset").parse().unwrap(), entry("length").parse().unwrap());
         assert_eq!(entry("location"), "model.onnx");
-        assert_eq!(
-            &file[offset..offset + length],
-            before.raw_data(),
-            "{}",
-            before.name()
-        );
+        assert_eq!(&file[offset..offset + length], before.raw_data(), "{}", before.name());
         moved += 1;
     }
     assert!(moved > 150, "{moved} of {}", original.initializer.len());
@@ -147,10 +96,7 @@ fn nothing_is_worth_a_note() {
         assert_eq!(model.manifest, None, "{name}");
         assert_eq!(model.end_tokens, [TokenId(511)], "{name}");
         assert_eq!(model.end_tokens_source, Some("config.json"), "{name}");
-        let context = ContextLimit {
-            tokens: 4096,
-            source: ContextSource::Config,
-        };
+        let context = ContextLimit { tokens: 4096, source: ContextSource::Config };
         assert_eq!(model.context, context, "{name}");
         assert_eq!(model.rotation.config_base, Some(1e6), "{name}");
     }
@@ -166,10 +112,7 @@ fn rotation_tables_are_read_from_the_weights() {
     for (pair, frequency) in table.frequencies.iter().enumerate() {
         let expected = 1e6_f64.powf(-(pair as f64) / 8.0);
         // f32 sines and cosines of small angles: an absolute error of some 1e-7.
-        assert!(
-            (f64::from(*frequency) - expected).abs() < 1e-6,
-            "pair {pair}: {frequency} {expected}"
-        );
+        assert!((f64::from(*frequency) - expected).abs() < 1e-6, "pair {pair}: {frequency} {expected}");
     }
 }
 
@@ -180,17 +123,10 @@ fn the_tokenizer_agrees_with_the_reference() {
     let tokenizer = open(&fixture(PLAIN)).unwrap().tokenizer;
     assert_eq!(tokenizer.kind(), TokenizerKind::Model);
     let mut turns = 0;
-    for turn in reference
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|turns| turns.as_array().unwrap())
-    {
+    for turn in reference.as_array().unwrap().iter().flat_map(|turns| turns.as_array().unwrap()) {
         let text = turn["text"].as_str().unwrap();
         let ids = turn["token_ids"].as_array().unwrap().iter();
-        let ids: Vec<_> = ids
-            .map(|id| TokenId(id.as_u64().unwrap().try_into().unwrap()))
-            .collect();
+        let ids: Vec<_> = ids.map(|id| TokenId(id.as_u64().unwrap().try_into().unwrap())).collect();
         assert_eq!(tokenizer.encode(text).unwrap(), ids);
         assert_eq!(tokenizer.decode(&ids), text);
         turns += 1;
@@ -207,24 +143,14 @@ fn special_tokens_are_text_both_ways_and_none_is_added() {
     assert_eq!(tokenizer.decode(&[TokenId(511)]), special);
     // Rows 512 to 575 of the vocabulary have no token: they decode to nothing.
     assert_eq!(tokenizer.tokens(), 512);
-    assert_eq!(
-        tokenizer.decode(&[TokenId(540), TokenId(511), TokenId(u32::MAX)]),
-        special
-    );
+    assert_eq!(tokenizer.decode(&[TokenId(540), TokenId(511), TokenId(u32::MAX)]), special);
 }
 
 #[test]
 fn odd_texts_go_through_the_tokenizer() {
     let tokenizer = open(&fixture(PLAIN)).unwrap().tokenizer;
     let long = "a".repeat(100_000);
-    let odd = [
-        "\0",
-        "\u{FEFF}\u{200D}\u{0301}",
-        "\r\n\t \u{A0}",
-        "𝕬🏳️‍🌈\u{10FFFF}",
-        "<|im_",
-        &long,
-    ];
+    let odd = ["\0", "\u{FEFF}\u{200D}\u{0301}", "\r\n\t \u{A0}", "𝕬🏳️‍🌈\u{10FFFF}", "<|im_", &long];
     for text in odd {
         let ids = tokenizer.encode(text).unwrap();
         assert_eq!(tokenizer.decode(&ids), text);
@@ -270,8 +196,5 @@ fn every_field_of_the_schema_survives() {
 #[test]
 fn a_note_reads_as_one_line() {
     let note = Note::DefaultContext { tokens: 2048 };
-    assert_eq!(
-        note.to_string(),
-        "no file tells the model's context: 2048 tokens are taken for it"
-    );
+    assert_eq!(note.to_string(), "no file tells the model's context: 2048 tokens are taken for it");
 }

@@ -7,10 +7,7 @@ use motorbrain::model::{
 use prost::Message;
 
 use super::{
-    build::{
-        HIDDEN, floats, folder, integers, language_model, named, node, projection, sized, tensor,
-        value, with,
-    },
+    build::{HIDDEN, floats, folder, integers, language_model, named, node, projection, sized, tensor, value, with},
     open, refusal, says,
 };
 
@@ -23,35 +20,13 @@ fn opened(graph: GraphProto) -> Model {
 fn cut_at(graph: GraphProto, hidden_states: &str) -> GraphProto {
     let model = opened(graph);
     let head = model.overlay.head.expect("a head");
-    assert_eq!(
-        (model.contract.hidden, model.contract.vocab),
-        (Some(32), 300)
-    );
-    let graph = ModelProto::decode(model.overlay.bytes.as_slice())
-        .unwrap()
-        .graph
-        .unwrap();
-    let into = |tensor: &str| {
-        graph
-            .node
-            .iter()
-            .find(|node| node.output[0] == tensor)
-            .unwrap()
-    };
+    assert_eq!((model.contract.hidden, model.contract.vocab), (Some(32), 300));
+    let graph = ModelProto::decode(model.overlay.bytes.as_slice()).unwrap().graph.unwrap();
+    let into = |tensor: &str| graph.node.iter().find(|node| node.output[0] == tensor).unwrap();
     assert_eq!(into(head.hidden_output).input, [hidden_states]);
     assert_eq!(into("motorbrain_flat_rows").input[0], hidden_states);
-    assert_eq!(
-        into("motorbrain_picked_rows").input,
-        ["motorbrain_flat_rows", head.row_index]
-    );
-    assert_eq!(
-        graph
-            .node
-            .iter()
-            .filter(|node| node.input.contains(&"motorbrain_picked_rows".into()))
-            .count(),
-        1
-    );
+    assert_eq!(into("motorbrain_picked_rows").input, ["motorbrain_flat_rows", head.row_index]);
+    assert_eq!(graph.node.iter().filter(|node| node.input.contains(&"motorbrain_picked_rows".into())).count(), 1);
     graph
 }
 
@@ -59,10 +34,7 @@ fn cut_at(graph: GraphProto, hidden_states: &str) -> GraphProto {
 fn no_head(head: impl IntoIterator<Item = NodeProto>, why: &str) {
     let model = opened(language_model(head));
     assert_eq!((model.overlay.head, model.contract.hidden), (None, None));
-    let notes = model
-        .notes
-        .iter()
-        .filter(|note| matches!(note, Note::NoHead(_)));
+    let notes = model.notes.iter().filter(|note| matches!(note, Note::NoHead(_)));
     let notes: Vec<_> = notes.map(Note::to_string).collect();
     assert_eq!(notes, [format!("the model steps but cannot embed: {why}")]);
 }
@@ -74,10 +46,7 @@ fn a_head_is_a_product() {
 
 #[test]
 fn a_head_may_share_the_embedding() {
-    let head = [
-        node("Transpose", &["embedding"], &["w"]),
-        node("MatMul", &["x", "w"], &["logits"]),
-    ];
+    let head = [node("Transpose", &["embedding"], &["w"]), node("MatMul", &["x", "w"], &["logits"])];
     cut_at(language_model(head), "x");
 }
 
@@ -100,18 +69,10 @@ fn a_head_may_compute_in_f16() {
         node("MatMul", &["xh", "wh"], &["lh"]),
         with(node("Cast", &["lh"], &["logits"]), "to", 1),
     ]);
-    graph.initializer.push(tensor(
-        "wh",
-        onnx::FLOAT16,
-        &[32, 300],
-        vec![0; 2 * 32 * 300],
-    ));
+    graph.initializer.push(tensor("wh", onnx::FLOAT16, &[32, 300], vec![0; 2 * 32 * 300]));
     cut_at(graph.clone(), "xh");
     let contract = opened(graph).contract;
-    assert_eq!(
-        (contract.hidden_type, contract.logits_type),
-        (Some(ElementType::F16), ElementType::F32)
-    );
+    assert_eq!((contract.hidden_type, contract.logits_type), (Some(ElementType::F16), ElementType::F32));
 }
 
 #[test]
@@ -119,9 +80,7 @@ fn a_head_may_be_quantised() {
     let nbits = node("MatMulNBits", &["x", "packed", "scales"], &["logits"]);
     let nbits = with(with(with(nbits, "K", 32), "N", 300), "accuracy_level", 4);
     let mut graph = language_model([nbits]);
-    graph
-        .initializer
-        .push(tensor("packed", 2, &[300, 1, 16], vec![0; 4800]));
+    graph.initializer.push(tensor("packed", 2, &[300, 1, 16], vec![0; 4800]));
     graph.initializer.push(floats("scales", &[300]));
     cut_at(graph.clone(), "x");
     assert!(opened(graph).contract.quantized_activations);
@@ -137,17 +96,11 @@ fn a_head_may_quantise_its_input() {
         node("Mul", &["q_scale", "w8_scale"], &["scale"]),
         node("Mul", &["l1", "scale"], &["logits"]),
     ]);
-    graph
-        .initializer
-        .push(tensor("w8", 2, &[32, 300], vec![0; 9600]));
+    graph.initializer.push(tensor("w8", 2, &[32, 300], vec![0; 9600]));
     graph.initializer.push(tensor("w8_zero", 2, &[], vec![0]));
     graph.initializer.push(floats("w8_scale", &[]));
     let graph = cut_at(graph, "x");
-    let quantize = graph
-        .node
-        .iter()
-        .find(|node| node.op_type() == "DynamicQuantizeLinear")
-        .unwrap();
+    let quantize = graph.node.iter().find(|node| node.op_type() == "DynamicQuantizeLinear").unwrap();
     assert_eq!(quantize.input, ["motorbrain_picked_rows"]);
 }
 
@@ -156,21 +109,14 @@ fn a_head_may_quantise_its_input() {
 fn a_head_may_flatten_its_rows() {
     let mut graph = language_model([
         node("Reshape", &["x", "flat"], &["rows"]),
-        with(
-            node("Gemm", &["rows", "embedding", "bias"], &["l0"]),
-            "transB",
-            1,
-        ),
+        with(node("Gemm", &["rows", "embedding", "bias"], &["l0"]), "transB", 1),
         node("Reshape", &["l0", "shape"], &["logits"]),
     ]);
     graph.initializer.push(integers("flat", &[-1, HIDDEN]));
     graph.initializer.push(integers("shape", &[1, -1, 300]));
     let graph = cut_at(graph, "x");
     let last = graph.node.last().unwrap();
-    assert_eq!(
-        (last.op_type(), last.input.as_slice()),
-        ("Identity", ["l0".to_owned()].as_slice())
-    );
+    assert_eq!((last.op_type(), last.input.as_slice()), ("Identity", ["l0".to_owned()].as_slice()));
 }
 
 #[test]
@@ -187,38 +133,23 @@ fn a_head_may_have_picked_the_last_row() {
     ]);
     for graph in [&mut sliced, &mut gathered] {
         let numbers = [("minus_one", -1), ("end", i64::MAX), ("axes", 1)];
-        graph
-            .initializer
-            .extend(numbers.map(|(name, number)| integers(name, &[number])));
-        graph.output[0] = value(
-            "logits",
-            onnx::FLOAT,
-            vec![named("b"), last.clone(), sized(300)],
-        );
+        graph.initializer.extend(numbers.map(|(name, number)| integers(name, &[number])));
+        graph.output[0] = value("logits", onnx::FLOAT, vec![named("b"), last.clone(), sized(300)]);
         cut_at(graph.clone(), "x");
     }
 }
 
 #[test]
 fn the_names_of_a_head_give_way() {
-    let head = [
-        node("MatMul", &["x", "projection"], &["logits"]),
-        node("Neg", &["x"], &["hidden_states"]),
-    ];
+    let head = [node("MatMul", &["x", "projection"], &["logits"]), node("Neg", &["x"], &["hidden_states"])];
     let model = opened(language_model(head));
-    assert_eq!(
-        model.overlay.head.unwrap().hidden_output,
-        "motorbrain_hidden_states"
-    );
+    assert_eq!(model.overlay.head.unwrap().hidden_output, "motorbrain_hidden_states");
 }
 
 #[test]
 fn what_is_no_head() {
     no_head(
-        [
-            node("MatMul", &["x", "projection"], &["l"]),
-            node("Softmax", &["l"], &["logits"]),
-        ],
+        [node("MatMul", &["x", "projection"], &["l"]), node("Softmax", &["l"], &["logits"])],
         "`logits` comes from `Softmax`, not from a projection of hidden states",
     );
     no_head(
@@ -255,10 +186,7 @@ fn what_is_no_head() {
 /// A subgraph reaches for outer tensors by name alone.
 #[test]
 fn what_a_subgraph_takes_is_used() {
-    let branch = GraphProto {
-        node: vec![node("Neg", &["l"], &["inner"])],
-        ..GraphProto::default()
-    };
+    let branch = GraphProto { node: vec![node("Neg", &["l"], &["inner"])], ..GraphProto::default() };
     let mut choice = node("If", &["scalar"], &["other"]);
     choice.attribute.push(onnx::AttributeProto {
         name: Some("then_branch".into()),
@@ -276,11 +204,7 @@ fn what_a_subgraph_takes_is_used() {
 #[test]
 fn a_circle_is_no_head() {
     no_head(
-        [
-            node("Identity", &["a"], &["logits"]),
-            node("Cast", &["b"], &["a"]),
-            node("Tanh", &["a"], &["b"]),
-        ],
+        [node("Identity", &["a"], &["logits"]), node("Cast", &["b"], &["a"]), node("Tanh", &["a"], &["b"])],
         "`logits` comes from `Cast`, not from a projection of hidden states",
     );
     no_head(
@@ -327,11 +251,7 @@ fn graphs_that_cannot_be_served() {
         &["the graph takes an input `use_cache_branch` that this version does not know"],
     );
     refused(
-        |graph| {
-            graph
-                .input
-                .push(value("past_key_values.2.key", onnx::FLOAT, kv()))
-        },
+        |graph| graph.input.push(value("past_key_values.2.key", onnx::FLOAT, kv())),
         &["the graph has keys for layer 2, but none for layer 1"],
     );
     refused(
@@ -339,11 +259,7 @@ fn graphs_that_cannot_be_served() {
         &["the graph has `past_key_values.0.key`, but not `past_key_values.0.value`"],
     );
     refused(
-        |graph| {
-            graph
-                .input
-                .push(value("past_key_values.1.value", onnx::FLOAT, kv()))
-        },
+        |graph| graph.input.push(value("past_key_values.1.value", onnx::FLOAT, kv())),
         &["the graph has `past_key_values.1.value`, but not `past_key_values.1.key`"],
     );
     refused(
@@ -368,11 +284,7 @@ fn graphs_that_cannot_be_served() {
     );
     refused(
         |graph| {
-            graph.input[2] = value(
-                "past_key_values.0.value",
-                onnx::FLOAT,
-                [&kv()[..3], &[sized(8)]].concat(),
-            );
+            graph.input[2] = value("past_key_values.0.value", onnx::FLOAT, [&kv()[..3], &[sized(8)]].concat());
         },
         &["`past_key_values.0.value` has 8 elements a head, those before it 16"],
     );
@@ -380,17 +292,10 @@ fn graphs_that_cannot_be_served() {
         |graph| {
             for input in &mut graph.input[1..] {
                 let name = input.name().to_owned();
-                *input = value(
-                    &name,
-                    onnx::FLOAT,
-                    vec![named("b"), named("h"), named("p"), named("d")],
-                );
+                *input = value(&name, onnx::FLOAT, vec![named("b"), named("h"), named("p"), named("d")]);
             }
         },
-        &[
-            "neither the graph nor a config file tells the number of KV heads",
-            "config.json",
-        ],
+        &["neither the graph nor a config file tells the number of KV heads", "config.json"],
     );
 }
 
@@ -398,26 +303,15 @@ fn graphs_that_cannot_be_served() {
 #[test]
 fn absurd_counts_are_survived() {
     for (heads, kv_heads) in [(0, 0), (i64::MAX, i64::MAX), (-1, 2)] {
-        let attention = node(
-            "GroupQueryAttention",
-            &["x", "", "", "", "", "", "", "cos"],
-            &["attended"],
-        );
+        let attention = node("GroupQueryAttention", &["x", "", "", "", "", "", "", "cos"], &["attended"]);
         let mut graph = language_model(projection());
-        graph.node.push(with(
-            with(attention, "num_heads", heads),
-            "kv_num_heads",
-            kv_heads,
-        ));
+        graph.node.push(with(with(attention, "num_heads", heads), "kv_num_heads", kv_heads));
         for input in &mut graph.input[1..] {
             let name = input.name().to_owned();
             let dims = vec![named("b"), named("h"), named("p"), named("d")];
             *input = value(&name, onnx::FLOAT, dims);
         }
-        says(
-            &refusal(folder(graph).path()),
-            &["neither the graph nor a config file tells"],
-        );
+        says(&refusal(folder(graph).path()), &["neither the graph nor a config file tells"]);
     }
 }
 
@@ -433,16 +327,10 @@ fn caches_may_be_named_by_genai_config() {
         });
     }
     let dir = folder(graph);
-    says(
-        &refusal(dir.path()),
-        &["it lacks `past_key_values.0.key` and `present.0.key`"],
-    );
+    says(&refusal(dir.path()), &["it lacks `past_key_values.0.key` and `present.0.key`"]);
     let genai = r#"{"model": {"decoder": {
         "inputs": {"past_key_names": "past_key_%d", "past_value_names": "past_value_%d"},
         "outputs": {"present_key_names": "present_key_%d", "present_value_names": "present_value_%d"}}}}"#;
     std::fs::write(dir.path().join("genai_config.json"), genai).unwrap();
-    assert_eq!(
-        open(dir.path()).unwrap().contract.kv[0].present_value,
-        "present_value_0"
-    );
+    assert_eq!(open(dir.path()).unwrap().contract.kv[0].present_value, "present_value_0");
 }

@@ -25,9 +25,7 @@ const GQA_INT4: &str = "tiny-gqa-int4";
 const ALL: [&str; 4] = [PLAIN, PLAIN_F16, GQA, GQA_INT4];
 
 fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fixtures")
-        .join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 /// A copy of a fixture that a test may damage.
@@ -41,10 +39,7 @@ fn copy(name: &str) -> TempDir {
 }
 
 fn open(dir: &Path) -> Result<Model, ModelError> {
-    Model::open(&ModelOptions {
-        dir: dir.to_owned(),
-        ..ModelOptions::default()
-    })
+    Model::open(&ModelOptions { dir: dir.to_owned(), ..ModelOptions::default() })
 }
 
 /// What a person reads when a model cannot be opened: the message, its causes, the hint.

@@ -15,12 +15,7 @@ use super::{GQA, copy, open, refusal, says};
 fn age(dir: &Path, seconds: u64) {
     let then = SystemTime::now() - Duration::from_secs(seconds);
     for entry in fs::read_dir(dir).unwrap() {
-        fs::File::options()
-            .write(true)
-            .open(entry.unwrap().path())
-            .unwrap()
-            .set_modified(then)
-            .unwrap();
+        fs::File::options().write(true).open(entry.unwrap().path()).unwrap().set_modified(then).unwrap();
     }
 }
 
@@ -38,20 +33,11 @@ fn lists_every_file_but_itself() {
     fs::write(dir.path().join("onnx/a.txt"), "abc").unwrap();
     let first = Manifest::write(dir.path()).unwrap();
     let paths: Vec<_> = first.files.iter().map(|file| file.path.as_str()).collect();
-    let expected = [
-        "config.json",
-        "genai_config.json",
-        "model.onnx",
-        "model.onnx.data",
-        "onnx/a.txt",
-        "tokenizer.json",
-    ];
+    let expected =
+        ["config.json", "genai_config.json", "model.onnx", "model.onnx.data", "onnx/a.txt", "tokenizer.json"];
     assert_eq!(paths, expected);
     // The test vector of FIPS 180 for "abc".
-    assert_eq!(
-        first.files[4].sha256,
-        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    );
+    assert_eq!(first.files[4].sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     assert_eq!(first.files[4].size, 3);
     assert_eq!(Manifest::read(dir.path()).unwrap().as_ref(), Some(&first));
     assert_eq!(Manifest::write(dir.path()).unwrap(), first);
@@ -63,11 +49,7 @@ fn is_checked_fully_once() {
     Manifest::write(dir.path()).unwrap();
     let checked = || open(dir.path()).unwrap().manifest;
     assert_eq!(checked(), Some(Checked::Fully));
-    assert_eq!(
-        checked(),
-        Some(Checked::Fully),
-        "files this young are not trusted"
-    );
+    assert_eq!(checked(), Some(Checked::Fully), "files this young are not trusted");
     age(dir.path(), 60);
     assert_eq!(checked(), Some(Checked::Fully));
     assert_eq!(checked(), Some(Checked::BySizeAndTime));
@@ -86,14 +68,7 @@ fn catches_a_flipped_bit() {
     age(dir.path(), 60);
     open(dir.path()).unwrap();
     flip_a_bit(&weights);
-    says(
-        &refusal(dir.path()),
-        &[
-            "DIR/model.onnx.data has the SHA-256 ",
-            ", the manifest says ",
-            "--write-manifest",
-        ],
-    );
+    says(&refusal(dir.path()), &["DIR/model.onnx.data has the SHA-256 ", ", the manifest says ", "--write-manifest"]);
     flip_a_bit(&weights);
     open(dir.path()).unwrap();
 }
@@ -104,15 +79,9 @@ fn catches_what_is_missing_or_of_another_size() {
     let config = dir.path().join("config.json");
     Manifest::write(dir.path()).unwrap();
     fs::write(&config, "{}").unwrap();
-    says(
-        &refusal(dir.path()),
-        &["DIR/config.json has 2 bytes, the manifest says 1134"],
-    );
+    says(&refusal(dir.path()), &["DIR/config.json has 2 bytes, the manifest says 1134"]);
     fs::remove_file(&config).unwrap();
-    says(
-        &refusal(dir.path()),
-        &["the manifest lists DIR/config.json, which is not there"],
-    );
+    says(&refusal(dir.path()), &["the manifest lists DIR/config.json, which is not there"]);
 }
 
 #[test]
@@ -120,10 +89,7 @@ fn is_checked_itself() {
     let dir = copy(GQA);
     let cases = [
         ("{", "the manifest DIR/manifest.json does not parse"),
-        (
-            r#"{"version": 2, "files": []}"#,
-            "DIR/manifest.json is of version 2, expected 1",
-        ),
+        (r#"{"version": 2, "files": []}"#, "DIR/manifest.json is of version 2, expected 1"),
         (
             r#"{"version": 1, "files": [{"path": "../x", "size": 1, "sha256": ""}]}"#,
             "the manifest names `../x`, which is not a path inside the folder",

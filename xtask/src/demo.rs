@@ -12,8 +12,7 @@ use crate::setup;
 pub(crate) fn run(project: &Project) -> Result<String, Error> {
     drop(setup::provide(project, false)?);
     let mut demo = cargo();
-    demo.args(["run", "--release", "--example", "supervised_demo"])
-        .current_dir(project.root());
+    demo.args(["run", "--release", "--example", "supervised_demo"]).current_dir(project.root());
     show("demo", &mut demo, |_| ())?;
     Ok("`cargo run --release -- doctor` explains what was found, `cargo xtask test` runs all tests".into())
 }

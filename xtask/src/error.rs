@@ -22,21 +22,13 @@ pub(crate) enum Error {
     },
     /// `output` is what the program wrote last, where it was not shown while it ran.
     #[error("{what}: `{program}` ended with {status}{output}")]
-    Failed {
-        what: String,
-        program: String,
-        status: ExitStatus,
-        output: String,
-    },
+    Failed { what: String, program: String, status: ExitStatus, output: String },
     #[error("no Python 3.11 or newer with venv and pip; tried {}", tried.join(", "))]
     NoPython { tried: Vec<String> },
     #[error("no ONNX Runtime library in {folder}")]
     NoLibrary { folder: PathBuf },
     #[error("`{package}` depends on `{forbidden}`, and must not")]
-    Arrow {
-        package: &'static str,
-        forbidden: &'static str,
-    },
+    Arrow { package: &'static str, forbidden: &'static str },
     #[error("{} of the linters found something: {}", names.len(), names.join(", "))]
     Lint { names: Vec<&'static str> },
 }
@@ -45,11 +37,7 @@ impl Error {
     /// An error of the file system, for `map_err`.
     pub(crate) fn files(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
-        move |cause| Self::Files {
-            action,
-            path,
-            cause,
-        }
+        move |cause| Self::Files { action, path, cause }
     }
 
     /// What to do next, one sentence.

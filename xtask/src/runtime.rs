@@ -36,20 +36,13 @@ fn find_library(folder: &Path) -> Result<PathBuf, Error> {
     entries
         .filter_map(Result::ok)
         .map(|entry| entry.path())
-        .find(|path| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(is_library)
-        })
-        .ok_or_else(|| Error::NoLibrary {
-            folder: folder.to_owned(),
-        })
+        .find(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(is_library))
+        .ok_or_else(|| Error::NoLibrary { folder: folder.to_owned() })
 }
 
 /// Whether this is the library itself, on any platform, and not one of its providers.
 fn is_library(name: &str) -> bool {
-    let unix =
-        name.starts_with("libonnxruntime.") && (name.contains(".so") || name.ends_with(".dylib"));
+    let unix = name.starts_with("libonnxruntime.") && (name.contains(".so") || name.ends_with(".dylib"));
     unix || name == "onnxruntime.dll"
 }
 
@@ -70,18 +63,10 @@ mod tests {
 
     #[test]
     fn the_library_is_told_from_its_providers() {
-        for name in [
-            "libonnxruntime.so.1.31.1",
-            "libonnxruntime.1.31.1.dylib",
-            "onnxruntime.dll",
-        ] {
+        for name in ["libonnxruntime.so.1.31.1", "libonnxruntime.1.31.1.dylib", "onnxruntime.dll"] {
             assert!(is_library(name), "{name}");
         }
-        for name in [
-            "libonnxruntime_providers_shared.so",
-            "onnxruntime_providers_shared.dll",
-            "__init__.py",
-        ] {
+        for name in ["libonnxruntime_providers_shared.so", "onnxruntime_providers_shared.dll", "__init__.py"] {
             assert!(!is_library(name), "{name}");
         }
     }

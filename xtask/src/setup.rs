@@ -38,11 +38,7 @@ pub(crate) fn provide(project: &Project, force: bool) -> Result<File, Error> {
     stage(project, "runtime", packages, force, runtime::copy_library)?;
     stage(project, "models", &converter, force, model::convert)?;
     model::remove_download(project)?;
-    println!(
-        "set-up: complete ({}), in {}",
-        seconds(started.elapsed()),
-        home.display()
-    );
+    println!("set-up: complete ({}), in {}", seconds(started.elapsed()), home.display());
     Ok(lock)
 }
 
@@ -59,10 +55,8 @@ fn stage(
     if !force && stage.is_done() {
         return Ok(());
     }
-    let files: Vec<PathBuf> = make(project)?
-        .into_iter()
-        .map(|file| file.strip_prefix(&home).map(Path::to_owned).unwrap_or(file))
-        .collect();
+    let files: Vec<PathBuf> =
+        make(project)?.into_iter().map(|file| file.strip_prefix(&home).map(Path::to_owned).unwrap_or(file)).collect();
     stage.finish(&files)
 }
 

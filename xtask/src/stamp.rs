@@ -42,20 +42,12 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// `sources` are the files that shape what the stage makes.
-    pub(crate) fn new(
-        folder: &Path,
-        name: &'static str,
-        sources: &[PathBuf],
-    ) -> Result<Self, Error> {
+    pub(crate) fn new(folder: &Path, name: &'static str, sources: &[PathBuf]) -> Result<Self, Error> {
         let mut hash = Sha256::new();
         for source in sources {
             hash.update(file_hash(source).map_err(Error::files("read", source))?);
         }
-        Ok(Self {
-            folder: folder.to_owned(),
-            name,
-            made_from: hex(&hash.finalize()),
-        })
+        Ok(Self { folder: folder.to_owned(), name, made_from: hex(&hash.finalize()) })
     }
 
     /// Whether the stage was finished from the same sources and its files are still those it made.
@@ -88,12 +80,8 @@ impl Stage {
             .iter()
             .map(|path| Made::now(&self.folder, path).map_err(Error::files("read", path)))
             .collect::<Result<_, _>>()?;
-        let stamp = Stamp {
-            made_from: self.made_from.clone(),
-            files,
-        };
-        self.write(&stamp)
-            .map_err(Error::files("write", &self.path()))
+        let stamp = Stamp { made_from: self.made_from.clone(), files };
+        self.write(&stamp).map_err(Error::files("write", &self.path()))
     }
 
     fn path(&self) -> PathBuf {
@@ -122,12 +110,7 @@ impl Made {
     fn now(folder: &Path, path: &Path) -> io::Result<Self> {
         let file = folder.join(path);
         let (size, modified) = size_and_time(&file)?;
-        Ok(Self {
-            path: path.to_owned(),
-            size,
-            modified,
-            sha256: hex(&file_hash(&file)?),
-        })
+        Ok(Self { path: path.to_owned(), size, modified, sha256: hex(&file_hash(&file)?) })
     }
 
     fn state(&self, folder: &Path) -> State {
@@ -145,10 +128,7 @@ impl Made {
 
 fn size_and_time(file: &Path) -> io::Result<(u64, u64)> {
     let metadata = fs::metadata(file)?;
-    let modified = metadata
-        .modified()?
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let modified = metadata.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
     Ok((metadata.len(), modified.as_secs()))
 }
 
@@ -238,11 +218,7 @@ mod tests {
         let before = stage.read().unwrap();
         set_time(&folder.path().join("made"), Duration::from_secs(1_000));
         assert!(stage.is_done());
-        assert_ne!(
-            stage.read().unwrap(),
-            before,
-            "the stamp was not brought up to date"
-        );
+        assert_ne!(stage.read().unwrap(), before, "the stamp was not brought up to date");
     }
 
     #[test]

@@ -10,33 +10,16 @@ use crate::setup;
 
 /// Packages that must stay out of others: who, what, and cargo's view of the features.
 const ARROWS: [(&str, &[&str], &str); 2] = [
-    (
-        "motorbrain-actors",
-        &["motorbrain", "ort", "tokenizers", "config"],
-        "--all-features",
-    ),
-    (
-        "motorbrain",
-        &["clap", "miette", "indicatif"],
-        "--no-default-features",
-    ),
+    ("motorbrain-actors", &["motorbrain", "ort", "tokenizers", "config"], "--all-features"),
+    ("motorbrain", &["clap", "miette", "indicatif"], "--no-default-features"),
 ];
 
 /// What cargo checks: a name, and a command line in which no argument holds a space.
 const CARGO_PARTS: [(&str, &str); 5] = [
     ("format", "fmt --all --check"),
-    (
-        "lints",
-        "clippy --workspace --all-targets --all-features -- -D warnings",
-    ),
-    (
-        "library alone",
-        "check --package motorbrain --no-default-features",
-    ),
-    (
-        "docs",
-        r#"doc --workspace --no-deps --all-features --config build.rustdocflags=["-Dwarnings"]"#,
-    ),
+    ("lints", "clippy --workspace --all-targets --all-features -- -D warnings"),
+    ("library alone", "check --package motorbrain --no-default-features"),
+    ("docs", r#"doc --workspace --no-deps --all-features --config build.rustdocflags=["-Dwarnings"]"#),
     ("tests", "test --workspace --all-features"),
 ];
 
@@ -57,9 +40,7 @@ pub(crate) fn run(project: &Project) -> Result<String, Error> {
 pub(crate) fn bench(project: &Project) -> Result<String, Error> {
     drop(setup::provide(project, false)?);
     let mut bench = cargo();
-    bench
-        .args(["bench", "--workspace", "--all-features"])
-        .current_dir(project.root());
+    bench.args(["bench", "--workspace", "--all-features"]).current_dir(project.root());
     show("benchmarks", &mut bench, |_| ())?;
     Ok("compare the figures with those of the docs; measure on a quiet machine".into())
 }
@@ -72,11 +53,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn time(
-        &mut self,
-        name: &'static str,
-        part: impl FnOnce() -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    fn time(&mut self, name: &'static str, part: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
         println!("== {name}");
         let started = Instant::now();
         part()?;
@@ -84,18 +61,11 @@ impl Parts {
         Ok(())
     }
 
-    fn cargo(
-        &mut self,
-        project: &Project,
-        name: &'static str,
-        command_line: &str,
-    ) -> Result<(), Error> {
+    fn cargo(&mut self, project: &Project, name: &'static str, command_line: &str) -> Result<(), Error> {
         let mut passed = 0;
         self.time(name, || {
             let mut command = cargo();
-            command
-                .args(command_line.split(' '))
-                .current_dir(project.root());
+            command.args(command_line.split(' ')).current_dir(project.root());
             show(name, &mut command, |line| passed += passed_tests(line))
         })?;
         self.tests += passed;
@@ -113,9 +83,7 @@ impl Parts {
                 sys.exit(not result.wasSuccessful() or not result.testsRun)";
             let mut command = Command::new(project.venv_python());
             command.args(["-c", script]).current_dir(project.root());
-            show("tests of the tools", &mut command, |line| {
-                passed += passed_tests(line)
-            })
+            show("tests of the tools", &mut command, |line| passed += passed_tests(line))
         })?;
         self.tests += passed;
         Ok(())
@@ -127,41 +95,22 @@ impl Parts {
             println!("{name:<20} {:>12}", seconds(*elapsed));
         }
         let total = self.done.iter().map(|(_, elapsed)| *elapsed).sum();
-        println!(
-            "{:<20} {:>12}   {} tests passed",
-            "all",
-            seconds(total),
-            self.tests
-        );
+        println!("{:<20} {:>12}   {} tests passed", "all", seconds(total), self.tests);
     }
 }
 
 /// The number in `test result: ok. 12 passed; ...`, as cargo's test harness prints it.
 fn passed_tests(line: &str) -> usize {
-    let count = line
-        .strip_prefix("test result: ")
-        .and_then(|rest| rest.split(" passed").next());
-    count
-        .and_then(|rest| rest.split(' ').next_back())
-        .and_then(|number| number.parse().ok())
-        .unwrap_or(0)
+    let count = line.strip_prefix("test result: ").and_then(|rest| rest.split(" passed").next());
+    count.and_then(|rest| rest.split(' ').next_back()).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Asks cargo whether a room depends on what it must not know.
 fn arrows(project: &Project) -> Result<(), Error> {
     for (package, forbidden, features) in ARROWS {
         let mut tree = cargo();
-        tree.args([
-            "tree",
-            "--edges",
-            "normal,build",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
-        ]);
-        tree.args(["--package", package, features])
-            .current_dir(project.root());
+        tree.args(["tree", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"]);
+        tree.args(["--package", package, features]).current_dir(project.root());
         let (status, packages) = ask(&mut tree)?;
         if !status.success() {
             return Err(Error::Failed {
@@ -181,9 +130,7 @@ fn arrows(project: &Project) -> Result<(), Error> {
 
 /// Whether one of the lines `NAME vVERSION ...` is of this package.
 fn names(packages: &str, name: &str) -> bool {
-    packages
-        .lines()
-        .any(|line| line.split(' ').next() == Some(name))
+    packages.lines().any(|line| line.split(' ').next() == Some(name))
 }
 
 #[cfg(test)]
@@ -192,10 +139,7 @@ mod tests {
 
     #[test]
     fn passed_tests_are_counted() {
-        assert_eq!(
-            passed_tests("test result: ok. 12 passed; 0 failed; 1 ignored"),
-            12
-        );
+        assert_eq!(passed_tests("test result: ok. 12 passed; 0 failed; 1 ignored"), 12);
         assert_eq!(passed_tests("test result: 13 passed"), 13);
         assert_eq!(passed_tests("test engine::slides ... ok"), 0);
     }

@@ -47,11 +47,7 @@ impl BrainConfig {
     /// # Errors
     /// [`StartError::Setting`].
     pub fn check(&self) -> Result<(), StartError> {
-        let settings = [
-            ("actors", self.actors),
-            ("chunk", self.chunk),
-            ("limits.requests", self.limits.requests),
-        ];
+        let settings = [("actors", self.actors), ("chunk", self.chunk), ("limits.requests", self.limits.requests)];
         match settings.into_iter().find(|&(_, value)| value == 0) {
             Some((what, found)) => Err(StartError::Setting { what, found }),
             None => Ok(()),
@@ -59,11 +55,7 @@ impl BrainConfig {
     }
 
     pub(super) fn policy(&self) -> PolicyConfig {
-        PolicyConfig {
-            actors: self.actors,
-            limits: self.limits,
-            supervision: self.supervision,
-        }
+        PolicyConfig { actors: self.actors, limits: self.limits, supervision: self.supervision }
     }
 }
 
@@ -79,25 +71,14 @@ pub struct BrainArguments {
 impl BrainArguments {
     /// For a brain that is spawned, perhaps linked, by somebody else's hand. It takes requests at
     /// once; they wait until an actor is ready. Where none can ever be, it stops.
-    pub fn new(
-        config: BrainConfig,
-        loader: Arc<dyn EngineLoader>,
-        tokenizer: Arc<dyn Tokenizer>,
-    ) -> Self {
-        Self {
-            config,
-            loader,
-            tokenizer,
-            started: None,
-        }
+    pub fn new(config: BrainConfig, loader: Arc<dyn EngineLoader>, tokenizer: Arc<dyn Tokenizer>) -> Self {
+        Self { config, loader, tokenizer, started: None }
     }
 }
 
 impl fmt::Debug for BrainArguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BrainArguments")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+        f.debug_struct("BrainArguments").field("config", &self.config).finish_non_exhaustive()
     }
 }
 

@@ -32,16 +32,8 @@ pub(super) struct Crew {
 }
 
 impl Crew {
-    pub(super) fn new(
-        brain: ActorRef<BrainMessage>,
-        loader: Arc<dyn EngineLoader>,
-        actors: usize,
-    ) -> Self {
-        Self {
-            brain,
-            loader,
-            members: (0..actors).map(|_| None).collect(),
-        }
+    pub(super) fn new(brain: ActorRef<BrainMessage>, loader: Arc<dyn EngineLoader>, actors: usize) -> Self {
+        Self { brain, loader, members: (0..actors).map(|_| None).collect() }
     }
 
     /// Starts an actor on a thread of its own, without waiting for its model.
@@ -51,45 +43,30 @@ impl Crew {
         incarnation: Incarnation,
         config: &BrainConfig,
     ) -> Result<(), LoadError> {
-        let name = config
-            .name
-            .as_ref()
-            .map(|brain| format!("{brain}/embedder-{}.{}", index.0, incarnation.0));
+        let name = config.name.as_ref().map(|brain| format!("{brain}/embedder-{}.{}", index.0, incarnation.0));
         let pulse = Pulse::default();
         let brain = self.brain.clone();
         let arguments = EmbedderArguments {
             loader: Arc::clone(&self.loader),
             report: Arc::new(move |report| {
                 // A brain that has stopped needs no reports.
-                let _ = brain.cast(BrainMessage::Internal(Internal(Note::Reported(
-                    index,
-                    incarnation,
-                    report,
-                ))));
+                let _ = brain.cast(BrainMessage::Internal(Internal(Note::Reported(index, incarnation, report))));
             }),
             pulse: pulse.clone(),
             embedding: config.embedding,
             chunk: config.chunk,
         };
-        let actor =
-            spawn_on_thread(name, self.brain.get_cell(), arguments).map_err(|error| LoadError {
-                transient: true,
-                message: format!("the actor could not be spawned: {error}"),
-                hint: None,
-            })?;
-        self.members[index.0] = Some(Member {
-            incarnation,
-            actor,
-            pulse,
-        });
+        let actor = spawn_on_thread(name, self.brain.get_cell(), arguments).map_err(|error| LoadError {
+            transient: true,
+            message: format!("the actor could not be spawned: {error}"),
+            hint: None,
+        })?;
+        self.members[index.0] = Some(Member { incarnation, actor, pulse });
         Ok(())
     }
 
     fn member(&self, index: ActorIndex, incarnation: Incarnation) -> Option<&Member> {
-        self.members
-            .get(index.0)?
-            .as_ref()
-            .filter(|member| member.incarnation == incarnation)
+        self.members.get(index.0)?.as_ref().filter(|member| member.incarnation == incarnation)
     }
 
     // A message to an actor that has died meanwhile is lost; its death is on its way and takes the
@@ -110,17 +87,9 @@ impl Crew {
         }
     }
 
-    pub(super) fn observe(
-        &self,
-        index: ActorIndex,
-        incarnation: Incarnation,
-        clock: &Clock,
-    ) -> Option<ObservedRun> {
+    pub(super) fn observe(&self, index: ActorIndex, incarnation: Incarnation, clock: &Clock) -> Option<ObservedRun> {
         let running = self.member(index, incarnation)?.pulse.running()?;
-        Some(ObservedRun {
-            since: clock.time_of(running.since),
-            requests: running.requests,
-        })
+        Some(ObservedRun { since: clock.time_of(running.since), requests: running.requests })
     }
 
     pub(super) fn stop(&self, index: ActorIndex, incarnation: Incarnation) {
@@ -145,22 +114,11 @@ impl Crew {
     }
 
     /// Takes a dead actor out: who it was, and which requests had a row in the run that died.
-    pub(super) fn bury(
-        &mut self,
-        dead: ActorId,
-    ) -> Option<(ActorIndex, Incarnation, Vec<RequestId>)> {
-        let is_dead = |member: &Option<Member>| {
-            member
-                .as_ref()
-                .is_some_and(|member| member.actor.get_id() == dead)
-        };
+    pub(super) fn bury(&mut self, dead: ActorId) -> Option<(ActorIndex, Incarnation, Vec<RequestId>)> {
+        let is_dead = |member: &Option<Member>| member.as_ref().is_some_and(|member| member.actor.get_id() == dead);
         let index = self.members.iter().position(is_dead)?;
         let member = self.members[index].take()?;
-        let running = member
-            .pulse
-            .running()
-            .map(|running| running.requests)
-            .unwrap_or_default();
+        let running = member.pulse.running().map(|running| running.requests).unwrap_or_default();
         Some((ActorIndex(index), member.incarnation, running))
     }
 }

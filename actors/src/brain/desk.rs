@@ -48,21 +48,12 @@ impl Open {
     }
 
     /// Shows the next token of a streamed step; false if the caller went away.
-    pub(super) fn show(
-        &mut self,
-        sampled: Sampled,
-        end_tokens: &[TokenId],
-        tokenizer: &dyn Tokenizer,
-    ) -> bool {
+    pub(super) fn show(&mut self, sampled: Sampled, end_tokens: &[TokenId], tokenizer: &dyn Tokenizer) -> bool {
         let Caller::Stream(port, pieces) = &mut self.caller else {
             return true;
         };
         let is_end = end_tokens.contains(&sampled.token);
-        let text = if is_end {
-            String::new()
-        } else {
-            pieces.push(sampled.token, tokenizer)
-        };
+        let text = if is_end { String::new() } else { pieces.push(sampled.token, tokenizer) };
         port.send(StepItem::Token { sampled, text }).is_ok()
     }
 
@@ -92,47 +83,21 @@ impl Open {
 }
 
 fn reply(answer: Answer, tokenizer: &dyn Tokenizer) -> Reply {
-    let context = Context {
-        context_len: answer.context_len,
-        rebuilt: answer.rebuilt,
-        tokenizer: tokenizer.kind(),
-    };
+    let context = Context { context_len: answer.context_len, rebuilt: answer.rebuilt, tokenizer: tokenizer.kind() };
     match answer.outcome {
-        Outcome::Embedded(embedding) => Reply::Embedded(Embedded {
-            embedding,
-            tokens: answer.tokens,
-            context,
-        }),
-        Outcome::Stepped { sampled, stopped } => {
-            Reply::Stepped(stepped(sampled, stopped, context, tokenizer))
-        }
+        Outcome::Embedded(embedding) => Reply::Embedded(Embedded { embedding, tokens: answer.tokens, context }),
+        Outcome::Stepped { sampled, stopped } => Reply::Stepped(stepped(sampled, stopped, context, tokenizer)),
         Outcome::Scored(logprobs) => Reply::Scored(Scored { logprobs, context }),
         Outcome::Forgotten => Reply::Done,
     }
 }
 
-fn stepped(
-    sampled: Vec<Sampled>,
-    stopped: bool,
-    context: Context,
-    tokenizer: &dyn Tokenizer,
-) -> Stepped {
+fn stepped(sampled: Vec<Sampled>, stopped: bool, context: Context, tokenizer: &dyn Tokenizer) -> Stepped {
     let token_ids: Vec<TokenId> = sampled.iter().map(|sampled| sampled.token).collect();
     // The end token is no part of the text.
     let text = tokenizer.decode(&token_ids[..token_ids.len() - usize::from(stopped)]);
     let logprobs = sampled.iter().map(|sampled| sampled.logprob).collect();
     let top = sampled.into_iter().map(|sampled| sampled.top).collect();
-    let finished = if stopped {
-        Finished::Stop
-    } else {
-        Finished::Count
-    };
-    Stepped {
-        token_ids,
-        text,
-        logprobs,
-        top,
-        finished,
-        context,
-    }
+    let finished = if stopped { Finished::Stop } else { Finished::Count };
+    Stepped { token_ids, text, logprobs, top, finished, context }
 }

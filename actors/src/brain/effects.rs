@@ -17,27 +17,18 @@ impl Shell {
             Effect::Spawn { actor, incarnation } => {
                 if let Err(error) = self.crew.spawn(actor, incarnation, &self.config) {
                     let report = Report::LoadFailed(error);
-                    self.events.push_back(Event::Reported {
-                        actor,
-                        incarnation,
-                        report,
-                    });
+                    self.events.push_back(Event::Reported { actor, incarnation, report });
                 }
             }
             Effect::Tokenise(request) => {
                 let open = self.open.get_mut(&request);
                 let text = open.and_then(|open| open.text.take());
-                if let Some(result) = text.and_then(|text| self.tokenizing.tokenise(request, text))
-                {
+                if let Some(result) = text.and_then(|text| self.tokenizing.tokenise(request, text)) {
                     let result = result.map_err(refused_text);
                     self.events.push_back(Event::Tokenised { request, result });
                 }
             }
-            Effect::Send {
-                actor,
-                incarnation,
-                job,
-            } => self.send(actor, incarnation, job),
+            Effect::Send { actor, incarnation, job } => self.send(actor, incarnation, job),
             Effect::Show { request, sampled } => {
                 if let Some(open) = self.open.get_mut(&request)
                     && !open.show(sampled, &self.end_tokens, &*self.tokenizer)
@@ -50,11 +41,7 @@ impl Shell {
                     open.answer(answer, &*self.tokenizer);
                 }
             }
-            Effect::Fail {
-                request,
-                error,
-                committed,
-            } => {
+            Effect::Fail { request, error, committed } => {
                 if let Some(open) = self.open.remove(&request) {
                     let code = error.code().as_str();
                     tracing::debug!(parent: &open.span, code, committed, "a request failed");
@@ -69,19 +56,11 @@ impl Shell {
             }
             Effect::Observe { actor, incarnation } => {
                 let run = self.crew.observe(actor, incarnation, &self.clock);
-                self.events.push_back(Event::Observed {
-                    actor,
-                    incarnation,
-                    run,
-                });
+                self.events.push_back(Event::Observed { actor, incarnation, run });
             }
             Effect::Abandon { actor, incarnation } => self.crew.abandon(actor, incarnation),
             Effect::Stop { actor, incarnation } => self.crew.stop(actor, incarnation),
-            Effect::Inflict {
-                actor,
-                incarnation,
-                chaos,
-            } => self.crew.inflict(actor, incarnation, chaos),
+            Effect::Inflict { actor, incarnation, chaos } => self.crew.inflict(actor, incarnation, chaos),
             Effect::Started(model) => {
                 self.end_tokens = model.end_tokens;
                 self.say_started(Ok(()));
@@ -96,41 +75,19 @@ impl Shell {
     }
 
     fn send(&mut self, actor: ActorIndex, incarnation: Incarnation, job: Assignment) {
-        let Assignment {
-            request,
-            conversation,
-            epoch,
-            restore,
-            work,
-            alone,
-        } = job;
+        let Assignment { request, conversation, epoch, restore, work, alone } = job;
         // A slot that is given back serves no request and has none of this.
         let (cancel, span) = match self.open.get(&request) {
             Some(open) => {
                 if open.is_abandoned() {
                     open.cancel.cancel();
                 }
-                open.span
-                    .record("actor", actor.0)
-                    .record("incarnation", incarnation.0)
-                    .record("epoch", epoch.0);
+                open.span.record("actor", actor.0).record("incarnation", incarnation.0).record("epoch", epoch.0);
                 (open.cancel.clone(), open.span.clone())
             }
             None => (Cancel::default(), tracing::Span::none()),
         };
-        self.crew.send(
-            actor,
-            incarnation,
-            Job {
-                request,
-                conversation,
-                restore,
-                work,
-                alone,
-                cancel,
-                span,
-            },
-        );
+        self.crew.send(actor, incarnation, Job { request, conversation, restore, work, alone, cancel, span });
     }
 
     /// Whoever started the brain and went away has left it without an owner: then it shuts down.

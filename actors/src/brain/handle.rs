@@ -13,9 +13,7 @@ use super::{
 };
 use crate::{
     engine::{EngineInfo, EngineLoader},
-    message::{
-        BrainError, ConversationId, Embed, Embedded, Reply, Request, Score, Scored, Step, Stepped,
-    },
+    message::{BrainError, ConversationId, Embed, Embedded, Reply, Request, Score, Scored, Step, Stepped},
     policy::Stats,
     tokens::Tokenizer,
 };
@@ -59,21 +57,11 @@ impl Brain {
         let limit = config.limits.requests;
         let name = config.name.clone();
         let (started, ready) = oneshot::channel();
-        let arguments = BrainArguments {
-            config,
-            loader,
-            tokenizer,
-            started: Some(started),
-        };
-        let (actor, _) = Actor::spawn(name, MotorBrain, arguments)
-            .await
-            .map_err(StartError::Spawn)?;
+        let arguments = BrainArguments { config, loader, tokenizer, started: Some(started) };
+        let (actor, _) = Actor::spawn(name, MotorBrain, arguments).await.map_err(StartError::Spawn)?;
         ready.await.unwrap_or(Err(StartError::Stopped))?;
         let permits = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
-        Ok(Self {
-            actor,
-            gate: Some(Gate { permits, limit }),
-        })
+        Ok(Self { actor, gate: Some(Gate { permits, limit }) })
     }
 
     /// The actor behind it, to link, monitor or send to.
@@ -93,14 +81,9 @@ impl Brain {
     ///
     /// # Errors
     /// See [`BrainError`]; the conversation is then as it was.
-    pub async fn request(
-        &self,
-        request: Request,
-        deadline: Option<Duration>,
-    ) -> Result<Reply, BrainError> {
+    pub async fn request(&self, request: Request, deadline: Option<Duration>) -> Result<Reply, BrainError> {
         let envelope = self.envelope(request, deadline)?;
-        self.call(|port| BrainMessage::Request(envelope, port))
-            .await?
+        self.call(|port| BrainMessage::Request(envelope, port)).await?
     }
 
     /// See [`Embed`].
@@ -132,9 +115,7 @@ impl Brain {
     pub async fn step_stream(&self, step: Step) -> Result<StepStream, BrainError> {
         let envelope = self.envelope(step, None)?;
         let (port, items) = mpsc::unbounded_channel();
-        self.actor
-            .cast(BrainMessage::Stream(envelope, port))
-            .map_err(|_| stopped())?;
+        self.actor.cast(BrainMessage::Stream(envelope, port)).map_err(|_| stopped())?;
         Ok(StepStream::new(items))
     }
 
@@ -154,9 +135,7 @@ impl Brain {
     /// # Errors
     /// See [`BrainError`].
     pub async fn reset(&self, conversation: impl Into<ConversationId>) -> Result<(), BrainError> {
-        self.request(Request::Reset(conversation.into()), None)
-            .await
-            .map(drop)
+        self.request(Request::Reset(conversation.into()), None).await.map(drop)
     }
 
     /// Forgets a conversation.
@@ -164,9 +143,7 @@ impl Brain {
     /// # Errors
     /// [`BrainError::UnknownConversation`], and see [`BrainError`].
     pub async fn close(&self, conversation: impl Into<ConversationId>) -> Result<(), BrainError> {
-        self.request(Request::Close(conversation.into()), None)
-            .await
-            .map(drop)
+        self.request(Request::Close(conversation.into()), None).await.map(drop)
     }
 
     /// The brain's figures, at once: no actor is asked.
@@ -191,8 +168,7 @@ impl Brain {
     /// # Errors
     /// As [`Brain::crash`].
     pub async fn hang(&self, actor: usize, duration: Duration) -> Result<(), BrainError> {
-        self.call(|port| BrainMessage::Hang(actor, duration, port))
-            .await?
+        self.call(|port| BrainMessage::Hang(actor, duration, port)).await?
     }
 
     /// Takes nothing more, finishes what was accepted, stops the actors and then itself. Returns when
@@ -203,48 +179,30 @@ impl Brain {
         let _ = self.actor.wait(None).await;
     }
 
-    fn envelope<R>(
-        &self,
-        request: R,
-        deadline: Option<Duration>,
-    ) -> Result<Envelope<R>, BrainError> {
+    fn envelope<R>(&self, request: R, deadline: Option<Duration>) -> Result<Envelope<R>, BrainError> {
         let permit = match &self.gate {
-            Some(gate) => Some(Arc::clone(&gate.permits).try_acquire_owned().map_err(|_| {
-                BrainError::Overloaded {
-                    what: "requests",
-                    limit: gate.limit,
-                }
-            })?),
+            Some(gate) => Some(
+                Arc::clone(&gate.permits)
+                    .try_acquire_owned()
+                    .map_err(|_| BrainError::Overloaded { what: "requests", limit: gate.limit })?,
+            ),
             None => None,
         };
-        Ok(Envelope {
-            request,
-            deadline,
-            permit,
-        })
+        Ok(Envelope { request, deadline, permit })
     }
 
-    async fn call<T>(
-        &self,
-        message: impl FnOnce(RpcReplyPort<T>) -> BrainMessage,
-    ) -> Result<T, BrainError> {
+    async fn call<T>(&self, message: impl FnOnce(RpcReplyPort<T>) -> BrainMessage) -> Result<T, BrainError> {
         let (port, reply) = oneshot::channel();
-        self.actor
-            .cast(message(port.into()))
-            .map_err(|_| stopped())?;
+        self.actor.cast(message(port.into())).map_err(|_| stopped())?;
         reply.await.map_err(|_| stopped())
     }
 }
 
 fn stopped() -> BrainError {
-    BrainError::Unavailable {
-        reason: "the brain has stopped".to_owned(),
-    }
+    BrainError::Unavailable { reason: "the brain has stopped".to_owned() }
 }
 
 /// Cannot happen: the policy answers what was asked.
 fn another_answer() -> BrainError {
-    BrainError::Engine {
-        message: "the brain answered another request than this".to_owned(),
-    }
+    BrainError::Engine { message: "the brain answered another request than this".to_owned() }
 }

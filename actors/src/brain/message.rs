@@ -25,19 +25,12 @@ pub struct Envelope<R = Request> {
 impl<R> Envelope<R> {
     /// A request that may take as long as the brain's settings say.
     pub fn new(request: R) -> Self {
-        Self {
-            request,
-            deadline: None,
-            permit: None,
-        }
+        Self { request, deadline: None, permit: None }
     }
 
     /// Answered with [`BrainError::Timeout`] when not done within `deadline`.
     pub fn within(self, deadline: Duration) -> Self {
-        Self {
-            deadline: Some(deadline),
-            ..self
-        }
+        Self { deadline: Some(deadline), ..self }
     }
 }
 

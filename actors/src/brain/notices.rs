@@ -5,41 +5,25 @@ use crate::policy::Notice;
 pub(super) fn log(notice: Notice) {
     match notice {
         Notice::Ready { actor, incarnation } => {
-            tracing::info!(
-                actor = actor.0,
-                incarnation = incarnation.0,
-                "an actor is ready"
-            );
+            tracing::info!(actor = actor.0, incarnation = incarnation.0, "an actor is ready");
         }
         Notice::LoadFailed { actor, error } => {
             tracing::warn!(actor = actor.0, transient = error.transient, %error, "a model could not be loaded");
         }
-        Notice::Hung {
-            actor,
-            incarnation,
-            ran,
-        } => tracing::warn!(
+        Notice::Hung { actor, incarnation, ran } => tracing::warn!(
             actor = actor.0,
             incarnation = incarnation.0,
             ran_ms = ran.as_millis(),
             "a run took too long; its thread is abandoned"
         ),
-        Notice::Restarting {
-            actor,
-            incarnation,
-            pause,
-            charged,
-        } => tracing::warn!(
+        Notice::Restarting { actor, incarnation, pause, charged } => tracing::warn!(
             actor = actor.0,
             incarnation = incarnation.0,
             pause_ms = pause.as_millis(),
             charged,
             "an actor died and starts again"
         ),
-        Notice::Down {
-            actor,
-            conversations,
-        } => tracing::error!(
+        Notice::Down { actor, conversations } => tracing::error!(
             actor = actor.0,
             conversations,
             "an actor died too often and is down; its conversations move"

@@ -52,16 +52,8 @@ pub(super) struct Shell {
 }
 
 impl Shell {
-    pub(super) fn new(
-        myself: ActorRef<BrainMessage>,
-        arguments: BrainArguments,
-    ) -> Result<Self, StartupError> {
-        let BrainArguments {
-            config,
-            loader,
-            tokenizer,
-            started,
-        } = arguments;
+    pub(super) fn new(myself: ActorRef<BrainMessage>, arguments: BrainArguments) -> Result<Self, StartupError> {
+        let BrainArguments { config, loader, tokenizer, started } = arguments;
         config.check()?;
         Ok(Self {
             policy: Policy::new(config.policy()),
@@ -92,27 +84,14 @@ impl Shell {
         match message {
             BrainMessage::Request(envelope, port) => self.request(envelope, Caller::Reply(port)),
             BrainMessage::Tell(envelope) => self.request(envelope, Caller::Nobody),
-            BrainMessage::Stream(
-                Envelope {
-                    request,
-                    deadline,
-                    permit,
-                },
-                port,
-            ) => {
-                let envelope = Envelope {
-                    request: Request::Step(request),
-                    deadline,
-                    permit,
-                };
+            BrainMessage::Stream(Envelope { request, deadline, permit }, port) => {
+                let envelope = Envelope { request: Request::Step(request), deadline, permit };
                 self.request(envelope, Caller::Stream(port, Pieces::default()));
             }
             // As everywhere: who went away wants no answer.
             BrainMessage::Stats(port) => drop(port.send(self.policy.stats())),
             BrainMessage::Crash(actor, port) => self.chaos(actor, Chaos::Crash, port),
-            BrainMessage::Hang(actor, duration, port) => {
-                self.chaos(actor, Chaos::Hang(duration), port)
-            }
+            BrainMessage::Hang(actor, duration, port) => self.chaos(actor, Chaos::Hang(duration), port),
             BrainMessage::Shutdown(port) => {
                 self.shutdown.push(port);
                 self.tell(Event::Shutdown);
@@ -123,25 +102,14 @@ impl Shell {
 
     fn note(&mut self, note: Note) {
         match note {
-            Note::Reported(actor, incarnation, report) => self.tell(Event::Reported {
-                actor,
-                incarnation,
-                report,
-            }),
+            Note::Reported(actor, incarnation, report) => self.tell(Event::Reported { actor, incarnation, report }),
             Note::Died(dead) => {
                 if let Some((actor, incarnation, running)) = self.crew.bury(dead) {
-                    self.tell(Event::Died {
-                        actor,
-                        incarnation,
-                        running,
-                    });
+                    self.tell(Event::Died { actor, incarnation, running });
                 }
             }
             Note::Tokenised(request, result) => {
-                self.tell(Event::Tokenised {
-                    request,
-                    result: result.map_err(refused_text),
-                });
+                self.tell(Event::Tokenised { request, result: result.map_err(refused_text) });
             }
             Note::Alarm => {
                 self.alarm.has_rung();
@@ -152,11 +120,7 @@ impl Shell {
     }
 
     fn request(&mut self, envelope: Envelope, caller: Caller) {
-        let Envelope {
-            request,
-            deadline,
-            permit,
-        } = envelope;
+        let Envelope { request, deadline, permit } = envelope;
         let stream = matches!(caller, Caller::Stream(..));
         let (conversation, ask, input) = self.take_apart(request, stream);
         let (input, text) = match input {
@@ -165,62 +129,25 @@ impl Shell {
             None => (None, None),
         };
         let request = self.open(caller, conversation.as_ref(), text, permit);
-        self.tell(Event::Arrived(Arrival {
-            request,
-            conversation,
-            ask,
-            input,
-            deadline,
-        }));
+        self.tell(Event::Arrived(Arrival { request, conversation, ask, input, deadline }));
     }
 
-    fn take_apart(
-        &self,
-        request: Request,
-        stream: bool,
-    ) -> (Option<ConversationId>, Ask, Option<Input>) {
+    fn take_apart(&self, request: Request, stream: bool) -> (Option<ConversationId>, Ask, Option<Input>) {
         match request {
-            Request::Embed(Embed {
-                conversation,
-                input,
-            }) => (conversation, Ask::Embed, Some(input)),
-            Request::Score(Score {
-                conversation,
-                input,
-            }) => (Some(conversation), Ask::Score, Some(input)),
+            Request::Embed(Embed { conversation, input }) => (conversation, Ask::Embed, Some(input)),
+            Request::Score(Score { conversation, input }) => (Some(conversation), Ask::Score, Some(input)),
             Request::Reset(conversation) => (Some(conversation), Ask::Reset, None),
             Request::Close(conversation) => (Some(conversation), Ask::Close, None),
-            Request::Step(Step {
-                conversation,
-                input,
-                count,
-                sampling,
-                seed,
-                top,
-            }) => {
+            Request::Step(Step { conversation, input, count, sampling, seed, top }) => {
                 let seed = seed.unwrap_or_else(|| self.random.hash_one(self.next_request));
-                (
-                    Some(conversation),
-                    Ask::Step(StepAsk {
-                        count,
-                        sampling,
-                        seed,
-                        top,
-                        stream,
-                    }),
-                    input,
-                )
+                (Some(conversation), Ask::Step(StepAsk { count, sampling, seed, top, stream }), input)
             }
         }
     }
 
     fn chaos(&mut self, actor: usize, chaos: Chaos, port: RpcReplyPort<Result<(), BrainError>>) {
         let request = self.open(Caller::Done(port), None, None, None);
-        self.tell(Event::Chaos {
-            request,
-            actor: ActorIndex(actor),
-            chaos,
-        });
+        self.tell(Event::Chaos { request, actor: ActorIndex(actor), chaos });
     }
 
     fn open(
@@ -240,21 +167,14 @@ impl Shell {
             incarnation = tracing::field::Empty,
             epoch = tracing::field::Empty,
         );
-        let open = Open {
-            caller,
-            cancel: Cancel::default(),
-            span,
-            text,
-            _permit: permit,
-        };
+        let open = Open { caller, cancel: Cancel::default(), span, text, _permit: permit };
         self.open.insert(request, open);
         request
     }
 
     fn look_for_abandoned(&mut self) {
         let abandoned = self.open.iter().filter(|(_, open)| open.is_abandoned());
-        self.events
-            .extend(abandoned.map(|(&request, _)| Event::Gone(request)));
+        self.events.extend(abandoned.map(|(&request, _)| Event::Gone(request)));
         self.next_look = self.clock.now() + LOOK_FOR_ABANDONED_EVERY;
     }
 

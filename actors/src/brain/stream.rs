@@ -18,11 +18,7 @@ pub struct StepStream {
 
 impl StepStream {
     pub(super) fn new(items: mpsc::UnboundedReceiver<StepItem>) -> Self {
-        Self {
-            items,
-            shown: 0,
-            ended: false,
-        }
+        Self { items, shown: 0, ended: false }
     }
 
     /// The next item; `None` after the last, which is [`StepItem::Stepped`] or [`StepItem::Failed`].
@@ -31,9 +27,7 @@ impl StepStream {
             return None;
         }
         let item = self.items.recv().await.unwrap_or_else(|| StepItem::Failed {
-            error: BrainError::Unavailable {
-                reason: "the brain has stopped".to_owned(),
-            },
+            error: BrainError::Unavailable { reason: "the brain has stopped".to_owned() },
             committed: self.shown,
         });
         match item {
@@ -87,10 +81,7 @@ mod tests {
         }
 
         fn decode(&self, tokens: &[TokenId]) -> String {
-            let bytes: Vec<u8> = tokens
-                .iter()
-                .map(|token| u8::try_from(token.0).unwrap_or(0xff))
-                .collect();
+            let bytes: Vec<u8> = tokens.iter().map(|token| u8::try_from(token.0).unwrap_or(0xff)).collect();
             String::from_utf8_lossy(&bytes).into_owned()
         }
 
@@ -101,10 +92,7 @@ mod tests {
 
     fn pieces(bytes: &[u8]) -> Vec<String> {
         let mut pieces = Pieces::default();
-        bytes
-            .iter()
-            .map(|&byte| pieces.push(TokenId(byte.into()), &Bytes))
-            .collect()
+        bytes.iter().map(|&byte| pieces.push(TokenId(byte.into()), &Bytes)).collect()
     }
 
     #[test]
@@ -112,12 +100,7 @@ mod tests {
         let text = "aß€😀z";
         let shown = pieces(text.as_bytes());
         assert_eq!(shown.concat(), text);
-        assert!(
-            shown
-                .iter()
-                .all(|piece| !piece.contains(char::REPLACEMENT_CHARACTER)),
-            "{shown:?}"
-        );
+        assert!(shown.iter().all(|piece| !piece.contains(char::REPLACEMENT_CHARACTER)), "{shown:?}");
     }
 
     #[test]

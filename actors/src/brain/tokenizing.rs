@@ -40,34 +40,21 @@ impl Tokenizing {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(super) fn start(
-        tokenizer: &Arc<dyn Tokenizer>,
-        brain: &ActorRef<BrainMessage>,
-    ) -> std::io::Result<Self> {
+    pub(super) fn start(tokenizer: &Arc<dyn Tokenizer>, brain: &ActorRef<BrainMessage>) -> std::io::Result<Self> {
         let (texts, inbox) = mpsc::channel();
         let inbox = Arc::new(Mutex::new(inbox));
-        let threads = thread::available_parallelism()
-            .map_or(1, usize::from)
-            .min(THREADS_MAX);
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         for index in 0..threads {
-            let (inbox, tokenizer, brain) =
-                (Arc::clone(&inbox), Arc::clone(tokenizer), brain.clone());
+            let (inbox, tokenizer, brain) = (Arc::clone(&inbox), Arc::clone(tokenizer), brain.clone());
             thread::Builder::new()
                 .name(format!("tokenizer-{index}"))
                 .spawn(move || work(&inbox, &*tokenizer, &brain))?;
         }
-        Ok(Self {
-            tokenizer: Arc::clone(tokenizer),
-            texts,
-        })
+        Ok(Self { tokenizer: Arc::clone(tokenizer), texts })
     }
 
     /// The tokens, where they are there at once; otherwise they come as [`Note::Tokenised`].
-    pub(super) fn tokenise(
-        &self,
-        request: RequestId,
-        text: String,
-    ) -> Option<Result<Vec<TokenId>, EncodeError>> {
+    pub(super) fn tokenise(&self, request: RequestId, text: String) -> Option<Result<Vec<TokenId>, EncodeError>> {
         if text.len() <= AT_ONCE_BYTES_MAX {
             return Some(encode(&*self.tokenizer, &text));
         }
@@ -79,18 +66,11 @@ impl Tokenizing {
 }
 
 fn encode(tokenizer: &dyn Tokenizer, text: &str) -> Result<Vec<TokenId>, EncodeError> {
-    catch_unwind(AssertUnwindSafe(|| tokenizer.encode(text))).unwrap_or_else(|_| {
-        Err(EncodeError {
-            reason: "the tokenizer panicked".to_owned(),
-        })
-    })
+    catch_unwind(AssertUnwindSafe(|| tokenizer.encode(text)))
+        .unwrap_or_else(|_| Err(EncodeError { reason: "the tokenizer panicked".to_owned() }))
 }
 
-fn work(
-    inbox: &Mutex<mpsc::Receiver<Text>>,
-    tokenizer: &dyn Tokenizer,
-    brain: &ActorRef<BrainMessage>,
-) {
+fn work(inbox: &Mutex<mpsc::Receiver<Text>>, tokenizer: &dyn Tokenizer, brain: &ActorRef<BrainMessage>) {
     loop {
         // Whoever holds the lock waits for the next text, the others for the lock.
         let next = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();

@@ -67,56 +67,32 @@ mod tests {
     use super::*;
 
     const fn decode() -> Candidate {
-        Candidate {
-            need: Need::Decode,
-            alone: false,
-        }
+        Candidate { need: Need::Decode, alone: false }
     }
 
     const fn prefill(tokens: usize) -> Candidate {
-        Candidate {
-            need: Need::Prefill(tokens),
-            alone: false,
-        }
+        Candidate { need: Need::Prefill(tokens), alone: false }
     }
 
     const fn alone(candidate: Candidate) -> Candidate {
-        Candidate {
-            alone: true,
-            ..candidate
-        }
+        Candidate { alone: true, ..candidate }
     }
 
     fn check(candidates: &[Candidate], chunk: usize, expected: &[(usize, usize)]) {
-        let rides: Vec<_> = plan(candidates, chunk)
-            .iter()
-            .map(|ride| (ride.index, ride.tokens))
-            .collect();
+        let rides: Vec<_> = plan(candidates, chunk).iter().map(|ride| (ride.index, ride.tokens)).collect();
         assert_eq!(rides, expected, "{candidates:?} in chunks of {chunk}");
     }
 
     #[test]
     fn every_decode_row_rides() {
-        check(
-            &[decode(), decode(), decode()],
-            1,
-            &[(0, 0), (1, 0), (2, 0)],
-        );
-        check(
-            &[prefill(100), decode(), prefill(100), decode()],
-            8,
-            &[(0, 8), (1, 0), (3, 0)],
-        );
+        check(&[decode(), decode(), decode()], 1, &[(0, 0), (1, 0), (2, 0)]);
+        check(&[prefill(100), decode(), prefill(100), decode()], 8, &[(0, 8), (1, 0), (3, 0)]);
     }
 
     #[test]
     fn prefills_share_one_chunk() {
         check(&[prefill(100)], 8, &[(0, 8)]);
-        check(
-            &[prefill(3), prefill(2), prefill(100), prefill(1)],
-            8,
-            &[(0, 3), (1, 2), (2, 3)],
-        );
+        check(&[prefill(3), prefill(2), prefill(100), prefill(1)], 8, &[(0, 3), (1, 2), (2, 3)]);
     }
 
     #[test]
@@ -132,8 +108,7 @@ mod tests {
 
     fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
         let need = prop_oneof![Just(Need::Decode), (1_usize..40).prop_map(Need::Prefill)];
-        let candidate =
-            (need, prop::bool::weighted(0.2)).prop_map(|(need, alone)| Candidate { need, alone });
+        let candidate = (need, prop::bool::weighted(0.2)).prop_map(|(need, alone)| Candidate { need, alone });
         prop::collection::vec(candidate, 1..12)
     }
 

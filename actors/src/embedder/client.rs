@@ -46,13 +46,7 @@ pub struct TokenStep {
 impl TokenStep {
     /// Appends `tokens`, then samples the `count` most likely.
     pub fn greedy(tokens: Vec<TokenId>, count: usize) -> Self {
-        Self {
-            tokens,
-            count,
-            sampling: Sampling::GREEDY,
-            seed: 0,
-            top: 0,
-        }
+        Self { tokens, count, sampling: Sampling::GREEDY, seed: 0, top: 0 }
     }
 }
 
@@ -99,24 +93,10 @@ impl Embedder {
         let ports = Arc::downgrade(&owned);
         let pulse = Pulse::default();
         let report = Arc::new(move |report| owned.report(report));
-        let arguments = EmbedderArguments {
-            loader,
-            report,
-            pulse: pulse.clone(),
-            embedding,
-            chunk,
-        };
+        let arguments = EmbedderArguments { loader, report, pulse: pulse.clone(), embedding, chunk };
         let actor = spawn_on_thread(name, supervisor, arguments).map_err(StartError::Spawn)?;
-        let info = load
-            .await
-            .map_err(|_| StartError::Died)?
-            .map_err(StartError::Load)?;
-        Ok(Self {
-            actor,
-            ports,
-            info: Arc::new(info),
-            pulse,
-        })
+        let info = load.await.map_err(|_| StartError::Died)?.map_err(StartError::Load)?;
+        Ok(Self { actor, ports, info: Arc::new(info), pulse })
     }
 
     /// What the engine is.
@@ -144,14 +124,7 @@ impl Embedder {
         conversation: Option<ConversationId>,
         tokens: Vec<TokenId>,
     ) -> Result<Answer<Vec<f32>>, JobError> {
-        let done = self
-            .request(
-                conversation,
-                Work::Embed {
-                    tokens: Arc::new(tokens),
-                },
-            )
-            .await?;
+        let done = self.request(conversation, Work::Embed { tokens: Arc::new(tokens) }).await?;
         answer(done, |outcome| match outcome {
             Outcome::Embedded(vector) => Some(vector),
             _ => None,
@@ -167,22 +140,9 @@ impl Embedder {
         conversation: ConversationId,
         step: TokenStep,
     ) -> Result<Answer<(Vec<Sampled>, bool)>, JobError> {
-        let TokenStep {
-            tokens,
-            count,
-            sampling,
-            seed,
-            top,
-        } = step;
+        let TokenStep { tokens, count, sampling, seed, top } = step;
         let tokens = Arc::new(tokens);
-        let work = Work::Step {
-            tokens,
-            count,
-            sampling,
-            seed,
-            top,
-            stream: false,
-        };
+        let work = Work::Step { tokens, count, sampling, seed, top, stream: false };
         let done = self.request(Some(conversation), work).await?;
         answer(done, |outcome| match outcome {
             Outcome::Stepped { sampled, stopped } => Some((sampled, stopped)),
@@ -199,9 +159,7 @@ impl Embedder {
         conversation: ConversationId,
         tokens: Vec<TokenId>,
     ) -> Result<Answer<Vec<Option<f32>>>, JobError> {
-        let work = Work::Score {
-            tokens: Arc::new(tokens),
-        };
+        let work = Work::Score { tokens: Arc::new(tokens) };
         let done = self.request(Some(conversation), work).await?;
         answer(done, |outcome| match outcome {
             Outcome::Scored(scores) => Some(scores),
@@ -214,16 +172,10 @@ impl Embedder {
     /// # Errors
     /// The actor is gone.
     pub async fn forget(&self, conversation: ConversationId) -> Result<(), JobError> {
-        self.request(Some(conversation), Work::Forget)
-            .await
-            .map(drop)
+        self.request(Some(conversation), Work::Forget).await.map(drop)
     }
 
-    async fn request(
-        &self,
-        conversation: Option<ConversationId>,
-        work: Work,
-    ) -> Result<Done, JobError> {
+    async fn request(&self, conversation: Option<ConversationId>, work: Work) -> Result<Done, JobError> {
         self.check(&work)?;
         let cancel = CancelOnDrop(Cancel::default());
         let (port, reply) = oneshot::channel();
@@ -238,52 +190,32 @@ impl Embedder {
             cancel: cancel.0.clone(),
             span: tracing::Span::current(),
         };
-        self.actor
-            .cast(EmbedderMessage::Job(Box::new(job)))
-            .map_err(|_| gone())?;
+        self.actor.cast(EmbedderMessage::Job(Box::new(job))).map_err(|_| gone())?;
         reply.await.map_err(|_| gone().into())
     }
 
     /// Some graphs accept any id in silence.
     fn check(&self, work: &Work) -> Result<(), BrainError> {
-        let (Work::Embed { tokens } | Work::Step { tokens, .. } | Work::Score { tokens }) = work
-        else {
+        let (Work::Embed { tokens } | Work::Step { tokens, .. } | Work::Score { tokens }) = work else {
             return Ok(());
         };
         let vocab = self.info.vocab;
         match tokens.iter().find(|token| token.0 as usize >= vocab) {
-            Some(token) => Err(BrainError::InvalidToken {
-                token: token.0.into(),
-                vocab,
-            }),
+            Some(token) => Err(BrainError::InvalidToken { token: token.0.into(), vocab }),
             None => Ok(()),
         }
     }
 }
 
 fn gone() -> BrainError {
-    BrainError::Unavailable {
-        reason: "the embedder actor is gone".to_owned(),
-    }
+    BrainError::Unavailable { reason: "the embedder actor is gone".to_owned() }
 }
 
 fn answer<T>(done: Done, value: impl Fn(Outcome) -> Option<T>) -> Result<Answer<T>, JobError> {
-    let Done {
-        outcome,
-        context_len,
-        rebuilt,
-        ..
-    } = done;
+    let Done { outcome, context_len, rebuilt, .. } = done;
     match value(outcome?) {
-        Some(value) => Ok(Answer {
-            value,
-            context_len,
-            rebuilt,
-        }),
-        None => Err(BrainError::Engine {
-            message: "the actor answered another question".to_owned(),
-        }
-        .into()),
+        Some(value) => Ok(Answer { value, context_len, rebuilt }),
+        None => Err(BrainError::Engine { message: "the actor answered another question".to_owned() }.into()),
     }
 }
 

@@ -74,34 +74,18 @@ impl Lane {
 
     /// A row that restores has run.
     pub(super) fn absorb_restored(&mut self, output: &RowOutput) {
-        assert_eq!(
-            output.dropped,
-            0,
-            "a history of {} tokens slid",
-            self.history.tokens.len()
-        );
+        assert_eq!(output.dropped, 0, "a history of {} tokens slid", self.history.tokens.len());
         self.restored += output.taken;
-        assert_eq!(
-            output.context_len, self.restored,
-            "the slot holds other than what was restored"
-        );
+        assert_eq!(output.context_len, self.restored, "the slot holds other than what was restored");
         self.rebuilt |= !self.restoring() && self.history.has_slid();
     }
 
     /// A row of the front task with these `tokens` has run.
     pub(super) fn absorb(&mut self, tokens: &[TokenId], output: &RowOutput) {
-        self.pending
-            .appended
-            .extend_from_slice(&tokens[..output.taken]);
-        self.pending
-            .appended
-            .extend(output.sampled.iter().map(|sampled| sampled.token));
+        self.pending.appended.extend_from_slice(&tokens[..output.taken]);
+        self.pending.appended.extend(output.sampled.iter().map(|sampled| sampled.token));
         self.pending.dropped += output.dropped;
-        assert_eq!(
-            self.context_len(),
-            output.context_len,
-            "the slot holds other than what was appended"
-        );
+        assert_eq!(self.context_len(), output.context_len, "the slot holds other than what was appended");
     }
 
     /// What is pending belongs to the conversation now. `sinks` is that of the window.

@@ -25,11 +25,7 @@ pub(super) struct Ports {
 
 impl Ports {
     pub(super) fn new(loaded: oneshot::Sender<Result<EngineInfo, LoadError>>) -> Self {
-        Self {
-            next: AtomicU64::new(0),
-            waiting: Mutex::default(),
-            loaded: Mutex::new(Some(loaded)),
-        }
+        Self { next: AtomicU64::new(0), waiting: Mutex::default(), loaded: Mutex::new(Some(loaded)) }
     }
 
     pub(super) fn wait_at(&self, port: oneshot::Sender<Done>) -> RequestId {

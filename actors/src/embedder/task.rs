@@ -41,31 +41,16 @@ pub(super) struct Progress {
 
 impl Task {
     pub(super) fn new(job: Job) -> Self {
-        Self {
-            job,
-            started: false,
-            read: 0,
-            pooled: Vec::new(),
-            sampled: Vec::new(),
-            scores: Vec::new(),
-        }
+        Self { job, started: false, read: 0, pooled: Vec::new(), sampled: Vec::new(), scores: Vec::new() }
     }
 
     /// Begins on a context of `context_len` tokens, or says why that cannot be.
-    pub(super) fn start(
-        &mut self,
-        context_len: usize,
-        info: &EngineInfo,
-    ) -> Result<(), BrainError> {
+    pub(super) fn start(&mut self, context_len: usize, info: &EngineInfo) -> Result<(), BrainError> {
         let new = self.input().len();
         let samples = matches!(self.job.work, Work::Step { count, .. } if count > 0);
         if new == 0 && !(samples && context_len > 0) {
             return Err(BrainError::EmptyInput {
-                reason: if samples {
-                    "no input and an empty conversation"
-                } else {
-                    "no input"
-                },
+                reason: if samples { "no input and an empty conversation" } else { "no input" },
             });
         }
         if matches!(self.job.work, Work::Embed { .. }) && !info.embeds {
@@ -74,11 +59,7 @@ impl Task {
             });
         }
         if !info.window.slides && context_len + new > info.window.size {
-            return Err(BrainError::ContextFull {
-                context_len,
-                new,
-                size: info.window.size,
-            });
+            return Err(BrainError::ContextFull { context_len, new, size: info.window.size });
         }
         if matches!(self.job.work, Work::Score { .. }) && context_len == 0 {
             // Nothing precedes the conversation's very first token.
@@ -111,59 +92,33 @@ impl Task {
 
     /// Its next row: at most `tokens_max` new tokens and what it wants. `total`: how many tokens the
     /// conversation has had since its last reset.
-    pub(super) fn row(
-        &self,
-        tokens_max: usize,
-        total: u64,
-        embedding: EmbeddingConfig,
-    ) -> (&[TokenId], Want) {
+    pub(super) fn row(&self, tokens_max: usize, total: u64, embedding: EmbeddingConfig) -> (&[TokenId], Want) {
         let rest = &self.input()[self.read..];
         let tokens = &rest[..rest.len().min(tokens_max)];
         let ends = tokens.len() == rest.len();
         let want = match &self.job.work {
             Work::Embed { .. } => embedding.want(ends),
-            Work::Score { .. } => Want::Scores {
-                first: self.scores.len() == self.read,
-                next: rest.get(tokens.len()).copied(),
-            },
-            Work::Step {
-                count,
-                sampling,
-                seed,
-                top,
-                ..
-            } if ends && *count > 0 => Want::Next {
-                sampling: *sampling,
-                seed: *seed,
-                number: total + tokens.len() as u64,
-                top: *top,
-            },
+            Work::Score { .. } => {
+                Want::Scores { first: self.scores.len() == self.read, next: rest.get(tokens.len()).copied() }
+            }
+            Work::Step { count, sampling, seed, top, .. } if ends && *count > 0 => {
+                Want::Next { sampling: *sampling, seed: *seed, number: total + tokens.len() as u64, top: *top }
+            }
             Work::Step { .. } | Work::Forget => Want::Nothing,
         };
         (tokens, want)
     }
 
     /// Takes in what a row gave.
-    pub(super) fn absorb(
-        &mut self,
-        output: RowOutput,
-        embedding: EmbeddingConfig,
-        end_tokens: &[TokenId],
-    ) -> Progress {
+    pub(super) fn absorb(&mut self, output: RowOutput, embedding: EmbeddingConfig, end_tokens: &[TokenId]) -> Progress {
         self.read += output.taken;
         let all_read = self.rest() == 0;
         match &self.job.work {
             Work::Embed { tokens } => {
                 embedding.absorb(&mut self.pooled, output.hidden);
-                let outcome = all_read.then(|| {
-                    Outcome::Embedded(
-                        embedding.finish(std::mem::take(&mut self.pooled), tokens.len()),
-                    )
-                });
-                Progress {
-                    token: None,
-                    outcome,
-                }
+                let outcome = all_read
+                    .then(|| Outcome::Embedded(embedding.finish(std::mem::take(&mut self.pooled), tokens.len())));
+                Progress { token: None, outcome }
             }
             Work::Score { tokens } => {
                 self.scores.extend(output.scores.into_iter().map(Some));
@@ -175,29 +130,17 @@ impl Task {
                     self.scores.len(),
                 );
                 let outcome = all_read.then(|| Outcome::Scored(std::mem::take(&mut self.scores)));
-                Progress {
-                    token: None,
-                    outcome,
-                }
+                Progress { token: None, outcome }
             }
             Work::Step { count, stream, .. } => {
                 let token = output.sampled.as_ref().filter(|_| *stream).cloned();
                 self.sampled.extend(output.sampled);
-                let stopped = self
-                    .sampled
-                    .last()
-                    .is_some_and(|last| end_tokens.contains(&last.token));
+                let stopped = self.sampled.last().is_some_and(|last| end_tokens.contains(&last.token));
                 let done = all_read && (stopped || self.sampled.len() == *count);
-                let outcome = done.then(|| Outcome::Stepped {
-                    sampled: std::mem::take(&mut self.sampled),
-                    stopped,
-                });
+                let outcome = done.then(|| Outcome::Stepped { sampled: std::mem::take(&mut self.sampled), stopped });
                 Progress { token, outcome }
             }
-            Work::Forget => Progress {
-                token: None,
-                outcome: Some(Outcome::Forgotten),
-            },
+            Work::Forget => Progress { token: None, outcome: Some(Outcome::Forgotten) },
         }
     }
 }

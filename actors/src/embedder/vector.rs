@@ -23,10 +23,7 @@ pub struct EmbeddingConfig {
 
 impl Default for EmbeddingConfig {
     fn default() -> Self {
-        Self {
-            pooling: Pooling::Mean,
-            normalize: true,
-        }
+        Self { pooling: Pooling::Mean, normalize: true }
     }
 }
 
@@ -60,11 +57,7 @@ impl EmbeddingConfig {
             scale(&mut pooled, 1.0 / tokens as f32);
         }
         if self.normalize {
-            let length = pooled
-                .iter()
-                .map(|&value| f64::from(value).powi(2))
-                .sum::<f64>()
-                .sqrt() as f32;
+            let length = pooled.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt() as f32;
             // A zero vector has no direction; dividing would make it NaN.
             if length > 0.0 {
                 scale(&mut pooled, 1.0 / length);
@@ -84,13 +77,7 @@ fn scale(vector: &mut [f32], factor: f32) {
 mod tests {
     use super::*;
 
-    fn check(
-        pooling: Pooling,
-        normalize: bool,
-        chunks: &[&[f32]],
-        tokens: usize,
-        expected: &[f32],
-    ) {
+    fn check(pooling: Pooling, normalize: bool, chunks: &[&[f32]], tokens: usize, expected: &[f32]) {
         let config = EmbeddingConfig { pooling, normalize };
         let mut pooled = Vec::new();
         for chunk in chunks {
@@ -101,25 +88,13 @@ mod tests {
 
     #[test]
     fn the_mean_is_over_all_chunks() {
-        check(
-            Pooling::Mean,
-            false,
-            &[&[2.0, 4.0], &[], &[1.0, 2.0]],
-            3,
-            &[1.0, 2.0],
-        );
+        check(Pooling::Mean, false, &[&[2.0, 4.0], &[], &[1.0, 2.0]], 3, &[1.0, 2.0]);
         check(Pooling::Mean, true, &[&[6.0, 8.0]], 2, &[0.6, 0.8]);
     }
 
     #[test]
     fn the_last_chunk_wins_under_last() {
-        check(
-            Pooling::Last,
-            false,
-            &[&[2.0, 4.0], &[1.0, 2.0]],
-            3,
-            &[1.0, 2.0],
-        );
+        check(Pooling::Last, false, &[&[2.0, 4.0], &[1.0, 2.0]], 3, &[1.0, 2.0]);
         check(Pooling::Last, true, &[&[0.0, 2.0]], 9, &[0.0, 1.0]);
     }
 

@@ -95,10 +95,7 @@ impl Worker {
 
     /// Blocks the thread for so long, as a run that belongs to nobody: for a watchdog to see.
     pub(super) fn hang(&self, duration: Duration) {
-        self.pulse.begin(Running {
-            since: now(),
-            requests: Vec::new(),
-        });
+        self.pulse.begin(Running { since: now(), requests: Vec::new() });
         std::thread::sleep(duration);
         self.pulse.end();
     }
@@ -142,24 +139,14 @@ impl Worker {
                     0 => task.need(),
                     rest => Need::Prefill(rest),
                 };
-                Some((
-                    (key, lane),
-                    Candidate {
-                        need,
-                        alone: task.job.alone || lane.suspect,
-                    },
-                ))
+                Some(((key, lane), Candidate { need, alone: task.job.alone || lane.suspect }))
             })
             .unzip();
         batch::plan(&candidates, self.chunk)
             .into_iter()
             .map(|ride| {
                 let (key, lane) = lanes[ride.index];
-                Rider {
-                    key: key.clone(),
-                    tokens: ride.tokens,
-                    restoring: lane.restoring(),
-                }
+                Rider { key: key.clone(), tokens: ride.tokens, restoring: lane.restoring() }
             })
             .collect()
     }
@@ -176,10 +163,7 @@ impl Worker {
                 continue;
             };
             let (tokens, want) = if rider.restoring {
-                (
-                    &lane.history.tokens[lane.restored..lane.restored + rider.tokens],
-                    Want::Nothing,
-                )
+                (&lane.history.tokens[lane.restored..lane.restored + rider.tokens], Want::Nothing)
             } else {
                 requests.push(task.job.request);
                 task.row(rider.tokens, lane.total(), self.embedding)
@@ -187,16 +171,8 @@ impl Worker {
             rows.push(Row { slot, tokens, want });
         }
         let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
-        tracing::trace!(
-            rows = rows.len(),
-            tokens,
-            restoring = rows.len() - requests.len(),
-            "run"
-        );
-        self.pulse.begin(Running {
-            since: now(),
-            requests,
-        });
+        tracing::trace!(rows = rows.len(), tokens, restoring = rows.len() - requests.len(), "run");
+        self.pulse.begin(Running { since: now(), requests });
         self.engine.run(&rows)
     }
 
@@ -222,12 +198,7 @@ impl Worker {
         if let Some(sampled) = progress.token {
             let commit = lane.commit(self.info.window.sinks);
             let context_len = lane.context_len();
-            (self.report)(Report::Token {
-                request,
-                sampled,
-                commit,
-                context_len,
-            });
+            (self.report)(Report::Token { request, sampled, commit, context_len });
         }
         match progress.outcome {
             Some(outcome) => self.finish(&rider.key, Ok(outcome)),
@@ -239,13 +210,8 @@ impl Worker {
     fn rotate(&mut self, riders: Vec<Rider>) {
         // Riders stand in the order of `ready`, so one walk over both finds them.
         let mut riding = riders.iter().peekable();
-        self.ready
-            .retain(|key| riding.next_if(|rider| rider.key == *key).is_none());
-        let busy = |rider: &Rider| {
-            self.lanes
-                .get(&rider.key)
-                .is_some_and(|lane| !lane.queue.is_empty())
-        };
+        self.ready.retain(|key| riding.next_if(|rider| rider.key == *key).is_none());
+        let busy = |rider: &Rider| self.lanes.get(&rider.key).is_some_and(|lane| !lane.queue.is_empty());
         let back = riders.into_iter().filter(busy).map(|rider| rider.key);
         self.ready.extend(back);
     }
@@ -259,10 +225,7 @@ impl Worker {
 }
 
 /// When a run began, for an owner with a watchdog; nothing here depends on it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the actor's one clock read, for its owner's watchdog"
-)]
+#[expect(clippy::disallowed_methods, reason = "the actor's one clock read, for its owner's watchdog")]
 fn now() -> Instant {
     Instant::now()
 }

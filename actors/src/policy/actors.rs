@@ -96,18 +96,10 @@ impl Actor {
     }
 
     /// The life ends; its jobs are taken back by the caller.
-    pub(super) fn fall(
-        &mut self,
-        now: Time,
-        supervision: &Supervision,
-    ) -> (Sequel, BTreeSet<RequestId>) {
+    pub(super) fn fall(&mut self, now: Time, supervision: &Supervision) -> (Sequel, BTreeSet<RequestId>) {
         self.kv_bytes = 0;
         self.watch_at = None;
-        while self
-            .deaths
-            .front()
-            .is_some_and(|&death| now.since(death) > supervision.restarts_within)
-        {
+        while self.deaths.front().is_some_and(|&death| now.since(death) > supervision.restarts_within) {
             self.deaths.pop_front();
         }
         self.deaths.push_back(now);

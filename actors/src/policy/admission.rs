@@ -21,18 +21,10 @@ pub(super) fn check_ranges(arrival: &Arrival, limits: &Limits) -> Result<(), Bra
 fn check_step(step: &StepAsk, limits: &Limits) -> Result<(), BrainError> {
     let sampling = step.sampling;
     if step.count > limits.count {
-        return out_of_range(
-            "count",
-            step.count,
-            format!("at most {} (`limits.count`)", limits.count),
-        );
+        return out_of_range("count", step.count, format!("at most {} (`limits.count`)", limits.count));
     }
     if !(sampling.temperature.is_finite() && sampling.temperature >= 0.0) {
-        return out_of_range(
-            "temperature",
-            sampling.temperature,
-            "a finite number, 0 or more",
-        );
+        return out_of_range("temperature", sampling.temperature, "a finite number, 0 or more");
     }
     if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
         return out_of_range("top_p", sampling.top_p, "above 0 and at most 1");
@@ -43,16 +35,8 @@ fn check_step(step: &StepAsk, limits: &Limits) -> Result<(), BrainError> {
     Ok(())
 }
 
-fn out_of_range(
-    what: &'static str,
-    found: impl ToString,
-    expected: impl Into<String>,
-) -> Result<(), BrainError> {
-    Err(BrainError::BadRequest {
-        what,
-        found: found.to_string(),
-        expected: expected.into(),
-    })
+fn out_of_range(what: &'static str, found: impl ToString, expected: impl Into<String>) -> Result<(), BrainError> {
+    Err(BrainError::BadRequest { what, found: found.to_string(), expected: expected.into() })
 }
 
 fn check_input(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
@@ -61,44 +45,28 @@ fn check_input(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
         (Some(Given::Tokens(tokens)), _) => tokens.len().saturating_mul(size_of::<TokenId>()),
         (None, Ask::Embed | Ask::Score) => 0,
         (None, Ask::Step(step)) if step.count == 0 => {
-            return Err(BrainError::EmptyInput {
-                reason: "a step of count 0 without input",
-            });
+            return Err(BrainError::EmptyInput { reason: "a step of count 0 without input" });
         }
         (None, _) => return Ok(()),
     };
     if bytes == 0 {
-        return Err(BrainError::EmptyInput {
-            reason: "the input is empty",
-        });
+        return Err(BrainError::EmptyInput { reason: "the input is empty" });
     }
     if bytes > limits.text_bytes {
-        return Err(BrainError::InputTooLong {
-            found: bytes,
-            limit: limits.text_bytes,
-        });
+        return Err(BrainError::InputTooLong { found: bytes, limit: limits.text_bytes });
     }
     Ok(())
 }
 
 /// What only the model can say of a request's tokens.
-pub(super) fn check_model(
-    ask: &Ask,
-    tokens: &[TokenId],
-    model: &EngineInfo,
-) -> Result<(), BrainError> {
+pub(super) fn check_model(ask: &Ask, tokens: &[TokenId], model: &EngineInfo) -> Result<(), BrainError> {
     if matches!(ask, Ask::Embed) && !model.embeds {
         return Err(BrainError::Engine {
-            message:
-                "the model's graph gives no hidden states: it steps and scores, but cannot embed"
-                    .to_owned(),
+            message: "the model's graph gives no hidden states: it steps and scores, but cannot embed".to_owned(),
         });
     }
     match tokens.iter().find(|token| token.0 as usize >= model.vocab) {
-        Some(token) => Err(BrainError::InvalidToken {
-            token: token.0.into(),
-            vocab: model.vocab,
-        }),
+        Some(token) => Err(BrainError::InvalidToken { token: token.0.into(), vocab: model.vocab }),
         None => Ok(()),
     }
 }
@@ -112,31 +80,13 @@ mod tests {
 
     /// The code with which an arrival is refused, `None` if it is not.
     fn check(ask: Ask, input: Option<Given>) -> Option<ErrorCode> {
-        let limits = Limits {
-            text_bytes: 100,
-            count: 10,
-            ..Limits::default()
-        };
-        let arrival = Arrival {
-            request: RequestId(0),
-            conversation: None,
-            ask,
-            input,
-            deadline: None,
-        };
-        check_ranges(&arrival, &limits)
-            .err()
-            .map(|error| error.code())
+        let limits = Limits { text_bytes: 100, count: 10, ..Limits::default() };
+        let arrival = Arrival { request: RequestId(0), conversation: None, ask, input, deadline: None };
+        check_ranges(&arrival, &limits).err().map(|error| error.code())
     }
 
     fn step(change: impl FnOnce(&mut StepAsk)) -> Ask {
-        let mut step = StepAsk {
-            count: 1,
-            sampling: Sampling::GREEDY,
-            seed: 0,
-            top: 0,
-            stream: false,
-        };
+        let mut step = StepAsk { count: 1, sampling: Sampling::GREEDY, seed: 0, top: 0, stream: false };
         change(&mut step);
         Ask::Step(step)
     }
@@ -148,10 +98,7 @@ mod tests {
         assert_eq!(check(step(|s| s.count = 10), None), None);
         assert_eq!(check(step(|s| s.count = 11), None), bad);
         for temperature in [f32::NAN, -0.1, f32::INFINITY] {
-            assert_eq!(
-                check(step(|s| s.sampling.temperature = temperature), None),
-                bad
-            );
+            assert_eq!(check(step(|s| s.sampling.temperature = temperature), None), bad);
         }
         for top_p in [0.0, 1.1, f32::NAN, -1.0] {
             assert_eq!(check(step(|s| s.sampling.top_p = top_p), None), bad);
@@ -166,10 +113,7 @@ mod tests {
         assert_eq!(check(Ask::Score, Some(Given::Tokens(vec![]))), empty);
         assert_eq!(check(step(|_| ()), Some(Given::Text { bytes: 0 })), empty);
         assert_eq!(check(step(|s| s.count = 0), None), empty);
-        assert_eq!(
-            check(step(|s| s.count = 0), Some(Given::Text { bytes: 1 })),
-            None
-        );
+        assert_eq!(check(step(|s| s.count = 0), Some(Given::Text { bytes: 1 })), None);
         assert_eq!(check(Ask::Reset, None), None);
     }
 
@@ -178,9 +122,6 @@ mod tests {
         let long = Some(ErrorCode::InputTooLong);
         assert_eq!(check(Ask::Embed, Some(Given::Text { bytes: 100 })), None);
         assert_eq!(check(Ask::Embed, Some(Given::Text { bytes: 101 })), long);
-        assert_eq!(
-            check(Ask::Embed, Some(Given::Tokens(vec![TokenId(1); 26]))),
-            long
-        );
+        assert_eq!(check(Ask::Embed, Some(Given::Tokens(vec![TokenId(1); 26]))), long);
     }
 }

@@ -1,32 +1,21 @@
 //! Requests at the door: admitted or refused at once; their tokens, when they were text; and callers
 //! that leave again.
 
-use super::{
-    Arrival, Ask, Deadline, Effect, Given, Life, Notice, Pending, Phase, Policy, Stage, admission,
-    all_down,
-};
+use super::{Arrival, Ask, Deadline, Effect, Given, Life, Notice, Pending, Phase, Policy, Stage, admission, all_down};
 use crate::{job::RequestId, message::BrainError, tokens::TokenId};
 
 impl Policy {
     pub(super) fn arrived(&mut self, arrival: Arrival, effects: &mut Vec<Effect>) {
         let request = arrival.request;
         if let Err(error) = self.admit(&arrival) {
-            effects.push(Effect::Fail {
-                request,
-                error,
-                committed: 0,
-            });
+            effects.push(Effect::Fail { request, error, committed: 0 });
             return;
         }
         let deadline = arrival
             .deadline
             .or(self.config.limits.deadline)
-            .map(|allowed| Deadline {
-                at: self.now + allowed,
-                allowed,
-            });
-        self.deadlines
-            .extend(deadline.map(|deadline| (deadline.at, request)));
+            .map(|allowed| Deadline { at: self.now + allowed, allowed });
+        self.deadlines.extend(deadline.map(|deadline| (deadline.at, request)));
         let pending = Pending::new(arrival, deadline);
         if pending.stage == Stage::Tokenising {
             effects.push(Effect::Tokenise(request));
@@ -36,11 +25,7 @@ impl Policy {
         self.requests.insert(request, pending);
         match conversation {
             Some(name) => {
-                self.conversations
-                    .entry(name.clone())
-                    .or_default()
-                    .queue
-                    .insert(request);
+                self.conversations.entry(name.clone()).or_default().queue.insert(request);
                 self.advance(&name, effects);
             }
             None if waits => {
@@ -59,22 +44,15 @@ impl Policy {
         self.check_open()?;
         let limits = &self.config.limits;
         if self.requests.len() >= limits.requests {
-            return Err(BrainError::Overloaded {
-                what: "requests",
-                limit: limits.requests,
-            });
+            return Err(BrainError::Overloaded { what: "requests", limit: limits.requests });
         }
         let Some(name) = &arrival.conversation else {
             return Ok(());
         };
         // A reset or a close of an unknown conversation is gone again when its turn is over, at once.
-        let creates = !matches!(arrival.ask, Ask::Reset | Ask::Close)
-            && !self.conversations.contains_key(name);
+        let creates = !matches!(arrival.ask, Ask::Reset | Ask::Close) && !self.conversations.contains_key(name);
         if creates && self.conversations.len() >= limits.conversations {
-            return Err(BrainError::Overloaded {
-                what: "conversations",
-                limit: limits.conversations,
-            });
+            return Err(BrainError::Overloaded { what: "conversations", limit: limits.conversations });
         }
         Ok(())
     }
@@ -82,15 +60,11 @@ impl Policy {
     /// Whether anything new is taken at all.
     fn check_open(&self) -> Result<(), BrainError> {
         match self.phase {
-            Phase::Starting | Phase::Serving
-                if self.actors.iter().any(|actor| actor.life != Life::Down) =>
-            {
-                Ok(())
-            }
+            Phase::Starting | Phase::Serving if self.actors.iter().any(|actor| actor.life != Life::Down) => Ok(()),
             Phase::Starting | Phase::Serving => Err(all_down()),
-            Phase::Draining | Phase::Stopping(_) | Phase::Over => Err(BrainError::Unavailable {
-                reason: "the brain is shutting down".to_owned(),
-            }),
+            Phase::Draining | Phase::Stopping(_) | Phase::Over => {
+                Err(BrainError::Unavailable { reason: "the brain is shutting down".to_owned() })
+            }
         }
     }
 
@@ -104,16 +78,12 @@ impl Policy {
             return;
         }; // it met its deadline
         if pending.stage != Stage::Tokenising {
-            effects.push(Effect::Notice(Notice::Impossible(
-                "a request was tokenised twice",
-            )));
+            effects.push(Effect::Notice(Notice::Impossible("a request was tokenised twice")));
             return;
         }
         pending.stage = Stage::Waiting;
         let checked = result.and_then(|tokens| match &self.model {
-            _ if tokens.is_empty() => Err(BrainError::EmptyInput {
-                reason: "the text has no tokens",
-            }),
+            _ if tokens.is_empty() => Err(BrainError::EmptyInput { reason: "the text has no tokens" }),
             Some(model) => admission::check_model(&pending.ask, &tokens, model).map(|()| tokens),
             None => Ok(tokens),
         });

@@ -17,11 +17,7 @@ pub struct PolicyConfig {
 
 impl Default for PolicyConfig {
     fn default() -> Self {
-        Self {
-            actors: 1,
-            limits: Limits::default(),
-            supervision: Supervision::default(),
-        }
+        Self { actors: 1, limits: Limits::default(), supervision: Supervision::default() }
     }
 }
 
@@ -42,13 +38,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            text_bytes: 4 << 20,
-            count: 65_536,
-            requests: 1024,
-            conversations: 1024,
-            deadline: None,
-        }
+        Self { text_bytes: 4 << 20, count: 65_536, requests: 1024, conversations: 1024, deadline: None }
     }
 }
 
@@ -84,9 +74,7 @@ impl Supervision {
     pub fn backoff(&self, restart: usize) -> Duration {
         let doublings = u32::try_from(restart.saturating_sub(1)).unwrap_or(u32::MAX);
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
-        self.backoff_min
-            .saturating_mul(factor)
-            .min(self.backoff_max)
+        self.backoff_min.saturating_mul(factor).min(self.backoff_max)
     }
 }
 
@@ -97,9 +85,7 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest() {
         let supervision = Supervision::default();
-        let pauses: Vec<u128> = [1, 2, 3, 7, 8, 1000]
-            .map(|n| supervision.backoff(n).as_millis())
-            .into();
+        let pauses: Vec<u128> = [1, 2, 3, 7, 8, 1000].map(|n| supervision.backoff(n).as_millis()).into();
         assert_eq!(pauses, [50, 100, 200, 3200, 5000, 5000]);
     }
 }

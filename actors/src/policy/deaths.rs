@@ -4,10 +4,7 @@
 //! death has one culprit: it is answered `restarted`, its conversation quarantined. Requests that
 //! only waited, and a death outside a run, charge nobody.
 
-use super::{
-    ActorIndex, Effect, Life, Notice, ObservedRun, Phase, Policy, Stage, actors::Sequel, admission,
-    all_down,
-};
+use super::{ActorIndex, Effect, Life, Notice, ObservedRun, Phase, Policy, Stage, actors::Sequel, admission, all_down};
 use crate::{
     engine::{EngineInfo, LoadError},
     job::RequestId,
@@ -18,12 +15,7 @@ use crate::{
 const DEATHS_MAX: u32 = 2;
 
 impl Policy {
-    pub(super) fn ready(
-        &mut self,
-        actor: ActorIndex,
-        model: EngineInfo,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn ready(&mut self, actor: ActorIndex, model: EngineInfo, effects: &mut Vec<Effect>) {
         let state = &mut self.actors[actor.0];
         let incarnation = state.incarnation;
         if state.life != Life::Starting {
@@ -33,15 +25,7 @@ impl Policy {
             // Histories and checks are those of the first model: another one's tokens mean something else.
             let message = "the model is another one than at start-up".to_owned();
             effects.push(Effect::Abandon { actor, incarnation });
-            return self.load_failed(
-                actor,
-                LoadError {
-                    transient: true,
-                    message,
-                    hint: None,
-                },
-                effects,
-            );
+            return self.load_failed(actor, LoadError { transient: true, message, hint: None }, effects);
         }
         state.life = Life::Ready;
         effects.push(Effect::Notice(Notice::Ready { actor, incarnation }));
@@ -62,32 +46,18 @@ impl Policy {
             .requests
             .iter()
             .filter_map(|(&request, pending)| {
-                Some((
-                    request,
-                    admission::check_model(&pending.ask, &pending.tokens, model).err()?,
-                ))
+                Some((request, admission::check_model(&pending.ask, &pending.tokens, model).err()?))
             })
             .collect();
         for (request, error) in refused {
-            let name = self
-                .requests
-                .get(&request)
-                .and_then(|pending| pending.conversation.clone());
+            let name = self.requests.get(&request).and_then(|pending| pending.conversation.clone());
             self.fail(request, error, effects);
             self.advance_if_any(name.as_ref(), effects);
         }
     }
 
-    pub(super) fn load_failed(
-        &mut self,
-        actor: ActorIndex,
-        error: LoadError,
-        effects: &mut Vec<Effect>,
-    ) {
-        effects.push(Effect::Notice(Notice::LoadFailed {
-            actor,
-            error: error.clone(),
-        }));
+    pub(super) fn load_failed(&mut self, actor: ActorIndex, error: LoadError, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Notice(Notice::LoadFailed { actor, error: error.clone() }));
         if self.model.is_none() && !error.transient {
             return self.give_up_starting(error, effects);
         }
@@ -97,36 +67,18 @@ impl Policy {
         }
     }
 
-    pub(super) fn died(
-        &mut self,
-        actor: ActorIndex,
-        running: &[RequestId],
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn died(&mut self, actor: ActorIndex, running: &[RequestId], effects: &mut Vec<Effect>) {
         match self.actors[actor.0].life {
             Life::Stopping => self.actors[actor.0].life = Life::Stopped,
             Life::Starting => {
                 let message = "the actor died while it loaded its model".to_owned();
-                self.load_failed(
-                    actor,
-                    LoadError {
-                        transient: true,
-                        message,
-                        hint: None,
-                    },
-                    effects,
-                );
+                self.load_failed(actor, LoadError { transient: true, message, hint: None }, effects);
             }
             _ => self.end_life(actor, running, effects),
         }
     }
 
-    pub(super) fn observed(
-        &mut self,
-        actor: ActorIndex,
-        run: Option<ObservedRun>,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn observed(&mut self, actor: ActorIndex, run: Option<ObservedRun>, effects: &mut Vec<Effect>) {
         let run_max = self.config.supervision.run_max;
         let state = &mut self.actors[actor.0];
         if state.jobs.is_empty() {
@@ -140,11 +92,7 @@ impl Policy {
             && ran >= run_max
         {
             let incarnation = state.incarnation;
-            effects.push(Effect::Notice(Notice::Hung {
-                actor,
-                incarnation,
-                ran,
-            }));
+            effects.push(Effect::Notice(Notice::Hung { actor, incarnation, ran }));
             effects.push(Effect::Abandon { actor, incarnation });
             self.end_life(actor, &run.requests, effects);
         }
@@ -157,17 +105,11 @@ impl Policy {
             let actor = ActorIndex(index);
             match (state.life, state.watch_at) {
                 (Life::Restarting { at }, _) if at <= self.now => {
-                    effects.push(Effect::Spawn {
-                        actor,
-                        incarnation: state.rise(),
-                    });
+                    effects.push(Effect::Spawn { actor, incarnation: state.rise() });
                 }
                 (Life::Ready, Some(at)) if at <= self.now => {
                     state.watch_at = Some(self.now + run_max);
-                    effects.push(Effect::Observe {
-                        actor,
-                        incarnation: state.incarnation,
-                    });
+                    effects.push(Effect::Observe { actor, incarnation: state.incarnation });
                 }
                 _ => {}
             }
@@ -179,25 +121,13 @@ impl Policy {
         let state = &mut self.actors[actor.0];
         let incarnation = state.incarnation;
         let (sequel, jobs) = state.fall(self.now, &self.config.supervision);
-        for conversation in self
-            .conversations
-            .values_mut()
-            .filter(|conversation| conversation.owner == Some(actor))
-        {
+        for conversation in self.conversations.values_mut().filter(|conversation| conversation.owner == Some(actor)) {
             conversation.held = false;
         }
-        let charged = jobs
-            .iter()
-            .filter(|request| running.contains(request))
-            .count();
+        let charged = jobs.iter().filter(|request| running.contains(request)).count();
         match sequel {
             Sequel::Restart(pause) => {
-                effects.push(Effect::Notice(Notice::Restarting {
-                    actor,
-                    incarnation,
-                    pause,
-                    charged,
-                }));
+                effects.push(Effect::Notice(Notice::Restarting { actor, incarnation, pause, charged }));
             }
             Sequel::Down => self.move_out(actor, effects),
         }
@@ -213,19 +143,12 @@ impl Policy {
     /// The conversations of an actor that is down find another home at their next turn.
     fn move_out(&mut self, actor: ActorIndex, effects: &mut Vec<Effect>) {
         let mut moved = 0;
-        for conversation in self
-            .conversations
-            .values_mut()
-            .filter(|conversation| conversation.owner == Some(actor))
-        {
+        for conversation in self.conversations.values_mut().filter(|conversation| conversation.owner == Some(actor)) {
             conversation.owner = None;
             moved += 1;
         }
         self.actors[actor.0].conversations = 0;
-        effects.push(Effect::Notice(Notice::Down {
-            actor,
-            conversations: moved,
-        }));
+        effects.push(Effect::Notice(Notice::Down { actor, conversations: moved }));
     }
 
     /// A job comes back from a dead actor.
@@ -255,11 +178,7 @@ impl Policy {
 
     /// Answers everything that is unfinished with one error.
     pub(super) fn fail_all(&mut self, error: &BrainError, effects: &mut Vec<Effect>) {
-        let names: Vec<_> = self
-            .requests
-            .values()
-            .filter_map(|pending| pending.conversation.clone())
-            .collect();
+        let names: Vec<_> = self.requests.values().filter_map(|pending| pending.conversation.clone()).collect();
         let requests: Vec<RequestId> = self.requests.keys().copied().collect();
         for request in requests {
             self.fail(request, error.clone(), effects);

@@ -31,8 +31,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use admission::TOP_MAX;
 pub use config::{Limits, PolicyConfig, Supervision};
 pub use event::{
-    ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Epoch, Event, Given, Incarnation,
-    Notice, ObservedRun, StepAsk, Time,
+    ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Epoch, Event, Given, Incarnation, Notice, ObservedRun,
+    StepAsk, Time,
 };
 pub use stats::{ActorState, ActorStats, Stats};
 
@@ -105,38 +105,22 @@ impl Policy {
             Event::Arrived(arrival) => self.arrived(arrival, effects),
             Event::Tokenised { request, result } => self.tokenised(request, result, effects),
             Event::Gone(request) => self.gone(request, effects),
-            Event::Reported {
-                actor,
-                incarnation,
-                report,
-            } => {
+            Event::Reported { actor, incarnation, report } => {
                 if self.is_current(actor, incarnation) {
                     self.reported(actor, report, effects);
                 }
             }
-            Event::Died {
-                actor,
-                incarnation,
-                running,
-            } => {
+            Event::Died { actor, incarnation, running } => {
                 if self.is_current(actor, incarnation) {
                     self.died(actor, &running, effects);
                 }
             }
-            Event::Observed {
-                actor,
-                incarnation,
-                run,
-            } => {
+            Event::Observed { actor, incarnation, run } => {
                 if self.is_current(actor, incarnation) {
                     self.observed(actor, run, effects);
                 }
             }
-            Event::Chaos {
-                request,
-                actor,
-                chaos,
-            } => self.inflict(request, actor, chaos, effects),
+            Event::Chaos { request, actor, chaos } => self.inflict(request, actor, chaos, effects),
             Event::Timer => self.timer(effects),
             Event::Shutdown => self.shut_down(),
         }
@@ -155,77 +139,40 @@ impl Policy {
     }
 
     fn start(&mut self, effects: &mut Vec<Effect>) {
-        effects.extend((0..self.actors.len()).map(|index| Effect::Spawn {
-            actor: ActorIndex(index),
-            incarnation: Incarnation(0),
-        }));
+        effects.extend(
+            (0..self.actors.len()).map(|index| Effect::Spawn { actor: ActorIndex(index), incarnation: Incarnation(0) }),
+        );
     }
 
     /// Whether that life of the actor still counts.
     fn is_current(&self, actor: ActorIndex, incarnation: Incarnation) -> bool {
-        self.actors
-            .get(actor.0)
-            .is_some_and(|actor| actor.incarnation == incarnation && actor.lives())
+        self.actors.get(actor.0).is_some_and(|actor| actor.incarnation == incarnation && actor.lives())
     }
 
     fn reported(&mut self, actor: ActorIndex, report: Report, effects: &mut Vec<Effect>) {
         match report {
             Report::Ready(model) => self.ready(actor, model, effects),
             Report::LoadFailed(error) => self.load_failed(actor, error, effects),
-            Report::Token {
-                request,
-                sampled,
-                commit,
-                ..
-            } => self.token(actor, request, sampled, &commit, effects),
+            Report::Token { request, sampled, commit, .. } => self.token(actor, request, sampled, &commit, effects),
             Report::Done(done) => self.done(actor, done, effects),
             Report::Memory { kv_bytes } => self.actors[actor.0].kv_bytes = kv_bytes,
         }
     }
 
-    fn inflict(
-        &mut self,
-        request: RequestId,
-        actor: ActorIndex,
-        chaos: Chaos,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn inflict(&mut self, request: RequestId, actor: ActorIndex, chaos: Chaos, effects: &mut Vec<Effect>) {
         let Some(victim) = self.actors.get(actor.0) else {
             let expected = format!("below {}", self.actors.len());
-            let error = BrainError::BadRequest {
-                what: "actor",
-                found: actor.0.to_string(),
-                expected,
-            };
-            effects.push(Effect::Fail {
-                request,
-                error,
-                committed: 0,
-            });
+            let error = BrainError::BadRequest { what: "actor", found: actor.0.to_string(), expected };
+            effects.push(Effect::Fail { request, error, committed: 0 });
             return;
         };
         if victim.life != Life::Ready {
-            let error = BrainError::Unavailable {
-                reason: format!("actor {} is not running now", actor.0),
-            };
-            effects.push(Effect::Fail {
-                request,
-                error,
-                committed: 0,
-            });
+            let error = BrainError::Unavailable { reason: format!("actor {} is not running now", actor.0) };
+            effects.push(Effect::Fail { request, error, committed: 0 });
             return;
         }
-        effects.push(Effect::Inflict {
-            actor,
-            incarnation: victim.incarnation,
-            chaos,
-        });
-        let answer = Answer {
-            outcome: Outcome::Forgotten,
-            tokens: 0,
-            context_len: 0,
-            rebuilt: false,
-        };
+        effects.push(Effect::Inflict { actor, incarnation: victim.incarnation, chaos });
+        let answer = Answer { outcome: Outcome::Forgotten, tokens: 0, context_len: 0, rebuilt: false };
         effects.push(Effect::Answer { request, answer });
     }
 
@@ -247,20 +194,11 @@ impl Policy {
             return;
         };
         self.deadlines.remove(&(deadline.at, request));
-        let error = BrainError::Timeout {
-            deadline: deadline.allowed,
-        };
+        let error = BrainError::Timeout { deadline: deadline.allowed };
         if matches!(pending.stage, Stage::Assigned(_)) {
             pending.told = true;
             let committed = pending.shown.len();
-            effects.extend([
-                Effect::Cancel(request),
-                Effect::Fail {
-                    request,
-                    error,
-                    committed,
-                },
-            ]);
+            effects.extend([Effect::Cancel(request), Effect::Fail { request, error, committed }]);
             return;
         }
         let conversation = pending.conversation.clone();
@@ -273,11 +211,7 @@ impl Policy {
         if let Some(pending) = self.remove(request)
             && !pending.told
         {
-            effects.push(Effect::Fail {
-                request,
-                error,
-                committed: pending.shown.len(),
-            });
+            effects.push(Effect::Fail { request, error, committed: pending.shown.len() });
         }
     }
 
@@ -305,7 +239,5 @@ impl Policy {
 }
 
 fn all_down() -> BrainError {
-    BrainError::Unavailable {
-        reason: "every actor is down".to_owned(),
-    }
+    BrainError::Unavailable { reason: "every actor is down".to_owned() }
 }

@@ -19,14 +19,9 @@ impl Policy {
         commit: &Commit,
         effects: &mut Vec<Effect>,
     ) {
-        let Some(pending) = self
-            .requests
-            .get_mut(&request)
-            .filter(|pending| pending.stage == Stage::Assigned(actor))
+        let Some(pending) = self.requests.get_mut(&request).filter(|pending| pending.stage == Stage::Assigned(actor))
         else {
-            effects.push(Effect::Notice(Notice::Impossible(
-                "an actor showed a token of a job it does not have",
-            )));
+            effects.push(Effect::Notice(Notice::Impossible("an actor showed a token of a job it does not have")));
             return;
         };
         if pending.told {
@@ -55,14 +50,7 @@ impl Policy {
         if let Some(deadline) = pending.deadline.take() {
             self.deadlines.remove(&(deadline.at, request));
         }
-        effects.extend([
-            Effect::Cancel(request),
-            Effect::Fail {
-                request,
-                error: broken_commit(),
-                committed,
-            },
-        ]);
+        effects.extend([Effect::Cancel(request), Effect::Fail { request, error: broken_commit(), committed }]);
     }
 
     pub(super) fn done(&mut self, actor: ActorIndex, done: Done, effects: &mut Vec<Effect>) {
@@ -70,16 +58,12 @@ impl Policy {
             return; // a slot was given back: nobody asked
         }
         let Some(mut pending) = self.remove(done.request) else {
-            effects.push(Effect::Notice(Notice::Impossible(
-                "an actor had a job of no request",
-            )));
+            effects.push(Effect::Notice(Notice::Impossible("an actor had a job of no request")));
             return;
         };
         let name = pending.conversation.take();
         if done.rebuilt
-            && let Some(conversation) = name
-                .as_ref()
-                .and_then(|name| self.conversations.get_mut(name))
+            && let Some(conversation) = name.as_ref().and_then(|name| self.conversations.get_mut(name))
         {
             conversation.rebuilt = true;
         }
@@ -99,13 +83,7 @@ impl Policy {
         name: Option<&ConversationId>,
         effects: &mut Vec<Effect>,
     ) -> bool {
-        let Done {
-            request,
-            outcome,
-            commit,
-            context_len,
-            ..
-        } = done;
+        let Done { request, outcome, commit, context_len, .. } = done;
         let committed = pending.shown.len();
         if pending.told {
             return !pending.undo && !pending.restored && outcome.is_err();
@@ -117,30 +95,14 @@ impl Policy {
                     .is_some_and(|conversation| std::mem::take(&mut conversation.rebuilt));
                 let tokens = pending.tokens.len();
                 let outcome = pending.whole(outcome);
-                effects.push(Effect::Answer {
-                    request,
-                    answer: Answer {
-                        outcome,
-                        tokens,
-                        context_len,
-                        rebuilt,
-                    },
-                });
+                effects.push(Effect::Answer { request, answer: Answer { outcome, tokens, context_len, rebuilt } });
                 return true;
             }
             Ok(_) => {
-                effects.push(Effect::Fail {
-                    request,
-                    error: broken_commit(),
-                    committed,
-                });
+                effects.push(Effect::Fail { request, error: broken_commit(), committed });
                 return false;
             }
-            Err(JobError::Failed(error)) => effects.push(Effect::Fail {
-                request,
-                error,
-                committed,
-            }),
+            Err(JobError::Failed(error)) => effects.push(Effect::Fail { request, error, committed }),
             Err(JobError::Cancelled) => effects.push(Effect::Drop(request)),
         }
         // Where a restored history was not read to its end, only the actor knows how much of it is there.
@@ -148,35 +110,22 @@ impl Policy {
     }
 
     /// Takes a commit over into the conversation's history; a stateless request has none.
-    fn commit(
-        &mut self,
-        name: Option<&ConversationId>,
-        commit: &Commit,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
+    fn commit(&mut self, name: Option<&ConversationId>, commit: &Commit, effects: &mut Vec<Effect>) -> bool {
         let Some(conversation) = name.and_then(|name| self.conversations.get_mut(name)) else {
             return true;
         };
         let sinks = self.model.as_ref().map_or(0, |model| model.window.sinks);
         let possible = conversation.commit(commit, sinks);
         if !possible {
-            effects.push(Effect::Notice(Notice::Impossible(
-                "a commit dropped more tokens than there are",
-            )));
+            effects.push(Effect::Notice(Notice::Impossible("a commit dropped more tokens than there are")));
         }
         possible
     }
 
     /// Answers a streamed step that has shown all its tokens before its actor died.
     pub(super) fn finish_shown(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let end_tokens = self
-            .model
-            .as_ref()
-            .map_or(&[][..], |model| &model.end_tokens);
-        let Some(outcome) = self
-            .requests
-            .get_mut(&request)
-            .and_then(|pending| pending.finished_stream(end_tokens))
+        let end_tokens = self.model.as_ref().map_or(&[][..], |model| &model.end_tokens);
+        let Some(outcome) = self.requests.get_mut(&request).and_then(|pending| pending.finished_stream(end_tokens))
         else {
             return;
         };
@@ -187,28 +136,15 @@ impl Policy {
         let Some(pending) = self.remove(request) else {
             return;
         };
-        let conversation = pending
-            .conversation
-            .as_ref()
-            .and_then(|name| self.conversations.get_mut(name));
+        let conversation = pending.conversation.as_ref().and_then(|name| self.conversations.get_mut(name));
         let (context_len, rebuilt) = conversation.map_or((0, false), |conversation| {
-            (
-                conversation.history.tokens.len(),
-                std::mem::take(&mut conversation.rebuilt),
-            )
+            (conversation.history.tokens.len(), std::mem::take(&mut conversation.rebuilt))
         });
-        let answer = Answer {
-            outcome,
-            tokens: pending.tokens.len(),
-            context_len,
-            rebuilt,
-        };
+        let answer = Answer { outcome, tokens: pending.tokens.len(), context_len, rebuilt };
         effects.push(Effect::Answer { request, answer });
     }
 }
 
 fn broken_commit() -> BrainError {
-    BrainError::Engine {
-        message: "the engine dropped more tokens than its context holds".to_owned(),
-    }
+    BrainError::Engine { message: "the engine dropped more tokens than its context holds".to_owned() }
 }

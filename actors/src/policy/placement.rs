@@ -14,24 +14,17 @@ pub(super) fn home(actors: &[Actor]) -> Option<ActorIndex> {
         Life::Restarting { .. } => Some(1),
         Life::Down | Life::Stopping | Life::Stopped => None,
     };
-    least(actors, |actor| {
-        rank(actor).map(|rank| (rank, actor.conversations, actor.jobs.len()))
-    })
+    least(actors, |actor| rank(actor).map(|rank| (rank, actor.conversations, actor.jobs.len())))
 }
 
 /// The actor for a request that needs no home; `None` while none is ready.
 pub(super) fn least_busy(actors: &[Actor]) -> Option<ActorIndex> {
-    least(actors, |actor| {
-        (actor.life == Life::Ready).then_some((actor.jobs.len(), actor.conversations))
-    })
+    least(actors, |actor| (actor.life == Life::Ready).then_some((actor.jobs.len(), actor.conversations)))
 }
 
 /// The first of the actors with the smallest load.
 fn least<L: Ord>(actors: &[Actor], load: impl Fn(&Actor) -> Option<L>) -> Option<ActorIndex> {
-    let loads = actors
-        .iter()
-        .enumerate()
-        .filter_map(|(index, actor)| Some((load(actor)?, ActorIndex(index))));
+    let loads = actors.iter().enumerate().filter_map(|(index, actor)| Some((load(actor)?, ActorIndex(index))));
     loads.min().map(|(_, index)| index)
 }
 
@@ -50,30 +43,16 @@ mod tests {
 
     #[test]
     fn a_conversation_goes_where_fewest_live() {
-        let pause = Life::Restarting {
-            at: Time::default(),
-        };
-        let actors = [
-            actor(Life::Ready, 2, 0),
-            actor(Life::Starting, 1, 0),
-            actor(pause, 0, 0),
-        ];
+        let pause = Life::Restarting { at: Time::default() };
+        let actors = [actor(Life::Ready, 2, 0), actor(Life::Starting, 1, 0), actor(pause, 0, 0)];
         assert_eq!(home(&actors), Some(ActorIndex(1)));
-        assert_eq!(
-            home(&actors[2..]),
-            Some(ActorIndex(0)),
-            "a pausing one is better than none"
-        );
+        assert_eq!(home(&actors[2..]), Some(ActorIndex(0)), "a pausing one is better than none");
         assert_eq!(home(&[actor(Life::Down, 0, 0)]), None);
     }
 
     #[test]
     fn a_stateless_request_goes_to_the_least_busy_ready_one() {
-        let actors = [
-            actor(Life::Ready, 0, 2),
-            actor(Life::Ready, 9, 1),
-            actor(Life::Starting, 0, 0),
-        ];
+        let actors = [actor(Life::Ready, 0, 2), actor(Life::Ready, 9, 1), actor(Life::Starting, 0, 0)];
         assert_eq!(least_busy(&actors), Some(ActorIndex(1)));
         assert_eq!(least_busy(&actors[2..]), None);
     }

@@ -78,11 +78,7 @@ impl Pending {
 
     /// What is still to be done: a streamed step goes on after the last token shown.
     pub(super) fn work(&self) -> Work {
-        let tokens = if self.shown.is_empty() {
-            Arc::clone(&self.tokens)
-        } else {
-            Arc::default()
-        };
+        let tokens = if self.shown.is_empty() { Arc::clone(&self.tokens) } else { Arc::default() };
         match self.ask {
             Ask::Embed => Work::Embed { tokens },
             Ask::Score => Work::Score { tokens },
@@ -104,10 +100,8 @@ impl Pending {
             return None;
         };
         let stopped = end_tokens.contains(&self.shown.last()?.token);
-        (stopped || self.shown.len() >= step.count).then(|| Outcome::Stepped {
-            sampled: std::mem::take(&mut self.shown),
-            stopped,
-        })
+        (stopped || self.shown.len() >= step.count)
+            .then(|| Outcome::Stepped { sampled: std::mem::take(&mut self.shown), stopped })
     }
 
     /// The whole outcome, where the last of several jobs ended with `outcome`.
@@ -116,10 +110,7 @@ impl Pending {
             Outcome::Stepped { sampled, stopped } if self.shown_before > 0 => {
                 self.shown.truncate(self.shown_before);
                 self.shown.extend(sampled);
-                Outcome::Stepped {
-                    sampled: std::mem::take(&mut self.shown),
-                    stopped,
-                }
+                Outcome::Stepped { sampled: std::mem::take(&mut self.shown), stopped }
             }
             outcome => outcome,
         }

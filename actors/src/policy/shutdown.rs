@@ -24,11 +24,7 @@ impl Policy {
         if until <= self.now {
             self.abandon_stopping(effects);
         }
-        if self
-            .actors
-            .iter()
-            .all(|actor| matches!(actor.life, Life::Down | Life::Stopped))
-        {
+        if self.actors.iter().all(|actor| matches!(actor.life, Life::Down | Life::Stopped)) {
             self.phase = Phase::Over;
             effects.push(Effect::ShutdownComplete);
         }
@@ -36,10 +32,7 @@ impl Policy {
 
     fn stop_actors(&mut self, effects: &mut Vec<Effect>) {
         for (index, state) in self.actors.iter_mut().enumerate() {
-            let stop = Effect::Stop {
-                actor: ActorIndex(index),
-                incarnation: state.incarnation,
-            };
+            let stop = Effect::Stop { actor: ActorIndex(index), incarnation: state.incarnation };
             match state.life {
                 Life::Ready => {
                     state.life = Life::Stopping;
@@ -60,10 +53,7 @@ impl Policy {
         for (index, state) in self.actors.iter_mut().enumerate() {
             if state.life == Life::Stopping {
                 state.life = Life::Stopped;
-                effects.push(Effect::Abandon {
-                    actor: ActorIndex(index),
-                    incarnation: state.incarnation,
-                });
+                effects.push(Effect::Abandon { actor: ActorIndex(index), incarnation: state.incarnation });
             }
         }
     }

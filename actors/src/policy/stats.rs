@@ -61,42 +61,29 @@ impl Policy {
     /// [`BrainError::Unavailable`] before the first actor has loaded the model.
     pub fn stats(&self) -> Result<Stats, BrainError> {
         let Some(model) = self.model.clone() else {
-            return Err(BrainError::Unavailable {
-                reason: "no actor has loaded the model yet".to_owned(),
-            });
+            return Err(BrainError::Unavailable { reason: "no actor has loaded the model yet".to_owned() });
         };
         let mut queued = vec![0; self.actors.len()];
         for pending in self.requests.values() {
-            let owner = pending
-                .conversation
-                .as_ref()
-                .and_then(|name| self.conversations.get(name)?.owner);
+            let owner = pending.conversation.as_ref().and_then(|name| self.conversations.get(name)?.owner);
             match (pending.stage, owner) {
                 (Stage::Assigned(actor), _) | (_, Some(actor)) => queued[actor.0] += 1,
                 _ => {}
             }
         }
-        let actors = self
-            .actors
-            .iter()
-            .zip(queued)
-            .enumerate()
-            .map(|(index, (actor, queued))| ActorStats {
-                actor: index,
-                state: match actor.life {
-                    Life::Starting if actor.incarnation.0 == 0 => ActorState::Starting,
-                    Life::Starting | Life::Restarting { .. } => ActorState::Restarting,
-                    Life::Ready => ActorState::Ready,
-                    Life::Down | Life::Stopping | Life::Stopped => ActorState::Down,
-                },
-                conversations: actor.conversations,
-                restarts: actor.incarnation.0,
-                queued,
-                kv_bytes: actor.kv_bytes,
-            });
-        Ok(Stats {
-            actors: actors.collect(),
-            model,
-        })
+        let actors = self.actors.iter().zip(queued).enumerate().map(|(index, (actor, queued))| ActorStats {
+            actor: index,
+            state: match actor.life {
+                Life::Starting if actor.incarnation.0 == 0 => ActorState::Starting,
+                Life::Starting | Life::Restarting { .. } => ActorState::Restarting,
+                Life::Ready => ActorState::Ready,
+                Life::Down | Life::Stopping | Life::Stopped => ActorState::Down,
+            },
+            conversations: actor.conversations,
+            restarts: actor.incarnation.0,
+            queued,
+            kv_bytes: actor.kv_bytes,
+        });
+        Ok(Stats { actors: actors.collect(), model })
     }
 }

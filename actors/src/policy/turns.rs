@@ -2,10 +2,7 @@
 //! actor. A reset or a close needs no actor: at its turn no job is out, so it is done here, and the
 //! actor is only told to give the slot back.
 
-use super::{
-    ActorIndex, Answer, Ask, Assignment, Effect, Epoch, Policy, Stage, actors::Life, all_down,
-    placement,
-};
+use super::{ActorIndex, Answer, Ask, Assignment, Effect, Epoch, Policy, Stage, actors::Life, all_down, placement};
 use crate::{
     job::{Outcome, RequestId, Work},
     message::{BrainError, ConversationId},
@@ -24,11 +21,7 @@ enum Turn {
 }
 
 impl Policy {
-    pub(super) fn advance_if_any(
-        &mut self,
-        name: Option<&ConversationId>,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn advance_if_any(&mut self, name: Option<&ConversationId>, effects: &mut Vec<Effect>) {
         if let Some(name) = name {
             self.advance(name, effects);
         }
@@ -49,12 +42,7 @@ impl Policy {
                 Turn::Clear { close } => {
                     self.clear(name, close, effects);
                     self.remove(request);
-                    let answer = Answer {
-                        outcome: Outcome::Forgotten,
-                        tokens: 0,
-                        context_len: 0,
-                        rebuilt: false,
-                    };
+                    let answer = Answer { outcome: Outcome::Forgotten, tokens: 0, context_len: 0, rebuilt: false };
                     effects.push(Effect::Answer { request, answer });
                 }
                 Turn::Dispatch => match self.home(name) {
@@ -70,28 +58,18 @@ impl Policy {
     }
 
     fn turn(&self, name: &ConversationId, request: RequestId) -> Turn {
-        let (Some(conversation), Some(pending)) =
-            (self.conversations.get(name), self.requests.get(&request))
-        else {
+        let (Some(conversation), Some(pending)) = (self.conversations.get(name), self.requests.get(&request)) else {
             return Turn::Wait;
         };
         match (pending.stage, pending.ask) {
             (Stage::Assigned(_), _) => Turn::Wait,
             (_, Ask::Reset) => Turn::Clear { close: false },
-            (_, Ask::Close) if conversation.known || conversation.quarantined => {
-                Turn::Clear { close: true }
-            }
-            (_, Ask::Close) => Turn::Refuse(BrainError::UnknownConversation {
-                conversation: name.clone(),
-            }),
-            _ if conversation.quarantined => Turn::Refuse(BrainError::Quarantined {
-                conversation: name.clone(),
-            }),
+            (_, Ask::Close) if conversation.known || conversation.quarantined => Turn::Clear { close: true },
+            (_, Ask::Close) => Turn::Refuse(BrainError::UnknownConversation { conversation: name.clone() }),
+            _ if conversation.quarantined => Turn::Refuse(BrainError::Quarantined { conversation: name.clone() }),
             (Stage::Tokenising, _) => Turn::Wait,
             _ if !pending.has_input && conversation.history.total == 0 => {
-                Turn::Refuse(BrainError::EmptyInput {
-                    reason: "a step without input on an empty conversation",
-                })
+                Turn::Refuse(BrainError::EmptyInput { reason: "a step without input on an empty conversation" })
             }
             _ => Turn::Dispatch,
         }
@@ -134,24 +112,13 @@ impl Policy {
             alone: false,
         };
         self.next_own_job -= 1;
-        effects.push(Effect::Send {
-            actor,
-            incarnation: self.actors[actor.0].incarnation,
-            job,
-        });
+        effects.push(Effect::Send { actor, incarnation: self.actors[actor.0].incarnation, job });
     }
 
     fn forget_if_blank(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
-        if self
-            .conversations
-            .get(name)
-            .is_some_and(|conversation| conversation.is_blank())
-        {
+        if self.conversations.get(name).is_some_and(|conversation| conversation.is_blank()) {
             self.give_slot_back(name, effects);
-            let owner = self
-                .conversations
-                .remove(name)
-                .and_then(|conversation| conversation.owner);
+            let owner = self.conversations.remove(name).and_then(|conversation| conversation.owner);
             if let Some(actor) = owner {
                 self.actors[actor.0].conversations -= 1;
             }
@@ -189,11 +156,7 @@ impl Policy {
         };
         let mut epoch = Epoch::default();
         let mut restore = None;
-        if let Some(conversation) = pending
-            .conversation
-            .as_ref()
-            .and_then(|name| self.conversations.get_mut(name))
-        {
+        if let Some(conversation) = pending.conversation.as_ref().and_then(|name| self.conversations.get_mut(name)) {
             restore = conversation.to_restore();
             conversation.held = true;
             epoch = conversation.epoch;
@@ -211,10 +174,6 @@ impl Policy {
         };
         let owner = &mut self.actors[actor.0];
         owner.take_on(request, self.now, self.config.supervision.run_max);
-        effects.push(Effect::Send {
-            actor,
-            incarnation: owner.incarnation,
-            job,
-        });
+        effects.push(Effect::Send { actor, incarnation: owner.incarnation, job });
     }
 }

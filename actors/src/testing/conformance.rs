@@ -23,10 +23,7 @@ pub struct Tolerance {
 
 impl Tolerance {
     /// None at all.
-    pub const EXACT: Self = Self {
-        logprob: 0.0,
-        hidden: 0.0,
-    };
+    pub const EXACT: Self = Self { logprob: 0.0, hidden: 0.0 };
 }
 
 /// Holds every law against an engine of its own.
@@ -69,8 +66,4 @@ fn laws(slides: bool) -> Vec<Law> {
 }
 
 /// Draws from the whole distribution.
-const HOT: Sampling = Sampling {
-    temperature: 1.0,
-    top_k: 0,
-    top_p: 1.0,
-};
+const HOT: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0 };

@@ -16,9 +16,7 @@ use tokio::sync::watch;
 
 use super::fake::FakeEngine;
 use crate::{
-    engine::{
-        Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Row, SlotIndex,
-    },
+    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Row, SlotIndex},
     tokens::TokenId,
 };
 
@@ -45,20 +43,11 @@ pub enum Fault {
 
 impl Fault {
     /// A row that the engine refuses, by name.
-    pub const REJECT: Self = Self::Fail {
-        kind: EngineErrorKind::Rejected,
-        blamed: true,
-    };
+    pub const REJECT: Self = Self::Fail { kind: EngineErrorKind::Rejected, blamed: true };
     /// An engine that is broken.
-    pub const FATAL: Self = Self::Fail {
-        kind: EngineErrorKind::Fatal,
-        blamed: false,
-    };
+    pub const FATAL: Self = Self::Fail { kind: EngineErrorKind::Fatal, blamed: false };
     /// A hang until released or interrupted.
-    pub const HANG: Self = Self::Hang {
-        limit: None,
-        deaf: false,
-    };
+    pub const HANG: Self = Self::Hang { limit: None, deaf: false };
 }
 
 /// What goes wrong in a load.
@@ -203,11 +192,7 @@ impl FakeControl {
         self.0.tally.send_modify(|tally| tally.loads += 1);
         let mut script = self.script();
         while script.loads_held {
-            script = self
-                .0
-                .changed
-                .wait(script)
-                .unwrap_or_else(PoisonError::into_inner);
+            script = self.0.changed.wait(script).unwrap_or_else(PoisonError::into_inner);
         }
         let Some((times, fault)) = script.load_faults.first_mut() else {
             return Ok(());
@@ -225,11 +210,7 @@ impl FakeControl {
     }
 
     /// A run begins: counts it, and fails or hangs as the script says.
-    pub(super) fn enter(
-        &self,
-        rows: &[Row<'_>],
-        interrupted: &AtomicBool,
-    ) -> Result<(), EngineError> {
+    pub(super) fn enter(&self, rows: &[Row<'_>], interrupted: &AtomicBool) -> Result<(), EngineError> {
         let mut runs = 0;
         self.0.tally.send_modify(|tally| {
             tally.runs += 1;
@@ -239,47 +220,26 @@ impl FakeControl {
         });
         let mut script = self.script();
         if let Some(record) = &mut script.record {
-            let seen = |row: &Row<'_>| RowSeen {
-                slot: row.slot,
-                tokens: row.tokens.to_vec(),
-            };
+            let seen = |row: &Row<'_>| RowSeen { slot: row.slot, tokens: row.tokens.to_vec() };
             record.push(rows.iter().map(seen).collect());
         }
-        let fault = script
-            .in_run
-            .remove(&runs)
-            .map(|fault| (0, fault))
-            .or_else(|| {
-                let fault_of = |row: &Row<'_>| {
-                    row.tokens
-                        .iter()
-                        .find_map(|token| script.on_token.get(token).copied())
-                };
-                rows.iter()
-                    .enumerate()
-                    .find_map(|(index, row)| Some((index, fault_of(row)?)))
-            });
+        let fault = script.in_run.remove(&runs).map(|fault| (0, fault)).or_else(|| {
+            let fault_of = |row: &Row<'_>| row.tokens.iter().find_map(|token| script.on_token.get(token).copied());
+            rows.iter().enumerate().find_map(|(index, row)| Some((index, fault_of(row)?)))
+        });
         drop(script);
         match fault {
             None => {}
             Some((_, Fault::Panic)) => panic!("the engine panics as told"),
             Some((row, Fault::Fail { kind, blamed })) => {
                 let message = format!("the engine fails as told: {kind:?}");
-                return Err(EngineError {
-                    kind,
-                    row: blamed.then_some(row),
-                    message,
-                });
+                return Err(EngineError { kind, row: blamed.then_some(row), message });
             }
             Some((_, Fault::Hang { limit, deaf })) => self.hang(limit, deaf, interrupted),
         }
         if interrupted.swap(false, Ordering::AcqRel) {
             let message = "the run was interrupted".to_owned();
-            return Err(EngineError {
-                kind: EngineErrorKind::Interrupted,
-                row: None,
-                message,
-            });
+            return Err(EngineError { kind: EngineErrorKind::Interrupted, row: None, message });
         }
         Ok(())
     }
@@ -288,9 +248,7 @@ impl FakeControl {
         let script = self.script();
         let releases = script.releases;
         self.0.tally.send_modify(|tally| tally.hanging += 1);
-        let hangs = |script: &mut Script| {
-            script.releases == releases && (deaf || !interrupted.load(Ordering::Acquire))
-        };
+        let hangs = |script: &mut Script| script.releases == releases && (deaf || !interrupted.load(Ordering::Acquire));
         // A real clock, as a real hang has; a century stands for no limit.
         let limit = limit.unwrap_or(Duration::from_secs(3_153_600_000));
         drop(self.0.changed.wait_timeout_while(script, limit, hangs));
@@ -315,9 +273,6 @@ pub struct FakeLoader {
 impl EngineLoader for FakeLoader {
     fn load(&self) -> Result<Box<dyn Engine>, LoadError> {
         self.control.enter_load()?;
-        Ok(Box::new(FakeEngine::new(
-            self.info.clone(),
-            self.control.clone(),
-        )))
+        Ok(Box::new(FakeEngine::new(self.info.clone(), self.control.clone())))
     }
 }

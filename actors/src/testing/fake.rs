@@ -19,8 +19,7 @@ use super::{
 };
 use crate::{
     engine::{
-        Engine, EngineError, EngineErrorKind, EngineInfo, Interrupt, Pooling, Row, RowOutput,
-        SlotIndex, Want, Window,
+        Engine, EngineError, EngineErrorKind, EngineInfo, Interrupt, Pooling, Row, RowOutput, SlotIndex, Want, Window,
     },
     tokens::TokenId,
 };
@@ -33,12 +32,7 @@ pub fn fake_info() -> EngineInfo {
         vocab: 64,
         inputs: 7,
         embeds: true,
-        window: Window {
-            size: 16,
-            sinks: 2,
-            slide: 4,
-            slides: true,
-        },
+        window: Window { size: 16, sinks: 2, slide: 4, slides: true },
         end_tokens: Vec::new(),
         kv_bytes_per_token: 16,
     }
@@ -55,12 +49,7 @@ pub struct FakeEngine {
 impl FakeEngine {
     /// An engine that is what `info` says and fails when `control` says.
     pub fn new(info: EngineInfo, control: FakeControl) -> Self {
-        Self {
-            info,
-            control,
-            slots: BTreeMap::new(),
-            interrupted: Arc::default(),
-        }
+        Self { info, control, slots: BTreeMap::new(), interrupted: Arc::default() }
     }
 
     /// The tokens that a slot's context holds.
@@ -72,9 +61,7 @@ impl FakeEngine {
     }
 
     fn slot(&self, slot: SlotIndex) -> &Slot {
-        self.slots
-            .get(&slot)
-            .unwrap_or_else(|| panic!("{slot:?} is not open"))
+        self.slots.get(&slot).unwrap_or_else(|| panic!("{slot:?} is not open"))
     }
 }
 
@@ -84,20 +71,10 @@ impl Engine for FakeEngine {
     }
 
     fn open(&mut self) -> Result<SlotIndex, EngineError> {
-        if self
-            .control
-            .slots_max()
-            .is_some_and(|slots_max| self.slots.len() >= slots_max)
-        {
-            return Err(error(
-                EngineErrorKind::OutOfMemory,
-                None,
-                "no memory for another slot",
-            ));
+        if self.control.slots_max().is_some_and(|slots_max| self.slots.len() >= slots_max) {
+            return Err(error(EngineErrorKind::OutOfMemory, None, "no memory for another slot"));
         }
-        let slot = (0..)
-            .map(SlotIndex)
-            .find(|slot| !self.slots.contains_key(slot));
+        let slot = (0..).map(SlotIndex).find(|slot| !self.slots.contains_key(slot));
         let slot = slot.unwrap_or_else(|| unreachable!("memory for 2^32 slots"));
         self.slots.insert(slot, Slot::default());
         Ok(slot)
@@ -130,33 +107,20 @@ impl Engine for FakeEngine {
         let mut outputs = Vec::with_capacity(rows.len());
         for (index, row) in rows.iter().enumerate() {
             let mut slot = self.slot(row.slot).clone();
-            let output = slot.run(row, &self.info).map_err(|error| EngineError {
-                row: Some(index),
-                ..error
-            })?;
+            let output = slot.run(row, &self.info).map_err(|error| EngineError { row: Some(index), ..error })?;
             outputs.push(output);
-            assert!(
-                changed.insert(row.slot, slot).is_none(),
-                "{:?} is in one run twice",
-                row.slot
-            );
+            assert!(changed.insert(row.slot, slot).is_none(), "{:?} is in one run twice", row.slot);
         }
         self.slots.append(&mut changed);
         Ok(outputs)
     }
 
     fn kv_bytes(&self) -> usize {
-        self.slots
-            .values()
-            .map(|slot| slot.states.len() * self.info.kv_bytes_per_token)
-            .sum()
+        self.slots.values().map(|slot| slot.states.len() * self.info.kv_bytes_per_token).sum()
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {
-        Arc::new(Interrupter {
-            interrupted: self.interrupted.clone(),
-            control: self.control.clone(),
-        })
+        Arc::new(Interrupter { interrupted: self.interrupted.clone(), control: self.control.clone() })
     }
 }
 
@@ -190,9 +154,7 @@ impl Slot {
         self.read();
         let full = self.tokens.len() == info.window.size;
         if let (Want::Scores { first: true, .. }, Some(&state)) = (row.want, self.states.last()) {
-            output
-                .scores
-                .extend(row.tokens.first().map(|&token| score(state, token, info)));
+            output.scores.extend(row.tokens.first().map(|&token| score(state, token, info)));
         }
         if full && !row.tokens.is_empty() {
             if was_pending || !output.scores.is_empty() {
@@ -219,18 +181,11 @@ impl Slot {
         };
         let mut named = row.tokens.iter().copied().chain(next);
         if let Some(token) = named.find(|token| token.0 as usize >= info.vocab) {
-            let message = format!(
-                "token id {token} is outside the vocabulary of {}",
-                info.vocab
-            );
+            let message = format!("token id {token} is outside the vocabulary of {}", info.vocab);
             return Err(error(EngineErrorKind::Rejected, None, message));
         }
         if row.tokens.is_empty() && (!samples || self.tokens.is_empty()) {
-            return Err(error(
-                EngineErrorKind::Rejected,
-                None,
-                "the row has nothing to run",
-            ));
+            return Err(error(EngineErrorKind::Rejected, None, "the row has nothing to run"));
         }
         let len = self.tokens.len() + row.tokens.len() + usize::from(samples);
         if !info.window.slides && len > info.window.size {
@@ -246,47 +201,22 @@ impl Slot {
         match row.want {
             Want::Nothing => {}
             Want::Hidden(Pooling::Last) => {
-                output.hidden = new
-                    .last()
-                    .map(|&state| hidden(state, info.hidden).collect())
-                    .unwrap_or_default();
+                output.hidden = new.last().map(|&state| hidden(state, info.hidden).collect()).unwrap_or_default();
             }
             Want::Hidden(Pooling::Sum) => {
                 output.hidden = vec![0.0; if new.is_empty() { 0 } else { info.hidden }];
                 for &state in new {
                     let values = hidden(state, info.hidden);
-                    output
-                        .hidden
-                        .iter_mut()
-                        .zip(values)
-                        .for_each(|(sum, value)| *sum += value);
+                    output.hidden.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
                 }
             }
             Want::Scores { next, .. } => {
                 let following = row.tokens.iter().skip(1).copied().chain(next);
-                output.scores.extend(
-                    new.iter()
-                        .zip(following)
-                        .map(|(&state, token)| score(state, token, info)),
-                );
+                output.scores.extend(new.iter().zip(following).map(|(&state, token)| score(state, token, info)));
             }
-            Want::Next {
-                sampling,
-                seed,
-                number,
-                top,
-            } => {
-                if let Some(&state) = self
-                    .states
-                    .last()
-                    .filter(|_| output.taken == row.tokens.len())
-                {
-                    let sampled = sample(
-                        &logprobs(state, info.vocab),
-                        sampling,
-                        mix(seed, number),
-                        top,
-                    );
+            Want::Next { sampling, seed, number, top } => {
+                if let Some(&state) = self.states.last().filter(|_| output.taken == row.tokens.len()) {
+                    let sampled = sample(&logprobs(state, info.vocab), sampling, mix(seed, number), top);
                     if self.tokens.len() == info.window.size {
                         output.dropped += self.slide(info.window);
                     }
@@ -320,9 +250,5 @@ fn score(state: u64, token: TokenId, info: &EngineInfo) -> f32 {
 }
 
 fn error(kind: EngineErrorKind, row: Option<usize>, message: impl Into<String>) -> EngineError {
-    EngineError {
-        kind,
-        row,
-        message: message.into(),
-    }
+    EngineError { kind, row, message: message.into() }
 }

@@ -8,10 +8,7 @@ use crate::{
 
 /// One step of splitmix64 over both numbers.
 pub(super) fn mix(a: u64, b: u64) -> u64 {
-    let mut x = a
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .wrapping_add(b)
-        .wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut x = a.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(b).wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
@@ -29,9 +26,7 @@ pub(super) fn hidden(state: u64, width: usize) -> impl Iterator<Item = f32> {
 
 /// Log-probabilities of the next token after a context whose hash is `state`, `[vocab]`.
 pub(super) fn logprobs(state: u64, vocab: usize) -> Vec<f64> {
-    let logits: Vec<f64> = (0..vocab as u64)
-        .map(|i| 8.0 * unit(mix(state, i)))
-        .collect();
+    let logits: Vec<f64> = (0..vocab as u64).map(|i| 8.0 * unit(mix(state, i))).collect();
     let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
     logits.into_iter().map(|logit| logit - sum.ln()).collect()
 }
@@ -46,13 +41,7 @@ pub(super) fn sample(logprobs: &[f64], sampling: Sampling, draw: u64, top: usize
     let chosen = if sampling.temperature > 0.0 {
         draw_from(logprobs, &order, sampling, draw)
     } else {
-        (1..logprobs.len()).fold(0, |best, i| {
-            if logprobs[i] > logprobs[best] {
-                i
-            } else {
-                best
-            }
-        })
+        (1..logprobs.len()).fold(0, |best, i| if logprobs[i] > logprobs[best] { i } else { best })
     };
     let listed = |&i: &usize| (TokenId(i as u32), logprobs[i] as f32);
     Sampled {
@@ -64,11 +53,7 @@ pub(super) fn sample(logprobs: &[f64], sampling: Sampling, draw: u64, top: usize
 
 /// `order` lists the vocabulary, the most likely first.
 fn draw_from(logprobs: &[f64], order: &[usize], sampling: Sampling, draw: u64) -> usize {
-    let kept = if sampling.top_k == 0 {
-        order.len()
-    } else {
-        sampling.top_k.min(order.len())
-    };
+    let kept = if sampling.top_k == 0 { order.len() } else { sampling.top_k.min(order.len()) };
     let weight = |i: usize| (logprobs[i] / f64::from(sampling.temperature)).exp();
     let sum: f64 = order[..kept].iter().map(|&i| weight(i)).sum();
     let mut nucleus = Vec::new();
@@ -107,32 +92,19 @@ mod tests {
         let greedy = sample(&logprobs, Sampling::GREEDY, 0, 3);
         assert_eq!(greedy.top[0].0, greedy.token);
         for draw in 0..20 {
-            let narrow = Sampling {
-                temperature: 1.0,
-                top_k: 0,
-                top_p: 1e-6,
-            };
+            let narrow = Sampling { temperature: 1.0, top_k: 0, top_p: 1e-6 };
             assert_eq!(sample(&logprobs, narrow, mix(draw, 1), 3), greedy);
-            let one = Sampling {
-                temperature: 2.0,
-                top_k: 1,
-                top_p: 1.0,
-            };
+            let one = Sampling { temperature: 2.0, top_k: 1, top_p: 1.0 };
             assert_eq!(sample(&logprobs, one, mix(draw, 2), 3), greedy);
         }
     }
 
     #[test]
     fn different_draws_give_different_tokens() {
-        let hot = Sampling {
-            temperature: 1.0,
-            top_k: 0,
-            top_p: 1.0,
-        };
+        let hot = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0 };
         let logprobs = logprobs(7, 64);
-        let drawn: std::collections::BTreeSet<_> = (0..50)
-            .map(|draw| sample(&logprobs, hot, mix(draw, 3), 0).token)
-            .collect();
+        let drawn: std::collections::BTreeSet<_> =
+            (0..50).map(|draw| sample(&logprobs, hot, mix(draw, 3), 0).token).collect();
         assert!(drawn.len() > 5, "{drawn:?}");
     }
 }

@@ -53,19 +53,10 @@ async fn a_hang_ends_at_the_watchdogs_limit() {
     let mut config = config(2);
     config.supervision.run_max = Duration::from_millis(500);
     let bench = start(config).await;
-    bench.control.fault_in_run(
-        5,
-        Fault::Hang {
-            limit: None,
-            deaf: true,
-        },
-    );
+    bench.control.fault_in_run(5, Fault::Hang { limit: None, deaf: true });
     assert_eq!(talk(&bench).await, expected);
     let stats = bench.brain.stats().await.unwrap();
-    assert!(
-        stats.actors.iter().any(|actor| actor.restarts > 0),
-        "{stats:?}"
-    );
+    assert!(stats.actors.iter().any(|actor| actor.restarts > 0), "{stats:?}");
     // The abandoned thread answers now, much too late, and changes nothing.
     bench.control.release_hangs();
     within(bench.control.until(|tally| tally.hanging == 0)).await;
@@ -82,20 +73,11 @@ async fn a_rehearsed_crash_and_a_rehearsed_hang_charge_nobody() {
         bench.brain.crash(0).await.unwrap();
         bench.until_ready(0, restarts).await;
     }
-    bench
-        .brain
-        .hang(0, Duration::from_secs(3600))
-        .await
-        .unwrap();
-    let second = within(bench.brain.step(step("a", "MORE", 2)))
-        .await
-        .unwrap();
+    bench.brain.hang(0, Duration::from_secs(3600)).await.unwrap();
+    let second = within(bench.brain.step(step("a", "MORE", 2))).await.unwrap();
     assert_eq!(second.context.context_len, first.context.context_len + 6);
     assert_eq!(bench.brain.stats().await.unwrap().actors[0].restarts, 4);
-    assert_eq!(
-        bench.brain.crash(1).await.unwrap_err().code(),
-        ErrorCode::BadRequest
-    );
+    assert_eq!(bench.brain.crash(1).await.unwrap_err().code(), ErrorCode::BadRequest);
 }
 
 #[tokio::test]
@@ -105,10 +87,7 @@ async fn a_request_that_kills_twice_is_given_up_and_its_conversation_quarantined
     let poison = Letters.encode("!").unwrap()[0];
     bench.control.fault_on_token(poison, Fault::Panic);
     let (bad, good) = within(async {
-        tokio::join!(
-            bench.brain.step(step("bad", "!", 1)),
-            bench.brain.step(step("good", "FINE", 3))
-        )
+        tokio::join!(bench.brain.step(step("bad", "!", 1)), bench.brain.step(step("good", "FINE", 3)))
     })
     .await;
     assert_eq!(bad.unwrap_err().code(), ErrorCode::Restarted);
@@ -116,44 +95,25 @@ async fn a_request_that_kills_twice_is_given_up_and_its_conversation_quarantined
     let refused = bench.brain.step(step("bad", "HELLO", 1)).await.unwrap_err();
     assert_eq!(refused.code(), ErrorCode::Quarantined);
     bench.brain.reset("bad").await.unwrap();
-    assert_eq!(
-        bench.brain.step(step("bad", "HELLO", 1)).await.unwrap(),
-        before
-    );
+    assert_eq!(bench.brain.step(step("bad", "HELLO", 1)).await.unwrap(), before);
 }
 
 #[tokio::test]
 async fn a_conversation_that_had_slid_says_once_that_it_was_rebuilt() {
     let bench = start(config(1)).await;
     // 32 tokens in a window of 16.
-    let slid = bench
-        .brain
-        .step(step("slid", &"AB".repeat(15), 2))
-        .await
-        .unwrap();
+    let slid = bench.brain.step(step("slid", &"AB".repeat(15), 2)).await.unwrap();
     bench.brain.step(step("short", "AB", 2)).await.unwrap();
     assert!(!slid.context.rebuilt);
     bench.brain.crash(0).await.unwrap();
-    let rebuilt = |name: &'static str| async {
-        bench
-            .brain
-            .step(step(name, "C", 1))
-            .await
-            .unwrap()
-            .context
-            .rebuilt
-    };
+    let rebuilt = |name: &'static str| async { bench.brain.step(step(name, "C", 1)).await.unwrap().context.rebuilt };
     assert!(rebuilt("slid").await);
     assert!(!rebuilt("slid").await);
     assert!(!rebuilt("short").await);
 }
 
 fn load_error(transient: bool) -> LoadFault {
-    LoadFault::Error(LoadError {
-        transient,
-        message: "no such model".to_owned(),
-        hint: Some("fetch it".to_owned()),
-    })
+    LoadFault::Error(LoadError { transient, message: "no such model".to_owned(), hint: Some("fetch it".to_owned()) })
 }
 
 #[tokio::test]
@@ -162,9 +122,7 @@ async fn later_loads_are_tried_again() {
     bench.control.fault_in_loads(1, load_error(false));
     bench.control.fault_in_loads(1, LoadFault::Panic);
     bench.brain.crash(0).await.unwrap();
-    within(bench.brain.step(step("a", "HELLO", 1)))
-        .await
-        .unwrap();
+    within(bench.brain.step(step("a", "HELLO", 1))).await.unwrap();
     assert_eq!(bench.brain.stats().await.unwrap().actors[0].restarts, 3);
 }
 
@@ -173,42 +131,26 @@ async fn conversations_move_from_an_actor_that_is_down() {
     let mut config = config(2);
     config.supervision.restarts_max = 1;
     let bench = start(config).await;
-    bench
-        .until(|stats| {
-            stats
-                .actors
-                .iter()
-                .all(|actor| actor.state == ActorState::Ready)
-        })
-        .await;
+    bench.until(|stats| stats.actors.iter().all(|actor| actor.state == ActorState::Ready)).await;
     for name in ["a", "b"] {
         bench.brain.step(step(name, "HELLO", 2)).await.unwrap();
     }
     bench.brain.crash(0).await.unwrap();
     bench.until_ready(0, 1).await;
     bench.brain.crash(0).await.unwrap();
-    let stats = bench
-        .until(|stats| stats.actors[0].state == ActorState::Down)
-        .await;
+    let stats = bench.until(|stats| stats.actors[0].state == ActorState::Down).await;
     assert_eq!(stats.actors[0].conversations, 0);
     for name in ["a", "b"] {
-        let stepped = within(bench.brain.step(step(name, "MORE", 2)))
-            .await
-            .unwrap();
+        let stepped = within(bench.brain.step(step(name, "MORE", 2))).await.unwrap();
         assert_eq!(stepped.context.context_len, 13);
     }
-    assert_eq!(
-        bench.brain.stats().await.unwrap().actors[1].conversations,
-        2
-    );
+    assert_eq!(bench.brain.stats().await.unwrap().actors[1].conversations, 2);
 
     // The last one takes everything with it.
     bench.brain.crash(1).await.unwrap();
     bench.until_ready(1, 1).await;
     bench.control.fault_on_token(TokenId(63), Fault::Panic);
-    let error = within(bench.brain.step(step("a", "_", 1)))
-        .await
-        .unwrap_err();
+    let error = within(bench.brain.step(step("a", "_", 1))).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unavailable);
     let error = bench.brain.step(step("b", "HELLO", 1)).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unavailable);

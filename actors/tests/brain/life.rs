@@ -13,11 +13,7 @@ use ractor::{Actor, ActorStatus};
 use super::{Letters, config, loader, start, step, within};
 
 fn failing(transient: bool) -> LoadFault {
-    LoadFault::Error(LoadError {
-        transient,
-        message: "no such model".to_owned(),
-        hint: None,
-    })
+    LoadFault::Error(LoadError { transient, message: "no such model".to_owned(), hint: None })
 }
 
 /// How a start ends whose loads have this fault.
@@ -32,10 +28,7 @@ async fn start_with(times: u32, fault: LoadFault) -> Result<Brain, StartError> {
 #[tokio::test]
 async fn a_first_load_that_cannot_succeed_ends_the_start_with_its_error() {
     let error = start_with(1, failing(false)).await.unwrap_err();
-    assert!(
-        matches!(&error, StartError::Load(error) if error.message == "no such model"),
-        "{error:?}"
-    );
+    assert!(matches!(&error, StartError::Load(error) if error.message == "no such model"), "{error:?}");
 }
 
 #[tokio::test]
@@ -48,23 +41,10 @@ async fn a_first_load_that_may_succeed_later_is_tried_again_up_to_a_limit() {
 
 #[tokio::test]
 async fn settings_out_of_range_and_names_that_are_taken_are_errors() {
-    let start =
-        |config: BrainConfig| Brain::start(config, loader(fake_info()).0, Arc::new(Letters));
+    let start = |config: BrainConfig| Brain::start(config, loader(fake_info()).0, Arc::new(Letters));
     let error = start(config(0)).await.unwrap_err();
-    assert!(
-        matches!(
-            error,
-            StartError::Setting {
-                what: "actors",
-                found: 0
-            }
-        ),
-        "{error:?}"
-    );
-    let named = BrainConfig {
-        name: Some("taken".to_owned()),
-        ..config(1)
-    };
+    assert!(matches!(error, StartError::Setting { what: "actors", found: 0 }), "{error:?}");
+    let named = BrainConfig { name: Some("taken".to_owned()), ..config(1) };
     let first = start(named.clone()).await.unwrap();
     let error = start(named.clone()).await.unwrap_err();
     assert!(matches!(error, StartError::Spawn(_)), "{error:?}");
@@ -81,10 +61,7 @@ async fn requests_wait_for_the_first_load_and_are_checked_after_it() {
     let brain = Brain::from(actor);
     within(control.until(|tally| tally.loads == 1)).await;
     // The brain itself waits for nothing.
-    assert_eq!(
-        brain.stats().await.unwrap_err().code(),
-        ErrorCode::Unavailable
-    );
+    assert_eq!(brain.stats().await.unwrap_err().code(), ErrorCode::Unavailable);
     let (good, bad, ()) = within(async {
         tokio::join!(
             brain.step(step("a", "HELLO", 2)),
@@ -117,15 +94,7 @@ async fn a_shutdown_finishes_what_was_accepted() {
     assert_eq!(within(accepted).await.unwrap().unwrap().token_ids.len(), 5);
     within(shutdown).await.unwrap();
     assert_eq!(bench.brain.actor_ref().get_status(), ActorStatus::Stopped);
-    assert_eq!(
-        bench
-            .brain
-            .step(step("a", "HELLO", 1))
-            .await
-            .unwrap_err()
-            .code(),
-        ErrorCode::Unavailable
-    );
+    assert_eq!(bench.brain.step(step("a", "HELLO", 1)).await.unwrap_err().code(), ErrorCode::Unavailable);
     within(bench.brain.shutdown()).await;
 }
 
@@ -135,21 +104,12 @@ async fn a_hang_does_not_keep_a_shutdown_for_ever() {
     config.supervision.run_max = std::time::Duration::from_millis(50);
     let bench = start(config).await;
     for run in 1..=2 {
-        bench.control.fault_in_run(
-            run,
-            Fault::Hang {
-                limit: None,
-                deaf: true,
-            },
-        );
+        bench.control.fault_in_run(run, Fault::Hang { limit: None, deaf: true });
     }
     let brain = bench.brain.clone();
     let doomed = tokio::spawn(async move { brain.step(step("a", "HELLO", 5)).await });
     within(bench.control.until(|tally| tally.hanging == 1)).await;
     within(bench.brain.shutdown()).await;
-    assert_eq!(
-        within(doomed).await.unwrap().unwrap_err().code(),
-        ErrorCode::Restarted
-    );
+    assert_eq!(within(doomed).await.unwrap().unwrap_err().code(), ErrorCode::Restarted);
     bench.control.release_hangs();
 }

@@ -49,10 +49,7 @@ async fn one_conversation_more_than_the_limit_is_overloaded() {
     for name in ["a", "b", "a"] {
         brain.step(step(name, "HELLO", 1)).await.unwrap();
     }
-    assert_eq!(
-        brain.step(step("c", "HELLO", 1)).await.unwrap_err().code(),
-        ErrorCode::Overloaded
-    );
+    assert_eq!(brain.step(step("c", "HELLO", 1)).await.unwrap_err().code(), ErrorCode::Overloaded);
     brain.reset("c").await.unwrap();
     brain.close("a").await.unwrap();
     brain.step(step("c", "HELLO", 1)).await.unwrap();
@@ -64,13 +61,7 @@ async fn a_deadline_is_answered_at_once_and_leaves_the_conversation_as_it_was() 
     let deadline = Some(Duration::from_millis(20));
     for name in ["a", "b"] {
         // `a` waits behind the hanging one, `b` is with the actor.
-        let error = within(
-            bench
-                .brain
-                .request(Request::Step(step(name, "LATE", 1)), deadline),
-        )
-        .await
-        .unwrap_err();
+        let error = within(bench.brain.request(Request::Step(step(name, "LATE", 1)), deadline)).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Timeout);
     }
     bench.control.release_hangs();
@@ -86,29 +77,14 @@ async fn a_deadline_in_the_middle_of_a_run_undoes_it() {
     let mut config = config(1);
     config.limits.deadline = Some(Duration::from_millis(20));
     let bench = start(config).await;
-    let before = bench
-        .brain
-        .request(Request::Step(step("a", "HELLO", 2)), Some(Duration::MAX))
-        .await
-        .unwrap();
+    let before = bench.brain.request(Request::Step(step("a", "HELLO", 2)), Some(Duration::MAX)).await.unwrap();
     bench.control.fault_in_run(1, Fault::HANG);
-    let error = within(bench.brain.step(step("a", "LATE", 2)))
-        .await
-        .unwrap_err();
+    let error = within(bench.brain.step(step("a", "LATE", 2))).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Timeout);
     bench.control.release_hangs();
-    let after = within(
-        bench
-            .brain
-            .request(Request::Reset("a".into()), Some(Duration::MAX)),
-    )
-    .await;
+    let after = within(bench.brain.request(Request::Reset("a".into()), Some(Duration::MAX))).await;
     after.unwrap();
-    let again = bench
-        .brain
-        .request(Request::Step(step("a", "HELLO", 2)), Some(Duration::MAX))
-        .await
-        .unwrap();
+    let again = bench.brain.request(Request::Step(step("a", "HELLO", 2)), Some(Duration::MAX)).await.unwrap();
     assert_eq!(again, before);
 }
 
@@ -130,9 +106,7 @@ async fn a_caller_that_went_away_cancels_its_request() {
     bench.until(|stats| stats.actors[0].queued == 2).await;
     bench.control.release_hangs();
     within(first).await.unwrap();
-    bench
-        .until(|stats| stats.actors[0].queued == 0 && stats.actors[0].conversations == 1)
-        .await;
+    bench.until(|stats| stats.actors[0].queued == 0 && stats.actors[0].conversations == 1).await;
     let stepped = bench.brain.step(step("a", "HELLO", 1)).await.unwrap();
     assert_eq!(stepped.context.context_len, 13);
 }

@@ -31,18 +31,13 @@ impl Tokenizer for Letters {
         assert!(text != "PANIC", "the tokenizer panics as told");
         let token = |byte: u8| match byte.checked_sub(b' ') {
             Some(token) if token < 64 => Ok(TokenId(token.into())),
-            _ => Err(EncodeError {
-                reason: format!("byte {byte}"),
-            }),
+            _ => Err(EncodeError { reason: format!("byte {byte}") }),
         };
         text.bytes().map(token).collect()
     }
 
     fn decode(&self, tokens: &[TokenId]) -> String {
-        tokens
-            .iter()
-            .map(|token| char::from_u32(token.0 + 32).unwrap())
-            .collect()
+        tokens.iter().map(|token| char::from_u32(token.0 + 32).unwrap()).collect()
     }
 
     fn kind(&self) -> TokenizerKind {
@@ -65,23 +60,12 @@ fn config(actors: usize) -> BrainConfig {
         backoff_max: Duration::from_millis(4),
         ..Supervision::default()
     };
-    BrainConfig {
-        actors,
-        supervision,
-        chunk: 8,
-        ..BrainConfig::default()
-    }
+    BrainConfig { actors, supervision, chunk: 8, ..BrainConfig::default() }
 }
 
 fn loader(info: EngineInfo) -> (Arc<FakeLoader>, FakeControl) {
     let control = FakeControl::default();
-    (
-        Arc::new(FakeLoader {
-            info,
-            control: control.clone(),
-        }),
-        control,
-    )
+    (Arc::new(FakeLoader { info, control: control.clone() }), control)
 }
 
 async fn start(config: BrainConfig) -> Bench {
@@ -90,17 +74,13 @@ async fn start(config: BrainConfig) -> Bench {
 
 async fn start_with(config: BrainConfig, info: EngineInfo) -> Bench {
     let (loader, control) = loader(info);
-    let brain = within(Brain::start(config, loader, Arc::new(Letters)))
-        .await
-        .unwrap();
+    let brain = within(Brain::start(config, loader, Arc::new(Letters))).await.unwrap();
     Bench { brain, control }
 }
 
 /// What never ends would be a test that never ends.
 async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), future)
-        .await
-        .expect("done within a minute")
+    tokio::time::timeout(Duration::from_secs(60), future).await.expect("done within a minute")
 }
 
 impl Bench {
@@ -119,11 +99,8 @@ impl Bench {
     }
 
     async fn until_ready(&self, actor: usize, restarts: u64) -> Stats {
-        self.until(|stats| {
-            stats.actors[actor].state == ActorState::Ready
-                && stats.actors[actor].restarts == restarts
-        })
-        .await
+        self.until(|stats| stats.actors[actor].state == ActorState::Ready && stats.actors[actor].restarts == restarts)
+            .await
     }
 }
 
@@ -132,15 +109,9 @@ fn step(conversation: &str, text: &str, count: usize) -> Step {
 }
 
 fn score(conversation: &str, text: &str) -> Score {
-    Score {
-        conversation: conversation.into(),
-        input: text.into(),
-    }
+    Score { conversation: conversation.into(), input: text.into() }
 }
 
 fn embed(conversation: Option<&str>, text: &str) -> Embed {
-    Embed {
-        conversation: conversation.map(Into::into),
-        input: text.into(),
-    }
+    Embed { conversation: conversation.map(Into::into), input: text.into() }
 }

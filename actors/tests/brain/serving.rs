@@ -18,16 +18,10 @@ async fn a_step_is_the_same_in_one_or_in_pieces() {
     let brain = start(config(1)).await.brain;
     let whole = brain.step(step("whole", "HELLO", 6)).await.unwrap();
     let first = brain.step(step("pieces", "HELLO", 2)).await.unwrap();
-    let go_on = Step {
-        input: None,
-        ..step("pieces", "", 4)
-    };
+    let go_on = Step { input: None, ..step("pieces", "", 4) };
     let second = brain.step(go_on).await.unwrap();
 
-    assert_eq!(
-        [first.token_ids, second.token_ids].concat(),
-        whole.token_ids
-    );
+    assert_eq!([first.token_ids, second.token_ids].concat(), whole.token_ids);
     assert_eq!(first.text + &second.text, whole.text);
     assert_eq!(whole.text, Letters.decode(&whole.token_ids));
     assert_eq!(whole.finished, Finished::Count);
@@ -41,24 +35,13 @@ async fn text_and_its_tokens_are_the_same() {
     let brain = start(config(1)).await.brain;
     let tokens = Letters.encode("SAME").unwrap();
     let by_text = brain.step(step("a", "SAME", 3)).await.unwrap();
-    let by_tokens = brain
-        .step(Step {
-            input: Some(Input::Tokens(tokens)),
-            ..step("b", "", 3)
-        })
-        .await
-        .unwrap();
+    let by_tokens = brain.step(Step { input: Some(Input::Tokens(tokens)), ..step("b", "", 3) }).await.unwrap();
     assert_eq!(by_text, by_tokens);
 }
 
 #[tokio::test]
 async fn the_end_token_ends_a_step_and_is_not_in_its_text() {
-    let probe = start(config(1))
-        .await
-        .brain
-        .step(step("a", "HELLO", 3))
-        .await
-        .unwrap();
+    let probe = start(config(1)).await.brain.step(step("a", "HELLO", 3)).await.unwrap();
     let mut info = fake_info();
     info.end_tokens = vec![probe.token_ids[1]];
     let brain = start_with(config(1), info).await.brain;
@@ -86,14 +69,7 @@ async fn a_stateless_embed_is_that_of_a_new_conversation() {
     assert_eq!(alone, new);
     assert_eq!(alone.tokens, 4);
     let stats = brain.stats().await.unwrap();
-    assert_eq!(
-        stats
-            .actors
-            .iter()
-            .map(|actor| actor.conversations)
-            .sum::<usize>(),
-        1
-    );
+    assert_eq!(stats.actors.iter().map(|actor| actor.conversations).sum::<usize>(), 1);
 }
 
 #[tokio::test]
@@ -116,11 +92,8 @@ async fn requests_of_a_conversation_are_done_in_the_order_of_their_arrival() {
     let brain = start(config(1)).await.brain;
     // A long text takes longer to tokenise than a short one that arrives behind it.
     let long = "A".repeat(100_000);
-    let (first, second, third) = tokio::join!(
-        brain.score(score("a", &long)),
-        brain.step(step("a", "B", 1)),
-        brain.reset("a"),
-    );
+    let (first, second, third) =
+        tokio::join!(brain.score(score("a", &long)), brain.step(step("a", "B", 1)), brain.reset("a"),);
     assert_eq!(first.unwrap().logprobs.len(), long.len());
     assert!(second.unwrap().context.context_len > 2);
     third.unwrap();
@@ -128,27 +101,16 @@ async fn requests_of_a_conversation_are_done_in_the_order_of_their_arrival() {
 
 #[tokio::test]
 async fn another_actor_finds_the_brain_by_its_name() {
-    let config = BrainConfig {
-        name: Some("brain-by-name".to_owned()),
-        ..config(1)
-    };
+    let config = BrainConfig { name: Some("brain-by-name".to_owned()), ..config(1) };
     let bench = start(config).await;
     let cell = ractor::registry::where_is("brain-by-name").unwrap();
     let actor: ActorRef<BrainMessage> = cell.into();
 
     // Told first, so read first, though nobody waits for the reply.
-    actor
-        .cast(BrainMessage::Tell(Envelope::new(Request::Step(step(
-            "a", "HELLO", 2,
-        )))))
-        .unwrap();
+    actor.cast(BrainMessage::Tell(Envelope::new(Request::Step(step("a", "HELLO", 2))))).unwrap();
     let request = Envelope::new(Request::Step(step("a", "MORE", 1)));
-    let reply = call!(actor, BrainMessage::Request, request)
-        .unwrap()
-        .unwrap();
-    let Reply::Stepped(stepped) = reply else {
-        panic!("{reply:?}")
-    };
+    let reply = call!(actor, BrainMessage::Request, request).unwrap().unwrap();
+    let Reply::Stepped(stepped) = reply else { panic!("{reply:?}") };
     assert_eq!(stepped.context.context_len, 12);
     assert!(ractor::registry::where_is("brain-by-name/embedder-0.0").is_some());
     within(bench.brain.shutdown()).await;
@@ -168,34 +130,16 @@ async fn bad_requests_change_nothing() {
         (step("a", "", 1), ErrorCode::EmptyInput),
         (step("a", "lower case is refused", 1), ErrorCode::BadRequest),
         (step("a", "PANIC", 1), ErrorCode::BadRequest),
-        (
-            step("a", &"long and refused".repeat(9), 1),
-            ErrorCode::BadRequest,
-        ),
-        (
-            Step {
-                input: None,
-                ..step("a", "", 0)
-            },
-            ErrorCode::EmptyInput,
-        ),
-        (
-            Step {
-                input: None,
-                ..step("new", "", 1)
-            },
-            ErrorCode::EmptyInput,
-        ),
+        (step("a", &"long and refused".repeat(9), 1), ErrorCode::BadRequest),
+        (Step { input: None, ..step("a", "", 0) }, ErrorCode::EmptyInput),
+        (Step { input: None, ..step("new", "", 1) }, ErrorCode::EmptyInput),
         (step("a", "HELLO", 65_537), ErrorCode::BadRequest),
     ];
     for (request, code) in bad {
         let error = brain.step(request.clone()).await.unwrap_err();
         assert_eq!(error.code(), code, "{request:?}");
     }
-    let go_on = Step {
-        input: None,
-        ..step("a", "", 1)
-    };
+    let go_on = Step { input: None, ..step("a", "", 1) };
     let after = brain.step(go_on).await.unwrap();
     assert_eq!(after.context.context_len, before.context.context_len + 1);
     assert_eq!(brain.stats().await.unwrap().actors[0].conversations, 1);

@@ -14,21 +14,10 @@ use motorbrain_actors::{
 use super::harness::{Ended, Reference, assert_equal, soon, supervisor, tokens};
 use motorbrain_actors::{engine::Sampling, job::Outcome};
 
-async fn start(
-    control: &FakeControl,
-) -> Result<(Embedder, tokio::sync::mpsc::UnboundedReceiver<Ended>), StartError> {
+async fn start(control: &FakeControl) -> Result<(Embedder, tokio::sync::mpsc::UnboundedReceiver<Ended>), StartError> {
     let (supervisor, ended) = supervisor().await;
-    let loader = Arc::new(FakeLoader {
-        info: fake_info(),
-        control: control.clone(),
-    });
-    let started = Embedder::start(
-        None,
-        supervisor.get_cell(),
-        loader,
-        EmbeddingConfig::default(),
-        4,
-    );
+    let loader = Arc::new(FakeLoader { info: fake_info(), control: control.clone() });
+    let started = Embedder::start(None, supervisor.get_cell(), loader, EmbeddingConfig::default(), 4);
     Ok((soon(started).await?, ended))
 }
 
@@ -43,54 +32,25 @@ async fn requests_get_their_replies() {
     let mut reference = Reference::new(fake_info());
     let config = EmbeddingConfig::default();
 
-    let (text, work) = (
-        tokens(1, 5),
-        Work::Embed {
-            tokens: Arc::new(tokens(1, 5)),
-        },
-    );
+    let (text, work) = (tokens(1, 5), Work::Embed { tokens: Arc::new(tokens(1, 5)) });
     let stateless = embedder.embed(None, text.clone()).await.unwrap();
     let kept = embedder.embed(Some(a.clone()), text).await.unwrap();
     assert_eq!(stateless, kept, "a conversation's first text stands alone");
-    assert_equal(
-        &Outcome::Embedded(kept.value),
-        &reference.answer(&work, config),
-    );
+    assert_equal(&Outcome::Embedded(kept.value), &reference.answer(&work, config));
 
     let (tokens, sampling) = (tokens(9, 2), Sampling::GREEDY);
-    let stepped = embedder
-        .step(a.clone(), TokenStep::greedy(tokens.clone(), 3))
-        .await
-        .unwrap();
-    let work = Work::Step {
-        tokens: Arc::new(tokens),
-        count: 3,
-        sampling,
-        seed: 0,
-        top: 0,
-        stream: false,
-    };
+    let stepped = embedder.step(a.clone(), TokenStep::greedy(tokens.clone(), 3)).await.unwrap();
+    let work = Work::Step { tokens: Arc::new(tokens), count: 3, sampling, seed: 0, top: 0, stream: false };
     let (sampled, stopped) = stepped.value;
-    assert_eq!(
-        Outcome::Stepped { sampled, stopped },
-        reference.answer(&work, config)
-    );
+    assert_eq!(Outcome::Stepped { sampled, stopped }, reference.answer(&work, config));
     assert_eq!(stepped.context_len, 10);
 
     let scored = embedder.score(a.clone(), vec![TokenId(3)]).await.unwrap();
-    let work = Work::Score {
-        tokens: Arc::new(vec![TokenId(3)]),
-    };
-    assert_eq!(
-        Outcome::Scored(scored.value),
-        reference.answer(&work, config)
-    );
+    let work = Work::Score { tokens: Arc::new(vec![TokenId(3)]) };
+    assert_eq!(Outcome::Scored(scored.value), reference.answer(&work, config));
 
     embedder.forget(a.clone()).await.unwrap();
-    assert_eq!(
-        embedder.score(a, vec![TokenId(3)]).await.unwrap().value,
-        [None]
-    );
+    assert_eq!(embedder.score(a, vec![TokenId(3)]).await.unwrap().value, [None]);
     embedder.actor_ref().stop(None);
 }
 
@@ -99,13 +59,7 @@ async fn a_token_outside_the_vocabulary_never_reaches_the_engine() {
     let control = FakeControl::default();
     let (embedder, _ended) = start(&control).await.unwrap();
     let error = embedder.embed(None, vec![TokenId(64)]).await.unwrap_err();
-    assert_eq!(
-        error,
-        JobError::Failed(BrainError::InvalidToken {
-            token: 64,
-            vocab: 64
-        })
-    );
+    assert_eq!(error, JobError::Failed(BrainError::InvalidToken { token: 64, vocab: 64 }));
     assert_eq!(control.tally().runs, 0);
     embedder.actor_ref().stop(None);
 }
@@ -116,13 +70,9 @@ async fn whoever_waits_when_the_actor_dies_is_told() {
     let (embedder, mut ended) = start(&control).await.unwrap();
     control.fault_in_run(2, Fault::Panic);
     let step = TokenStep::greedy(tokens(1, 3), 50);
-    let (one, other) = soon(async {
-        tokio::join!(
-            embedder.step("a".into(), step.clone()),
-            embedder.step("b".into(), step.clone())
-        )
-    })
-    .await;
+    let (one, other) =
+        soon(async { tokio::join!(embedder.step("a".into(), step.clone()), embedder.step("b".into(), step.clone())) })
+            .await;
     assert!(unavailable(&one.unwrap_err()) && unavailable(&other.unwrap_err()));
     assert!(matches!(soon(ended.recv()).await, Some(Ended::Failed(_))));
     let late = soon(embedder.embed(None, tokens(1, 3))).await;
@@ -136,19 +86,13 @@ async fn a_caller_that_leaves_takes_its_job_back() {
     control.fault_in_run(3, Fault::HANG);
     let leaving = tokio::spawn({
         let embedder = embedder.clone();
-        async move {
-            embedder
-                .step("a".into(), TokenStep::greedy(tokens(1, 3), 1_000_000))
-                .await
-        }
+        async move { embedder.step("a".into(), TokenStep::greedy(tokens(1, 3), 1_000_000)).await }
     });
     soon(control.until(|tally| tally.hanging > 0)).await;
     leaving.abort();
     leaving.await.unwrap_err();
     control.release_hangs();
-    let scored = soon(embedder.score("a".into(), vec![TokenId(3)]))
-        .await
-        .unwrap();
+    let scored = soon(embedder.score("a".into(), vec![TokenId(3)])).await.unwrap();
     assert_eq!(scored.value, [None], "nothing of the million tokens stayed");
     embedder.actor_ref().stop(None);
 }
@@ -156,17 +100,10 @@ async fn a_caller_that_leaves_takes_its_job_back() {
 #[tokio::test]
 async fn a_failed_start_says_why() {
     let control = FakeControl::default();
-    let error = LoadError {
-        transient: false,
-        message: "no such file".to_owned(),
-        hint: None,
-    };
+    let error = LoadError { transient: false, message: "no such file".to_owned(), hint: None };
     control.fault_in_loads(1, LoadFault::Error(error));
     control.fault_in_loads(1, LoadFault::Panic);
     let failed = start(&control).await.err();
     assert!(matches!(failed, Some(StartError::Load(error)) if error.message == "no such file"));
-    assert!(matches!(
-        start(&control).await.err(),
-        Some(StartError::Died)
-    ));
+    assert!(matches!(start(&control).await.err(), Some(StartError::Died)));
 }

@@ -11,9 +11,7 @@ use motorbrain_actors::{
     tokens::TokenId,
 };
 
-use super::harness::{
-    Bench, Reference, assert_equal, embed, failure, outcome, score, step, stream, tokens,
-};
+use super::harness::{Bench, Reference, assert_equal, embed, failure, outcome, score, step, stream, tokens};
 use motorbrain_actors::job::Work;
 
 /// Fails the job that gives it. Outside the vocabulary, so that no step samples it.
@@ -33,10 +31,7 @@ fn poison_after(count: u32) -> Vec<TokenId> {
 }
 
 fn history(tokens: &[TokenId], total: u64) -> History {
-    History {
-        tokens: Arc::new(tokens.to_vec()),
-        total,
-    }
+    History { tokens: Arc::new(tokens.to_vec()), total }
 }
 
 #[tokio::test]
@@ -44,20 +39,9 @@ async fn a_step_commits_when_it_is_done() {
     let mut bench = Bench::held(2).await;
     bench.release();
     let done = bench.ask("a", step(tokens(1, 3), 2)).await;
-    let Outcome::Stepped { sampled, .. } = outcome(&done) else {
-        panic!("a step steps")
-    };
-    let appended: Vec<_> = tokens(1, 3)
-        .into_iter()
-        .chain(sampled.iter().map(|s| s.token))
-        .collect();
-    assert_eq!(
-        done.commit,
-        Commit {
-            appended,
-            dropped: 0
-        }
-    );
+    let Outcome::Stepped { sampled, .. } = outcome(&done) else { panic!("a step steps") };
+    let appended: Vec<_> = tokens(1, 3).into_iter().chain(sampled.iter().map(|s| s.token)).collect();
+    assert_eq!(done.commit, Commit { appended, dropped: 0 });
 }
 
 #[tokio::test]
@@ -67,27 +51,14 @@ async fn a_failed_job_leaves_its_conversation_as_it_was() {
     let first = step(tokens(1, 3), 2);
     bench.ask("a", first.clone()).await;
     reference.answer(&first, EmbeddingConfig::default());
-    for work in [
-        embed(poison_after(5)),
-        score(poison_after(5)),
-        step(poison_after(5), 2),
-    ] {
+    for work in [embed(poison_after(5)), score(poison_after(5)), step(poison_after(5), 2)] {
         let done = bench.ask("a", work).await;
-        assert_eq!(
-            (done.context_len, &done.commit, done.rebuilt),
-            (5, &Commit::default(), false)
-        );
-        assert!(matches!(
-            failure(done),
-            JobError::Failed(BrainError::Engine { .. })
-        ));
+        assert_eq!((done.context_len, &done.commit, done.rebuilt), (5, &Commit::default(), false));
+        assert!(matches!(failure(done), JobError::Failed(BrainError::Engine { .. })));
     }
     let next = step(vec![], 8);
     let done = bench.ask("a", next.clone()).await;
-    assert_equal(
-        outcome(&done),
-        &reference.answer(&next, EmbeddingConfig::default()),
-    );
+    assert_equal(outcome(&done), &reference.answer(&next, EmbeddingConfig::default()));
     assert!(!done.rebuilt);
 }
 
@@ -104,10 +75,7 @@ async fn a_step_that_fails_behind_a_slide_is_undone_by_reading_again() {
         assert!(!failed.rebuilt, "only an answer can say so");
         for (next, rebuilt) in [(step(vec![], 3), slid_before), (score(tokens(7, 9)), false)] {
             let done = bench.ask("a", next.clone()).await;
-            assert_equal(
-                outcome(&done),
-                &reference.answer(&next, EmbeddingConfig::default()),
-            );
+            assert_equal(outcome(&done), &reference.answer(&next, EmbeddingConfig::default()));
             assert_eq!(done.rebuilt, rebuilt, "slid before: {slid_before}");
         }
     }
@@ -119,20 +87,10 @@ async fn a_streamed_step_commits_token_by_token() {
     bench.release();
     let request = bench.send("a", stream(tokens(1, 3), 4));
     let done = bench.done(request).await;
-    let Outcome::Stepped { sampled, .. } = outcome(&done) else {
-        panic!("a step steps")
-    };
-    let shown: Vec<Sampled> = bench
-        .shown
-        .iter()
-        .map(|(_, sampled)| sampled.clone())
-        .collect();
+    let Outcome::Stepped { sampled, .. } = outcome(&done) else { panic!("a step steps") };
+    let shown: Vec<Sampled> = bench.shown.iter().map(|(_, sampled)| sampled.clone()).collect();
     assert_eq!(shown, *sampled);
-    assert_eq!(
-        done.commit,
-        Commit::default(),
-        "the last token's report has it all"
-    );
+    assert_eq!(done.commit, Commit::default(), "the last token's report has it all");
     assert_eq!(bench.histories["a"].total, 7);
 }
 
@@ -149,10 +107,7 @@ async fn a_streamed_step_that_fails_keeps_what_it_has_shown() {
     let mut reference = Reference::after(&bench.histories["a"].tokens);
     let next = step(vec![], 3);
     let done = bench.ask("a", next.clone()).await;
-    assert_equal(
-        outcome(&done),
-        &reference.answer(&next, EmbeddingConfig::default()),
-    );
+    assert_equal(outcome(&done), &reference.answer(&next, EmbeddingConfig::default()));
 }
 
 #[tokio::test]
@@ -160,9 +115,7 @@ async fn a_history_is_read_before_the_work() {
     let past = tokens(1, 14);
     for (total, rebuilt) in [(14, false), (40, true)] {
         let mut bench = Bench::held(4).await;
-        bench
-            .histories
-            .insert("a".to_owned(), history(&past, total));
+        bench.histories.insert("a".to_owned(), history(&past, total));
         let work = score(tokens(30, 2));
         let mut job = bench.job(Some("a"), work.clone());
         job.restore = Some(history(&past, total));
@@ -171,27 +124,17 @@ async fn a_history_is_read_before_the_work() {
         let second = bench.send("a", step(vec![], 1));
         bench.release();
         bench.hanging().await;
-        assert_eq!(
-            bench.pulse.running().unwrap().requests,
-            [],
-            "nobody is charged with a restore"
-        );
+        assert_eq!(bench.pulse.running().unwrap().requests, [], "nobody is charged with a restore");
         bench.control.release_hangs();
         let order = bench.order(2).await;
         let mut reference = Reference::after(&past);
         reference.total = total;
         let first = bench.done(order[0]).await;
-        assert_equal(
-            outcome(&first),
-            &reference.answer(&work, EmbeddingConfig::default()),
-        );
+        assert_equal(outcome(&first), &reference.answer(&work, EmbeddingConfig::default()));
         assert_eq!((first.rebuilt, first.commit.appended.len()), (rebuilt, 2));
         // The random draw depends on the number of the token since the reset.
         let second = bench.done(second).await;
-        assert_equal(
-            outcome(&second),
-            &reference.answer(&step(vec![], 1), EmbeddingConfig::default()),
-        );
+        assert_equal(outcome(&second), &reference.answer(&step(vec![], 1), EmbeddingConfig::default()));
         assert!(!second.rebuilt, "said once");
     }
 }
@@ -199,9 +142,7 @@ async fn a_history_is_read_before_the_work() {
 #[tokio::test]
 async fn a_rebuilt_conversation_says_so_with_its_next_answer() {
     let mut bench = poisoned(64).await;
-    bench
-        .histories
-        .insert("a".to_owned(), history(&tokens(1, 14), 40));
+    bench.histories.insert("a".to_owned(), history(&tokens(1, 14), 40));
     let mut job = bench.job(Some("a"), step(vec![POISON], 1));
     job.restore = Some(history(&tokens(1, 14), 40));
     let request = bench.send_job(job);
@@ -234,15 +175,9 @@ async fn a_forgotten_conversation_begins_anew() {
     let work = step(tokens(1, 20), 3);
     let first = bench.ask("a", work.clone()).await;
     let forgotten = bench.ask("a", Work::Forget).await;
-    assert_eq!(
-        (outcome(&forgotten), forgotten.context_len),
-        (&Outcome::Forgotten, 0)
-    );
+    assert_eq!((outcome(&forgotten), forgotten.context_len), (&Outcome::Forgotten, 0));
     bench.report().await;
     assert_eq!(bench.kv_bytes, 0);
     assert_eq!(bench.ask("a", work).await.outcome, first.outcome);
-    assert_eq!(
-        *outcome(&bench.ask("unknown", Work::Forget).await),
-        Outcome::Forgotten
-    );
+    assert_eq!(*outcome(&bench.ask("unknown", Work::Forget).await), Outcome::Forgotten);
 }

@@ -29,11 +29,7 @@ impl Actor for Watch {
     type State = UnboundedSender<Ended>;
     type Arguments = UnboundedSender<Ended>;
 
-    async fn pre_start(
-        &self,
-        _: ActorRef<()>,
-        ended: Self::Arguments,
-    ) -> Result<Self::State, ActorProcessingErr> {
+    async fn pre_start(&self, _: ActorRef<()>, ended: Self::Arguments) -> Result<Self::State, ActorProcessingErr> {
         Ok(ended)
     }
 
@@ -44,9 +40,7 @@ impl Actor for Watch {
         ended: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorFailed(_, error) => {
-                ended.send(Ended::Failed(error.to_string()))?
-            }
+            SupervisionEvent::ActorFailed(_, error) => ended.send(Ended::Failed(error.to_string()))?,
             SupervisionEvent::ActorTerminated(..) => ended.send(Ended::Stopped)?,
             _ => {}
         }
@@ -80,26 +74,16 @@ pub(crate) struct Bench {
 
 /// No wait here is for a clock; this only ends a test that would hang.
 pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .expect("still waiting after 30 s")
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("still waiting after 30 s")
 }
 
 impl Bench {
-    pub(crate) async fn new(
-        info: EngineInfo,
-        embedding: EmbeddingConfig,
-        chunk: usize,
-        control: FakeControl,
-    ) -> Self {
+    pub(crate) async fn new(info: EngineInfo, embedding: EmbeddingConfig, chunk: usize, control: FakeControl) -> Self {
         let (supervisor, ended) = supervisor().await;
         let (send, reports) = unbounded_channel();
         let pulse = Pulse::default();
         let arguments = EmbedderArguments {
-            loader: Arc::new(FakeLoader {
-                info: info.clone(),
-                control: control.clone(),
-            }),
+            loader: Arc::new(FakeLoader { info: info.clone(), control: control.clone() }),
             report: Arc::new(move |report| drop(send.send(report))),
             pulse: pulse.clone(),
             embedding,
@@ -150,9 +134,7 @@ impl Bench {
 
     pub(crate) fn send_job(&mut self, job: Job) -> RequestId {
         let request = job.request;
-        self.actor
-            .cast(EmbedderMessage::Job(Box::new(job)))
-            .unwrap();
+        self.actor.cast(EmbedderMessage::Job(Box::new(job))).unwrap();
         request
     }
 
@@ -170,12 +152,7 @@ impl Bench {
     pub(crate) async fn report(&mut self) -> Option<Report> {
         let report = soon(self.reports.recv()).await?;
         let (request, commit, context_len) = match &report {
-            Report::Token {
-                request,
-                commit,
-                context_len,
-                sampled,
-            } => {
+            Report::Token { request, commit, context_len, sampled } => {
                 self.shown.push((*request, sampled.clone()));
                 (*request, commit.clone(), *context_len)
             }
@@ -191,21 +168,11 @@ impl Bench {
         };
         if let Some(conversation) = &self.owners[&request] {
             let history = self.histories.entry(conversation.clone()).or_default();
-            if matches!(
-                &report,
-                Report::Done(Done {
-                    outcome: Ok(Outcome::Forgotten),
-                    ..
-                })
-            ) {
+            if matches!(&report, Report::Done(Done { outcome: Ok(Outcome::Forgotten), .. })) {
                 *history = History::default();
             }
             commit.apply(history, self.sinks);
-            assert_eq!(
-                history.tokens.len(),
-                context_len,
-                "commits tell the context of {conversation}"
-            );
+            assert_eq!(history.tokens.len(), context_len, "commits tell the context of {conversation}");
         }
         Some(report)
     }
@@ -269,56 +236,27 @@ impl Drop for Bench {
 
 /// `count` tokens counted from `first`, within the fake's vocabulary.
 pub(crate) fn tokens(first: u32, count: u32) -> Vec<TokenId> {
-    (first..first + count)
-        .map(|token| TokenId(token % 64))
-        .collect()
+    (first..first + count).map(|token| TokenId(token % 64)).collect()
 }
 
 pub(crate) fn embed(tokens: Vec<TokenId>) -> Work {
-    Work::Embed {
-        tokens: Arc::new(tokens),
-    }
+    Work::Embed { tokens: Arc::new(tokens) }
 }
 
 pub(crate) fn score(tokens: Vec<TokenId>) -> Work {
-    Work::Score {
-        tokens: Arc::new(tokens),
-    }
+    Work::Score { tokens: Arc::new(tokens) }
 }
 
 pub(crate) fn step(tokens: Vec<TokenId>, count: usize) -> Work {
-    let sampling = Sampling {
-        temperature: 1.0,
-        top_k: 20,
-        top_p: 0.9,
-    };
-    Work::Step {
-        tokens: Arc::new(tokens),
-        count,
-        sampling,
-        seed: 5,
-        top: 2,
-        stream: false,
-    }
+    let sampling = Sampling { temperature: 1.0, top_k: 20, top_p: 0.9 };
+    Work::Step { tokens: Arc::new(tokens), count, sampling, seed: 5, top: 2, stream: false }
 }
 
 pub(crate) fn stream(tokens: Vec<TokenId>, count: usize) -> Work {
     match step(tokens, count) {
-        Work::Step {
-            tokens,
-            count,
-            sampling,
-            seed,
-            top,
-            ..
-        } => Work::Step {
-            tokens,
-            count,
-            sampling,
-            seed,
-            top,
-            stream: true,
-        },
+        Work::Step { tokens, count, sampling, seed, top, .. } => {
+            Work::Step { tokens, count, sampling, seed, top, stream: true }
+        }
         other => other,
     }
 }
@@ -335,35 +273,20 @@ impl Reference {
     pub(crate) fn new(info: EngineInfo) -> Self {
         let mut engine = FakeEngine::new(info, FakeControl::default());
         let slot = engine.open().unwrap();
-        Self {
-            engine,
-            slot,
-            total: 0,
-            context_len: 0,
-        }
+        Self { engine, slot, total: 0, context_len: 0 }
     }
 
     /// One that has read `history` before.
     pub(crate) fn after(history: &[TokenId]) -> Self {
         let mut reference = Self::new(fake_info());
-        history
-            .iter()
-            .for_each(|&token| drop(reference.read(token, Want::Nothing)));
+        history.iter().for_each(|&token| drop(reference.read(token, Want::Nothing)));
         reference
     }
 
     fn read(&mut self, token: TokenId, want: Want) -> motorbrain_actors::engine::RowOutput {
         loop {
             let tokens = &[token];
-            let output = self
-                .engine
-                .run(&[Row {
-                    slot: self.slot,
-                    tokens,
-                    want,
-                }])
-                .unwrap()
-                .remove(0);
+            let output = self.engine.run(&[Row { slot: self.slot, tokens, want }]).unwrap().remove(0);
             self.context_len = output.context_len;
             if output.taken == 1 {
                 self.total += 1;
@@ -375,48 +298,21 @@ impl Reference {
     pub(crate) fn answer(&mut self, work: &Work, embedding: EmbeddingConfig) -> Outcome {
         match work {
             Work::Embed { tokens } => Outcome::Embedded(self.embed(tokens, embedding)),
-            Work::Score { tokens } => {
-                Outcome::Scored(tokens.iter().map(|&token| self.score(token)).collect())
-            }
-            Work::Step {
-                tokens,
-                count,
-                sampling,
-                seed,
-                top,
-                ..
-            } => {
-                tokens
-                    .iter()
-                    .for_each(|&token| drop(self.read(token, Want::Nothing)));
+            Work::Score { tokens } => Outcome::Scored(tokens.iter().map(|&token| self.score(token)).collect()),
+            Work::Step { tokens, count, sampling, seed, top, .. } => {
+                tokens.iter().for_each(|&token| drop(self.read(token, Want::Nothing)));
                 let mut sampled: Vec<Sampled> = Vec::new();
                 let ends = self.engine.info().end_tokens.clone();
-                let stops = |sampled: &[Sampled]| {
-                    sampled
-                        .last()
-                        .is_some_and(|last| ends.contains(&last.token))
-                };
+                let stops = |sampled: &[Sampled]| sampled.last().is_some_and(|last| ends.contains(&last.token));
                 while sampled.len() < *count && !stops(&sampled) {
-                    let want = Want::Next {
-                        sampling: *sampling,
-                        seed: *seed,
-                        number: self.total,
-                        top: *top,
-                    };
-                    let row = Row {
-                        slot: self.slot,
-                        tokens: &[],
-                        want,
-                    };
+                    let want = Want::Next { sampling: *sampling, seed: *seed, number: self.total, top: *top };
+                    let row = Row { slot: self.slot, tokens: &[], want };
                     let output = self.engine.run(&[row]).unwrap().remove(0);
                     self.context_len = output.context_len;
                     self.total += 1;
                     sampled.extend(output.sampled);
                 }
-                Outcome::Stepped {
-                    stopped: stops(&sampled),
-                    sampled,
-                }
+                Outcome::Stepped { stopped: stops(&sampled), sampled }
             }
             Work::Forget => {
                 *self = Self::new(self.engine.info().clone());
@@ -432,32 +328,10 @@ impl Reference {
             // On a copy, for sampling appends.
             let mut copy = Self::new(self.engine.info().clone());
             let context = self.context();
-            context
-                .iter()
-                .for_each(|&token| drop(copy.read(token, Want::Nothing)));
-            let want = Want::Next {
-                sampling: Sampling::GREEDY,
-                seed: 0,
-                number: 0,
-                top: vocab,
-            };
-            let output = copy
-                .engine
-                .run(&[Row {
-                    slot: copy.slot,
-                    tokens: &[],
-                    want,
-                }])
-                .unwrap()
-                .remove(0);
-            output
-                .sampled
-                .unwrap()
-                .top
-                .into_iter()
-                .find(|(id, _)| *id == token)
-                .unwrap()
-                .1
+            context.iter().for_each(|&token| drop(copy.read(token, Want::Nothing)));
+            let want = Want::Next { sampling: Sampling::GREEDY, seed: 0, number: 0, top: vocab };
+            let output = copy.engine.run(&[Row { slot: copy.slot, tokens: &[], want }]).unwrap().remove(0);
+            output.sampled.unwrap().top.into_iter().find(|(id, _)| *id == token).unwrap().1
         });
         self.read(token, Want::Nothing);
         logprob
@@ -469,10 +343,8 @@ impl Reference {
 
     fn embed(&mut self, tokens: &[TokenId], embedding: EmbeddingConfig) -> Vec<f32> {
         use motorbrain_actors::{embedder::Pooling, engine};
-        let states: Vec<Vec<f32>> = tokens
-            .iter()
-            .map(|&token| self.read(token, Want::Hidden(engine::Pooling::Last)).hidden)
-            .collect();
+        let states: Vec<Vec<f32>> =
+            tokens.iter().map(|&token| self.read(token, Want::Hidden(engine::Pooling::Last)).hidden).collect();
         let mut vector = match embedding.pooling {
             Pooling::Last => states.last().unwrap().clone(),
             Pooling::Mean => (0..states[0].len())
@@ -493,10 +365,7 @@ pub(crate) fn assert_equal(found: &Outcome, expected: &Outcome) {
         (Outcome::Embedded(found), Outcome::Embedded(expected)) => {
             assert_eq!(found.len(), expected.len());
             for (found, expected) in found.iter().zip(expected) {
-                assert!(
-                    (found - expected).abs() < 1e-5,
-                    "{found} instead of {expected}"
-                );
+                assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");
             }
         }
         _ => assert_eq!(found, expected),

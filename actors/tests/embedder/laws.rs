@@ -28,10 +28,7 @@ struct Case {
 
 fn cases() -> impl Strategy<Value = Vec<Case>> {
     let text = (0_u32..60, 1_u32..30).prop_map(|(first, count)| {
-        tokens(first, count)
-            .into_iter()
-            .map(|token| TokenId(token.0 % 60))
-            .collect::<Vec<_>>()
+        tokens(first, count).into_iter().map(|token| TokenId(token.0 % 60)).collect::<Vec<_>>()
     });
     let work = prop_oneof![
         text.clone().prop_map(embed),
@@ -42,20 +39,9 @@ fn cases() -> impl Strategy<Value = Vec<Case>> {
         Just(Work::Forget),
     ];
     let often = prop::bool::weighted(0.2);
-    let case = (
-        prop::option::weighted(0.9, 0_u8..3),
-        work,
-        often,
-        prop::bool::weighted(0.1),
-        often,
-    )
-        .prop_map(|(conversation, work, poisoned, cancelled, alone)| Case {
-            conversation,
-            work,
-            poisoned,
-            cancelled,
-            alone,
-        });
+    let case = (prop::option::weighted(0.9, 0_u8..3), work, often, prop::bool::weighted(0.1), often).prop_map(
+        |(conversation, work, poisoned, cancelled, alone)| Case { conversation, work, poisoned, cancelled, alone },
+    );
     prop::collection::vec(case, 1..16)
 }
 
@@ -71,28 +57,16 @@ fn poison(work: &Work) -> Work {
 async fn check(cases: Vec<Case>, chunk: usize, blamed: bool, interrupts: Vec<u64>) {
     let mut bench = Bench::held(chunk).await;
     let kind = motorbrain_actors::engine::EngineErrorKind::Rejected;
-    bench
-        .control
-        .fault_on_token(OUTSIDE, Fault::Fail { kind, blamed });
+    bench.control.fault_on_token(OUTSIDE, Fault::Fail { kind, blamed });
     for run in interrupts {
         let kind = motorbrain_actors::engine::EngineErrorKind::Interrupted;
-        bench.control.fault_in_run(
-            run,
-            Fault::Fail {
-                kind,
-                blamed: false,
-            },
-        );
+        bench.control.fault_in_run(run, Fault::Fail { kind, blamed: false });
     }
     let sent: Vec<_> = cases
         .iter()
         .map(|case| {
             let name = case.conversation.map(|index| index.to_string());
-            let work = if case.poisoned {
-                poison(&case.work)
-            } else {
-                case.work.clone()
-            };
+            let work = if case.poisoned { poison(&case.work) } else { case.work.clone() };
             let mut job = bench.job(name.as_deref(), work);
             job.alone = case.alone;
             if case.cancelled {
@@ -116,10 +90,7 @@ async fn check(cases: Vec<Case>, chunk: usize, blamed: bool, interrupts: Vec<u64
         match done.outcome {
             Ok(outcome) => {
                 assert!(forgets || !(case.cancelled || case.poisoned && has_input));
-                assert_equal(
-                    &outcome,
-                    &reference.answer(&case.work, EmbeddingConfig::default()),
-                );
+                assert_equal(&outcome, &reference.answer(&case.work, EmbeddingConfig::default()));
                 if !forgets {
                     assert_eq!(done.context_len, reference.context_len);
                 }
@@ -132,11 +103,7 @@ async fn check(cases: Vec<Case>, chunk: usize, blamed: bool, interrupts: Vec<u64
             Err(JobError::Failed(error)) => assert!(case.poisoned, "{error}"),
         }
     }
-    assert_eq!(
-        bench.ask("last", Work::Forget).await.outcome,
-        Ok(Outcome::Forgotten),
-        "still alive"
-    );
+    assert_eq!(bench.ask("last", Work::Forget).await.outcome, Ok(Outcome::Forgotten), "still alive");
 }
 
 proptest! {

@@ -61,32 +61,19 @@ impl SimActor {
 
     /// Ends what was cancelled and what needs no run, then chooses who rides. Returns the requests
     /// with a row in the run; a history that is read again is nobody's.
-    pub(crate) fn begin(
-        &mut self,
-        cancelled: &BTreeSet<RequestId>,
-        reports: &mut Vec<Report>,
-    ) -> Vec<RequestId> {
+    pub(crate) fn begin(&mut self, cancelled: &BTreeSet<RequestId>, reports: &mut Vec<Report>) -> Vec<RequestId> {
         let mut first_of = BTreeSet::new();
         let mut place = 0;
         self.riders.clear();
         while place < self.jobs.len() {
             let job = &self.jobs[place].assignment;
-            if job
-                .conversation
-                .as_ref()
-                .is_some_and(|name| !first_of.insert(name.clone()))
-            {
+            if job.conversation.as_ref().is_some_and(|name| !first_of.insert(name.clone())) {
                 place += 1; // behind another job of its conversation
             } else if job.work == Work::Forget {
                 if let Some(job) = self.jobs.remove(place) {
                     first_of.retain(|name| Some(name) != job.assignment.conversation.as_ref());
-                    job.assignment
-                        .conversation
-                        .and_then(|name| self.slots.remove(&name));
-                    reports.push(Report::Done(done(
-                        job.assignment.request,
-                        Ok(Outcome::Forgotten),
-                    )));
+                    job.assignment.conversation.and_then(|name| self.slots.remove(&name));
+                    reports.push(Report::Done(done(job.assignment.request, Ok(Outcome::Forgotten))));
                 }
             } else if cancelled.contains(&job.request) {
                 self.end_badly(place, JobError::Cancelled, reports);
@@ -95,18 +82,11 @@ impl SimActor {
                 place += 1;
             }
         }
-        if let Some(&alone) = self
-            .riders
-            .iter()
-            .find(|&&place| self.jobs[place].assignment.alone)
-        {
+        if let Some(&alone) = self.riders.iter().find(|&&place| self.jobs[place].assignment.alone) {
             self.riders = vec![alone];
         }
         let rides = self.riders.iter().map(|&place| &self.jobs[place]);
-        rides
-            .filter(|job| !job.restoring)
-            .map(|job| job.assignment.request)
-            .collect()
+        rides.filter(|job| !job.restoring).map(|job| job.assignment.request).collect()
     }
 
     /// The run went well. `refused` is a request the engine will not do.
@@ -125,9 +105,7 @@ impl SimActor {
             if well {
                 self.end_well(place, reports);
             } else {
-                let refusal = BrainError::Engine {
-                    message: "refused".to_owned(),
-                };
+                let refusal = BrainError::Engine { message: "refused".to_owned() };
                 self.end_badly(place, JobError::Failed(refusal), reports);
             }
         }
@@ -136,17 +114,11 @@ impl SimActor {
     fn restore(&mut self, place: usize) {
         let job = &mut self.jobs[place];
         job.restoring = false;
-        let (Some(name), Some(history)) =
-            (&job.assignment.conversation, job.assignment.restore.take())
-        else {
+        let (Some(name), Some(history)) = (&job.assignment.conversation, job.assignment.restore.take()) else {
             return;
         };
         let slot = self.slots.entry(name.clone()).or_default();
-        assert_eq!(
-            slot.committed,
-            History::default(),
-            "`{name}` is restored over what is there"
-        );
+        assert_eq!(slot.committed, History::default(), "`{name}` is restored over what is there");
         slot.rebuilt |= history.has_slid();
         slot.committed = history.clone();
         slot.context = history;
@@ -161,26 +133,13 @@ impl SimActor {
             None => &mut single,
         };
         let request = job.assignment.request;
-        let Work::Step {
-            tokens,
-            count,
-            seed,
-            stream,
-            ..
-        } = &job.assignment.work
-        else {
-            job.outcome = Some(model::perform(
-                &mut slot.context,
-                &mut job.pending,
-                &job.assignment.work,
-            ));
+        let Work::Step { tokens, count, seed, stream, .. } = &job.assignment.work else {
+            job.outcome = Some(model::perform(&mut slot.context, &mut job.pending, &job.assignment.work));
             return true;
         };
         if !job.begun {
             job.begun = true;
-            tokens
-                .iter()
-                .for_each(|&token| model::append(&mut slot.context, &mut job.pending, token));
+            tokens.iter().for_each(|&token| model::append(&mut slot.context, &mut job.pending, token));
         }
         if job.sampled.len() < *count {
             let sampled = model::next(&slot.context, *seed);
@@ -190,20 +149,12 @@ impl SimActor {
                 let commit = std::mem::take(&mut job.pending);
                 commit.apply(&mut slot.committed, model::WINDOW.sinks);
                 let context_len = slot.context.tokens.len();
-                reports.push(Report::Token {
-                    request,
-                    sampled,
-                    commit,
-                    context_len,
-                });
+                reports.push(Report::Token { request, sampled, commit, context_len });
             }
         }
         let stopped = model::has_ended(&job.sampled);
         let is_done = stopped || job.sampled.len() >= *count;
-        job.outcome = is_done.then(|| Outcome::Stepped {
-            sampled: job.sampled.clone(),
-            stopped,
-        });
+        job.outcome = is_done.then(|| Outcome::Stepped { sampled: job.sampled.clone(), stopped });
         is_done
     }
 
@@ -213,16 +164,9 @@ impl SimActor {
         };
         let Some(outcome) = job.outcome else { return };
         let mut done = done(job.assignment.request, Ok(outcome));
-        if let Some(slot) = job
-            .assignment
-            .conversation
-            .and_then(|name| self.slots.get_mut(&name))
-        {
+        if let Some(slot) = job.assignment.conversation.and_then(|name| self.slots.get_mut(&name)) {
             job.pending.apply(&mut slot.committed, model::WINDOW.sinks);
-            assert_eq!(
-                slot.committed, slot.context,
-                "the slot holds other than what was committed"
-            );
+            assert_eq!(slot.committed, slot.context, "the slot holds other than what was committed");
             done.commit = job.pending;
             done.context_len = slot.context.tokens.len();
             done.rebuilt = std::mem::take(&mut slot.rebuilt);
@@ -244,21 +188,12 @@ impl SimActor {
 
     /// Whether the run going on reads a history that had slid.
     pub(crate) fn rebuilds(&self) -> Vec<ConversationId> {
-        let rides = self
-            .riders
-            .iter()
-            .map(|&place| &self.jobs[place].assignment);
+        let rides = self.riders.iter().map(|&place| &self.jobs[place].assignment);
         let slid = rides.filter(|job| job.restore.as_ref().is_some_and(History::has_slid));
         slid.filter_map(|job| job.conversation.clone()).collect()
     }
 }
 
 fn done(request: RequestId, outcome: Result<Outcome, JobError>) -> Done {
-    Done {
-        request,
-        outcome,
-        commit: Commit::default(),
-        context_len: 0,
-        rebuilt: false,
-    }
+    Done { request, outcome, commit: Commit::default(), context_len: 0, rebuilt: false }
 }

@@ -77,23 +77,9 @@ fn whatever_dies_when_every_request_is_answered_once_and_rightly() {
             sum.add(&worker.join().unwrap());
         }
     });
-    println!(
-        "{SEEDS} histories in {:.1} s: {sum:?}",
-        began.elapsed().as_secs_f64()
-    );
+    println!("{SEEDS} histories in {:.1} s: {sum:?}", began.elapsed().as_secs_f64());
     // A simulation in which nothing went wrong shows nothing.
-    let Tally {
-        events,
-        answered,
-        failed,
-        deaths,
-        hangs,
-        restored,
-        rebuilt,
-        quarantined,
-        downs,
-        undone,
-    } = sum;
+    let Tally { events, answered, failed, deaths, hangs, restored, rebuilt, quarantined, downs, undone } = sum;
     for (what, count) in [
         ("events", events),
         ("answered", answered),
@@ -106,9 +92,6 @@ fn whatever_dies_when_every_request_is_answered_once_and_rightly() {
         ("downs", downs),
         ("undone", undone),
     ] {
-        assert!(
-            count > SEEDS / 50,
-            "only {count} {what} in {SEEDS} histories"
-        );
+        assert!(count > SEEDS / 50, "only {count} {what} in {SEEDS} histories");
     }
 }

@@ -14,12 +14,7 @@ use crate::rng::mix;
 
 pub(crate) const VOCAB: u32 = 100;
 pub(crate) const END: TokenId = TokenId(0);
-pub(crate) const WINDOW: Window = Window {
-    size: 12,
-    sinks: 2,
-    slide: 3,
-    slides: true,
-};
+pub(crate) const WINDOW: Window = Window { size: 12, sinks: 2, slide: 3, slides: true };
 
 pub(crate) fn info() -> EngineInfo {
     EngineInfo {
@@ -36,28 +31,15 @@ pub(crate) fn info() -> EngineInfo {
 
 /// A number for what the model sees, and for how long the conversation has been going on.
 fn digest(history: &History) -> u64 {
-    history
-        .tokens
-        .iter()
-        .fold(mix(history.total), |sum, token| {
-            mix(sum ^ u64::from(token.0))
-        })
+    history.tokens.iter().fold(mix(history.total), |sum, token| mix(sum ^ u64::from(token.0)))
 }
 
 /// The next token.
 pub(crate) fn next(history: &History, seed: u64) -> Sampled {
     let draw = mix(digest(history) ^ seed);
     // One in ten ends a step.
-    let token = if draw.is_multiple_of(10) {
-        END
-    } else {
-        TokenId(1 + (draw % u64::from(VOCAB - 1)) as u32)
-    };
-    Sampled {
-        token,
-        logprob: (draw % 1000) as f32,
-        top: Vec::new(),
-    }
+    let token = if draw.is_multiple_of(10) { END } else { TokenId(1 + (draw % u64::from(VOCAB - 1)) as u32) };
+    Sampled { token, logprob: (draw % 1000) as f32, top: Vec::new() }
 }
 
 /// Appends a token; the oldest after the sinks leave where it does not fit.
@@ -82,29 +64,16 @@ pub(crate) fn perform(history: &mut History, commit: &mut Commit, work: &Work) -
     let was_empty = history.total == 0;
     match work {
         Work::Embed { tokens } => {
-            tokens
-                .iter()
-                .for_each(|&token| append(history, commit, token));
+            tokens.iter().for_each(|&token| append(history, commit, token));
             Outcome::Embedded(vector(history))
         }
         Work::Score { tokens } => {
-            tokens
-                .iter()
-                .for_each(|&token| append(history, commit, token));
-            let score = |(place, token): (usize, &TokenId)| {
-                (place > 0 || !was_empty).then_some(token.0 as f32)
-            };
+            tokens.iter().for_each(|&token| append(history, commit, token));
+            let score = |(place, token): (usize, &TokenId)| (place > 0 || !was_empty).then_some(token.0 as f32);
             Outcome::Scored(tokens.iter().enumerate().map(score).collect())
         }
-        Work::Step {
-            tokens,
-            count,
-            seed,
-            ..
-        } => {
-            tokens
-                .iter()
-                .for_each(|&token| append(history, commit, token));
+        Work::Step { tokens, count, seed, .. } => {
+            tokens.iter().for_each(|&token| append(history, commit, token));
             let mut sampled: Vec<Sampled> = Vec::new();
             while sampled.len() < *count && !has_ended(&sampled) {
                 let next = next(history, *seed);

@@ -9,10 +9,7 @@ use std::{
 use motorbrain_actors::{
     job::{RequestId, Work},
     message::{BrainError, ConversationId},
-    policy::{
-        ActorIndex, Effect, Event, Incarnation, Limits, Notice, Policy, PolicyConfig, Supervision,
-        Time,
-    },
+    policy::{ActorIndex, Effect, Event, Incarnation, Limits, Notice, Policy, PolicyConfig, Supervision, Time},
 };
 
 use crate::{actor::SimActor, rng::Rng, tally::Tally};
@@ -135,12 +132,7 @@ impl World {
             }
             self.pass(self.now + 50)?;
         }
-        let open: Vec<_> = self
-            .asked
-            .iter()
-            .filter(|(_, asked)| asked.end.is_none())
-            .map(|(id, _)| id)
-            .collect();
+        let open: Vec<_> = self.asked.iter().filter(|(_, asked)| asked.end.is_none()).map(|(id, _)| id).collect();
         Err(format!("never answered: {open:?}"))
     }
 
@@ -153,15 +145,8 @@ impl World {
     fn pass(&mut self, until: u64) -> Result<(), String> {
         loop {
             let happens = self.due.first_key_value().map(|(&(at, _), _)| at);
-            let rings = self
-                .policy
-                .next_deadline()
-                .map(|time| time.0.as_millis() as u64);
-            let next = happens
-                .into_iter()
-                .chain(rings)
-                .min()
-                .filter(|&at| at <= until);
+            let rings = self.policy.next_deadline().map(|time| time.0.as_millis() as u64);
+            let next = happens.into_iter().chain(rings).min().filter(|&at| at <= until);
             let Some(at) = next else { break };
             self.now = self.now.max(at);
             if rings.is_some_and(|rings| rings <= self.now) {
@@ -232,51 +217,29 @@ impl World {
                 self.later(takes, Due::Loaded(key));
                 return ensure(!twice, || format!("{key:?} was started twice"));
             }
-            Effect::Send {
-                actor,
-                incarnation,
-                job,
-            } => {
+            Effect::Send { actor, incarnation, job } => {
                 let key = (actor, incarnation);
                 let life = self.lives.get_mut(&key).filter(|life| life.loaded);
                 let life = life.ok_or_else(|| format!("{key:?} got a job before it was ready"))?;
                 self.tally.undone += u64::from(job.work == Work::Forget);
                 let deaths = self.asked.get(&job.request).map_or(0, |asked| asked.deaths);
                 ensure(job.alone == (deaths > 0), || {
-                    format!(
-                        "{:?} with {deaths} deaths runs alone: {}",
-                        job.request, job.alone
-                    )
+                    format!("{:?} with {deaths} deaths runs alone: {}", job.request, job.alone)
                 })?;
                 life.actor.accept(job);
                 self.later(0, Due::Begin(key));
             }
             Effect::Tokenise(request) => {
                 let refused = self.rng.chance(3);
-                let tokens = self
-                    .asked
-                    .get(&request)
-                    .map(|asked| asked.tokens.clone())
-                    .unwrap_or_default();
-                let refusal = BrainError::BadRequest {
-                    what: "text",
-                    found: String::new(),
-                    expected: String::new(),
-                };
+                let tokens = self.asked.get(&request).map(|asked| asked.tokens.clone()).unwrap_or_default();
+                let refusal = BrainError::BadRequest { what: "text", found: String::new(), expected: String::new() };
                 let result = if refused { Err(refusal) } else { Ok(tokens) };
                 let takes = self.rng.below(20);
                 self.later(takes, Due::Tell(Event::Tokenised { request, result }));
             }
             Effect::Observe { actor, incarnation } => {
-                let run = self
-                    .lives
-                    .get(&(actor, incarnation))
-                    .and_then(|life| life.run.clone());
-                return self.tell(Event::Observed {
-                    actor,
-                    incarnation,
-                    run,
-                });
+                let run = self.lives.get(&(actor, incarnation)).and_then(|life| life.run.clone());
+                return self.tell(Event::Observed { actor, incarnation, run });
             }
             Effect::Cancel(request) => {
                 self.cancelled.insert(request);
@@ -293,21 +256,13 @@ impl World {
                     self.say_died((actor, incarnation), Vec::new());
                 }
             }
-            Effect::Inflict {
-                actor,
-                incarnation,
-                chaos,
-            } => self.inflict((actor, incarnation), chaos),
+            Effect::Inflict { actor, incarnation, chaos } => self.inflict((actor, incarnation), chaos),
             Effect::Show { request, sampled } => {
                 let asked = self.open(request)?;
                 asked.shown.push(sampled);
             }
             Effect::Answer { request, answer } => return self.answered(request, answer),
-            Effect::Fail {
-                request,
-                error,
-                committed,
-            } => return self.failed(request, error, committed),
+            Effect::Fail { request, error, committed } => return self.failed(request, error, committed),
             Effect::Drop(request) => self.open(request)?.end = Some(End::Dropped),
             Effect::Notice(Notice::Down { .. }) => {
                 self.down += 1;

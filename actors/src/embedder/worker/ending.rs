@@ -49,17 +49,9 @@ impl Worker {
     }
 
     /// Charges a failed run to one row, or has its rows run alone to find out which.
-    pub(super) fn blame(
-        &mut self,
-        riders: &[Rider],
-        error: EngineError,
-    ) -> Result<(), EngineError> {
+    pub(super) fn blame(&mut self, riders: &[Rider], error: EngineError) -> Result<(), EngineError> {
         tracing::debug!(kind = ?error.kind, row = error.row, rows = riders.len(), "a run failed");
-        match (
-            error.kind,
-            error.row.and_then(|row| riders.get(row)),
-            riders,
-        ) {
+        match (error.kind, error.row.and_then(|row| riders.get(row)), riders) {
             (EngineErrorKind::Fatal, _, _) => Err(error),
             // Nobody is to blame; those nobody waits for any more end before the next run.
             (EngineErrorKind::Interrupted, _, _) => Ok(()),
@@ -83,28 +75,20 @@ impl Worker {
                 let lane = self.lanes.get(key);
                 // What would have been read was counted when the job began, so it was the token
                 // to be sampled that did not fit.
-                let rest = lane
-                    .and_then(|lane| lane.queue.front())
-                    .map_or(0, Task::rest);
+                let rest = lane.and_then(|lane| lane.queue.front()).map_or(0, Task::rest);
                 BrainError::ContextFull {
                     context_len: lane.map_or(0, |lane| lane.history.tokens.len()),
                     new: lane.map_or(0, Lane::pending_len) + rest + 1,
                     size: self.info.window.size,
                 }
             }
-            _ => BrainError::Engine {
-                message: error.message,
-            },
+            _ => BrainError::Engine { message: error.message },
         };
         self.finish(key, Err(JobError::Failed(failed)))
     }
 
     /// Ends a front task: commits or undoes what it did, and reports it.
-    pub(super) fn finish(
-        &mut self,
-        key: &LaneKey,
-        outcome: Result<Outcome, JobError>,
-    ) -> Result<(), EngineError> {
+    pub(super) fn finish(&mut self, key: &LaneKey, outcome: Result<Outcome, JobError>) -> Result<(), EngineError> {
         let Some(lane) = self.lanes.get_mut(key) else {
             return Ok(());
         };
@@ -129,22 +113,11 @@ impl Worker {
             self.lanes.remove(key);
         }
         match &outcome {
-            Ok(_) => tracing::debug!(
-                appended = commit.appended.len(),
-                context_len,
-                rebuilt,
-                "a job is done"
-            ),
+            Ok(_) => tracing::debug!(appended = commit.appended.len(), context_len, rebuilt, "a job is done"),
             Err(error) => tracing::debug!(?error, context_len, "a job failed"),
         }
         let request = task.job.request;
-        (self.report)(Report::Done(Done {
-            request,
-            outcome,
-            commit,
-            context_len,
-            rebuilt,
-        }));
+        (self.report)(Report::Done(Done { request, outcome, commit, context_len, rebuilt }));
         Ok(())
     }
 }

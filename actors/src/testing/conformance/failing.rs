@@ -20,19 +20,9 @@ pub(super) fn a_refused_row_changes_no_slot(engine: &mut dyn Engine, tolerance: 
         (empty, &[], greedy(0)),
     ];
     for (slot, tokens, want) in refused {
-        let good = Row {
-            slot: slots[0],
-            tokens: &text,
-            want: greedy(0),
-        };
-        let error = engine
-            .run(&[good, Row { slot, tokens, want }])
-            .expect_err("a bad row is refused");
-        assert_eq!(
-            (error.kind, error.row),
-            (EngineErrorKind::Rejected, Some(1)),
-            "{error}"
-        );
+        let good = Row { slot: slots[0], tokens: &text, want: greedy(0) };
+        let error = engine.run(&[good, Row { slot, tokens, want }]).expect_err("a bad row is refused");
+        assert_eq!((error.kind, error.row), (EngineErrorKind::Rejected, Some(1)), "{error}");
     }
     check_equal(engine, slots, twins, &text, tolerance);
 }
@@ -40,11 +30,7 @@ pub(super) fn a_refused_row_changes_no_slot(engine: &mut dyn Engine, tolerance: 
 pub(super) fn an_interrupted_run_changes_no_slot(engine: &mut dyn Engine, tolerance: Tolerance) {
     let (slots, twins, text) = twins(engine);
     engine.interrupter().interrupt();
-    let rows = slots.map(|slot| Row {
-        slot,
-        tokens: &text,
-        want: greedy(0),
-    });
+    let rows = slots.map(|slot| Row { slot, tokens: &text, want: greedy(0) });
     let error = engine.run(&rows).expect_err("an interrupted run ends");
     assert_eq!(error.kind, EngineErrorKind::Interrupted, "{error}");
     check_equal(engine, slots, twins, &text, tolerance);
@@ -53,32 +39,20 @@ pub(super) fn an_interrupted_run_changes_no_slot(engine: &mut dyn Engine, tolera
 pub(super) fn a_rewound_slot_is_as_it_was(engine: &mut dyn Engine, tolerance: Tolerance) {
     let (slots, twins, text) = twins(engine);
     for (slot, len) in slots.into_iter().zip([3, 5]) {
-        let error = engine
-            .rewind(slot, len + 1)
-            .expect_err("there is no such length");
+        let error = engine.rewind(slot, len + 1).expect_err("there is no such length");
         assert_eq!(error.kind, EngineErrorKind::Rejected, "{error}");
         // Off a sampled token that has no keys and values, then off tokens that have.
         for count in [1, 2] {
             let sampled = run_one(engine, slot, &text[..count], greedy(0));
             assert_eq!(sampled.context_len, len + count + 1, "read and sampled");
-            engine
-                .rewind(slot, len + count)
-                .expect("a sampled token can be taken back");
-            engine
-                .rewind(slot, len)
-                .expect("tokens that were read can be taken back");
+            engine.rewind(slot, len + count).expect("a sampled token can be taken back");
+            engine.rewind(slot, len).expect("tokens that were read can be taken back");
         }
     }
     check_equal(engine, slots, twins, &text, tolerance);
     for slot in slots {
-        engine
-            .rewind(slot, 0)
-            .expect("all of a context that never slid can be taken back");
-        assert_eq!(
-            run_one(engine, slot, &text, Want::Nothing).context_len,
-            text.len(),
-            "an empty context"
-        );
+        engine.rewind(slot, 0).expect("all of a context that never slid can be taken back");
+        assert_eq!(run_one(engine, slot, &text, Want::Nothing).context_len, text.len(), "an empty context");
     }
 }
 
@@ -89,35 +63,12 @@ pub(super) fn a_full_context_is_refused(engine: &mut dyn Engine, tolerance: Tole
     let fits = tokens(engine, 22, size);
     read(engine, full, &fits, size);
     for (tokens, want) in [(&text[..1], Want::Nothing), (&[], greedy(0))] {
-        let good = Row {
-            slot: slots[0],
-            tokens: &text,
-            want: greedy(0),
-        };
-        let error = engine
-            .run(&[
-                good,
-                Row {
-                    slot: full,
-                    tokens,
-                    want,
-                },
-            ])
-            .expect_err("it does not fit");
-        assert_eq!(
-            (error.kind, error.row),
-            (EngineErrorKind::ContextFull, Some(1)),
-            "{error}"
-        );
+        let good = Row { slot: slots[0], tokens: &text, want: greedy(0) };
+        let error = engine.run(&[good, Row { slot: full, tokens, want }]).expect_err("it does not fit");
+        assert_eq!((error.kind, error.row), (EngineErrorKind::ContextFull, Some(1)), "{error}");
     }
-    engine
-        .rewind(full, size - 1)
-        .expect("the last token can be taken back");
-    assert_eq!(
-        run_one(engine, full, &[], greedy(0)).context_len,
-        size,
-        "one more fits again"
-    );
+    engine.rewind(full, size - 1).expect("the last token can be taken back");
+    assert_eq!(run_one(engine, full, &[], greedy(0)).context_len, size, "one more fits again");
     check_equal(engine, slots, twins, &text, tolerance);
 }
 
@@ -144,10 +95,7 @@ fn check_equal(
     for (found, expected) in found.into_iter().zip(expected) {
         let found = run_one(engine, found, text, greedy(0));
         let expected = run_one(engine, expected, text, greedy(0));
-        assert_eq!(
-            found.context_len, expected.context_len,
-            "the context is as it was"
-        );
+        assert_eq!(found.context_len, expected.context_len, "the context is as it was");
         let (Some(found), Some(expected)) = (found.sampled, expected.sampled) else {
             panic!("both sample");
         };

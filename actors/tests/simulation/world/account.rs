@@ -36,16 +36,8 @@ impl World {
     pub(super) fn account_deaths(&mut self, event: &Event) {
         let run_max = Duration::from_millis(self.run_max);
         let (key, running) = match event {
-            Event::Died {
-                actor,
-                incarnation,
-                running,
-            } => ((*actor, *incarnation), running),
-            Event::Observed {
-                actor,
-                incarnation,
-                run: Some(run),
-            } if time(self.now).since(run.since) >= run_max => {
+            Event::Died { actor, incarnation, running } => ((*actor, *incarnation), running),
+            Event::Observed { actor, incarnation, run: Some(run) } if time(self.now).since(run.since) >= run_max => {
                 ((*actor, *incarnation), &run.requests)
             }
             _ => return,
@@ -61,10 +53,7 @@ impl World {
     }
 
     pub(super) fn open(&mut self, request: RequestId) -> Result<&mut Asked, String> {
-        let asked = self
-            .asked
-            .get_mut(&request)
-            .ok_or_else(|| format!("{request:?} was never asked"))?;
+        let asked = self.asked.get_mut(&request).ok_or_else(|| format!("{request:?} was never asked"))?;
         match asked.end {
             None => Ok(asked),
             Some(_) => Err(format!("{request:?} is named again after its end")),
@@ -84,22 +73,13 @@ impl World {
             return Ok(());
         };
         if rebuilt {
-            ensure(self.rebuilding.remove(&name), || {
-                format!("`{name}` says it was rebuilt, and was not")
-            })?;
+            ensure(self.rebuilding.remove(&name), || format!("`{name}` says it was rebuilt, and was not"))?;
         }
         let before = self.last_answered.insert(name.clone(), request);
-        ensure(before < Some(request), || {
-            format!("`{name}` answers {request:?} after {before:?}")
-        })
+        ensure(before < Some(request), || format!("`{name}` answers {request:?} after {before:?}"))
     }
 
-    pub(super) fn failed(
-        &mut self,
-        request: RequestId,
-        error: BrainError,
-        committed: usize,
-    ) -> Result<(), String> {
+    pub(super) fn failed(&mut self, request: RequestId, error: BrainError, committed: usize) -> Result<(), String> {
         if request.0 >= 1_000_000 {
             return Ok(());
         }
@@ -107,9 +87,7 @@ impl World {
         let (now, down, actors) = (self.now, self.down, self.actors);
         let asked = self.open(request)?;
         let shown = asked.shown.len();
-        ensure(shown == committed, || {
-            format!("{request:?} committed {committed}, {shown} were shown")
-        })?;
+        ensure(shown == committed, || format!("{request:?} committed {committed}, {shown} were shown"))?;
         let deserved = match &error {
             BrainError::Timeout { deadline } => asked.at + deadline.as_millis() as u64 == now,
             BrainError::Restarted => asked.deaths >= 2,
@@ -120,9 +98,7 @@ impl World {
         let deaths = asked.deaths;
         asked.end = Some(End::Failed);
         self.tally.quarantined += u64::from(matches!(error, BrainError::Quarantined { .. }));
-        ensure(deserved, || {
-            format!("{request:?} with {deaths} deaths is answered {error:?} at {now}")
-        })
+        ensure(deserved, || format!("{request:?} with {deaths} deaths is answered {error:?} at {now}"))
     }
 
     /// Does what was answered, in the order of arrival and without any actor, and compares.
@@ -136,33 +112,20 @@ impl World {
             };
             let expected = match &asked.end {
                 Some(End::Answered(answer)) => {
-                    let expected =
-                        model::perform(history, &mut Commit::default(), &work(asked, usize::MAX));
+                    let expected = model::perform(history, &mut Commit::default(), &work(asked, usize::MAX));
                     ensure(answer.outcome == expected, || {
-                        format!(
-                            "{request:?} is answered {:?}, expected {expected:?}",
-                            answer.outcome
-                        )
+                        format!("{request:?} is answered {:?}, expected {expected:?}", answer.outcome)
                     })?;
-                    let context_len = if expected == Outcome::Forgotten {
-                        0
-                    } else {
-                        history.tokens.len()
-                    };
+                    let context_len = if expected == Outcome::Forgotten { 0 } else { history.tokens.len() };
                     let stateless = asked.arrival.conversation.is_none();
                     ensure(stateless || answer.context_len == context_len, || {
-                        format!(
-                            "{request:?} says context_len {}, expected {context_len}",
-                            answer.context_len
-                        )
+                        format!("{request:?} says context_len {}, expected {context_len}", answer.context_len)
                     })?;
                     expected
                 }
-                Some(End::Failed | End::Dropped) if !asked.shown.is_empty() => model::perform(
-                    history,
-                    &mut Commit::default(),
-                    &work(asked, asked.shown.len()),
-                ),
+                Some(End::Failed | End::Dropped) if !asked.shown.is_empty() => {
+                    model::perform(history, &mut Commit::default(), &work(asked, asked.shown.len()))
+                }
                 _ => continue,
             };
             match (&expected, asked.arrival.ask) {
@@ -185,20 +148,9 @@ fn work(asked: &Asked, count_max: usize) -> Work {
     match asked.arrival.ask {
         Ask::Embed => Work::Embed { tokens },
         Ask::Score => Work::Score { tokens },
-        Ask::Step(StepAsk {
-            count,
-            sampling,
-            seed,
-            top,
-            stream,
-        }) => Work::Step {
-            tokens,
-            count: count.min(count_max),
-            sampling,
-            seed,
-            top,
-            stream,
-        },
+        Ask::Step(StepAsk { count, sampling, seed, top, stream }) => {
+            Work::Step { tokens, count: count.min(count_max), sampling, seed, top, stream }
+        }
         Ask::Reset | Ask::Close => Work::Forget,
     }
 }

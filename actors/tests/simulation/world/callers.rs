@@ -24,8 +24,7 @@ impl World {
     }
 
     fn somebody_asks(&mut self) -> Result<(), String> {
-        let name =
-            ConversationId::from(["a", "b", "c", "d", "e"][self.rng.below(CONVERSATIONS) as usize]);
+        let name = ConversationId::from(["a", "b", "c", "d", "e"][self.rng.below(CONVERSATIONS) as usize]);
         let step = StepAsk {
             count: self.rng.below(5) as usize,
             sampling: Sampling::GREEDY,
@@ -43,9 +42,8 @@ impl World {
         };
         let tokens = (1 + self.rng.below(9)).min(1 + self.rng.below(30));
         // One id in a thousand is outside the vocabulary.
-        let tokens = (0..tokens).map(|_| {
-            TokenId(1 + self.rng.below(99) as u32 + 100 * u32::from(self.rng.below(1000) == 0))
-        });
+        let tokens =
+            (0..tokens).map(|_| TokenId(1 + self.rng.below(99) as u32 + 100 * u32::from(self.rng.below(1000) == 0)));
         let tokens: Vec<TokenId> = tokens.collect();
         let takes_input = !matches!(ask, Ask::Reset | Ask::Close);
         let goes_on = matches!(ask, Ask::Step(_)) && self.rng.chance(30);
@@ -64,28 +62,13 @@ impl World {
         let request = RequestId(self.asked.len() as u64);
         let as_text = input.is_some() && self.rng.chance(40);
         let given = input.as_ref().map(|tokens| match as_text {
-            true => Given::Text {
-                bytes: tokens.len() * 4,
-            },
+            true => Given::Text { bytes: tokens.len() * 4 },
             false => Given::Tokens(tokens.clone()),
         });
         let deadline = deadline.map(Duration::from_millis);
-        let arrival = Arrival {
-            request,
-            conversation,
-            ask,
-            input: given,
-            deadline,
-        };
+        let arrival = Arrival { request, conversation, ask, input: given, deadline };
         let tokens = input.unwrap_or_default();
-        let asked = Asked {
-            arrival: arrival.clone(),
-            tokens,
-            at: self.now,
-            shown: Vec::new(),
-            end: None,
-            deaths: 0,
-        };
+        let asked = Asked { arrival: arrival.clone(), tokens, at: self.now, shown: Vec::new(), end: None, deaths: 0 };
         self.asked.insert(request, asked);
         if self.faults && self.rng.chance(2) {
             self.poison.insert(request);
@@ -94,12 +77,7 @@ impl World {
     }
 
     fn somebody_leaves(&mut self) -> Result<(), String> {
-        let open: Vec<_> = self
-            .asked
-            .iter()
-            .filter(|(_, asked)| asked.end.is_none())
-            .map(|(&id, _)| id)
-            .collect();
+        let open: Vec<_> = self.asked.iter().filter(|(_, asked)| asked.end.is_none()).map(|(&id, _)| id).collect();
         if open.is_empty() {
             return Ok(());
         }
@@ -114,28 +92,14 @@ impl World {
         };
         let request = RequestId(1_000_000 + self.sequence);
         let actor = ActorIndex(self.rng.below(4) as usize);
-        self.tell(Event::Chaos {
-            request,
-            actor,
-            chaos,
-        })
+        self.tell(Event::Chaos { request, actor, chaos })
     }
 
     /// Asks every conversation where it stands.
     pub(super) fn probe(&mut self) -> Result<(), String> {
-        let names: BTreeSet<_> = self
-            .asked
-            .values()
-            .filter_map(|asked| asked.arrival.conversation.clone())
-            .collect();
+        let names: BTreeSet<_> = self.asked.values().filter_map(|asked| asked.arrival.conversation.clone()).collect();
         for name in names {
-            let step = StepAsk {
-                count: 1,
-                sampling: Sampling::GREEDY,
-                seed: 1,
-                top: 0,
-                stream: false,
-            };
+            let step = StepAsk { count: 1, sampling: Sampling::GREEDY, seed: 1, top: 0, stream: false };
             self.ask(Some(name), Ask::Step(step), None, None)?;
         }
         self.settle()

@@ -33,22 +33,14 @@ pub(super) enum Ending {
 
 impl World {
     pub(super) fn loaded(&mut self, key: LifeKey) {
-        let fault = if self.faults {
-            self.rng.below(100)
-        } else {
-            100
-        };
+        let fault = if self.faults { self.rng.below(100) } else { 100 };
         let Some(life) = self.lives.get_mut(&key).filter(|life| !life.dead) else {
             return;
         };
         match fault {
             0..4 => {
                 life.dead = true;
-                let error = LoadError {
-                    transient: true,
-                    message: "busy".to_owned(),
-                    hint: None,
-                };
+                let error = LoadError { transient: true, message: "busy".to_owned(), hint: None };
                 self.report(key, vec![Report::LoadFailed(error)]);
                 self.say_died(key, Vec::new());
             }
@@ -80,10 +72,7 @@ impl World {
         let requests = life.actor.begin(&self.cancelled, &mut reports);
         self.tally.restored += u64::from(requests.is_empty());
         let poisoned = requests.iter().any(|request| self.poison.contains(request));
-        life.run = Some(ObservedRun {
-            since: time(self.now),
-            requests,
-        });
+        life.run = Some(ObservedRun { since: time(self.now), requests });
         self.rebuilding.extend(life.actor.rebuilds());
         self.report(key, reports);
         let (lasts, ending) = match fault {
@@ -124,35 +113,17 @@ impl World {
     fn report(&mut self, key: LifeKey, reports: Vec<Report>) {
         for report in reports {
             let (actor, incarnation) = key;
-            self.say(
-                key,
-                Event::Reported {
-                    actor,
-                    incarnation,
-                    report,
-                },
-            );
+            self.say(key, Event::Reported { actor, incarnation, report });
         }
     }
 
     pub(super) fn say_died(&mut self, key: LifeKey, running: Vec<RequestId>) {
         let (actor, incarnation) = key;
-        self.say(
-            key,
-            Event::Died {
-                actor,
-                incarnation,
-                running,
-            },
-        );
+        self.say(key, Event::Died { actor, incarnation, running });
     }
 
     fn say(&mut self, key: LifeKey, event: Event) {
-        let late = if self.rng.chance(10) {
-            self.rng.below(30)
-        } else {
-            0
-        };
+        let late = if self.rng.chance(10) { self.rng.below(30) } else { 0 };
         let Some(life) = self.lives.get_mut(&key) else {
             return;
         };

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use motorbrain::{
     Settings, StartError, TokenizerKind,
-    engine::{Layout, OnnxLoader, Rotation, Runtime, kv_bytes_per_token},
+    engine::{Layout, OnnxLoader, Rotation, Runtime},
     model::{Checked, ElementType, Family, Model, Note},
     settings::{DEFAULT_FILE, Sources},
 };
@@ -205,7 +205,7 @@ fn window(loader: &OnnxLoader, model: &Model) -> Finding {
 }
 
 fn memory(loader: &OnnxLoader, model: &Model) -> Finding {
-    let per_token = kv_bytes_per_token(&model.contract);
+    let per_token = model.contract.kv_bytes_per_token();
     let full = per_token.saturating_mul(loader.window().size);
     let text = format!(
         "{:.1} MiB of keys and values for one conversation at a full window, {per_token} bytes a token",
