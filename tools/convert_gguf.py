@@ -70,13 +70,10 @@ def convert(source: Path, out: Path) -> None:
         progress.step("reading the weights")
         model = file.model()
         for form in FORMS:
-            partial = out / f".{form.folder}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-            write_form(form, file, model, partial, progress)
-            check_form(form, model, partial, progress)
-            write_manifest(partial)
-            put_in_place(partial, out / form.folder)
+            with partial_folder(out / form.folder) as partial:
+                write_form(form, file, model, partial, progress)
+                check_form(form, model, partial, progress)
+                write_manifest(partial)
 
 
 def write_form(form: Form, file: GgufFile, model: Model, folder: Path, progress: Progress) -> None:
@@ -88,13 +85,11 @@ def write_form(form: Form, file: GgufFile, model: Model, folder: Path, progress:
     write_json(folder / "generation_config.json", generation_config_json(vocabulary))
 
 
-def check_form(form: Form, model: Model, folder: Path, progress: Progress | None = None) -> None:
+def check_form(form: Form, model: Model, folder: Path, progress: Progress) -> None:
     """Compares logits and perplexity; prints what was found."""
-    if progress:
-        progress.step(f"checking the logits of {form.folder}")
+    progress.step(f"checking the logits of {form.folder}")
     print(checks.check_logits(folder, form.folder, form.weights(model)))
-    if progress:
-        progress.step(f"checking the perplexity of {form.folder}")
+    progress.step(f"checking the perplexity of {form.folder}")
     print(*checks.check_perplexity(folder, form.folder, form.kind), sep="\n")
 
 
@@ -110,13 +105,23 @@ def check(out: Path, source: Path | None) -> None:
             print(checks.check_logits(out / form.folder, form.folder, form.weights(model)))
 
 
-def put_in_place(partial: Path, folder: Path) -> None:
-    """Replaces `folder`; what was there goes only when its successor is complete."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
+@contextmanager
+def partial_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, which takes its place if all goes well and else goes away.
+
+    What was there before goes only when its successor is complete.
+    """
+    partial, old = folder.with_name(f".{folder.name}.partial"), folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
 
 

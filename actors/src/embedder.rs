@@ -159,7 +159,7 @@ impl ThreadLocalActor for EmbedderActor {
                 worker.run()?;
             }
             EmbedderMessage::Crash => panic!("crashed on request"),
-            EmbedderMessage::Hang(duration) => std::thread::sleep(duration),
+            EmbedderMessage::Hang(duration) => worker.hang(duration),
         }
         if worker.has_work() && !state.continuing {
             state.continuing = myself.cast(EmbedderMessage::Continue(Continue(()))).is_ok();

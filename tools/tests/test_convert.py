@@ -4,7 +4,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from convert_gguf import put_in_place
+from convert_gguf import partial_folder
 from gguf_model import Vocabulary
 from manifest import differences, write_manifest
 from tokenizer import tokenizer_json
@@ -33,9 +33,19 @@ class Folders(unittest.TestCase):
         )
 
     def test_the_new_folder_takes_the_place_of_the_old(self):
-        model, partial = self.make("model", "old"), self.make(".model.partial", "new")
-        put_in_place(partial, model)
+        model = self.make("model", "old")
+        with partial_folder(model) as partial:
+            (partial / "file").write_text("new")
+            self.assertEqual((model / "file").read_text(), "old")
         self.assertEqual((model / "file").read_text(), "new")
+        self.assertEqual([path.name for path in self.folder.iterdir()], ["model"])
+
+    def test_a_failure_leaves_the_old_folder_and_nothing_else(self):
+        model = self.make("model", "old")
+        with self.assertRaises(KeyboardInterrupt), partial_folder(model) as partial:
+            (partial / "file").write_text("half")
+            raise KeyboardInterrupt
+        self.assertEqual((model / "file").read_text(), "old")
         self.assertEqual([path.name for path in self.folder.iterdir()], ["model"])
 
 

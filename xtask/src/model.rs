@@ -22,7 +22,6 @@ pub(crate) fn convert(project: &Project) -> Result<Vec<PathBuf>, Error> {
         .arg("--out")
         .arg(project.models());
     watch("model conversion (some 40 s)", &mut convert)?;
-    remove_download(project)?;
     files(project)
 }
 
@@ -62,9 +61,13 @@ fn fetch(project: &Project) -> Result<PathBuf, Error> {
         })
 }
 
-fn remove_download(project: &Project) -> Result<(), Error> {
+/// Removes what was downloaded, now or by a run that was cut short.
+pub(crate) fn remove_download(project: &Project) -> Result<(), Error> {
     let folder = project.download();
-    fs::remove_dir_all(&folder).map_err(Error::files("remove", &folder))
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(Error::files("remove", &folder))?;
+    }
+    Ok(())
 }
 
 fn files(project: &Project) -> Result<Vec<PathBuf>, Error> {

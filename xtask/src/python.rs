@@ -26,6 +26,11 @@ const PROBE: &str =
 pub(crate) fn make_venv(project: &Project) -> Result<Vec<PathBuf>, Error> {
     let python = find()?;
     let venv = project.venv();
+    // Written last and removed first, so that half an environment is never taken for a whole one.
+    let complete = venv.join("complete");
+    if complete.exists() {
+        fs::remove_file(&complete).map_err(Error::files("remove", &complete))?;
+    }
     if venv.exists() {
         fs::remove_dir_all(&venv).map_err(Error::files("remove", &venv))?;
     }
@@ -39,7 +44,8 @@ pub(crate) fn make_venv(project: &Project) -> Result<Vec<PathBuf>, Error> {
         .arg(project.tool("requirements.txt"));
     watch("python packages (some 80 MB)", &mut install)?;
 
-    Ok(vec![project.venv_python(), venv.join("pyvenv.cfg")])
+    fs::write(&complete, "").map_err(Error::files("write", &complete))?;
+    Ok(vec![project.venv_python(), complete])
 }
 
 /// `pip COMMAND`, in the virtual environment, with nothing but checked wheels allowed.

@@ -37,6 +37,7 @@ pub(crate) fn provide(project: &Project, force: bool) -> Result<File, Error> {
     stage(project, "venv", packages, force, python::make_venv)?;
     stage(project, "runtime", packages, force, runtime::copy_library)?;
     stage(project, "models", &converter, force, model::convert)?;
+    model::remove_download(project)?;
     println!(
         "set-up: complete ({}), in {}",
         seconds(started.elapsed()),
@@ -58,7 +59,6 @@ fn stage(
     if !force && stage.is_done() {
         return Ok(());
     }
-    stage.clear()?;
     let files: Vec<PathBuf> = make(project)?
         .into_iter()
         .map(|file| file.strip_prefix(&home).map(Path::to_owned).unwrap_or(file))

@@ -1,8 +1,10 @@
 //! Stamps: how set-up knows, in milliseconds, that a stage has nothing to do.
 //!
 //! A stamp records what a stage was made from (a hash over the files that shape it) and what it made
-//! (size, time and hash of each file). It is written last, so an interrupted stage has none. Sizes
-//! and times are compared first; where only the time differs, as in a copied folder, the hash
+//! (size, time and hash of each file). It is written last: what an interrupted stage leaves does not
+//! pass for done, and what a failed one left alone still does.
+//!
+//! Sizes and times are compared first; where only the time differs, as in a copied folder, the hash
 //! decides and the stamp is brought up to date. Times are whole seconds: archives keep no more.
 
 use std::fs::{self, File};
@@ -92,17 +94,6 @@ impl Stage {
         };
         self.write(&stamp)
             .map_err(Error::files("write", &self.path()))
-    }
-
-    /// Forgets that the stage was finished.
-    pub(crate) fn clear(&self) -> Result<(), Error> {
-        let path = self.path();
-        match fs::remove_file(&path) {
-            Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
-                Err(Error::files("remove", &path)(cause))
-            }
-            _ => Ok(()),
-        }
     }
 
     fn path(&self) -> PathBuf {
@@ -213,11 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_stage_is_done_until_it_is_cleared() {
-        let (_folder, stage) = finished();
+    fn a_stage_is_done_once_it_is_finished() {
+        let (folder, stage) = finished();
         assert!(stage.is_done());
-        stage.clear().unwrap();
+        fs::remove_file(stage.path()).unwrap();
         assert!(!stage.is_done());
+        assert!(folder.path().join("made").exists());
     }
 
     #[test]

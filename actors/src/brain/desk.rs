@@ -47,28 +47,28 @@ impl Open {
         }
     }
 
-    /// Shows the next token of a streamed step.
+    /// Shows the next token of a streamed step; false if the caller went away.
     pub(super) fn show(
         &mut self,
         sampled: Sampled,
         end_tokens: &[TokenId],
         tokenizer: &dyn Tokenizer,
-    ) {
-        if let Caller::Stream(port, pieces) = &mut self.caller {
-            let is_end = end_tokens.contains(&sampled.token);
-            let text = if is_end {
-                String::new()
-            } else {
-                pieces.push(sampled.token, tokenizer)
-            };
-            // Sending fails when the caller went away, which the next look at it tells.
-            let _ = port.send(StepItem::Token { sampled, text });
-        }
+    ) -> bool {
+        let Caller::Stream(port, pieces) = &mut self.caller else {
+            return true;
+        };
+        let is_end = end_tokens.contains(&sampled.token);
+        let text = if is_end {
+            String::new()
+        } else {
+            pieces.push(sampled.token, tokenizer)
+        };
+        port.send(StepItem::Token { sampled, text }).is_ok()
     }
 
     pub(super) fn answer(self, answer: Answer, tokenizer: &dyn Tokenizer) {
         let reply = || reply(answer, tokenizer);
-        // As above: a caller that went away wants nothing.
+        // A caller that went away wants nothing.
         match self.caller {
             Caller::Nobody => {}
             Caller::Reply(port) => drop(port.send(Ok(reply()))),

@@ -309,8 +309,10 @@ impl Shell {
                 job,
             } => self.send(actor, incarnation, job),
             Effect::Show { request, sampled } => {
-                if let Some(open) = self.open.get_mut(&request) {
-                    open.show(sampled, &self.end_tokens, &*self.tokenizer);
+                if let Some(open) = self.open.get_mut(&request)
+                    && !open.show(sampled, &self.end_tokens, &*self.tokenizer)
+                {
+                    self.events.push_back(Event::Gone(request));
                 }
             }
             Effect::Answer { request, answer } => {

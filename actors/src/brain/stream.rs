@@ -50,9 +50,9 @@ impl StepStream {
 /// since the last cut are decoded with and without the new one.
 #[derive(Debug, Default)]
 pub(super) struct Pieces {
+    /// The last ones that completed a piece, then those that have not yet.
     tokens: Vec<TokenId>,
-    /// Where decoding starts, and up to where its text was shown.
-    start: usize,
+    /// How many of them are shown.
     shown: usize,
 }
 
@@ -60,23 +60,17 @@ impl Pieces {
     /// The text that `token` completes; empty while a character is incomplete.
     pub(super) fn push(&mut self, token: TokenId, tokenizer: &dyn Tokenizer) -> String {
         self.tokens.push(token);
-        let before = tokenizer.decode(&self.tokens[self.start..self.shown]);
-        let after = tokenizer.decode(&self.tokens[self.start..]);
+        let before = tokenizer.decode(&self.tokens[..self.shown]);
+        let after = tokenizer.decode(&self.tokens);
         if after.ends_with(char::REPLACEMENT_CHARACTER) {
             return String::new();
         }
         let Some(piece) = after.strip_prefix(&before) else {
             return String::new();
         };
-        let piece = piece.to_owned();
-        self.start = self.shown;
+        self.tokens.drain(..self.shown);
         self.shown = self.tokens.len();
-        if self.start > 0 {
-            self.tokens.drain(..self.start);
-            self.shown -= self.start;
-            self.start = 0;
-        }
-        piece
+        piece.to_owned()
     }
 }
 

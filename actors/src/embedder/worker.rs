@@ -11,7 +11,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     mem,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -91,6 +91,16 @@ impl Worker {
             self.ready.push_back(key);
         }
         lane.queue.push_back(Task::new(job));
+    }
+
+    /// Blocks the thread for so long, as a run that belongs to nobody: for a watchdog to see.
+    pub(super) fn hang(&self, duration: Duration) {
+        self.pulse.begin(Running {
+            since: now(),
+            requests: Vec::new(),
+        });
+        std::thread::sleep(duration);
+        self.pulse.end();
     }
 
     /// Answers what needs no run, then runs the model once if anything else waits.

@@ -592,7 +592,10 @@ impl World {
                 self.tally.undone += u64::from(job.work == Work::Forget);
                 let deaths = self.asked.get(&job.request).map_or(0, |asked| asked.deaths);
                 ensure(job.alone == (deaths > 0), || {
-                    format!("{:?} with {deaths} deaths runs alone: {}", job.request, job.alone)
+                    format!(
+                        "{:?} with {deaths} deaths runs alone: {}",
+                        job.request, job.alone
+                    )
                 })?;
                 life.actor.accept(job);
                 self.later(0, Due::Begin(key));
