@@ -104,7 +104,7 @@ impl Graph {
             binding,
             cpu: MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::CPUOutput)?,
             contract: model.contract.clone(),
-            head: model.overlay.head.clone(),
+            head: model.overlay.head,
             stop: Arc::new(Stop { options: RunOptions::new()?, requested: AtomicBool::new(false) }),
         })
     }
@@ -177,14 +177,10 @@ impl Graph {
         let mut given = self.session.run_binding_with_options(&self.binding, &self.stop.options)?;
         let mut outputs = Outputs::default();
         if !feed.logits_of.is_empty() {
-            let vocab = self.contract.vocab;
-            let logits = take(&mut given, "logits")?;
+            let logits = to_f32(&take(&mut given, "logits")?)?;
             outputs.logits = match self.head {
-                Some(_) => to_f32(&logits)?,
-                None => {
-                    let all = to_f32(&logits)?;
-                    feed.logits_of.iter().flat_map(|i| &all[i * vocab..(i + 1) * vocab]).copied().collect()
-                }
+                Some(_) => logits,
+                None => pick(&logits, self.contract.vocab, feed)?,
             };
         }
         if let Some(head) = self.head.as_ref().filter(|_| feed.hidden) {
@@ -212,6 +208,16 @@ fn builder(runtime: &Runtime, options: SessionOptions, folder: &std::path::Path)
         .with_inter_threads(1)?
         .with_intra_op_spinning(options.spinning)?
         .with_config_entry("session.model_external_initializers_file_folder_path", folder.to_string_lossy())?)
+}
+
+/// The wanted rows of a graph that gives logits of all tokens, or of the last one only.
+fn pick(logits: &[f32], vocab: usize, feed: &Feed<'_>) -> ort::Result<Vec<f32>> {
+    let first = feed.tokens.len().saturating_sub(logits.len() / vocab);
+    let row = |index: &usize| logits.get(index.checked_sub(first)? * vocab..)?.get(..vocab);
+    let rows: Option<Vec<&[f32]>> = feed.logits_of.iter().map(row).collect();
+    let rows = rows
+        .ok_or_else(|| ort::Error::new("the graph gives logits of the last token only: it steps, but cannot score"))?;
+    Ok(rows.concat())
 }
 
 fn take(outputs: &mut ort::session::SessionOutputs<'_>, name: &str) -> ort::Result<DynTensor> {

@@ -11,7 +11,7 @@ use std::{
 use motorbrain_actors::tokens::TokenId;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::contract::{Fallback, Naming};
+use super::{contract::Fallback, naming::Naming};
 
 /// Why a config file cannot be used.
 #[derive(Debug, thiserror::Error)]

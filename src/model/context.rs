@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{config_files::ConfigFiles, presets::Preset, rotation::RotationTable};
+use super::{config_files::ConfigFiles, note::Note, presets::Preset, rotation::RotationTable};
 
 /// Taken where no file tells.
 const DEFAULT_TOKENS: usize = 2048;
@@ -44,6 +44,11 @@ impl fmt::Display for ContextSource {
 }
 
 impl ContextLimit {
+    /// That nobody tells, where nobody does.
+    pub(crate) fn note(&self) -> Option<Note> {
+        (self.source == ContextSource::Default).then_some(Note::DefaultContext { tokens: self.tokens })
+    }
+
     /// The smallest number that anybody gives; a zero says nothing.
     pub(crate) fn smallest(configs: &ConfigFiles, preset: Option<&Preset>, table: Option<&RotationTable>) -> Self {
         let config = configs.config.as_ref().and_then(|config| config.max_position_embeddings);

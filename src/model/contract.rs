@@ -3,10 +3,13 @@
 //! Read from the graph, which is the truth; the config files are asked only for a size that the
 //! graph leaves open. Whether a preset agrees is for `presets.rs`.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use super::{
-    onnx::{self, ValueInfoProto},
+    contract_error::ContractError,
+    io::{Io, float_type},
+    naming::Naming,
+    onnx::{self, NodeProto},
     view::View,
 };
 
@@ -79,96 +82,6 @@ pub struct KvNames {
     pub value_type: ElementType,
 }
 
-/// Why a graph cannot be served.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ContractError {
-    /// Inputs or outputs that every cached language model has are absent.
-    #[error("the graph is not a language model with a KV cache: it lacks {}", list(missing))]
-    NotALanguageModel {
-        /// The names that were looked for.
-        missing: Vec<String>,
-    },
-    /// An input that nobody would fill.
-    #[error("the graph takes an input `{input}` that this version does not know")]
-    UnknownInput {
-        /// Its name.
-        input: String,
-    },
-    /// Layers are numbered from 0 without a gap.
-    #[error("the graph has keys for layer {last}, but none for layer {missing}")]
-    LayerGap {
-        /// The first number without keys.
-        missing: usize,
-        /// The highest number with keys.
-        last: usize,
-    },
-    /// A cache tensor without its counterpart.
-    #[error("the graph has `{present}`, but not `{missing}`")]
-    Unpaired {
-        /// What it has.
-        present: String,
-        /// What it lacks.
-        missing: String,
-    },
-    /// A type that the engine does not handle.
-    #[error("`{tensor}` has elements of type {found}, expected {expected}")]
-    ElementType {
-        /// The input or output.
-        tensor: String,
-        /// What the graph says.
-        found: &'static str,
-        /// What can be served.
-        expected: &'static str,
-    },
-    /// A shape that the engine does not handle.
-    #[error("`{tensor}` has {found} dimensions, expected {expected}")]
-    Rank {
-        /// The input or output.
-        tensor: String,
-        /// What the graph says.
-        found: usize,
-        /// What the contract asks.
-        expected: usize,
-    },
-    /// Layers that differ from one another.
-    #[error("`{tensor}` has {found} {what}, those before it {expected}")]
-    Unequal {
-        /// The input.
-        tensor: String,
-        /// KV heads or elements a head.
-        what: &'static str,
-        /// This tensor's.
-        found: usize,
-        /// The earlier tensors'.
-        expected: usize,
-    },
-    /// A size that neither the graph nor a config file tells.
-    #[error("neither the graph nor a config file tells the {what}")]
-    UnknownSize {
-        /// KV heads, head size or vocabulary.
-        what: &'static str,
-    },
-}
-
-impl ContractError {
-    /// What to do next, one sentence; `None` when only the cause can say.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::NotALanguageModel { .. } => {
-                "export a decoder with its cache (`text-generation-with-past` in optimum, or the onnxruntime-genai builder)"
-            }
-            Self::UnknownInput { .. } => "export the model without it, or choose another file with `model.file`",
-            Self::LayerGap { .. } | Self::Unpaired { .. } | Self::Unequal { .. } | Self::Rank { .. } => {
-                "export the model again; the graph looks damaged or is of a kind not supported"
-            }
-            Self::ElementType { .. } => "export the model with f32 or f16 inputs and outputs",
-            Self::UnknownSize { .. } => "put the model's config.json beside it",
-        };
-        Some(hint.into())
-    }
-}
-
 /// Sizes from the config files, for what a graph leaves open, and how its caches are named.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Fallback {
@@ -177,26 +90,6 @@ pub(crate) struct Fallback {
     pub(crate) vocab: Option<usize>,
     /// Patterns with `%d` where they are not the usual ones.
     pub(crate) naming: Option<Naming>,
-}
-
-/// How cache tensors are named; `%d` stands for the layer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Naming {
-    pub(crate) past_key: String,
-    pub(crate) past_value: String,
-    pub(crate) present_key: String,
-    pub(crate) present_value: String,
-}
-
-impl Default for Naming {
-    fn default() -> Self {
-        Self {
-            past_key: "past_key_values.%d.key".into(),
-            past_value: "past_key_values.%d.value".into(),
-            present_key: "present.%d.key".into(),
-            present_value: "present.%d.value".into(),
-        }
-    }
 }
 
 /// What the head says of the graph, where it has one.
@@ -239,17 +132,14 @@ impl Contract {
             logits_type: float_type(graph.outputs["logits"])?,
             hidden_type: head.map(|head| head.hidden_type),
             kv,
-            quantized_activations: view.graph.node.iter().any(|node| match node.op_type() {
-                "MatMulNBits" => node.int("accuracy_level") == Some(4),
-                operator => operator.starts_with("DynamicQuantize"),
-            }),
+            quantized_activations: view.graph.node.iter().any(quantizes_activations),
         })
     }
 
     /// Bytes of keys and values that one token of context takes.
     pub fn kv_bytes_per_token(&self) -> usize {
-        let elements = self.kv_heads * self.head_dim;
-        self.kv.iter().map(|kv| elements * (kv.key_type.bytes() + kv.value_type.bytes())).sum()
+        let elements = self.kv_heads.saturating_mul(self.head_dim);
+        self.kv.iter().map(|kv| elements.saturating_mul(kv.key_type.bytes() + kv.value_type.bytes())).sum()
     }
 }
 
@@ -298,202 +188,28 @@ impl fmt::Display for Family {
     }
 }
 
-/// The graph's inputs and outputs by name.
-struct Io<'g> {
-    inputs: BTreeMap<&'g str, &'g ValueInfoProto>,
-    outputs: BTreeMap<&'g str, &'g ValueInfoProto>,
-}
-
-impl<'g> Io<'g> {
-    fn of(view: &View<'g>) -> Self {
-        let outputs = view.graph.output.iter();
-        Self {
-            inputs: view.inputs().map(|value| (value.name(), value)).collect(),
-            outputs: outputs.map(|value| (value.name(), value)).collect(),
-        }
-    }
-
-    /// The usual names, unless only those of the config file are there.
-    fn naming(&self, fallback: &Fallback) -> Naming {
-        let usual = Naming::default();
-        let has = |naming: &Naming| self.inputs.keys().any(|name| layer_of(&naming.past_key, name).is_some());
-        match &fallback.naming {
-            Some(naming) if !has(&usual) && has(naming) => naming.clone(),
-            _ => usual,
-        }
-    }
-
-    /// How many layers there are; also that everything else a language model has is there.
-    fn layers(&self, naming: &Naming) -> Result<usize, ContractError> {
-        let mut missing = Vec::new();
-        let mut expect = |there: bool, name: &str| {
-            if !there {
-                missing.push(name.to_owned());
-            }
-        };
-        let (key, present) = (name_of(&naming.past_key, 0), name_of(&naming.present_key, 0));
-        let mut layers: Vec<usize> = self.inputs.keys().filter_map(|name| layer_of(&naming.past_key, name)).collect();
-        expect(self.inputs.contains_key("input_ids"), "input_ids");
-        expect(!layers.is_empty(), &key);
-        expect(self.outputs.contains_key("logits"), "logits");
-        expect(self.outputs.keys().any(|name| layer_of(&naming.present_key, name).is_some()), &present);
-        if !missing.is_empty() {
-            return Err(ContractError::NotALanguageModel { missing });
-        }
-        layers.sort_unstable();
-        match layers.iter().enumerate().find(|&(index, &layer)| index != layer) {
-            Some((missing, _)) => Err(ContractError::LayerGap { missing, last: layers[layers.len() - 1] }),
-            None => Ok(layers.len()),
-        }
-    }
-
-    /// Every input is one that the engine fills, of the type it fills in.
-    fn check_inputs(&self, naming: &Naming, layers: usize) -> Result<(), ContractError> {
-        for (&input, value) in &self.inputs {
-            match input {
-                "input_ids" | "attention_mask" | "position_ids" => {
-                    let found = value.tensor_type().map_or(0, onnx::type_proto::Tensor::elem_type);
-                    if found != onnx::INT64 {
-                        let (tensor, found) = (input.to_owned(), type_name(found));
-                        return Err(ContractError::ElementType { tensor, found, expected: "i64" });
-                    }
-                    check_rank(value, 2)?;
-                }
-                _ if layer_of(&naming.past_key, input).is_some() => {}
-                _ => match layer_of(&naming.past_value, input) {
-                    Some(layer) if layer < layers => {}
-                    Some(layer) => {
-                        let missing = name_of(&naming.past_key, layer);
-                        return Err(ContractError::Unpaired { present: input.to_owned(), missing });
-                    }
-                    None => {
-                        return Err(ContractError::UnknownInput { input: input.to_owned() });
-                    }
-                },
-            }
-        }
-        check_rank(self.outputs["logits"], 3)
-    }
-
-    /// The cache tensors of one layer.
-    fn kv_names(&self, naming: &Naming, layer: usize) -> Result<KvNames, ContractError> {
-        let past_key = name_of(&naming.past_key, layer);
-        let find = |values: &BTreeMap<&str, &'g ValueInfoProto>, pattern: &str| {
-            let missing = name_of(pattern, layer);
-            match values.get(missing.as_str()) {
-                Some(&value) => Ok(value),
-                None => Err(ContractError::Unpaired { present: past_key.clone(), missing }),
-            }
-        };
-        let past_value = find(&self.inputs, &naming.past_value)?;
-        let present_key = find(&self.outputs, &naming.present_key)?;
-        let present_value = find(&self.outputs, &naming.present_value)?;
-        Ok(KvNames {
-            key_type: same_type(self.inputs[past_key.as_str()], present_key)?,
-            value_type: same_type(past_value, present_value)?,
-            past_value: past_value.name().to_owned(),
-            present_key: present_key.name().to_owned(),
-            present_value: present_value.name().to_owned(),
-            past_key,
-        })
-    }
-
-    /// The size of one dimension of all past tensors, where the graph fixes it.
-    fn common(&self, kv: &[KvNames], axis: usize, what: &'static str) -> Result<Option<usize>, ContractError> {
-        let mut common = None;
-        for name in kv.iter().flat_map(|kv| [&kv.past_key, &kv.past_value]) {
-            let value = self.inputs[name.as_str()];
-            check_rank(value, 4)?;
-            let Some(found) = value.dims().and_then(|dims| dims.get(axis)?.fixed()) else {
-                continue;
-            };
-            let expected = *common.get_or_insert(found);
-            if found != expected {
-                return Err(ContractError::Unequal { tensor: name.clone(), what, found, expected });
-            }
-        }
-        Ok(common)
-    }
-}
-
 /// The head size of a GroupQueryAttention node whose cache shapes leave it open: from the width of
 /// its (packed) query, else from its rotation tables (half a head wide).
-fn attention_head_dim(view: &View<'_>, node: &onnx::NodeProto) -> Option<usize> {
-    let heads = usize::try_from(node.int("num_heads")?).ok()?;
-    let kv_heads = usize::try_from(node.int("kv_num_heads")?).ok()?;
+fn attention_head_dim(view: &View<'_>, node: &NodeProto) -> Option<usize> {
+    let count = |name| usize::try_from(node.int(name)?).ok();
     let input = |index: usize| node.input.get(index).filter(|name| !name.is_empty());
-    let packed = if input(1).is_none() { heads + 2 * kv_heads } else { heads };
-    let query = input(0).and_then(|query| view.width(query)).filter(|width| width % packed == 0);
-    query.map(|width| width / packed).or_else(|| Some(2 * view.width(input(7)?)?))
-}
-
-/// `past_key_values.3.key` from `past_key_values.%d.key` and 3.
-fn name_of(pattern: &str, layer: usize) -> String {
-    pattern.replacen("%d", &layer.to_string(), 1)
-}
-
-/// 3 from `past_key_values.%d.key` and `past_key_values.3.key`.
-fn layer_of(pattern: &str, name: &str) -> Option<usize> {
-    let (prefix, suffix) = pattern.split_once("%d")?;
-    let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
-    let layer = digits.parse().ok()?;
-    (name_of(pattern, layer) == name).then_some(layer)
-}
-
-fn check_rank(value: &ValueInfoProto, expected: usize) -> Result<(), ContractError> {
-    match value.dims() {
-        Some(dims) if dims.len() != expected => {
-            Err(ContractError::Rank { tensor: value.name().to_owned(), found: dims.len(), expected })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn float_type(value: &ValueInfoProto) -> Result<ElementType, ContractError> {
-    let found = value.tensor_type().map_or(0, onnx::type_proto::Tensor::elem_type);
-    ElementType::of(found).ok_or_else(|| ContractError::ElementType {
-        tensor: value.name().to_owned(),
-        found: type_name(found),
-        expected: "f32 or f16",
-    })
-}
-
-/// The type of a past tensor, which its present tensor must share.
-fn same_type(past: &ValueInfoProto, present: &ValueInfoProto) -> Result<ElementType, ContractError> {
-    let (expected, found) = (float_type(past)?, float_type(present)?);
-    if expected == found {
-        return Ok(expected);
-    }
-    let name = |element| match element {
-        ElementType::F32 => "f32",
-        ElementType::F16 => "f16",
+    let (heads, kv_heads) = (count("num_heads")?, count("kv_num_heads")?);
+    let packed = match input(1) {
+        Some(_) => heads,
+        None => heads.checked_add(kv_heads.checked_mul(2)?)?,
     };
-    let tensor = present.name().to_owned();
-    Err(ContractError::ElementType { tensor, found: name(found), expected: name(expected) })
+    let query = input(0).and_then(|query| view.width(query));
+    let from_query = query.filter(|width| width.checked_rem(packed) == Some(0));
+    let from_query = from_query.map(|width| width / packed);
+    from_query.or_else(|| view.width(input(7)?)?.checked_mul(2))
 }
 
-/// The schema's element types as people write them.
-fn type_name(elem_type: i32) -> &'static str {
-    match elem_type {
-        1 => "f32",
-        2 => "u8",
-        3 => "i8",
-        6 => "i32",
-        7 => "i64",
-        9 => "bool",
-        10 => "f16",
-        11 => "f64",
-        16 => "bf16",
-        0 => "undefined",
-        _ => "another kind",
-    }
-}
-
-/// `` `a`, `b` and `c` ``.
-fn list(names: &[String]) -> String {
-    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-    match quoted.split_last() {
-        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
-        _ => quoted.concat(),
+/// Whether a node rounds activations to few bits.
+fn quantizes_activations(node: &NodeProto) -> bool {
+    match node.op_type() {
+        "MatMulNBits" => node.int("accuracy_level") == Some(4),
+        // ONNX Runtime fuses these with the product behind them, at level 4.
+        "DequantizeLinear" => node.int("block_size").is_some_and(|size| size > 0),
+        operator => operator.starts_with("DynamicQuantize"),
     }
 }

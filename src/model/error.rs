@@ -1,7 +1,7 @@
 //! Why a model on disk cannot be served: one error over those of the parts.
 
 use super::{
-    config_files::ConfigFileError, contract::ContractError, external::ExternalError, graph::GraphError,
+    config_files::ConfigFileError, contract_error::ContractError, external::ExternalError, graph::GraphError,
     layout::LayoutError, manifest::ManifestError, presets::PresetError, tokenizer::TokenizerError,
 };
 

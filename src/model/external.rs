@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::onnx::{self, AttributeProto, GraphProto, NodeProto, StringStringEntryProto, TensorProto};
+use super::onnx::{self, GraphProto, SparseTensorProto, StringStringEntryProto, TensorProto};
 
 /// Inline weights from this size up leave the graph. Smaller ones are the shapes, axes and scalars
 /// that ONNX Runtime wants to see while it infers shapes.
@@ -88,20 +88,56 @@ impl ExternalError {
     }
 }
 
-/// Checks every reference of a graph file in `folder` to other files, those of subgraphs included.
-pub(crate) fn check(graph: &GraphProto, path: &Path, folder: &Path) -> Result<(), ExternalError> {
-    let mut files = Files { folder, roots: roots(path, folder), lengths: HashMap::new() };
-    let mut checked = Ok(());
+/// Where the weights of a graph file may lie: in its folder.
+///
+/// Where the graph file is a link, as in the Hugging Face cache (each file of a model is a link into
+/// one store), that is the folder of its target: ONNX Runtime follows links, and refuses what lies
+/// outside the folder it is given.
+#[derive(Debug)]
+pub(crate) struct Home {
+    /// The folder that references are relative to, as the model's user gave it.
+    given: PathBuf,
+    /// The folder that the graph file really lies in.
+    real: PathBuf,
+    /// What the graph file is called there.
+    graph_name: String,
+    /// Whether the two are different folders.
+    linked: bool,
+}
+
+impl Home {
+    /// The home of a graph file that was just read.
+    pub(crate) fn of(graph: &Path) -> Self {
+        let parent = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
+        let given = parent(graph);
+        let target = graph.canonicalize().unwrap_or_else(|_| graph.to_owned());
+        let real = parent(&target);
+        let linked = given.canonicalize().is_ok_and(|given| given != real);
+        let graph_name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { given, real, graph_name, linked }
+    }
+
+    /// The folder that the overlay's references are relative to.
+    pub(crate) fn folder(&self) -> &Path {
+        if self.linked { &self.real } else { &self.given }
+    }
+}
+
+/// Checks every reference of a graph to other files, those of subgraphs included, and makes it
+/// relative to [`Home::folder`].
+pub(crate) fn resolve(graph: &mut GraphProto, home: &Home) -> Result<(), ExternalError> {
+    let mut files = Files { home, found: HashMap::new() };
+    let mut resolved = Ok(());
     each_tensor(graph, &mut |tensor| {
-        if checked.is_ok() && tensor.data_location() == onnx::EXTERNAL {
-            checked = files.check(tensor);
+        if resolved.is_ok() && tensor.data_location() == onnx::EXTERNAL {
+            resolved = files.resolve(tensor);
         }
     });
-    checked
+    resolved
 }
 
 /// Makes the large inline initializers of a graph, slices of `file`, references into it.
-pub(crate) fn point_into(graph: &mut GraphProto, file: &Bytes, name: &str) {
+pub(crate) fn point_into(graph: &mut GraphProto, file: &Bytes, home: &Home) {
     for tensor in &mut graph.initializer {
         let Some(data) = tensor.raw_data.take_if(|data| data.len() >= INLINE_BYTES_MAX) else {
             continue;
@@ -112,7 +148,7 @@ pub(crate) fn point_into(graph: &mut GraphProto, file: &Bytes, name: &str) {
         };
         tensor.data_location = Some(onnx::EXTERNAL);
         tensor.external_data = vec![
-            StringStringEntryProto::new("location", name),
+            StringStringEntryProto::new("location", home.graph_name.as_str()),
             StringStringEntryProto::new("offset", offset.to_string()),
             StringStringEntryProto::new("length", data.len().to_string()),
         ];
@@ -151,55 +187,60 @@ fn malformed(tensor: &TensorProto, key: &'static str, value: Option<&str>) -> Ex
     ExternalError::Malformed { tensor, key, value }
 }
 
-/// The folders that weights may lie in: the graph's own and, where the graph file is a link (as in
-/// the Hugging Face cache, where each file of a model is a link into one store), that of its target.
-fn roots(graph: &Path, folder: &Path) -> Vec<PathBuf> {
-    let target = graph.canonicalize().ok().and_then(|target| target.parent().map(Path::to_owned));
-    folder.canonicalize().into_iter().chain(target).collect()
+struct Files<'h> {
+    home: &'h Home,
+    /// The files already found, by location.
+    found: HashMap<String, Found>,
 }
 
-struct Files<'f> {
-    folder: &'f Path,
-    roots: Vec<PathBuf>,
-    /// The lengths of the files already found, by location.
-    lengths: HashMap<String, u64>,
+struct Found {
+    bytes: u64,
+    /// Relative to the home's folder.
+    location: String,
 }
 
 impl Files<'_> {
-    fn check(&mut self, tensor: &TensorProto) -> Result<(), ExternalError> {
+    fn resolve(&mut self, tensor: &mut TensorProto) -> Result<(), ExternalError> {
         let reference = Reference::of(tensor)?;
-        let found = self.length(tensor, reference.location)?;
-        let needed = reference.length.or_else(|| bytes_of(tensor)).unwrap_or(0);
-        let needed = reference.offset.saturating_add(needed);
-        if needed <= found {
-            return Ok(());
+        if !self.found.contains_key(reference.location) {
+            let found = self.find(tensor, reference.location)?;
+            self.found.insert(reference.location.to_owned(), found);
         }
-        let file = self.folder.join(reference.location);
-        Err(ExternalError::TooShort { tensor: tensor.name().to_owned(), file, needed, found })
+        let found = &self.found[reference.location];
+        let length = reference.length.or_else(|| bytes_of(tensor)).unwrap_or(0);
+        let needed = reference.offset.saturating_add(length);
+        if needed > found.bytes {
+            let (file, found) = (self.home.given.join(reference.location), found.bytes);
+            let tensor = tensor.name().to_owned();
+            return Err(ExternalError::TooShort { tensor, file, needed, found });
+        }
+        for entry in tensor.external_data.iter_mut().filter(|entry| entry.key() == "location") {
+            entry.value = Some(found.location.clone());
+        }
+        Ok(())
     }
 
-    fn length(&mut self, tensor: &TensorProto, location: &str) -> Result<u64, ExternalError> {
-        if let Some(&length) = self.lengths.get(location) {
-            return Ok(length);
-        }
+    fn find(&self, tensor: &TensorProto, location: &str) -> Result<Found, ExternalError> {
         let outside = || ExternalError::OutsideFolder {
             tensor: tensor.name().to_owned(),
             location: location.to_owned(),
-            folder: self.folder.to_owned(),
+            folder: self.home.folder().to_owned(),
         };
-        let file = self.folder.join(location);
-        let missing = |cause| ExternalError::Missing { tensor: tensor.name().to_owned(), file: file.clone(), cause };
+        let file = self.home.given.join(location);
+        let missing = |cause| {
+            let (tensor, file) = (tensor.name().to_owned(), file.clone());
+            ExternalError::Missing { tensor, file, cause }
+        };
         let inside = |component| matches!(component, Component::Normal(_) | Component::CurDir);
         if !Path::new(location).components().all(inside) {
             return Err(outside());
         }
         let target = file.canonicalize().map_err(missing)?;
-        if !self.roots.iter().any(|root| target.starts_with(root)) {
-            return Err(outside());
-        }
-        let length = fs::metadata(&target).map_err(missing)?.len();
-        self.lengths.insert(location.to_owned(), length);
-        Ok(length)
+        let real = self.home.real.canonicalize().map_err(missing)?;
+        let below = target.strip_prefix(real).map_err(|_| outside())?;
+        let bytes = fs::metadata(&target).map_err(missing)?.len();
+        let below = below.to_string_lossy().into_owned();
+        Ok(Found { bytes, location: if self.home.linked { below } else { location.to_owned() } })
     }
 }
 
@@ -227,20 +268,18 @@ fn offset_in(file: &Bytes, slice: &Bytes) -> Option<usize> {
 }
 
 /// Calls `visit` with every tensor of a graph: initializers and attributes, in subgraphs, too.
-fn each_tensor<'g>(graph: &'g GraphProto, visit: &mut impl FnMut(&'g TensorProto)) {
-    graph.initializer.iter().for_each(&mut *visit);
-    let sparse = graph.sparse_initializer.iter().flat_map(|sparse| [&sparse.values, &sparse.indices]);
-    sparse.flatten().for_each(&mut *visit);
-    graph.node.iter().flat_map(|node: &NodeProto| &node.attribute).for_each(|attribute| {
-        each_tensor_of(attribute, visit);
-    });
+fn each_tensor(graph: &mut GraphProto, visit: &mut dyn FnMut(&mut TensorProto)) {
+    graph.initializer.iter_mut().for_each(&mut *visit);
+    graph.sparse_initializer.iter_mut().for_each(|sparse| each_tensor_of_sparse(sparse, visit));
+    for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
+        attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(&mut *visit);
+        let sparse = attribute.sparse_tensor.iter_mut().chain(&mut attribute.sparse_tensors);
+        sparse.for_each(|sparse| each_tensor_of_sparse(sparse, visit));
+        let graphs = attribute.g.iter_mut().chain(&mut attribute.graphs);
+        graphs.for_each(|graph| each_tensor(graph, visit));
+    }
 }
 
-fn each_tensor_of<'g>(attribute: &'g AttributeProto, visit: &mut dyn FnMut(&'g TensorProto)) {
-    attribute.t.iter().chain(&attribute.tensors).for_each(&mut *visit);
-    let sparse = attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors);
-    sparse.flat_map(|sparse| [&sparse.values, &sparse.indices]).flatten().for_each(&mut *visit);
-    for graph in attribute.g.iter().chain(&attribute.graphs) {
-        each_tensor(graph, &mut |tensor| visit(tensor));
-    }
+fn each_tensor_of_sparse(sparse: &mut SparseTensorProto, visit: &mut dyn FnMut(&mut TensorProto)) {
+    sparse.values.iter_mut().chain(&mut sparse.indices).for_each(visit);
 }

@@ -13,7 +13,7 @@ use prost::Message;
 
 use super::{
     mapped,
-    onnx::{GraphProto, ModelProto},
+    onnx::{GraphProto, ModelProto, OperatorSetIdProto},
 };
 
 /// Why a graph file cannot be used.
@@ -52,6 +52,14 @@ pub enum GraphError {
         /// The file.
         graph: PathBuf,
     },
+    /// The operator sets, which a file ends with, are not all there.
+    #[error("the graph {} uses operators of the domain `{domain}`, but names no version of it", graph.display())]
+    NoOperatorSet {
+        /// The file.
+        graph: PathBuf,
+        /// The domain that is not imported; empty is that of the standard operators.
+        domain: String,
+    },
     /// It has fields that this version of the schema does not.
     #[error(
         "the graph {} holds something this version does not know: {bytes} bytes were read, {known} understood",
@@ -72,7 +80,7 @@ impl GraphError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { .. } => None,
-            Self::Empty { .. } | Self::Malformed { .. } => {
+            Self::Empty { .. } | Self::Malformed { .. } | Self::NoOperatorSet { .. } => {
                 Some("fetch the file again; a download that was interrupted looks like this".into())
             }
             Self::NoGraph { .. } => Some("choose the model's ONNX file with `model.file`".into()),
@@ -87,7 +95,6 @@ impl GraphError {
 /// A decoded graph file, its weights still in the mapped file.
 #[derive(Debug)]
 pub(crate) struct GraphFile {
-    pub(crate) path: PathBuf,
     /// The whole file; inline weights are slices of it.
     pub(crate) bytes: Bytes,
     /// Everything around the graph; its own `graph` is taken out.
@@ -110,10 +117,27 @@ impl GraphFile {
         })?;
         let known = model.encoded_len();
         // Bytes that are no model at all often decode to a few unknown fields: first ask for the graph.
-        match model.graph.take() {
-            None => Err(GraphError::NoGraph { graph: graph() }),
-            Some(_) if known != bytes.len() => Err(GraphError::Unknown { graph: graph(), bytes: bytes.len(), known }),
-            Some(graph) => Ok(Self { path: path.to_owned(), bytes, model, graph }),
+        let Some(inner) = model.graph.take() else {
+            return Err(GraphError::NoGraph { graph: graph() });
+        };
+        if known != bytes.len() {
+            return Err(GraphError::Unknown { graph: graph(), bytes: bytes.len(), known });
         }
+        if let Some(domain) = domain_not_imported(&model, &inner) {
+            return Err(GraphError::NoOperatorSet { graph: graph(), domain: domain.to_owned() });
+        }
+        Ok(Self { bytes, model, graph: inner })
     }
+}
+
+/// A domain that nodes use and the model does not import.
+fn domain_not_imported<'g>(model: &ModelProto, graph: &'g GraphProto) -> Option<&'g str> {
+    // Two names of the standard operators.
+    let usual = |domain: &'g str| if domain == "ai.onnx" { "" } else { domain };
+    let imported = |domain: &str| {
+        let mut sets = model.opset_import.iter().map(OperatorSetIdProto::domain);
+        sets.any(|set| set == domain || (domain.is_empty() && set == "ai.onnx"))
+    };
+    let mut used = graph.node.iter().map(|node| usual(node.domain()));
+    used.find(|domain| !imported(domain))
 }

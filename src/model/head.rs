@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::{
     contract::{ElementType, HeadFacts},
     onnx::NodeProto,
-    view::View,
+    view::{View, integers},
 };
 
 /// Where the graph is cut.
@@ -212,7 +212,7 @@ fn rows_of<'g>(view: &View<'g>, tensor: &'g str, hidden: usize, flattened: bool)
     let implied = !flattened && view.rank("logits") == Some(3) && !gives_one_row(view);
     let mut rows = tensor;
     let mut whole = (view.rank(rows).map_or(implied, |rank| rank == 3)).then_some(rows);
-    while let Some((_, node)) = view.producer(rows) {
+    while let Some((_, node)) = view.earlier(rows) {
         let Some(input) = node.input.first() else {
             break;
         };
@@ -227,7 +227,7 @@ fn rows_of<'g>(view: &View<'g>, tensor: &'g str, hidden: usize, flattened: bool)
             whole = Some(rows);
         }
     }
-    whole.filter(|rows| wide(rows)).ok_or_else(|| NoHead::Shape { tensor: rows.into() })
+    whole.filter(|rows| wide(rows)).ok_or_else(|| NoHead::Shape { tensor: tensor.into() })
 }
 
 /// Whether the graph says that `logits` has a single row for each sequence: rows were picked.
@@ -241,7 +241,7 @@ fn gives_one_row(view: &View<'_>) -> bool {
 fn slices_sequence(view: &View<'_>, node: &NodeProto) -> bool {
     let axes = match node.attr("axes") {
         Some(axes) => Some(axes.ints.clone()),
-        None => node.input.get(3).and_then(|axes| view.constant(axes)).and_then(super::view::integers),
+        None => node.input.get(3).and_then(|axes| view.constant(axes)).and_then(integers),
     };
     axes.is_some_and(|axes| axes == [1])
 }

@@ -166,6 +166,7 @@ impl Manifest {
         if Record::read(dir).is_some_and(|record| record.holds(self, &found)) {
             return Ok(Checked::BySizeAndTime);
         }
+        tracing::info!(dir = %dir.display(), "comparing every file of the model with its manifest");
         self.verify_fully(dir)?;
         Ok(Checked::Fully)
     }

@@ -6,13 +6,16 @@
 mod config_files;
 mod context;
 mod contract;
+mod contract_error;
 mod error;
 mod external;
 mod graph;
 mod head;
+mod io;
 mod layout;
 mod manifest;
 mod mapped;
+mod naming;
 mod note;
 pub mod onnx;
 mod overlay;
@@ -31,7 +34,8 @@ use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 pub use self::{
     config_files::ConfigFileError,
     context::{ContextLimit, ContextSource},
-    contract::{Contract, ContractError, ElementType, Family, KvNames},
+    contract::{Contract, ElementType, Family, KvNames},
+    contract_error::ContractError,
     error::ModelError,
     external::ExternalError,
     graph::GraphError,
@@ -44,7 +48,7 @@ pub use self::{
     rotation::{Rotation, RotationTable},
     tokenizer::{ModelTokenizer, TokenizerError},
 };
-use self::{config_files::ConfigFiles, graph::GraphFile, view::View};
+use self::{config_files::ConfigFiles, external::Home, graph::GraphFile, view::View};
 
 /// Which model to open.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -107,9 +111,9 @@ impl Model {
             None => None,
         };
         let configs = ConfigFiles::read(dir)?;
-        let file = GraphFile::read(&path)?;
-        let folder = path.parent().unwrap_or(dir).to_owned();
-        external::check(&file.graph, &path, &folder)?;
+        let mut file = GraphFile::read(&path)?;
+        let home = Home::of(&path);
+        external::resolve(&mut file.graph, &home)?;
 
         let view = View::new(&file.graph);
         let head = overlay::name_head(&view).and_then(|head| Ok((head, head::find(&view)?)));
@@ -129,32 +133,23 @@ impl Model {
         let rotation = Rotation {
             config_base: configs.rotation_base(),
             preset_base: preset.map(|preset| preset.claims.rope_base),
-            table: rotation::table(&view, &folder),
+            table: rotation::table(&view, home.folder()),
         };
         let context = ContextLimit::smallest(&configs, preset, rotation.table.as_ref());
-        let (end_tokens, end_tokens_source) = match configs.end_tokens() {
-            Some((tokens, file)) => (tokens, Some(file)),
-            None => match preset {
-                Some(preset) => (preset.end_tokens().collect(), Some("preset")),
-                None => (Vec::new(), None),
-            },
-        };
+        let (end_tokens, end_tokens_source) = end_tokens(&configs, preset);
 
-        let mut notes = Vec::new();
         if tokenizer.kind() == TokenizerKind::Bytes {
             tracing::warn!(dir = %dir.display(), "no tokenizer.json: each byte of a text is a token");
-            notes.push(Note::ByteFallback);
         }
+        let mut notes = Vec::new();
+        notes.extend((tokenizer.kind() == TokenizerKind::Bytes).then_some(Note::ByteFallback));
         notes.extend(head.as_ref().err().cloned().map(Note::NoHead));
         notes.extend(end_token_notes(&end_tokens, contract.vocab));
-        if context.source == ContextSource::Default {
-            notes.push(Note::DefaultContext { tokens: context.tokens });
-        }
+        notes.extend(context.note());
         notes.extend(config_notes(&configs, &contract));
         notes.extend(rotation_note(&rotation));
-
         let (head, nodes, producer) = (head.ok(), file.graph.node.len(), producer(&file.model));
-        let overlay = Overlay::build(file, folder, head, &contract);
+        let overlay = Overlay::build(file, &home, head, &contract);
         Ok(Self {
             dir: dir.to_owned(),
             graph: path,
@@ -175,6 +170,15 @@ impl Model {
 
 fn producer(model: &onnx::ModelProto) -> String {
     format!("{} {}", model.producer_name(), model.producer_version()).trim().to_owned()
+}
+
+/// The end tokens, and who named them.
+fn end_tokens(configs: &ConfigFiles, preset: Option<&Preset>) -> (Vec<TokenId>, Option<&'static str>) {
+    match (configs.end_tokens(), preset) {
+        (Some((tokens, file)), _) => (tokens, Some(file)),
+        (None, Some(preset)) => (preset.end_tokens().collect(), Some("preset")),
+        (None, None) => (Vec::new(), None),
+    }
 }
 
 fn end_token_notes(end_tokens: &[TokenId], vocab: usize) -> Vec<Note> {

@@ -18,7 +18,7 @@ pub const INT64: i32 = 7;
 pub const FLOAT16: i32 = 10;
 /// [`TensorProto::data_location`]: the data lies in another file.
 pub const EXTERNAL: i32 = 1;
-/// [`AttributeProto::r#type`] of a tensor.
+/// The `type` of an [`AttributeProto`] that holds a tensor.
 pub const ATTRIBUTE_TENSOR: i32 = 4;
 
 #[derive(Clone, PartialEq, Message)]

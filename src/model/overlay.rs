@@ -15,7 +15,7 @@ use prost::Message;
 
 use super::{
     contract::Contract,
-    external,
+    external::{self, Home},
     graph::GraphFile,
     head::{HeadPlan, NoHead},
     onnx::{self, AttributeProto, Dimension, GraphProto, NodeProto, TensorProto, ValueInfoProto},
@@ -47,7 +47,8 @@ pub struct Overlay {
 pub struct Head {
     /// Output: hidden states after the final norm, [batch, seq, hidden].
     pub hidden_output: &'static str,
-    /// Input: which rows of [batch * seq] get logits, i64 [rows]. `logits` is then [rows, vocab].
+    /// Input: which rows of [batch * seq] get logits, i64 `[rows]`. `logits` is then
+    /// `[rows, vocab]`.
     pub row_index: &'static str,
 }
 
@@ -77,16 +78,15 @@ pub(crate) fn name_head(view: &View<'_>) -> Result<Head, NoHead> {
 
 impl Overlay {
     /// Edits a graph file whose contract was read.
-    pub(crate) fn build(file: GraphFile, folder: PathBuf, head: Option<(Head, HeadPlan)>, contract: &Contract) -> Self {
-        let GraphFile { path, bytes, mut model, mut graph } = file;
+    pub(crate) fn build(file: GraphFile, home: &Home, head: Option<(Head, HeadPlan)>, contract: &Contract) -> Self {
+        let GraphFile { bytes, mut model, mut graph } = file;
         let head = head.map(|(head, plan)| {
             edit(&mut graph, head, plan, contract);
             head
         });
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        external::point_into(&mut graph, &bytes, &name);
+        external::point_into(&mut graph, &bytes, home);
         model.graph = Some(graph);
-        Self { bytes: model.encode_to_vec(), folder, head }
+        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), head }
     }
 }
 

@@ -33,7 +33,7 @@ pub enum TokenizerError {
         cause: Box<dyn error::Error + Send + Sync>,
     },
     /// It makes ids that the model does not know.
-    #[error("the tokenizer {} has ids up to {id_max}, the vocabulary of the graph ends at {}", file.display(), vocab - 1)]
+    #[error("the tokenizer {} has ids up to {id_max}, the vocabulary of the graph has {vocab} rows", file.display())]
     LargerThanVocabulary {
         /// The file.
         file: PathBuf,

@@ -8,6 +8,9 @@ use std::collections::HashMap;
 
 use super::onnx::{self, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
+/// How many nodes (casts, transpositions, ..) may lie between a constant and its use.
+const CONSTANT_DEPTH_MAX: usize = 8;
+
 /// A graph with its names looked up.
 pub(crate) struct View<'g> {
     pub(crate) graph: &'g GraphProto,
@@ -25,9 +28,7 @@ impl<'g> View<'g> {
             for output in node.output.iter().filter(|name| !name.is_empty()) {
                 producer.entry(output.as_str()).or_insert(index);
             }
-            for input in &node.input {
-                consumers.entry(input).or_default().push(index);
-            }
+            each_input(node, &mut |input| consumers.entry(input).or_default().push(index));
         }
         let values = graph.value_info.iter().chain(&graph.output).chain(&graph.input);
         Self {
@@ -44,14 +45,13 @@ impl<'g> View<'g> {
         self.graph.input.iter().filter(|input| !self.initializer.contains_key(input.name()))
     }
 
-    /// The index of the node that makes a tensor. Always before any node that takes it; an edge that
-    /// points forward (no valid graph has one) is not followed.
+    /// The node that makes a tensor, and its index. In a damaged graph it may come after its users.
     pub(crate) fn producer(&self, tensor: &str) -> Option<(usize, &'g NodeProto)> {
         let index = *self.producer.get(tensor)?;
         Some((index, &self.graph.node[index]))
     }
 
-    /// The nodes that take a tensor.
+    /// The nodes that take a tensor, themselves or in a subgraph.
     pub(crate) fn consumers(&self, tensor: &str) -> &[usize] {
         self.consumers.get(tensor).map_or(&[], Vec::as_slice)
     }
@@ -75,7 +75,7 @@ impl<'g> View<'g> {
 
     /// Whether a tensor is the same in every run: a constant or made of constants alone.
     pub(crate) fn is_constant(&self, tensor: &str) -> bool {
-        self.is_constant_within(tensor, 16)
+        self.is_constant_within(tensor, CONSTANT_DEPTH_MAX)
     }
 
     fn is_constant_within(&self, tensor: &str, depth: usize) -> bool {
@@ -98,7 +98,7 @@ impl<'g> View<'g> {
                 let [rows, columns] = *constant.dims.as_slice() else {
                     return None;
                 };
-                let (rows, columns) = (usize::try_from(rows).ok()?, usize::try_from(columns).ok()?);
+                let (rows, columns) = (positive(rows)?, positive(columns)?);
                 return Some(if swapped { [columns, rows] } else { [rows, columns] });
             }
             let (_, node) = self.earlier(tensor)?;
@@ -116,19 +116,22 @@ impl<'g> View<'g> {
 
     /// How many dimensions a tensor has.
     pub(crate) fn rank(&self, tensor: &str) -> Option<usize> {
-        let mut tensor = tensor;
+        let (mut tensor, mut added) = (tensor, 0);
         loop {
             if let Some(dims) = self.declared.get(tensor).and_then(|value| value.dims()) {
-                return Some(dims.len());
+                return Some(dims.len() + added);
             }
             if let Some(constant) = self.constant(tensor) {
-                return Some(constant.dims.len());
+                return Some(constant.dims.len() + added);
             }
             let (_, node) = self.earlier(tensor)?;
+            // The rows of an embedding table, one for each token.
             if node.op_type().starts_with("Gather") && self.is_constant(node.input.first()?) {
-                return Some(self.rank(node.input.get(1)?)? + 1);
+                tensor = node.input.get(1)?;
+                added += 1;
+            } else {
+                tensor = self.carrier(node)?;
             }
-            tensor = self.carrier(node)?;
         }
     }
 
@@ -141,7 +144,7 @@ impl<'g> View<'g> {
                 return Some(width);
             }
             if let Some(constant) = self.constant(tensor) {
-                return usize::try_from(*constant.dims.last()?).ok();
+                return positive(*constant.dims.last()?);
             }
             let (_, node) = self.earlier(tensor)?;
             if let Some([_, width]) = self.product(node) {
@@ -171,17 +174,23 @@ impl<'g> View<'g> {
                 return constant.data_type;
             }
             let (_, node) = self.earlier(tensor)?;
-            tensor = match node.op_type() {
+            let carrier = match node.op_type() {
                 "Cast" => return i32::try_from(node.int("to")?).ok(),
-                "DequantizeLinear" => node.input.get(1)?,
-                _ => self.carrier(node)?,
+                "DequantizeLinear" => 1,
+                "GatherBlockQuantized" => 2,
+                "Gather" | "Reshape" | "Transpose" | "Slice" | "Squeeze" | "Unsqueeze" | "Expand" => 0,
+                _ => {
+                    tensor = self.carrier(node)?;
+                    continue;
+                }
             };
+            tensor = node.input.get(carrier)?;
         }
     }
 
     /// `[K, N]` of a node that multiplies its first input by a constant K x N matrix.
     pub(crate) fn product(&self, node: &NodeProto) -> Option<[usize; 2]> {
-        let size = |name| node.int(name).and_then(|size| usize::try_from(size).ok());
+        let size = |name| node.int(name).and_then(positive);
         let swapped = |name| node.int(name).unwrap_or(0) != 0;
         match node.op_type() {
             "MatMul" | "MatMulInteger" | "MatMulIntegerToFloat" | "DynamicQuantizeMatMul" => {
@@ -235,11 +244,27 @@ impl<'g> View<'g> {
     }
 
     /// The node that makes a tensor, if all that it takes was made before it.
-    fn earlier(&self, tensor: &str) -> Option<(usize, &'g NodeProto)> {
+    pub(crate) fn earlier(&self, tensor: &str) -> Option<(usize, &'g NodeProto)> {
         let (index, node) = self.producer(tensor)?;
         let before = |input: &String| self.producer.get(input.as_str()).is_none_or(|&other| other < index);
         node.input.iter().all(before).then_some((index, node))
     }
+}
+
+/// Calls `visit` with what a node takes, its subgraphs' reach for outer tensors included.
+fn each_input<'g>(node: &'g NodeProto, visit: &mut dyn FnMut(&'g str)) {
+    node.input.iter().for_each(|input| visit(input));
+    for attribute in &node.attribute {
+        for graph in attribute.g.iter().chain(&attribute.graphs) {
+            graph.node.iter().for_each(|node| each_input(node, visit));
+            graph.output.iter().for_each(|output| visit(output.name()));
+        }
+    }
+}
+
+/// A size, where it is one.
+fn positive(size: i64) -> Option<usize> {
+    usize::try_from(size).ok().filter(|&size| size > 0)
 }
 
 /// The integers of a constant.
