@@ -34,7 +34,7 @@ sections::sections! {
         dir: Option<PathBuf> = None, example "\"models/qwen2.5-coder-0.5b\"";
         /// The graph inside that folder; left out, `model.onnx` or the only `onnx/model*.onnx`.
         file: Option<PathBuf> = None, example "\"onnx/model_q4.onnx\"";
-        /// A preset of `config/presets/` that the graph must agree with; left out, the graph is believed.
+        /// A preset of `config/presets/`, or the path of such a file, that the graph must agree with.
         preset: Option<String> = None, example "\"qwen2.5-coder-0.5b\"";
     }
     /// ONNX Runtime, the library that runs the model.

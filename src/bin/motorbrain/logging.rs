@@ -1,5 +1,7 @@
 //! Logs: to standard error, in the words of `tracing_subscriber::EnvFilter`.
 
+use std::io::{self, IsTerminal as _};
+
 use motorbrain::settings::env;
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
@@ -10,6 +12,10 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 pub(crate) fn start(filter: Option<&str>) -> Result<(), ParseError> {
     let variable = std::env::var(env::LOG).ok().filter(|filter| !filter.is_empty());
     let filter = EnvFilter::try_new(filter.or(variable.as_deref()).unwrap_or("warn"))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_ansi(io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
     Ok(())
 }

@@ -13,6 +13,9 @@ use motorbrain_actors::{brain, tokens::Tokenizer as _};
 use super::findings::{Finding, Findings};
 use crate::args::Common;
 
+/// A measured base that is farther from the one of config.json, relatively, is another one.
+const BASE_TOLERANCE: f64 = 0.01;
+
 /// Looks at everything; what cannot be looked at because of something before it is left out.
 pub(super) fn everything(common: &Common, findings: &mut Findings) {
     let settings = match common.settings() {
@@ -155,22 +158,26 @@ fn engine(settings: &Settings, runtime: Runtime, model: Arc<Model>, findings: &m
     findings.add(
         Finding::ok("engine", format!("loaded in {ms} ms")).fact("load_ms", u64::try_from(ms).unwrap_or(u64::MAX)),
     );
-    findings.add(rotation(&loader));
+    findings.add(rotation(&loader, &model));
     findings.add(window(&loader, &model));
     findings.add(memory(&loader, &model));
 }
 
-fn rotation(loader: &OnnxLoader) -> Finding {
+fn rotation(loader: &OnnxLoader, model: &Model) -> Finding {
     let Some(rotation) = loader.rotation() else {
         return Finding::note("rotation", "not found in the model's keys: the window cannot slide")
             .hint("reset or close a conversation before its window is full");
     };
     let (layout, pairs) = (layout(rotation), rotation.frequencies().len());
     let base = base(rotation);
-    Finding::ok("rotation", format!("measured: {pairs} pairs as {layout}, base {base:.0}"))
-        .fact("pairs", pairs)
-        .fact("layout", layout)
-        .fact("base", base)
+    let measured = format!("measured: {pairs} pairs as {layout}, base {base:.0}");
+    let finding = match model.rotation.config_base {
+        Some(config) if (base / config - 1.0).abs() > BASE_TOLERANCE => {
+            Finding::note("rotation", format!("{measured}; config.json says {config:.0}, the measurement counts"))
+        }
+        _ => Finding::ok("rotation", measured),
+    };
+    finding.fact("pairs", pairs).fact("layout", layout).fact("base", base)
 }
 
 fn layout(rotation: &Rotation) -> &'static str {
