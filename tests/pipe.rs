@@ -238,6 +238,20 @@ fn a_crashed_actor_is_restarted_and_the_answer_is_the_same() {
 }
 
 #[test]
+fn a_hung_actor_is_given_up_and_nobody_waits_for_it_to_wake() {
+    let mut pipe = Pipe::start("tiny-plain", &["--chaos", "--set", "brain.run_ms_max=1000"]);
+    let began = Instant::now();
+    assert!(pipe.ask(&good())["ok"].is_object());
+    pipe.ask(&json!({"id": 1, "op": "hang", "actor": 0, "ms": 86_400_000}));
+    let reply = pipe.ask(&good());
+    assert_eq!(reply["ok"]["context_len"], 4, "{reply}");
+    let stats = pipe.ask(&json!({"id": 2, "op": "stats"}));
+    assert_eq!(stats["ok"]["actors"][0]["restarts"], 1, "{stats}");
+    let (_, status) = pipe.end();
+    assert!(status.success() && began.elapsed() < PATIENCE, "{status}");
+}
+
+#[test]
 fn a_reader_that_leaves_ends_the_program_quietly() {
     let mut child = command(&fixture("tiny-plain"), &[]).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
