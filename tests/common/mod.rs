@@ -8,6 +8,7 @@ use std::{
 };
 
 use motorbrain::{
+    Settings,
     engine::{EngineOptions, OnnxEngine, OnnxLoader, Overflow, Runtime, SessionOptions, WindowOptions},
     model::{Model, ModelOptions},
 };
@@ -26,12 +27,10 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// The library that set-up put in place.
+/// The library, found as the settings' defaults find it.
 pub(crate) fn runtime() -> Runtime {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".motorbrain/runtime");
-    let library = std::fs::read_dir(folder).ok().and_then(|mut files| files.next()?.ok());
-    let library = library.expect("there is no runtime library; run `cargo xtask setup` first").path();
-    Runtime::open(&library).expect("the library of `cargo xtask setup` opens")
+    let library = motorbrain::find_library(&Settings::default()).expect("run `cargo xtask setup` first");
+    Runtime::open(&library.path).expect("the library opens")
 }
 
 pub(crate) fn model(dir: &Path) -> Arc<Model> {
