@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod common;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
@@ -11,6 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::{
+    fixture, largest_difference,
+    reference::{numbers, references, run_cuts},
+};
 use motorbrain::{Settings, find_library};
 use serde_json::{Value, json};
 
@@ -67,10 +73,6 @@ impl Drop for Pipe {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
 /// The library that the tests run on; found from the repository's root, where tests are started.
@@ -285,5 +287,60 @@ fn scores_add_up_to_the_steps_log_probabilities() {
     for (step, score) in logprobs.as_array().unwrap().iter().zip(score["ok"]["logprobs"].as_array().unwrap()) {
         let (step, score) = (step.as_f64().unwrap(), score.as_f64().unwrap());
         assert!((step - score).abs() < 1e-4, "{step} {score}");
+    }
+}
+
+/// Each turn of the reference conversations: a vector, then the steps; what is `expected` of them.
+fn check_references(form: &str, logprob_tolerance: f32, hidden_tolerance: f32) {
+    let last = ["--set", "embedding.pooling=last", "--set", "embedding.normalize=false", "--set", "window.size=256"];
+    let mut pipe = Pipe::start(form, &last);
+    for (index, turns) in references().iter().enumerate() {
+        for turn in turns {
+            let (text, generated) = (&turn["text"], turn["generated"].as_array().unwrap());
+            let conversation = format!("{index}");
+            let vector = pipe.ask(&json!({"id": 1, "op": "embed", "conversation": conversation, "text": text}));
+            assert_eq!(vector["ok"]["context_len"], turn["context_len"], "{form} {index}");
+            let hidden = numbers(&turn["last_hidden"]);
+            let largest = hidden.iter().fold(0f32, |m, x| m.max(x.abs()));
+            assert!(largest_difference(&numbers(&vector["ok"]["embedding"]), &hidden) < hidden_tolerance * largest);
+            let step = json!({"id": 2, "op": "step", "conversation": conversation, "count": generated.len(), "top": 5});
+            let step = pipe.ask(&step);
+            for (place, expected) in generated.iter().enumerate() {
+                assert_eq!(step["ok"]["token_ids"][place], expected["token_id"], "{form} {index} {place}");
+                for (found, expected) in pairs(&step["ok"]["top"][place]).iter().zip(pairs(&expected["top"])) {
+                    assert!((found - expected).abs() < logprob_tolerance, "{form} {index} {place}");
+                }
+            }
+        }
+    }
+}
+
+/// The log-probabilities of a list of `[id, logprob]`.
+fn pairs(top: &Value) -> Vec<f32> {
+    top.as_array().unwrap().iter().map(|pair| pair[1].as_f64().unwrap() as f32).collect()
+}
+
+#[test]
+fn f32_and_f16_forms_answer_as_transformers() {
+    // The tolerances of reference.rs, which says why.
+    check_references("tiny-plain", 1e-4, 1e-4);
+    check_references("tiny-gqa-fp32", 1e-4, 1e-4);
+    check_references("tiny-plain-f16", 1e-2, 1e-2);
+}
+
+#[test]
+fn the_quantised_form_answers_as_the_runtime_alone() {
+    let references = references();
+    let expected = run_cuts(&fixture("tiny-gqa-int4"), &references);
+    let mut pipe = Pipe::start("tiny-gqa-int4", &["--set", "window.size=256"]);
+    for (index, turns) in references.iter().enumerate() {
+        for (turn, expected) in turns.iter().zip(expected[index].as_array().unwrap()) {
+            let count = expected["token_ids"].as_array().unwrap().len();
+            let step = json!({"id": 1, "op": "step", "conversation": format!("{index}"), "text": turn["text"], "count": count});
+            let step = pipe.ask(&step);
+            assert_eq!(step["ok"]["token_ids"], expected["token_ids"], "{index}");
+            let worst = largest_difference(&numbers(&step["ok"]["logprobs"]), &numbers(&expected["logprobs"]));
+            assert!(worst < 1e-4, "{index}: {worst}");
+        }
     }
 }

@@ -6,16 +6,15 @@
 
 mod common;
 
-use std::{
-    io::Write,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::path::Path;
 
-use common::{fixture, largest_difference};
+use common::{
+    fixture, largest_difference,
+    reference::{ids, numbers, references, run_cuts},
+};
 use motorbrain::{Brain, Embed, Input, Score, Settings, Step, TokenId};
 use motorbrain_actors::embedder::Pooling;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 async fn brain(dir: &Path) -> Brain {
     let mut settings = Settings::default();
@@ -24,18 +23,6 @@ async fn brain(dir: &Path) -> Brain {
     settings.embedding.pooling = Pooling::Last;
     settings.embedding.normalize = false;
     motorbrain::start(&settings).await.expect("the brain starts")
-}
-
-fn references() -> Vec<Vec<Value>> {
-    serde_json::from_str(&std::fs::read_to_string(fixture("reference.json")).unwrap()).unwrap()
-}
-
-fn numbers(value: &Value) -> Vec<f32> {
-    value.as_array().unwrap().iter().map(|x| x.as_f64().unwrap() as f32).collect()
-}
-
-fn ids(value: &Value) -> Vec<TokenId> {
-    value.as_array().unwrap().iter().map(|x| TokenId(x.as_u64().unwrap() as u32)).collect()
 }
 
 fn text(turn: &Value) -> &str {
@@ -126,16 +113,7 @@ async fn scores_sum_to_those_of_the_steps() {
 async fn quantised_answers_are_those_of_the_runtime_alone() {
     let dir = fixture("tiny-gqa-int4");
     let references = references();
-    let conversations: Vec<Vec<Value>> = references
-        .iter()
-        .map(|turns| {
-            turns
-                .iter()
-                .map(|t| json!({"token_ids": t["token_ids"], "count": t["generated"].as_array().unwrap().len()}))
-                .collect()
-        })
-        .collect();
-    let expected = run_cuts(&json!({"model": dir.join("model.onnx"), "conversations": conversations}));
+    let expected = run_cuts(&dir, &references);
     let brain = brain(&dir).await;
     let mut worst = 0f32;
     for (index, turns) in references.iter().enumerate() {
@@ -149,20 +127,4 @@ async fn quantised_answers_are_those_of_the_runtime_alone() {
     // The same kernels with the same cuts; only the head sees one row instead of all.
     assert!(worst < 1e-4, "{worst}");
     brain.shutdown().await;
-}
-
-/// Runs `run_cuts.py` in set-up's Python environment.
-fn run_cuts(job: &Value) -> Value {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join(".motorbrain/venv/bin/python");
-    let mut child = Command::new(&python)
-        .arg(root.join("tests/run_cuts.py"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}; run `cargo xtask setup` first", python.display()));
-    child.stdin.take().unwrap().write_all(job.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    serde_json::from_slice(&output.stdout).unwrap()
 }
