@@ -42,8 +42,8 @@ impl KvCache {
     pub(crate) fn key_row(&self, layer: usize, row: usize, head_dim: usize) -> ort::Result<Vec<f32>> {
         let key = &self.layers[layer].key;
         Ok(match key.data_type() {
-            TensorElementType::Float16 => widened_row::<f16>(key.try_extract_tensor()?.1, self.capacity, row, head_dim),
-            _ => widened_row::<f32>(key.try_extract_tensor()?.1, self.capacity, row, head_dim),
+            TensorElementType::Float16 => widened_row::<f16>(extract(key)?, self.capacity, row, head_dim),
+            _ => widened_row::<f32>(extract(key)?, self.capacity, row, head_dim),
         })
     }
 }
@@ -104,9 +104,11 @@ impl KvMemory {
         let filled = kept.iter().map(|k| k.rows.len()).sum::<usize>();
         let mut to = self.zeros(self.capacity(from.capacity, filled, new))?;
         let shape = Shape { head_dim: self.contract.head_dim, from: from.capacity, to: to.capacity };
+        // Values are not rotated, so nothing turns them.
+        let kept_values: Vec<_> = kept.iter().map(|k| Kept { rows: k.rows.clone(), turn: None }).collect();
         for (from, to) in from.layers.iter().zip(&mut to.layers) {
-            copy_tensor(&from.key, &mut to.key, &shape, kept, true)?;
-            copy_tensor(&from.value, &mut to.value, &shape, kept, false)?;
+            shape.copy(&from.key, &mut to.key, kept)?;
+            shape.copy(&from.value, &mut to.value, &kept_values)?;
         }
         Ok(to)
     }
@@ -129,52 +131,47 @@ struct Shape {
     to: usize,
 }
 
-fn copy_tensor(
-    from: &DynTensor,
-    to: &mut DynTensor,
-    shape: &Shape,
-    kept: &[Kept<'_>],
-    turned: bool,
-) -> ort::Result<()> {
-    if shape.from == 0 || shape.to == 0 {
-        return Ok(());
+impl Shape {
+    fn copy(&self, from: &DynTensor, to: &mut DynTensor, kept: &[Kept<'_>]) -> ort::Result<()> {
+        match from.data_type() {
+            _ if self.from == 0 || self.to == 0 => {}
+            TensorElementType::Float16 => self.copy_rows::<f16>(extract(from)?, extract_mut(to)?, kept),
+            _ => self.copy_rows::<f32>(extract(from)?, extract_mut(to)?, kept),
+        }
+        Ok(())
     }
-    match from.data_type() {
-        TensorElementType::Float16 => copy_rows::<f16>(from, to, shape, kept, turned),
-        _ => copy_rows::<f32>(from, to, shape, kept, turned),
-    }
-}
 
-fn copy_rows<T: Element>(
-    from: &DynTensor,
-    to: &mut DynTensor,
-    shape: &Shape,
-    kept: &[Kept<'_>],
-    turned: bool,
-) -> ort::Result<()> {
-    let (_, from) = from.try_extract_tensor::<T>()?;
-    let (_, to) = to.try_extract_tensor_mut::<T>()?;
-    let mut key = vec![0f32; shape.head_dim];
-    let heads_from = from.chunks_exact(shape.from * shape.head_dim);
-    let heads_to = to.chunks_exact_mut(shape.to * shape.head_dim);
-    for (from, to) in heads_from.zip(heads_to) {
-        let mut filled = 0;
-        for Kept { rows, turn } in kept {
-            let from = &from[rows.start * shape.head_dim..rows.end * shape.head_dim];
-            let to = &mut to[filled..filled + from.len()];
-            filled += from.len();
-            let Some(turn) = turn.filter(|_| turned) else {
-                to.copy_from_slice(from);
-                continue;
-            };
-            for (from, to) in from.chunks_exact(shape.head_dim).zip(to.chunks_exact_mut(shape.head_dim)) {
-                key.iter_mut().zip(from).for_each(|(k, f)| *k = f.widen());
-                turn.apply(&mut key);
-                to.iter_mut().zip(&key).for_each(|(t, k)| *t = T::round(*k));
+    /// From `[kv_heads, from, head_dim]` to `[kv_heads, to, head_dim]`.
+    fn copy_rows<T: Element>(&self, from: &[T], to: &mut [T], kept: &[Kept<'_>]) {
+        let mut key = vec![0f32; self.head_dim];
+        let heads_from = from.chunks_exact(self.from * self.head_dim);
+        let heads_to = to.chunks_exact_mut(self.to * self.head_dim);
+        for (from, to) in heads_from.zip(heads_to) {
+            let mut filled = 0;
+            for Kept { rows, turn } in kept {
+                let from = &from[rows.start * self.head_dim..rows.end * self.head_dim];
+                let to = &mut to[filled..filled + from.len()];
+                filled += from.len();
+                let Some(turn) = turn else {
+                    to.copy_from_slice(from);
+                    continue;
+                };
+                for (from, to) in from.chunks_exact(self.head_dim).zip(to.chunks_exact_mut(self.head_dim)) {
+                    key.iter_mut().zip(from).for_each(|(k, f)| *k = f.widen());
+                    turn.apply(&mut key);
+                    to.iter_mut().zip(&key).for_each(|(t, k)| *t = T::round(*k));
+                }
             }
         }
     }
-    Ok(())
+}
+
+fn extract<T: Element>(tensor: &DynTensor) -> ort::Result<&[T]> {
+    Ok(tensor.try_extract_tensor()?.1)
+}
+
+fn extract_mut<T: Element>(tensor: &mut DynTensor) -> ort::Result<&mut [T]> {
+    Ok(tensor.try_extract_tensor_mut()?.1)
 }
 
 /// A number of a KV tensor. Turning is computed in f32 and rounded once.
