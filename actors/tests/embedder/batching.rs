@@ -114,7 +114,6 @@ async fn a_job_without_a_conversation_leaves_nothing() {
     assert_eq!(passing.context_len, 5);
     assert_eq!(kept.context_len, 4);
     bench.ask("a", step(vec![], 1)).await;
-    bench.report().await;
     assert_eq!(bench.kv_bytes, 4 * fake_info().kv_bytes_per_token, "only the conversation's tokens are held");
 }
 

@@ -176,7 +176,6 @@ async fn a_forgotten_conversation_begins_anew() {
     let first = bench.ask("a", work.clone()).await;
     let forgotten = bench.ask("a", Work::Forget).await;
     assert_eq!((outcome(&forgotten), forgotten.context_len), (&Outcome::Forgotten, 0));
-    bench.report().await;
     assert_eq!(bench.kv_bytes, 0);
     assert_eq!(bench.ask("a", work).await.outcome, first.outcome);
     assert_eq!(*outcome(&bench.ask("unknown", Work::Forget).await), Outcome::Forgotten);

@@ -117,6 +117,8 @@ impl Worker {
             Err(error) => tracing::debug!(?error, context_len, "a job failed"),
         }
         let request = task.job.request;
+        // Before the answer, so that statistics asked for after it know of its memory.
+        self.report_memory();
         (self.report)(Report::Done(Done { request, outcome, commit, context_len, rebuilt }));
         Ok(())
     }
