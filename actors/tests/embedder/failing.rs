@@ -84,7 +84,6 @@ async fn a_cancelled_job_gives_its_temporary_slot_back() {
     cancel.cancel();
     bench.control.release_hangs();
     assert_eq!(failure(bench.done(request).await), JobError::Cancelled);
-    bench.report().await;
     assert_eq!(bench.kv_bytes, 0);
 }
 
