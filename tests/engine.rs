@@ -5,7 +5,7 @@
 mod common;
 
 use common::{F32_FORMS, F32_TOLERANCE, engine, fixture, largest_difference, loader, run, scores, text_tokens, window};
-use motorbrain::engine::{OnnxEngine, Overflow, WindowOptions};
+use motorbrain::engine::{Overflow, WindowOptions};
 use motorbrain_actors::{
     engine::{Engine, EngineErrorKind, EngineLoader, Pooling, Row, Sampling, Want},
     testing::conformance::{self, Tolerance},
@@ -18,7 +18,7 @@ const NEXT: Want = Want::Next { sampling: Sampling::GREEDY, seed: 0, number: 0, 
 /// The most likely next tokens with their log-probabilities, after `tokens` cut as `cuts` say.
 fn next_after(form: &str, size: usize, tokens: &[TokenId], cuts: &[usize]) -> Vec<(TokenId, f32)> {
     thread_local! {
-        static ENGINES: std::cell::RefCell<std::collections::HashMap<(String, usize), OnnxEngine>> =
+        static ENGINES: std::cell::RefCell<std::collections::HashMap<(String, usize), Box<dyn Engine>>> =
             std::cell::RefCell::default();
     }
     ENGINES.with_borrow_mut(|engines| {

@@ -8,15 +8,13 @@
 //! Tensors are `[1, kv_heads, capacity, head_dim]`, keys rotated. Lengths are in tokens. How many
 //! rows of a cache are filled is known by its slot, not here.
 
-use std::ops::Range;
-
 use half::f16;
 use ort::{
     memory::Allocator,
     value::{DynTensor, PrimitiveTensorElementType, TensorElementType},
 };
 
-use super::rotation::Turn;
+use super::backend::Kept;
 use crate::model::{Contract, ElementType, Family};
 
 /// Buffers grow by whole blocks of so many tokens, and at least by half.
@@ -51,12 +49,6 @@ impl KvCache {
 fn widened_row<T: Element>(keys: &[T], capacity: usize, row: usize, head_dim: usize) -> Vec<f32> {
     let heads = keys.chunks_exact(capacity * head_dim);
     heads.flat_map(|head| &head[row * head_dim..(row + 1) * head_dim]).map(|x| x.widen()).collect()
-}
-
-/// Rows that a copy keeps, and how their keys turn on the way.
-pub(crate) struct Kept<'a> {
-    pub rows: Range<usize>,
-    pub turn: Option<&'a Turn<'a>>,
 }
 
 /// Makes caches for one graph.

@@ -6,16 +6,18 @@
 use std::sync::{Arc, OnceLock};
 
 use motorbrain_actors::{
-    engine::{Engine, EngineInfo, EngineLoader, LoadError, Window},
+    engine::{Engine, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Window},
     tokens::TokenId,
 };
 
 use super::{
-    graph::{Feed, Graph, SessionOptions, engine_error},
-    kv_cache::KvMemory,
+    backend::Backend,
+    graph::Graph,
     onnx::OnnxEngine,
-    rotation::{KeysAt, Rotation, positions},
+    paged::PagedGraph,
+    rotation::{Rotation, positions},
     runtime::Runtime,
+    session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
 };
 use crate::model::{ElementType, Model};
@@ -59,40 +61,54 @@ impl OnnxLoader {
         self.window
     }
 
-    /// An engine as its own type, for tests and benchmarks that drive one without an actor.
+    /// An engine on the model's own graph, one row at a time: the reference that the paged form is
+    /// measured against.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn load_engine(&self) -> Result<OnnxEngine, LoadError> {
-        let failed = |error: ort::Error| {
-            let engine_error = engine_error(&error, None);
-            let out_of_memory = engine_error.kind == motorbrain_actors::engine::EngineErrorKind::OutOfMemory;
-            LoadError {
-                transient: out_of_memory,
-                message: format!("cannot load {}: {}", self.model.graph.display(), engine_error.message),
-                hint: Some(if out_of_memory {
-                    "use a smaller model, fewer actors or a smaller window".into()
-                } else {
-                    "the graph or its weights do not suit this runtime; `motorbrain doctor` shows both".into()
-                }),
-            }
-        };
-        let mut graph = Graph::load(&self.runtime, &self.model, self.session).map_err(failed)?;
+    pub fn load_plain(&self) -> Result<Box<dyn Engine>, LoadError> {
+        let graph = Graph::load(&self.runtime, &self.model, self.window.size, self.session);
+        self.engine(graph.map_err(|error| self.failed(&error))?)
+    }
+
+    fn engine<B: Backend + 'static>(&self, mut backend: B) -> Result<Box<dyn Engine>, LoadError> {
         let rotation = match self.rotation.get() {
             Some(rotation) => rotation.clone(),
             None => {
-                let measured = measure(&mut graph, &self.window).map_err(failed)?.map(Arc::new);
-                self.rotation.get_or_init(|| measured).clone()
+                let measured = measure(&mut backend, &self.window).map_err(|error| self.failed(&error))?;
+                self.rotation.get_or_init(|| measured.map(Arc::new)).clone()
             }
         };
         let info = info(&self.model, self.window, rotation.is_some());
-        Ok(OnnxEngine::new(graph, info, rotation))
+        Ok(Box::new(OnnxEngine::new(backend, info, rotation)))
+    }
+
+    fn failed(&self, error: &ort::Error) -> LoadError {
+        let engine_error = engine_error(error, None);
+        let out_of_memory = engine_error.kind == EngineErrorKind::OutOfMemory;
+        LoadError {
+            transient: out_of_memory,
+            message: format!("cannot load {}: {}", self.model.graph.display(), engine_error.message),
+            hint: Some(if out_of_memory {
+                "use a smaller model, fewer actors or a smaller window".into()
+            } else {
+                "the graph or its weights do not suit this runtime; `motorbrain doctor` shows both".into()
+            }),
+        }
     }
 }
 
 impl EngineLoader for OnnxLoader {
     fn load(&self) -> Result<Box<dyn Engine>, LoadError> {
-        Ok(Box::new(self.load_engine()?))
+        let overlay = &self.model.overlay;
+        match (&overlay.paged, overlay.head) {
+            (Ok(paged), Some(head)) => {
+                let graph =
+                    PagedGraph::load(&self.runtime, overlay, &self.model.contract, head, paged, self.session);
+                self.engine(graph.map_err(|error| self.failed(&error))?)
+            }
+            _ => self.load_plain(),
+        }
     }
 }
 
@@ -113,32 +129,20 @@ fn info(model: &Model, window: Window, rotates: bool) -> EngineInfo {
     }
 }
 
-/// Measures the rotation on keys of layer 0, which depend on token and position alone: single tokens
-/// are run at several positions, the past before them being zeros.
-fn measure(graph: &mut Graph, window: &Window) -> ort::Result<Option<Rotation>> {
-    let contract = graph.contract().clone();
-    let memory = KvMemory::new(contract.clone(), window.size);
-    let mut keys_at = |position: usize| -> ort::Result<KeysAt> {
-        // Two tokens from the inner part of the vocabulary, away from special tokens and padding.
-        let tokens = [contract.vocab / 7, contract.vocab * 3 / 7].map(|id| TokenId(id as u32));
-        let mut keys = Vec::new();
-        for token in tokens {
-            let mut kv = memory.zeros(position)?;
-            if !memory.fits(&kv, position, 1) {
-                kv = memory.zeros(position + 1)?;
-            }
-            let feed = Feed { tokens: &[token], past: position, logits_of: &[], hidden: false };
-            let given = graph.run(&mut kv, &feed)?;
-            keys.extend(given.kv.unwrap_or(kv).key_row(0, position, contract.head_dim)?);
-        }
-        Ok(KeysAt { position, keys })
-    };
-    let last = window.size - 1;
-    let zero = keys_at(0)?;
-    let at = positions(last).into_iter().map(&mut keys_at).collect::<ort::Result<Vec<_>>>()?;
-    let epsilon = match contract.kv.first().map(|kv| kv.key_type) {
+/// Measures the rotation on keys of layer 0, which depend on token and position alone.
+fn measure(backend: &mut impl Backend, window: &Window) -> ort::Result<Option<Rotation>> {
+    let contract = backend.contract();
+    let (head_dim, key_type) = (contract.head_dim, contract.kv.first().map(|kv| kv.key_type));
+    // Two tokens from the inner part of the vocabulary, away from special tokens and padding.
+    let tokens = [contract.vocab / 7, contract.vocab * 3 / 7].map(|id| TokenId(id as u32));
+    let zero = backend.keys_at(0, &tokens)?;
+    let at = positions(window.size - 1)
+        .into_iter()
+        .map(|position| backend.keys_at(position, &tokens))
+        .collect::<ort::Result<Vec<_>>>()?;
+    let epsilon = match key_type {
         Some(ElementType::F16) => f64::from(half::f16::EPSILON.to_f32()),
         _ => f64::from(f32::EPSILON),
     };
-    Ok(Rotation::measure(contract.head_dim, &zero.keys, &at, epsilon))
+    Ok(Rotation::measure(head_dim, &zero.keys, &at, epsilon))
 }

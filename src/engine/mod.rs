@@ -4,18 +4,22 @@
 //! This room runs sessions and reads no configuration. Its arithmetic (which rows slide, how keys
 //! turn, how a token is drawn) is pure and lives apart from the calls into the runtime.
 
+mod attention;
+mod backend;
 mod graph;
 mod kv_cache;
 mod loader;
 mod onnx;
+mod paged;
 mod rotation;
 mod runtime;
 mod sampling;
+mod session;
+mod vector;
 mod window;
 
-pub use graph::SessionOptions;
 pub use loader::{EngineOptions, OnnxLoader};
-pub use onnx::OnnxEngine;
 pub use rotation::{Layout, Rotation};
 pub use runtime::{Runtime, RuntimeError};
+pub use session::SessionOptions;
 pub use window::{Overflow, WindowError, WindowOptions};

@@ -1,43 +1,42 @@
-//! The engine: slots of conversations on one session, each run planned, executed and committed.
+//! The engine: slots of conversations on one graph, each run planned, executed and committed.
 //!
-//! Planning and sampling are pure and live beside this file; the graph's names and tensors end in
-//! `graph.rs`. What is left here is bookkeeping: which tokens a slot's context holds, how many of
+//! Planning and sampling are pure and live beside this file; the graph, its tensors and its caches are
+//! the [`Backend`]'s. What is left here is bookkeeping: which tokens a slot's context holds, how many of
 //! them are cached, and that a run changes all its slots or none.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use motorbrain_actors::{
     engine::{
-        Engine, EngineError, EngineErrorKind, EngineInfo, Interrupt, Pooling, Row, RowOutput, Sampled, SlotIndex, Want,
-        Window,
+        Engine, EngineError, EngineErrorKind, EngineInfo, Interrupt, Pooling, Row, RowOutput, SlotIndex, Want, Window,
     },
     tokens::TokenId,
 };
 
 use super::{
-    graph::{Feed, Graph, engine_error},
-    kv_cache::{Kept, KvCache, KvMemory},
+    backend::{Backend, Feed, Given, Kept, RunError},
     rotation::Rotation,
     sampling,
+    session::engine_error,
+    vector,
     window::{DoesNotFit, RowPlan, plan},
 };
 
 /// A model in a session of ONNX Runtime, with the keys and values of its conversations.
-pub struct OnnxEngine {
-    graph: Graph,
-    memory: KvMemory,
+pub(crate) struct OnnxEngine<B: Backend> {
+    backend: B,
     info: EngineInfo,
     /// `None` where it could not be measured; then `info.window.slides` is false.
     rotation: Option<Arc<Rotation>>,
-    slots: BTreeMap<SlotIndex, Slot>,
+    slots: HashMap<SlotIndex, Slot<B::Kv>>,
     next_slot: u32,
 }
 
 /// One conversation. Invariants: `kv_len <= context.len() <= window.size`, and at most the last
 /// token of the context has no keys and values yet.
-struct Slot {
+struct Slot<K> {
     context: Vec<TokenId>,
-    kv: KvCache,
+    kv: K,
     /// Tokens of the context whose keys and values are cached.
     kv_len: usize,
     /// A rewind below this length would need tokens that left with the last slide.
@@ -45,24 +44,18 @@ struct Slot {
 }
 
 /// What a row's run did, before it is committed.
-struct Executed {
-    /// How many of the row's tokens were read.
-    taken: usize,
-    /// How many tokens leave.
-    dropped: usize,
+struct Executed<K> {
     /// The cache to go on with, where it is a new one.
-    kv: Option<KvCache>,
+    kv: Option<K>,
     kv_len: usize,
-    hidden: Vec<f32>,
-    scores: Vec<f32>,
-    sampled: Option<Sampled>,
+    /// All but the context's new length.
+    output: RowOutput,
 }
 
-impl OnnxEngine {
+impl<B: Backend> OnnxEngine<B> {
     /// An engine without slots.
-    pub(crate) fn new(graph: Graph, info: EngineInfo, rotation: Option<Arc<Rotation>>) -> Self {
-        let memory = KvMemory::new(graph.contract().clone(), info.window.size);
-        Self { graph, memory, info, rotation, slots: BTreeMap::new(), next_slot: 0 }
+    pub(crate) fn new(backend: B, info: EngineInfo, rotation: Option<Arc<Rotation>>) -> Self {
+        Self { backend, info, rotation, slots: HashMap::new(), next_slot: 0 }
     }
 
     fn check(&self, index: usize, row: &Row<'_>, rows: &[Row<'_>]) -> Result<(), EngineError> {
@@ -93,95 +86,102 @@ impl OnnxEngine {
         Ok(())
     }
 
-    fn execute(&mut self, index: usize, row: &Row<'_>) -> Result<Executed, EngineError> {
-        let window = self.info.window;
-        let Some(slot) = self.slots.get_mut(&row.slot) else {
-            unreachable!("checked before the run");
-        };
-        let plan =
-            plan(&window, slot.context.len(), slot.kv_len, row.tokens.len(), &row.want).map_err(|DoesNotFit| {
-                EngineError {
-                    kind: EngineErrorKind::ContextFull,
-                    row: Some(index),
-                    message: format!(
-                        "the context of {} tokens and {} more do not fit the window of {}, which does not slide",
-                        slot.context.len(),
-                        row.tokens.len(),
-                        window.size
-                    ),
-                }
+    /// Plans every row; nothing has changed yet.
+    fn plan(&self, rows: &[Row<'_>]) -> Result<Vec<Planned>, EngineError> {
+        let window = &self.info.window;
+        let plan_row = |(index, row): (usize, &Row<'_>)| {
+            self.check(index, row, rows)?;
+            let slot = &self.slots[&row.slot];
+            let (context_len, new) = (slot.context.len(), row.tokens.len());
+            let plan = plan(window, context_len, slot.kv_len, new, &row.want).map_err(|DoesNotFit| EngineError {
+                kind: EngineErrorKind::ContextFull,
+                row: Some(index),
+                message: format!(
+                    "the context of {context_len} tokens and {new} more do not fit the window of {}, which does not slide",
+                    window.size
+                ),
             })?;
-        let failed = |error: ort::Error| engine_error(&error, Some(index));
-        let slider = Slider { memory: &self.memory, rotation: self.rotation.as_deref(), window: &window };
-        let fed = Fed::new(&slot.context, row, plan, &window);
-        let mut moved = slider.make_room(slot, &fed, plan).map_err(failed)?;
-        let feed = Feed { tokens: &fed.tokens, past: fed.past, logits_of: &fed.logits_of, hidden: fed.hidden };
-        let outputs = self.graph.run(moved.as_mut().unwrap_or(&mut slot.kv), &feed).map_err(failed)?;
-        let logits: Vec<&[f32]> = outputs.logits.chunks_exact(self.info.vocab).collect();
-        if logits.iter().any(|row| row.iter().any(|x| x.is_nan())) {
-            return Err(EngineError {
+            Ok(Planned { fed: Fed::new(&slot.context, row, plan, window), plan })
+        };
+        rows.iter().enumerate().map(plan_row).collect()
+    }
+
+    /// Runs the rows on `slots`, which stay as they are but for rows behind their filled ones.
+    fn execute(
+        &mut self,
+        rows: &[Row<'_>],
+        planned: &[Planned],
+        slots: &mut [Slot<B::Kv>],
+    ) -> Result<Vec<Executed<B::Kv>>, EngineError> {
+        let Self { backend, info, rotation, .. } = self;
+        let slider = Slider { rotation: rotation.as_deref(), window: &info.window };
+        let failed = |row: usize| move |error: ort::Error| engine_error(&error, Some(row));
+        let mut moved = Vec::with_capacity(rows.len());
+        for (index, (planned, slot)) in planned.iter().zip(&*slots).enumerate() {
+            moved.push(slider.make_room(backend, slot, planned).map_err(failed(index))?);
+        }
+        let caches = slots.iter_mut().zip(&mut moved).map(|(slot, moved)| moved.as_mut().unwrap_or(&mut slot.kv));
+        let mut feeds: Vec<_> = caches.zip(planned.iter().map(|planned| planned.fed.feed())).collect();
+        let mut executed = Vec::with_capacity(rows.len());
+        backend
+            .run(&mut feeds, &mut |index, given| executed.push(planned[index].digest(&rows[index], info, given)))
+            .map_err(|RunError { row, error }| engine_error(&error, row))?;
+        drop(feeds);
+        let slid = executed.into_iter().zip(moved).zip(slots).enumerate().map(|(index, ((executed, moved), slot))| {
+            let mut executed = executed.map_err(|NotNumbers| EngineError {
                 kind: EngineErrorKind::Rejected,
                 row: Some(index),
                 message: "the model's logits are not numbers".to_owned(),
-            });
-        }
-        let mut executed = Executed {
-            taken: plan.take,
-            dropped: if plan.slide { window.slide } else { 0 },
-            kv: outputs.kv.or(moved),
-            kv_len: fed.past + fed.tokens.len(),
-            hidden: fed.pooled(&outputs.hidden, self.info.hidden, row.want),
-            scores: fed.scores(&logits),
-            sampled: None,
-        };
-        if let (Want::Next { sampling, seed, number, top }, [logits]) = (row.want, logits.as_slice()) {
-            executed.sampled = Some(sampling::sample(logits, &sampling, seed, number, top));
-            if executed.kv_len == window.size {
-                // The sampled token would be number `size + 1` of the context.
+            })?;
+            executed.kv = executed.kv.or(moved);
+            // The sampled token would be number `size + 1` of the context.
+            if executed.output.sampled.is_some() && executed.kv_len == info.window.size {
                 let full = executed.kv.as_ref().unwrap_or(&slot.kv);
-                executed.kv = Some(slider.slide(full, window.size, 0).map_err(failed)?);
-                executed.kv_len -= window.slide;
-                executed.dropped += window.slide;
+                executed.kv = Some(slider.slide(backend, full, info.window.size, 0).map_err(failed(index))?);
+                executed.kv_len -= info.window.slide;
+                executed.output.dropped += info.window.slide;
             }
-        }
-        Ok(executed)
-    }
-
-    fn commit(&mut self, row: &Row<'_>, executed: Executed) -> RowOutput {
-        let window = self.info.window;
-        let Some(slot) = self.slots.get_mut(&row.slot) else {
-            unreachable!("checked before the run");
-        };
-        slot.context.extend_from_slice(&row.tokens[..executed.taken]);
-        slot.context.extend(executed.sampled.iter().map(|s| s.token));
-        if executed.dropped > 0 {
-            // Each slide drops what stands behind the sinks, so together they drop one range.
-            slot.context.drain(window.sinks..window.sinks + executed.dropped);
-            slot.floor = window.size - window.slide;
-        }
-        if let Some(kv) = executed.kv {
-            slot.kv = kv;
-        }
-        slot.kv_len = executed.kv_len;
-        slot.check_invariants(window.size);
-        RowOutput {
-            taken: executed.taken,
-            dropped: executed.dropped,
-            context_len: slot.context.len(),
-            hidden: executed.hidden,
-            scores: executed.scores,
-            sampled: executed.sampled,
-        }
+            Ok(executed)
+        });
+        slid.collect()
     }
 }
 
-impl Engine for OnnxEngine {
+impl<K> Slot<K> {
+    /// Takes over what a row's run did.
+    fn commit(&mut self, row: &Row<'_>, executed: Executed<K>, window: &Window) -> RowOutput {
+        let Executed { kv, kv_len, mut output } = executed;
+        self.context.extend_from_slice(&row.tokens[..output.taken]);
+        self.context.extend(output.sampled.iter().map(|s| s.token));
+        if output.dropped > 0 {
+            // Each slide drops what stands behind the sinks, so together they drop one range.
+            self.context.drain(window.sinks..window.sinks + output.dropped);
+            self.floor = window.size - window.slide;
+        }
+        if let Some(kv) = kv {
+            self.kv = kv;
+        }
+        self.kv_len = kv_len;
+        output.context_len = self.context.len();
+        output
+    }
+
+    fn check_invariants(&self, capacity: usize, size: usize) {
+        let (kv_len, context_len) = (self.kv_len, self.context.len());
+        assert!(kv_len <= capacity, "{kv_len} tokens are cached in {capacity} rows");
+        assert!(kv_len <= context_len, "{kv_len} tokens are cached, the context has {context_len}");
+        assert!(context_len - kv_len <= 1, "only {kv_len} of {context_len} tokens are cached");
+        assert!(context_len <= size, "the context has {context_len} tokens, the window {size}");
+    }
+}
+
+impl<B: Backend + 'static> Engine for OnnxEngine<B> {
     fn info(&self) -> &EngineInfo {
         &self.info
     }
 
     fn open(&mut self) -> Result<SlotIndex, EngineError> {
-        let kv = self.memory.zeros(0).map_err(|error| engine_error(&error, None))?;
+        let kv = self.backend.empty().map_err(|error| engine_error(&error, None))?;
         let index = SlotIndex(self.next_slot);
         self.next_slot += 1;
         self.slots.insert(index, Slot { context: Vec::new(), kv, kv_len: 0, floor: 0 });
@@ -207,47 +207,76 @@ impl Engine for OnnxEngine {
         }
         found.kv_len = found.kv_len.min(context_len);
         found.context.truncate(context_len);
-        found.check_invariants(self.info.window.size);
+        found.check_invariants(self.backend.capacity(&found.kv), self.info.window.size);
         Ok(())
     }
 
     fn run(&mut self, rows: &[Row<'_>]) -> Result<Vec<RowOutput>, EngineError> {
-        for (index, row) in rows.iter().enumerate() {
-            self.check(index, row, rows)?;
-        }
+        let planned = self.plan(rows)?;
         let interrupted =
             || EngineError { kind: EngineErrorKind::Interrupted, row: None, message: "the run was stopped".to_owned() };
-        if self.graph.take_interrupt() {
+        if self.backend.take_interrupt() {
             return Err(interrupted());
         }
-        let mut executed = Vec::with_capacity(rows.len());
-        for (index, row) in rows.iter().enumerate() {
-            match self.execute(index, row) {
-                Ok(done) => executed.push(done),
-                Err(error) => {
-                    return Err(if self.graph.take_interrupt() { interrupted() } else { error });
-                }
+        // Out of the map for the time of the run; all of them were found when they were planned.
+        let mut slots: Vec<_> = rows.iter().filter_map(|row| self.slots.remove(&row.slot)).collect();
+        let result = self.execute(rows, &planned, &mut slots);
+        let window = self.info.window;
+        let result = match result {
+            Ok(executed) => {
+                let commit = |((row, slot), executed): ((_, &mut Slot<_>), _)| slot.commit(row, executed, &window);
+                Ok(rows.iter().zip(&mut slots).zip(executed).map(commit).collect())
             }
+            Err(error) => Err(if self.backend.take_interrupt() { interrupted() } else { error }),
+        };
+        for (row, slot) in rows.iter().zip(slots) {
+            slot.check_invariants(self.backend.capacity(&slot.kv), window.size);
+            self.slots.insert(row.slot, slot);
         }
-        Ok(rows.iter().zip(executed).map(|(row, executed)| self.commit(row, executed)).collect())
+        result
     }
 
     fn kv_bytes(&self) -> usize {
-        self.slots.values().map(|slot| slot.kv.capacity * self.info.kv_bytes_per_token).sum()
+        let rows: usize = self.slots.values().map(|slot| self.backend.capacity(&slot.kv)).sum();
+        rows * self.info.kv_bytes_per_token
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {
-        self.graph.interrupter()
+        self.backend.interrupter()
     }
 }
 
-impl Slot {
-    fn check_invariants(&self, size: usize) {
-        let (kv_len, context_len) = (self.kv_len, self.context.len());
-        assert!(kv_len <= self.kv.capacity, "{kv_len} tokens are cached in {} rows", self.kv.capacity);
-        assert!(kv_len <= context_len, "{kv_len} tokens are cached, the context has {context_len}");
-        assert!(context_len - kv_len <= 1, "only {kv_len} of {context_len} tokens are cached");
-        assert!(context_len <= size, "the context has {context_len} tokens, the window {size}");
+/// What a row will do in its run.
+struct Planned {
+    plan: RowPlan,
+    fed: Fed,
+}
+
+/// Logits that are not numbers.
+struct NotNumbers;
+
+impl Planned {
+    /// Makes of what the run gave what the row wants.
+    fn digest<K>(&self, row: &Row<'_>, info: &EngineInfo, given: Given<'_, K>) -> Result<Executed<K>, NotNumbers> {
+        let Self { plan, fed } = self;
+        if vector::widest(|| vector::has_nan(given.logits)) {
+            return Err(NotNumbers);
+        }
+        let sampled = match row.want {
+            Want::Next { sampling, seed, number, top } if !given.logits.is_empty() => {
+                Some(sampling::sample(given.logits, &sampling, seed, number, top))
+            }
+            _ => None,
+        };
+        let output = RowOutput {
+            taken: plan.take,
+            dropped: if plan.slide { info.window.slide } else { 0 },
+            context_len: 0,
+            hidden: fed.pooled(given.hidden, info.hidden, row.want),
+            scores: fed.scores(given.logits, info.vocab),
+            sampled,
+        };
+        Ok(Executed { kv: given.kv, kv_len: fed.past + fed.tokens.len(), output })
     }
 }
 
@@ -285,10 +314,14 @@ impl Fed {
         Self { past: context.len() - dropped - lead, tokens, lead, logits_of, targets, hidden }
     }
 
-    fn scores(&self, logits: &[&[f32]]) -> Vec<f32> {
+    fn feed(&self) -> Feed<'_> {
+        Feed { tokens: &self.tokens, past: self.past, logits_of: &self.logits_of, hidden: self.hidden }
+    }
+
+    fn scores(&self, logits: &[f32], vocab: usize) -> Vec<f32> {
         let score =
-            |(logits, target): (&&[f32], &TokenId)| sampling::logprob(logits, sampling::log_sum_exp(logits), *target);
-        logits.iter().zip(&self.targets).map(score).collect()
+            |(logits, target): (&[f32], &TokenId)| sampling::logprob(logits, sampling::log_sum_exp(logits), *target);
+        logits.chunks_exact(vocab).zip(&self.targets).map(score).collect()
     }
 
     /// The new tokens' hidden states, `[tokens, width]`, as one vector; empty if there are none.
@@ -310,30 +343,32 @@ impl Fed {
 
 /// Moves rows of caches, always into a copy: a run that fails later leaves the slot as it was.
 struct Slider<'a> {
-    memory: &'a KvMemory,
     rotation: Option<&'a Rotation>,
     window: &'a Window,
 }
 
 impl Slider<'_> {
     /// The cache to run on where the slot's own will not do: it must slide, be cut or grow first.
-    fn make_room(&self, slot: &Slot, fed: &Fed, plan: RowPlan) -> ort::Result<Option<KvCache>> {
-        let new = fed.tokens.len();
-        if plan.slide {
-            self.slide(&slot.kv, slot.kv_len, new).map(Some)
-        } else if self.memory.fits(&slot.kv, fed.past, new) {
-            Ok(None)
+    fn make_room<B: Backend>(
+        &self,
+        backend: &B,
+        slot: &Slot<B::Kv>,
+        planned: &Planned,
+    ) -> ort::Result<Option<B::Kv>> {
+        let new = planned.fed.tokens.len();
+        if planned.plan.slide {
+            self.slide(backend, &slot.kv, slot.kv_len, new).map(Some)
         } else {
-            self.memory.copy(&slot.kv, &[Kept { rows: 0..fed.past, turn: None }], new).map(Some)
+            backend.make_room(&slot.kv, planned.fed.past, new)
         }
     }
 
     /// A copy of the cache's first `kv_len` rows after one slide, ready for `new` more.
-    fn slide(&self, kv: &KvCache, kv_len: usize, new: usize) -> ort::Result<KvCache> {
+    fn slide<B: Backend>(&self, backend: &B, kv: &B::Kv, kv_len: usize, new: usize) -> ort::Result<B::Kv> {
         let Window { sinks, slide, .. } = *self.window;
         let turn = self.rotation.map(|rotation| rotation.back(slide));
         let sinks_kept = Kept { rows: 0..sinks, turn: None };
         let rest_kept = Kept { rows: sinks + slide..kv_len, turn: turn.as_ref() };
-        self.memory.copy(kv, &[sinks_kept, rest_kept], new)
+        backend.copy(kv, &[sinks_kept, rest_kept], new)
     }
 }

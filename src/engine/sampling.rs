@@ -8,12 +8,14 @@ use motorbrain_actors::{
     tokens::TokenId,
 };
 
+use super::vector;
+
 /// The logarithm of the sum of exponentials, the normaliser of a row of logits.
-///
-/// Summed in f64: a vocabulary of 150,000 small terms loses digits in f32.
 pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
-    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    max + logits.iter().map(|&l| f64::from(l - max as f32).exp()).sum::<f64>().ln()
+    vector::widest(|| {
+        let max = vector::max(logits);
+        f64::from(max) + vector::sum_exp(logits, max).ln()
+    })
 }
 
 /// Log-probability of `token` in a row of logits with the given normaliser.
@@ -25,7 +27,7 @@ pub(crate) fn logprob(logits: &[f32], log_sum_exp: f64, token: TokenId) -> f32 {
 pub(crate) fn sample(logits: &[f32], sampling: &Sampling, seed: u64, number: u64, top: usize) -> Sampled {
     let normaliser = log_sum_exp(logits);
     let token = if sampling.temperature == 0.0 {
-        best(logits, 1)[0]
+        most_likely(logits)
     } else {
         draw(&candidates(logits, sampling), uniform(seed, number))
     };
@@ -36,12 +38,18 @@ pub(crate) fn sample(logits: &[f32], sampling: &Sampling, seed: u64, number: u64
     }
 }
 
+/// The token of the largest logit, the smallest id where several are. There must be one.
+fn most_likely(logits: &[f32]) -> TokenId {
+    let max = vector::widest(|| vector::max(logits));
+    TokenId(logits.iter().position(|logit| *logit == max).unwrap_or(0) as u32)
+}
+
 /// The `count` tokens of the largest logits, best first; the smaller id first where two are equal.
 fn best(logits: &[f32], count: usize) -> Vec<TokenId> {
     let better = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
     match count.min(logits.len()) {
         0 => Vec::new(),
-        1 => (0..logits.len() as u32).min_by(better).map(TokenId).into_iter().collect(),
+        1 => vec![most_likely(logits)],
         count => {
             let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
             if count < ids.len() {

@@ -19,7 +19,9 @@ mod naming;
 mod note;
 pub mod onnx;
 mod overlay;
+pub(crate) mod paged;
 mod presets;
+mod prune;
 mod rotation;
 mod tokenizer;
 mod view;
@@ -44,6 +46,7 @@ pub use self::{
     manifest::{Checked, Manifest, ManifestError, ManifestFile},
     note::Note,
     overlay::{Head, Overlay},
+    paged::{NotPaged, Paged},
     presets::{Claims, Fact, Preset, PresetError},
     rotation::{Rotation, RotationTable},
     tokenizer::{ModelTokenizer, TokenizerError},

@@ -19,6 +19,7 @@ use super::{
     graph::GraphFile,
     head::{HeadPlan, NoHead},
     onnx::{self, AttributeProto, Dimension, GraphProto, NodeProto, TensorProto, ValueInfoProto},
+    paged::{NotPaged, Paged},
     view::View,
 };
 
@@ -40,6 +41,8 @@ pub struct Overlay {
     /// What was added at the head. `None`: the logits are no projection of hidden states; the graph is
     /// the model's own, steps work and embeds do not.
     pub head: Option<Head>,
+    /// The form in which many conversations share a run, or why there is none.
+    pub paged: Result<Paged, NotPaged>,
 }
 
 /// What the overlay adds to the model's own inputs and outputs.
@@ -58,6 +61,7 @@ impl std::fmt::Debug for Overlay {
             .field("bytes", &self.bytes.len())
             .field("folder", &self.folder)
             .field("head", &self.head)
+            .field("paged", &self.paged)
             .finish()
     }
 }
@@ -86,7 +90,8 @@ impl Overlay {
         });
         external::point_into(&mut graph, &bytes, home);
         model.graph = Some(graph);
-        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), head }
+        let paged = Paged::build(&model, contract, head.as_ref());
+        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), head, paged }
     }
 }
 

@@ -11,11 +11,11 @@ use std::{
 
 use motorbrain::{
     Settings,
-    engine::{EngineOptions, OnnxEngine, OnnxLoader, Overflow, Runtime, SessionOptions, WindowOptions},
+    engine::{EngineOptions, OnnxLoader, Overflow, Runtime, SessionOptions, WindowOptions},
     model::{Model, ModelOptions},
 };
 use motorbrain_actors::{
-    engine::{Engine, Row, RowOutput, SlotIndex, Want},
+    engine::{Engine, EngineLoader, Row, RowOutput, SlotIndex, Want},
     tokens::{TokenId, Tokenizer},
 };
 
@@ -50,8 +50,8 @@ pub(crate) fn loader(dir: &Path, window: WindowOptions) -> OnnxLoader {
     OnnxLoader::new(runtime(), model(dir), EngineOptions { session, window }).unwrap()
 }
 
-pub(crate) fn engine(dir: &Path, window: WindowOptions) -> OnnxEngine {
-    loader(dir, window).load_engine().unwrap()
+pub(crate) fn engine(dir: &Path, window: WindowOptions) -> Box<dyn Engine> {
+    loader(dir, window).load().unwrap()
 }
 
 /// Runs one row until all its tokens are taken (and what it wants is there); outputs in order.

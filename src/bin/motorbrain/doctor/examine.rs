@@ -8,7 +8,7 @@ use motorbrain::{
     model::{Checked, ElementType, Family, Model, Note},
     settings::{DEFAULT_FILE, Sources},
 };
-use motorbrain_actors::{brain, tokens::Tokenizer as _};
+use motorbrain_actors::{brain, engine::EngineLoader, tokens::Tokenizer as _};
 
 use super::findings::{Finding, Findings};
 use crate::args::Common;
@@ -151,7 +151,7 @@ fn engine(settings: &Settings, runtime: Runtime, model: Arc<Model>, findings: &m
         Err(error) => return findings.wrong("window", error),
     };
     let began = Instant::now();
-    if let Err(error) = loader.load_engine() {
+    if let Err(error) = EngineLoader::load(&loader) {
         return findings.wrong("engine", brain::StartError::Load(error));
     }
     let ms = began.elapsed().as_millis();

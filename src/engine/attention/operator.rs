@@ -1,0 +1,177 @@
+//! The operator as ONNX Runtime sees it: attributes, tensors, threads.
+//!
+//! The runtime calls it through C, where a panic would end the process. So every panic is caught here
+//! and becomes the run's error.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use ort::{
+    operator::{
+        ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
+        ShapeInferenceContext,
+    },
+    value::{DynValue, TensorElementType, ValueType},
+};
+
+use super::{
+    Batch,
+    kernel::{Heads, Layer, Rotary, Shape, Task},
+};
+use crate::model::paged::{ATTENTION, DOMAIN};
+
+/// The operators of a session whose runs are described by `batch`.
+pub(in crate::engine) fn operators(batch: &Batch) -> ort::Result<OperatorDomain> {
+    OperatorDomain::new(DOMAIN)?.add(PagedAttention { batch: batch.clone() })
+}
+
+struct PagedAttention {
+    batch: Batch,
+}
+
+/// One node of the graph.
+struct AttentionKernel {
+    batch: Batch,
+    shape: Shape,
+    interleaved: bool,
+    /// Kept between runs for its memory.
+    tasks: Vec<Task>,
+}
+
+impl Operator for PagedAttention {
+    type Kernel<'attr> = AttentionKernel;
+
+    fn name(&self) -> &str {
+        ATTENTION
+    }
+
+    fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
+        let optional = || OperatorInput::optional(TensorElementType::Float32);
+        [OperatorInput::required(TensorElementType::Float32), optional(), optional(), optional(), optional()]
+    }
+
+    fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
+        [OperatorOutput::required(TensorElementType::Float32)]
+    }
+
+    fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Self::Kernel<'attr>> {
+        let size = |name: &str| {
+            let value = context.get::<i64>(name).and_then(|value| usize::try_from(value).ok());
+            value.ok_or_else(|| ort::Error::new(format!("{ATTENTION} has no attribute `{name}`")))
+        };
+        let shape = Shape {
+            layer: size("layer")?,
+            heads: size("num_heads")?,
+            kv_heads: size("kv_num_heads")?,
+            head_dim: size("head_dim")?,
+            scale: context.get("scale").ok_or_else(|| ort::Error::new(format!("{ATTENTION} has no `scale`")))?,
+        };
+        if shape.kv_heads == 0 || shape.head_dim == 0 || shape.heads == 0 || shape.heads % shape.kv_heads != 0 {
+            return Err(ort::Error::new(format!("{ATTENTION} cannot share heads: {shape:?}")));
+        }
+        let interleaved = size("rotary_interleaved")? != 0;
+        Ok(AttentionKernel { batch: self.batch.clone(), shape, interleaved, tasks: Vec::new() })
+    }
+
+    /// The query's shape but for its width, so that the runtime can fuse what follows.
+    fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
+        let width = context.attr::<i64>("num_heads")? * context.attr::<i64>("head_dim")?;
+        let query = context.inputs().into_iter().next();
+        let Some(ValueType::Tensor { ty, mut shape, dimension_symbols }) = query else {
+            return Ok(());
+        };
+        if let Some(last) = shape.last_mut() {
+            *last = width;
+        }
+        context.set_output(0, &ValueType::Tensor { ty, shape, dimension_symbols })
+    }
+}
+
+impl Kernel for AttentionKernel {
+    fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        catch_unwind(AssertUnwindSafe(|| self.run(context))).unwrap_or_else(|_| Err(panicked()))
+    }
+}
+
+fn panicked() -> ort::Error {
+    ort::Error::new(format!("{ATTENTION} panicked"))
+}
+
+impl AttentionKernel {
+    fn run(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let (query, key, value) = (context.input(0)?, context.input(1)?, context.input(2)?);
+        let (cosines, sines) = (context.input(3)?, context.input(4)?);
+        let query = floats(query.as_deref())?;
+        let (key, value) = (floats(key.as_deref())?, floats(value.as_deref())?);
+        let rotary = Option::zip(floats(cosines.as_deref())?, floats(sines.as_deref())?);
+        let rotary = rotary.map(|((pairs, cosines), (_, sines))| Rotary {
+            cosines,
+            sines,
+            pairs: pairs.max(1),
+            interleaved: self.interleaved,
+        });
+        let rows = self.batch.rows();
+        let tokens: usize = rows.iter().map(|row| row.tokens).sum();
+        let [queries, keys, values] = heads(&self.shape, query, key, value);
+        let layer = Layer { shape: self.shape, rows: &rows, queries, keys, values, rotary };
+        layer.check(tokens).map_err(ort::Error::new)?;
+        let width = self.shape.heads * self.shape.head_dim;
+        let output = context.output(0, [1, tokens, width])?;
+        let mut output = output.ok_or_else(|| ort::Error::new(format!("{ATTENTION} has no output")))?;
+        let (_, output) = output.try_extract_tensor_mut::<f32>()?;
+        layer.plan(&mut self.tasks);
+        let pieces = layer.pieces(output);
+        let heads = rows.len() * self.shape.kv_heads;
+        let store = |index: usize| layer.store(index / self.shape.kv_heads, index % self.shape.kv_heads);
+        let mix = |index: usize| layer.mix(&self.tasks[index], &pieces);
+        if layer.is_shared() {
+            share(context, heads, store)?;
+            share(context, self.tasks.len(), mix)
+        } else {
+            (0..heads).for_each(store);
+            (0..self.tasks.len()).for_each(mix);
+            Ok(())
+        }
+    }
+}
+
+/// Runs `task` for each index on the session's threads.
+fn share(context: &ComputeContext, count: usize, task: impl Fn(usize) + Sync + Send) -> ort::Result<()> {
+    let failed = AtomicBool::new(false);
+    context.par_for(count, 0, |index| {
+        if catch_unwind(AssertUnwindSafe(|| task(index))).is_err() {
+            failed.store(true, Ordering::Release);
+        }
+    })?;
+    if failed.into_inner() { Err(panicked()) } else { Ok(()) }
+}
+
+/// A tensor's last dimension and its numbers; `None` where the graph leaves the input out.
+fn floats(value: Option<&DynValue>) -> ort::Result<Option<(usize, &[f32])>> {
+    let Some(value) = value else { return Ok(None) };
+    let (shape, numbers) = value.try_extract_tensor::<f32>()?;
+    let width = shape.last().and_then(|width| usize::try_from(*width).ok());
+    Ok(Some((width.unwrap_or(0), numbers)))
+}
+
+/// Where queries, keys and values lie: in three tensors, or packed in the first.
+fn heads<'a>(
+    shape: &Shape,
+    query: Option<(usize, &'a [f32])>,
+    key: Option<(usize, &'a [f32])>,
+    value: Option<(usize, &'a [f32])>,
+) -> [Heads<'a>; 3] {
+    let head_dim = shape.head_dim;
+    let at = |tensor: Option<(usize, &'a [f32])>, first| {
+        let (width, data) = tensor.unwrap_or_default();
+        Heads { data, width, first, head_dim }
+    };
+    let behind_queries = shape.heads * head_dim;
+    let behind_keys = behind_queries + shape.kv_heads * head_dim;
+    match key {
+        Some(_) => [at(query, 0), at(key, 0), at(value, 0)],
+        None => [at(query, 0), at(query, behind_queries), at(query, behind_keys)],
+    }
+}

@@ -1,0 +1,88 @@
+//! What the engine needs of a graph in a session: rows in, logits and hidden states out, and keys and
+//! values kept in whatever memory suits the graph.
+//!
+//! Two backends: [`Graph`](super::graph::Graph) runs a model's own graph, one row at a time, and is the
+//! reference; [`PagedGraph`](super::paged::PagedGraph) runs all rows at once.
+
+use std::{ops::Range, sync::Arc};
+
+use motorbrain_actors::{
+    engine::Interrupt,
+    tokens::TokenId,
+};
+
+use super::rotation::{KeysAt, Turn};
+use crate::model::Contract;
+
+/// One row of a run.
+pub(crate) struct Feed<'a> {
+    /// Tokens to run, at least one.
+    pub tokens: &'a [TokenId],
+    /// How many tokens of the cache they follow: the first one's position.
+    pub past: usize,
+    /// Which of them give logits, as rising indices.
+    pub logits_of: &'a [usize],
+    /// Whether hidden states are wanted.
+    pub hidden: bool,
+}
+
+/// What a run gave one row. Rows of f32 whatever the graph's own element type.
+pub(crate) struct Given<'a, K> {
+    /// `[logits_of, vocab]`.
+    pub logits: &'a [f32],
+    /// `[tokens, hidden]`, if wanted.
+    pub hidden: &'a [f32],
+    /// The cache to go on with, where the graph made a new one.
+    pub kv: Option<K>,
+}
+
+/// Rows that a copy keeps, and how their keys turn on the way.
+pub(crate) struct Kept<'a> {
+    pub rows: Range<usize>,
+    pub turn: Option<&'a Turn<'a>>,
+}
+
+/// A run's error and the row to blame, where there is one.
+pub(crate) struct RunError {
+    pub row: Option<usize>,
+    pub error: ort::Error,
+}
+
+/// A graph in a session, and the memory of its caches.
+pub(crate) trait Backend {
+    /// One conversation's keys and values. How many of its rows are filled is known by its slot.
+    type Kv;
+
+    /// What the graph takes and gives.
+    fn contract(&self) -> &Contract;
+
+    /// An empty cache.
+    fn empty(&self) -> ort::Result<Self::Kv>;
+
+    /// Tokens a cache has room for.
+    fn capacity(&self, kv: &Self::Kv) -> usize;
+
+    /// Makes room in `kv`, with `filled` rows, for `new` more; returns a copy where that cannot be done
+    /// in place. What is filled stays as it is.
+    fn make_room(&self, kv: &Self::Kv, filled: usize, new: usize) -> ort::Result<Option<Self::Kv>>;
+
+    /// A copy of only the kept rows, one range after the other, ready for `new` more.
+    fn copy(&self, from: &Self::Kv, kept: &[Kept<'_>], new: usize) -> ort::Result<Self::Kv>;
+
+    /// Runs rows on caches that have room for them, and hands what each gave to `take`, in order. The
+    /// filled rows of every cache stay as they are, whatever happens.
+    fn run(
+        &mut self,
+        rows: &mut [(&mut Self::Kv, Feed<'_>)],
+        take: &mut dyn FnMut(usize, Given<'_, Self::Kv>),
+    ) -> Result<(), RunError>;
+
+    /// Keys of layer 0 of the given tokens, each alone at `position`: what a rotation is measured on.
+    fn keys_at(&mut self, position: usize, tokens: &[TokenId]) -> ort::Result<KeysAt>;
+
+    /// A handle that stops a run.
+    fn interrupter(&self) -> Arc<dyn Interrupt>;
+
+    /// Takes note of an interrupt since the last call: true once for each.
+    fn take_interrupt(&self) -> bool;
+}

@@ -1,0 +1,205 @@
+//! The paged form of a model in a session: any number of rows in one run, keys and values in blocks.
+
+use std::sync::Arc;
+
+use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
+use ort::{
+    memory::MemoryInfo,
+    session::{IoBinding, Session},
+    value::{DynTensor, Tensor},
+};
+
+use super::{
+    attention::{Batch, BatchRow, PagedKv, operators},
+    backend::{Backend, Feed, Given, Kept, RunError},
+    rotation::KeysAt,
+    runtime::Runtime,
+    session::{self, SessionOptions, Stop},
+};
+use crate::model::{Contract, Head, Overlay, Paged};
+
+/// See the module's description.
+pub(crate) struct PagedGraph {
+    session: Session,
+    binding: IoBinding,
+    cpu: MemoryInfo<'static>,
+    contract: Contract,
+    head: Head,
+    position_ids: bool,
+    stop: Arc<Stop>,
+    batch: Batch,
+    /// Which logits each run wants, `[rows]`; kept for its memory.
+    wanted: Vec<i64>,
+    /// Logits and hidden states that the graph gives in fewer bits.
+    wide: [Vec<f32>; 2],
+}
+
+impl PagedGraph {
+    /// Loads a paged form, which lies where `overlay` does, into a session.
+    ///
+    /// # Errors
+    /// The runtime's own.
+    pub(crate) fn load(
+        runtime: &Runtime,
+        overlay: &Overlay,
+        contract: &Contract,
+        head: Head,
+        paged: &Paged,
+        options: SessionOptions,
+    ) -> ort::Result<Self> {
+        let batch = Batch::default();
+        let session = session::builder(runtime, options, &overlay.folder)?
+            .with_operators(operators(&batch)?)?
+            .commit_from_memory(&paged.bytes)?;
+        let binding = session.create_binding()?;
+        Ok(Self {
+            session,
+            binding,
+            cpu: session::cpu()?,
+            contract: contract.clone(),
+            head,
+            position_ids: paged.position_ids,
+            stop: Stop::new()?,
+            batch,
+            wanted: Vec::new(),
+            wide: Default::default(),
+        })
+    }
+
+    /// Runs the rows that the batch names.
+    fn execute(&mut self, tokens: &[i64], positions: Option<&[i64]>, hidden: bool) -> ort::Result<Outputs> {
+        let shape = [1, tokens.len()];
+        self.binding.bind_input("input_ids", &Tensor::from_array((shape, tokens.to_vec()))?)?;
+        if let Some(positions) = positions {
+            self.binding.bind_input("position_ids", &Tensor::from_array((shape, positions.to_vec()))?)?;
+        }
+        self.binding.bind_input(self.head.row_index, &Tensor::from_array(([self.wanted.len()], self.wanted.clone()))?)?;
+        self.binding.bind_output_to_device("logits", &self.cpu)?;
+        if hidden {
+            self.binding.bind_output_to_device(self.head.hidden_output, &self.cpu)?;
+        }
+        let mut given = self.session.run_binding_with_options(&self.binding, &self.stop.options)?;
+        let logits = session::take(&mut given, "logits")?;
+        let hidden = if hidden { Some(session::take(&mut given, self.head.hidden_output)?) } else { None };
+        Ok(Outputs { logits, hidden })
+    }
+
+    fn run_rows(
+        &mut self,
+        rows: &[(&mut Arc<PagedKv>, Feed<'_>)],
+        take: &mut dyn FnMut(usize, Given<'_, Arc<PagedKv>>),
+    ) -> ort::Result<()> {
+        let tokens: Vec<i64> = rows.iter().flat_map(|(_, feed)| feed.tokens).map(|token| i64::from(token.0)).collect();
+        let position = |feed: &Feed<'_>| (feed.past as i64..).take(feed.tokens.len());
+        let positions: Option<Vec<i64>> =
+            self.position_ids.then(|| rows.iter().flat_map(|(_, feed)| position(feed)).collect());
+        self.wanted.clear();
+        let mut first = 0;
+        for (_, feed) in rows {
+            self.wanted.extend(feed.logits_of.iter().map(|index| (first + index) as i64));
+            first += feed.tokens.len();
+        }
+        let hidden = rows.iter().any(|(_, feed)| feed.hidden);
+        self.batch.rows().extend(rows.iter().map(|(kv, feed)| BatchRow {
+            kv: Arc::clone(kv),
+            past: feed.past,
+            position: feed.past,
+            tokens: feed.tokens.len(),
+        }));
+        let outputs = self.execute(&tokens, positions.as_deref(), hidden)?;
+        let [wide_logits, wide_hidden] = &mut self.wide;
+        let mut logits = session::floats(&outputs.logits, wide_logits)?;
+        let mut hidden = match &outputs.hidden {
+            Some(hidden) => session::floats(hidden, wide_hidden)?,
+            None => &[],
+        };
+        let width = self.contract.hidden.unwrap_or(0);
+        for (index, (_, feed)) in rows.iter().enumerate() {
+            let mine = logits.split_off(..feed.logits_of.len() * self.contract.vocab);
+            let states = if hidden.is_empty() { None } else { hidden.split_off(..feed.tokens.len() * width) };
+            let mine = mine.ok_or_else(|| ort::Error::new("the run gave fewer logits than were asked for"))?;
+            take(index, Given { logits: mine, hidden: states.unwrap_or_default(), kv: None });
+        }
+        Ok(())
+    }
+}
+
+/// What a run gave: `[rows, vocab]` and, if wanted, `[1, tokens, hidden]`.
+struct Outputs {
+    logits: DynTensor,
+    hidden: Option<DynTensor>,
+}
+
+impl Backend for PagedGraph {
+    type Kv = Arc<PagedKv>;
+
+    fn contract(&self) -> &Contract {
+        &self.contract
+    }
+
+    fn empty(&self) -> ort::Result<Self::Kv> {
+        Ok(Arc::new(PagedKv::new(&self.contract)))
+    }
+
+    fn capacity(&self, kv: &Self::Kv) -> usize {
+        kv.capacity()
+    }
+
+    fn make_room(&self, kv: &Self::Kv, filled: usize, new: usize) -> ort::Result<Option<Self::Kv>> {
+        kv.grow(filled + new);
+        Ok(None)
+    }
+
+    fn copy(&self, from: &Self::Kv, kept: &[Kept<'_>], new: usize) -> ort::Result<Self::Kv> {
+        let to = PagedKv::new(&self.contract);
+        to.grow(kept.iter().map(|kept| kept.rows.len()).sum::<usize>() + new);
+        for (from, mut to) in from.pairs(&to) {
+            let mut filled = 0;
+            for Kept { rows, turn } in kept {
+                to.append(filled, &from, rows.clone(), *turn);
+                filled += rows.len();
+            }
+        }
+        Ok(Arc::new(to))
+    }
+
+    fn run(
+        &mut self,
+        rows: &mut [(&mut Self::Kv, Feed<'_>)],
+        take: &mut dyn FnMut(usize, Given<'_, Self::Kv>),
+    ) -> Result<(), RunError> {
+        let result = self.run_rows(rows, take);
+        self.batch.rows().clear();
+        // The binding would keep this run's outputs alive until the next.
+        self.binding.clear_outputs();
+        // With one row it is clear whose fault a failure is.
+        let row = (rows.len() == 1).then_some(0);
+        result.map_err(|error| RunError { row, error })
+    }
+
+    /// Each token is alone in its cache, so nothing need lie before it.
+    fn keys_at(&mut self, position: usize, tokens: &[TokenId]) -> ort::Result<KeysAt> {
+        let caches: Vec<_> = tokens.iter().map(|_| Arc::new(PagedKv::new(&self.contract))).collect();
+        caches.iter().for_each(|kv| kv.grow(1));
+        let rows = caches.iter().map(|kv| BatchRow { kv: Arc::clone(kv), past: 0, position, tokens: 1 });
+        self.batch.rows().extend(rows);
+        self.wanted.clear();
+        let ids: Vec<i64> = tokens.iter().map(|token| i64::from(token.0)).collect();
+        let positions = self.position_ids.then(|| vec![position as i64; tokens.len()]);
+        let result = self.execute(&ids, positions.as_deref(), false);
+        self.batch.rows().clear();
+        self.binding.clear_outputs();
+        result?;
+        let heads = 0..self.contract.kv_heads;
+        let keys = caches.iter().flat_map(|kv| heads.clone().flat_map(|head| kv.read(0, head).key(0))).collect();
+        Ok(KeysAt { position, keys })
+    }
+
+    fn interrupter(&self) -> Arc<dyn Interrupt> {
+        self.stop.clone()
+    }
+
+    fn take_interrupt(&self) -> bool {
+        self.stop.take()
+    }
+}

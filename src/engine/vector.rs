@@ -1,0 +1,133 @@
+//! Loops over rows of f32, written so that the compiler makes vector instructions of them.
+//!
+//! [`widest`] runs a closure compiled for the widest instructions that this machine has; what it calls
+//! must be inlined into it, so everything here is. No reduction has one accumulator: a sum kept in
+//! [`LANES`] parts can be a vector, and loses fewer digits.
+
+/// Parts of a reduction: two vectors of AVX2, one of AVX-512.
+const LANES: usize = 16;
+
+/// Runs `work` compiled for the widest vectors of this machine.
+#[inline(always)]
+pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(work)
+}
+
+/// The exponential of `x <= 88`, within 1e-7 of its value; 0 is returned as a number below 1e-37.
+///
+/// Range reduction and polynomial of Cephes' `expf` (Moshier 1989), without branches.
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits.
+    const ROUND: f32 = 12_582_912.0;
+    let x = x.max(-87.0);
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let n = shifted - ROUND;
+    // ln 2 in two parts, so that `n * ln 2` is subtracted exactly.
+    let r = n.mul_add(2.121_944_4e-4, n.mul_add(-0.693_359_4, x));
+    let p = [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5]
+        .into_iter()
+        .fold(1.987_569_1e-4f32, |p, coefficient| p.mul_add(r, coefficient));
+    let power = p.mul_add(r * r, r) + 1.0;
+    f32::from_bits(power.to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
+/// The largest of some numbers; negative infinity where there is none. A NaN among them may or may not
+/// be passed over.
+#[inline(always)]
+pub(crate) fn max(values: &[f32]) -> f32 {
+    let mut most = [f32::NEG_INFINITY; LANES];
+    let (head, tail) = values.as_chunks::<LANES>();
+    for chunk in head {
+        most.iter_mut().zip(chunk).for_each(|(m, x)| *m = if *x > *m { *x } else { *m });
+    }
+    most.iter().chain(tail).fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m })
+}
+
+/// Replaces each `x` by `exp(x - shift)` and returns their sum.
+#[inline(always)]
+pub(crate) fn exp_in_place(values: &mut [f32], shift: f32) -> f32 {
+    let mut sums = [0f32; LANES];
+    let (head, tail) = values.as_chunks_mut::<LANES>();
+    for chunk in head {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *x = exp(*x - shift);
+            *sum += *x;
+        }
+    }
+    for x in tail.iter_mut() {
+        *x = exp(*x - shift);
+    }
+    sums.iter().chain(&*tail).sum()
+}
+
+/// The sum of `exp(x - shift)`, as good as one in f64.
+///
+/// Thousands of terms are summed in f32 at a time, and those sums in f64: a vocabulary of 150,000 small
+/// terms would lose digits otherwise.
+#[inline(always)]
+pub(crate) fn sum_exp(values: &[f32], shift: f32) -> f64 {
+    const BLOCK: usize = 4096;
+    let mut total = 0f64;
+    for block in values.chunks(BLOCK) {
+        let mut sums = [0f32; LANES];
+        let (head, tail) = block.as_chunks::<LANES>();
+        for chunk in head {
+            sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += exp(*x - shift));
+        }
+        total += sums.iter().copied().map(f64::from).sum::<f64>();
+        total += tail.iter().map(|x| f64::from(exp(*x - shift))).sum::<f64>();
+    }
+    total
+}
+
+/// Whether one of them is not a number.
+#[inline(always)]
+pub(crate) fn has_nan(values: &[f32]) -> bool {
+    values.chunks(4096).any(|block| block.iter().fold(false, |found, x| found | x.is_nan()))
+}
+
+/// Multiplies all by a factor.
+#[inline(always)]
+pub(crate) fn scale(values: &mut [f32], factor: f32) {
+    values.iter_mut().for_each(|x| *x *= factor);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_a_few_roundings() {
+        let mut worst = 0f64;
+        for step in 0..90_000 {
+            let x = step as f32 * 1e-3 - 85.0;
+            worst = worst.max((f64::from(exp(x)) / f64::from(x).exp() - 1.0).abs());
+        }
+        assert!(worst < 1e-7, "{worst}");
+        assert!(exp(-1e4) < 1e-37 && exp(f32::NEG_INFINITY) < 1e-37);
+    }
+
+    #[test]
+    fn reductions_are_those_of_f64_at_any_length() {
+        for len in [0usize, 1, 15, 16, 17, 100, 9000] {
+            let values: Vec<f32> = (0..len).map(|i| ((i * 37) % 101) as f32 / 7.0 - 9.0).collect();
+            let expected: f64 = values.iter().map(|x| f64::from(x - 6.0).exp()).sum();
+            assert!((sum_exp(&values, 6.0) - expected).abs() <= 1e-6 * expected, "{len}");
+            assert_eq!(max(&values), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+            let mut replaced = values.clone();
+            let sum = exp_in_place(&mut replaced, 6.0);
+            assert!((f64::from(sum) - expected).abs() <= 1e-5 * expected, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_nan_is_found_wherever_it_is() {
+        for at in [0, 20, 8191] {
+            let mut values = vec![f32::NEG_INFINITY; 8192];
+            assert!(!has_nan(&values));
+            values[at] = f32::NAN;
+            assert!(has_nan(&values), "{at}");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The paged form: the overlay with its attention done by an operator of our own.
+//!
+//! GroupQueryAttention wants each row's keys and values in one tensor, padded to the longest row, and
+//! more than one new token only in a row alone. The operator [`ATTENTION`] takes the new tokens of any
+//! number of conversations one after the other, `[1, tokens, width]`, and finds keys and values in
+//! blocks that the engine keeps. So the cache leaves the graph's inputs and outputs, the mask goes with
+//! it, and one run reads chunks of prompts and decodes, for whoever is ready.
+//!
+//! A pure pass over the overlay's graph. What it does not understand it refuses, and the overlay runs.
+
+use super::{
+    contract::{Contract, ElementType},
+    onnx::{self, AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
+    overlay::Head,
+    prune::prune,
+};
+
+/// The domain of our operators.
+pub(crate) const DOMAIN: &str = "motorbrain";
+
+/// The operator: inputs query (or query, key and value packed), key, value, cosines and sines, f32;
+/// output f32 `[1, tokens, heads * head_dim]`.
+pub(crate) const ATTENTION: &str = "PagedAttention";
+
+/// Attributes of GroupQueryAttention and the only value of each that is understood; absent is as good.
+const UNDERSTOOD: [(&str, i64); 3] = [("local_window_size", -1), ("smooth_softmax", 0), ("qk_output", 0)];
+
+/// Inputs of GroupQueryAttention: what is behind the rotation tables must be absent, positions aside.
+const QUERY: usize = 0;
+const KEY: usize = 1;
+const VALUE: usize = 2;
+const PAST_KEY: usize = 3;
+const COSINES: usize = 7;
+const SINES: usize = 8;
+const POSITIONS: usize = 9;
+
+/// The graph that a session loads for the paged form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Paged {
+    /// An ONNX model whose weights lie where the overlay's do.
+    pub bytes: Vec<u8>,
+    /// Whether it takes `position_ids` `[1, tokens]`.
+    pub position_ids: bool,
+}
+
+/// Why a graph has no paged form.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotPaged {
+    /// Without a head that gives rows on demand, several conversations cannot share a run.
+    #[error("its logits are no projection of hidden states")]
+    NoHead,
+    /// A layer without the operator that would be replaced.
+    #[error("layer {layer} has no GroupQueryAttention")]
+    NoAttention {
+        /// Which one.
+        layer: usize,
+    },
+    /// An attention that does more than is understood.
+    #[error("the attention of layer {layer} has `{what}`")]
+    Attention {
+        /// Which one.
+        layer: usize,
+        /// An attribute or input.
+        what: String,
+    },
+    /// Something else than attention depends on a row's length or past.
+    #[error("`{input}` is needed outside of attention")]
+    StillNeeded {
+        /// The input.
+        input: String,
+    },
+}
+
+impl std::fmt::Debug for Paged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Paged").field("bytes", &self.bytes.len()).field("position_ids", &self.position_ids).finish()
+    }
+}
+
+impl Paged {
+    /// The paged form of a model whose graph has the overlay's edits.
+    pub(crate) fn build(model: &ModelProto, contract: &Contract, head: Option<&Head>) -> Result<Self, NotPaged> {
+        let head = head.ok_or(NotPaged::NoHead)?;
+        let mut model = model.clone();
+        let mut graph = model.graph.take().unwrap_or_default();
+        for layer in 0..contract.layers {
+            replace_attention(&mut graph, contract, layer)?;
+        }
+        let presents: Vec<&str> =
+            contract.kv.iter().flat_map(|kv| [kv.present_key.as_str(), kv.present_value.as_str()]).collect();
+        graph.output.retain(|output| !presents.contains(&output.name()));
+        prune(&mut graph);
+        let position_ids = flatten_inputs(&mut graph, head)?;
+        model.opset_import.push(OperatorSetIdProto { domain: Some(DOMAIN.into()), version: Some(1) });
+        model.graph = Some(graph);
+        Ok(Self { bytes: prost::Message::encode_to_vec(&model), position_ids })
+    }
+}
+
+/// Puts our operator in the place of a layer's attention.
+fn replace_attention(graph: &mut GraphProto, contract: &Contract, layer: usize) -> Result<(), NotPaged> {
+    let names = &contract.kv[layer];
+    let is_attention = |node: &NodeProto| {
+        node.op_type() == "GroupQueryAttention" && node.input.get(PAST_KEY) == Some(&names.past_key)
+    };
+    let index = graph.node.iter().position(is_attention).ok_or(NotPaged::NoAttention { layer })?;
+    let attention = &graph.node[index];
+    check_understood(attention, layer)?;
+    let Some(output) = attention.output.first() else {
+        return Err(NotPaged::NoAttention { layer });
+    };
+    let int = |name, otherwise| attention.int(name).unwrap_or(otherwise);
+    let float = |name| attention.attr(name).and_then(|attribute| attribute.f);
+    // 0 stands for the usual 1 / sqrt(head_dim).
+    let scale = float("scale").filter(|scale| *scale != 0.0).unwrap_or((contract.head_dim as f32).sqrt().recip());
+    let rotates = int("do_rotary", 0) != 0;
+    let input = |index: usize| attention.input.get(index).filter(|name| !name.is_empty());
+    let taken = [
+        input(QUERY),
+        input(KEY),
+        input(VALUE),
+        input(COSINES).filter(|_| rotates),
+        input(SINES).filter(|_| rotates),
+    ];
+    // All of an attention's tensors have one type, that of its cache.
+    let narrow = names.key_type == ElementType::F16;
+    let mut added = Vec::new();
+    let mut inputs: Vec<String> = taken
+        .into_iter()
+        .enumerate()
+        .map(|(place, name)| match name {
+            Some(name) if narrow => {
+                let wide = format!("{DOMAIN}/attention.{layer}.input.{place}");
+                added.push(cast(name, &wide, onnx::FLOAT));
+                wide
+            }
+            name => name.cloned().unwrap_or_default(),
+        })
+        .collect();
+    while inputs.last().is_some_and(String::is_empty) {
+        inputs.pop();
+    }
+    let wide = if narrow { format!("{DOMAIN}/attention.{layer}.output") } else { output.clone() };
+    added.push(NodeProto {
+        input: inputs,
+        output: vec![wide.clone()],
+        name: Some(format!("{DOMAIN}/attention.{layer}")),
+        op_type: Some(ATTENTION.into()),
+        domain: Some(DOMAIN.into()),
+        attribute: vec![
+            integer("layer", layer as i64),
+            integer("num_heads", int("num_heads", 0)),
+            integer("kv_num_heads", int("kv_num_heads", 0)),
+            integer("head_dim", contract.head_dim as i64),
+            integer("rotary_interleaved", int("rotary_interleaved", 0)),
+            AttributeProto { name: Some("scale".into()), f: Some(scale), r#type: Some(1), ..Default::default() },
+        ],
+        ..NodeProto::default()
+    });
+    if narrow {
+        added.push(cast(&wide, output, onnx::FLOAT16));
+    }
+    graph.node.splice(index..=index, added);
+    Ok(())
+}
+
+fn check_understood(attention: &NodeProto, layer: usize) -> Result<(), NotPaged> {
+    let refused = |what: &str| Err(NotPaged::Attention { layer, what: what.to_owned() });
+    for (name, value) in UNDERSTOOD {
+        if attention.int(name).is_some_and(|found| found != value) {
+            return refused(name);
+        }
+    }
+    if attention.attr("softcap").and_then(|cap| cap.f).is_some_and(|cap| cap != 0.0) {
+        return refused("softcap");
+    }
+    if attention.attribute.iter().any(|a| a.name().ends_with("quant_type") && a.s.as_deref().is_some_and(|s| s != b"NONE")) {
+        return refused("a quantised cache");
+    }
+    let behind = attention.input.iter().enumerate().skip(POSITIONS + 1).find(|(_, name)| !name.is_empty());
+    match behind {
+        Some((_, name)) => refused(name),
+        None => Ok(()),
+    }
+}
+
+/// Inputs become rows of tokens, `[1, tokens]`; true where `position_ids` is one of them.
+fn flatten_inputs(graph: &mut GraphProto, head: &Head) -> Result<bool, NotPaged> {
+    let mut position_ids = false;
+    for input in &mut graph.input {
+        match input.name().to_owned().as_str() {
+            name @ ("input_ids" | "position_ids") => {
+                position_ids |= name == "position_ids";
+                *input = ValueInfoProto::tensor(name, onnx::INT64, vec![Dimension::size(1), Dimension::named("tokens")]);
+            }
+            name if name == head.row_index => {}
+            name => return Err(NotPaged::StillNeeded { input: name.to_owned() }),
+        }
+    }
+    // Shapes that the exporter noted name dimensions that are no more.
+    graph.value_info.clear();
+    for output in graph.output.iter_mut().filter(|output| output.name() == head.hidden_output) {
+        let elem_type = output.tensor_type().and_then(|tensor| tensor.elem_type).unwrap_or(onnx::FLOAT);
+        let width = output.dims().and_then(<[_]>::last).cloned().unwrap_or_else(|| Dimension::named("hidden"));
+        *output = ValueInfoProto::tensor(
+            head.hidden_output,
+            elem_type,
+            vec![Dimension::size(1), Dimension::named("tokens"), width],
+        );
+    }
+    Ok(position_ids)
+}
+
+fn cast(from: &str, to: &str, elem_type: i32) -> NodeProto {
+    NodeProto {
+        input: vec![from.to_owned()],
+        output: vec![to.to_owned()],
+        name: Some(format!("{to}.cast")),
+        op_type: Some("Cast".into()),
+        attribute: vec![integer("to", elem_type.into())],
+        ..NodeProto::default()
+    }
+}
+
+/// The schema's number for an attribute that holds an integer is 2.
+fn integer(name: &str, value: i64) -> AttributeProto {
+    AttributeProto { name: Some(name.into()), i: Some(value), r#type: Some(2), ..Default::default() }
+}
