@@ -29,10 +29,10 @@ fn next_after(form: &str, size: usize, tokens: &[TokenId], cuts: &[usize]) -> Ve
         let mut cuts = cuts.iter().cycle();
         while !rest.is_empty() {
             let (piece, after) = rest.split_at((*cuts.next().unwrap()).clamp(1, rest.len()));
-            run(engine, slot, piece, Want::Nothing);
+            run(&mut **engine, slot, piece, Want::Nothing);
             rest = after;
         }
-        let sampled = run(engine, slot, &[], NEXT).pop().unwrap().sampled.unwrap();
+        let sampled = run(&mut **engine, slot, &[], NEXT).pop().unwrap().sampled.unwrap();
         engine.close(slot);
         sampled.top
     })
@@ -67,17 +67,17 @@ fn scores_are_those_of_the_steps() {
         let mut engine = engine(&fixture(form), window(48, 4, 12));
         let prompt = text_tokens(&fixture(form), 20);
         let (stepped, scored) = (engine.open().unwrap(), engine.open().unwrap());
-        run(&mut engine, stepped, &prompt, Want::Nothing);
-        run(&mut engine, scored, &prompt, Want::Nothing);
+        run(&mut *engine, stepped, &prompt, Want::Nothing);
+        run(&mut *engine, scored, &prompt, Want::Nothing);
         // 100 tokens slide the window seven times.
         let sampled: Vec<_> =
-            (0..100).map(|_| run(&mut engine, stepped, &[], NEXT).pop().unwrap().sampled.unwrap()).collect();
+            (0..100).map(|_| run(&mut *engine, stepped, &[], NEXT).pop().unwrap().sampled.unwrap()).collect();
         let tokens: Vec<_> = sampled.iter().map(|s| s.token).collect();
         let logprobs: Vec<_> = sampled.iter().map(|s| s.logprob).collect();
         for cuts in [&[7usize][..], &[100], &[1]] {
             let slot = engine.open().unwrap();
-            run(&mut engine, slot, &prompt, Want::Nothing);
-            let found = scores(&mut engine, slot, &tokens, cuts);
+            run(&mut *engine, slot, &prompt, Want::Nothing);
+            let found = scores(&mut *engine, slot, &tokens, cuts);
             assert!(largest_difference(&found, &logprobs) < F32_TOLERANCE, "{form} {cuts:?}");
         }
     }
@@ -91,10 +91,10 @@ fn hidden_states_sum_over_new_tokens_only() {
         let hidden = |pooling| Want::Hidden(pooling);
         let a = engine.open().unwrap();
         let each: Vec<_> =
-            tokens.iter().map(|t| run(&mut engine, a, &[*t], hidden(Pooling::Last)).remove(0).hidden).collect();
+            tokens.iter().map(|t| run(&mut *engine, a, &[*t], hidden(Pooling::Last)).remove(0).hidden).collect();
         let b = engine.open().unwrap();
-        run(&mut engine, b, &tokens[..5], Want::Nothing);
-        let sum = run(&mut engine, b, &tokens[5..], hidden(Pooling::Sum)).remove(0).hidden;
+        run(&mut *engine, b, &tokens[..5], Want::Nothing);
+        let sum = run(&mut *engine, b, &tokens[5..], hidden(Pooling::Sum)).remove(0).hidden;
         let expected: Vec<f32> = (0..sum.len()).map(|i| each[5..].iter().map(|h| h[i]).sum()).collect();
         assert!(largest_difference(&sum, &expected) < 1e-3, "{form}: of numbers up to 20");
     }
@@ -105,7 +105,7 @@ fn a_failed_run_leaves_no_trace() {
     let mut engine = engine(&fixture("tiny-plain"), window(48, 4, 12));
     let tokens = text_tokens(&fixture("tiny-plain"), 48);
     let (a, b) = (engine.open().unwrap(), engine.open().unwrap());
-    run(&mut engine, a, &tokens, Want::Nothing);
+    run(&mut *engine, a, &tokens, Want::Nothing);
     let good = Row { slot: a, tokens: &tokens[..3], want: NEXT };
     for (bad, kind) in [
         (Row { slot: b, tokens: &[TokenId(576)], want: Want::Nothing }, EngineErrorKind::Rejected),
@@ -136,7 +136,7 @@ fn memory_is_as_large_as_the_context() {
         let mut engine = engine(&fixture(form), window(1024, 4, 256));
         let slot = engine.open().unwrap();
         assert_eq!(engine.kv_bytes(), 0);
-        run(&mut engine, slot, &text_tokens(&fixture(form), 100), Want::Nothing);
+        run(&mut *engine, slot, &text_tokens(&fixture(form), 100), Want::Nothing);
         let bytes = engine.info().kv_bytes_per_token;
         assert_eq!(bytes, 24 * 2 * 2 * 16 * 4);
         assert!((100 * bytes..=128 * bytes).contains(&engine.kv_bytes()), "{form}");

@@ -40,12 +40,12 @@ fn f32_is_the_forward_pass_of_its_weights() {
     let prompt = ids(&reference["prompt"]);
     let slot = engine.open().unwrap();
     let prompt_difference =
-        largest_difference(&scores(&mut engine, slot, &prompt, &[64]), &numbers(&reference["prompt_logprobs"]));
+        largest_difference(&scores(&mut *engine, slot, &prompt, &[64]), &numbers(&reference["prompt_logprobs"]));
     let mut found = Vec::new();
     let mut logprobs = Vec::new();
     for number in 0..32 {
         let want = Want::Next { sampling: Sampling::GREEDY, seed: 0, number, top: 0 };
-        let sampled = run(&mut engine, slot, &[], want).pop().unwrap().sampled.unwrap();
+        let sampled = run(&mut *engine, slot, &[], want).pop().unwrap().sampled.unwrap();
         found.push(sampled.token);
         logprobs.push(sampled.logprob);
     }
@@ -63,7 +63,7 @@ fn the_default_form_reads_as_well_as_f32() {
         let mut engine = engine(&default_model(name), WindowOptions::default());
         ["code", "english"].map(|text| {
             let slot = engine.open().unwrap();
-            let scores = scores(&mut engine, slot, &ids(&texts[text]), &[512]);
+            let scores = scores(&mut *engine, slot, &ids(&texts[text]), &[512]);
             engine.close(slot);
             (-scores.iter().map(|s| f64::from(*s)).sum::<f64>() / scores.len() as f64).exp()
         })

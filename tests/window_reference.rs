@@ -7,7 +7,7 @@
 mod common;
 
 use common::{F32_FORMS, F32_TOLERANCE, engine, fixture, largest_difference, runtime, scores, text_tokens, window};
-use motorbrain_actors::{engine::Engine, tokens::TokenId};
+use motorbrain_actors::tokens::TokenId;
 use ort::{session::Session, value::Tensor};
 
 const LAYERS: usize = 24;
@@ -96,7 +96,7 @@ fn ten_windows_of_text_are_those_of_a_rebuilt_cache() {
         for cuts in [&[1usize][..], &[23, 64, 5], &[641]] {
             let mut engine = engine(&fixture(form), window(size, sinks, slide));
             let slot = engine.open().unwrap();
-            let found = scores(&mut engine, slot, &tokens, cuts);
+            let found = scores(&mut *engine, slot, &tokens, cuts);
             let difference = largest_difference(&found, &expected);
             println!("{form}, cut {cuts:?}: {difference:e} over {} tokens", found.len());
             assert!(difference < F32_TOLERANCE, "{form} {cuts:?}: {difference:e}");

@@ -3,7 +3,13 @@
 //! What does not change from one engine to the next is worked out once and shared: the model's
 //! files, the runtime's library and the rotation measured on its keys.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    path::Path,
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+};
+
+use bytes::Bytes;
 
 use motorbrain_actors::{
     engine::{Engine, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Window},
@@ -13,6 +19,7 @@ use motorbrain_actors::{
 use super::{
     backend::Backend,
     graph::Graph,
+    linear::{self, Packed},
     onnx::OnnxEngine,
     paged::PagedGraph,
     rotation::{Rotation, positions},
@@ -20,7 +27,7 @@ use super::{
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
 };
-use crate::model::{ElementType, Model};
+use crate::model::{ElementType, LinearSource, Model, Paged, Stored, mapped};
 
 /// How engines of a model are made.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +45,8 @@ pub struct OnnxLoader {
     session: SessionOptions,
     window: Window,
     rotation: OnceLock<Option<Arc<Rotation>>>,
+    /// Packed by the first load.
+    weights: Mutex<Option<Arc<[Packed]>>>,
 }
 
 impl OnnxLoader {
@@ -47,7 +56,7 @@ impl OnnxLoader {
     /// A window that the model does not allow.
     pub fn new(runtime: Runtime, model: Arc<Model>, options: EngineOptions) -> Result<Self, WindowError> {
         let window = options.window.resolve(model.context.tokens)?;
-        Ok(Self { runtime, model, session: options.session, window, rotation: OnceLock::new() })
+        Ok(Self { runtime, model, session: options.session, window, rotation: OnceLock::new(), weights: Mutex::new(None) })
     }
 
     /// The model's rotation as an engine has measured it: `None` before the first load, and where the
@@ -83,6 +92,24 @@ impl OnnxLoader {
         Ok(Box::new(OnnxEngine::new(backend, info, rotation)))
     }
 
+    /// The weights of the paged form's own products, packed once for all engines. Whoever comes while
+    /// they are being packed waits.
+    fn weights(&self, paged: &Paged) -> Result<Arc<[Packed]>, LoadError> {
+        let mut packed = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(weights) = &*packed {
+            return Ok(Arc::clone(weights));
+        }
+        let weights: Arc<[Packed]> = pack_all(&paged.linears, &self.model.overlay.folder)
+            .map_err(|message| LoadError {
+                transient: false,
+                message: format!("cannot load {}: {message}", self.model.graph.display()),
+                hint: Some("fetch the model's files again; they do not belong together".into()),
+            })?
+            .into();
+        *packed = Some(Arc::clone(&weights));
+        Ok(weights)
+    }
+
     fn failed(&self, error: &ort::Error) -> LoadError {
         let engine_error = engine_error(error, None);
         let out_of_memory = engine_error.kind == EngineErrorKind::OutOfMemory;
@@ -103,8 +130,9 @@ impl EngineLoader for OnnxLoader {
         let overlay = &self.model.overlay;
         match (&overlay.paged, overlay.head) {
             (Ok(paged), Some(head)) => {
-                let graph =
-                    PagedGraph::load(&self.runtime, overlay, &self.model.contract, head, paged, self.session);
+                let weights = self.weights(paged)?;
+                let contract = &self.model.contract;
+                let graph = PagedGraph::load(&self.runtime, overlay, contract, head, paged, &weights, self.session);
                 self.engine(graph.map_err(|error| self.failed(&error))?)
             }
             _ => self.load_plain(),
@@ -127,6 +155,33 @@ fn info(model: &Model, window: Window, rotates: bool) -> EngineInfo {
         end_tokens: model.end_tokens.clone(),
         kv_bytes_per_token: contract.kv_bytes_per_token(),
     }
+}
+
+fn pack_all(linears: &[LinearSource], folder: &Path) -> Result<Vec<Packed>, String> {
+    let mut files = HashMap::new();
+    let mut bytes = |stored: &Stored| match stored {
+        Stored::Inline(bytes) => Ok(bytes.clone()),
+        Stored::File { location, offset, length } => {
+            let file: &Bytes = match files.entry(location.clone()) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => {
+                    let path = folder.join(location);
+                    entry.insert(mapped::map(&path).map_err(|error| format!("{}: {error}", path.display()))?)
+                }
+            };
+            let (from, all) = (*offset as usize, file.len());
+            let to = length.map_or(all, |length| from.saturating_add(length as usize));
+            // The references were checked when the model was opened; the file may be another since.
+            (from <= to && to <= all)
+                .then(|| file.slice(from..to))
+                .ok_or_else(|| format!("{location} has only {all} bytes"))
+        }
+    };
+    let mut pack = |source: &LinearSource| {
+        let (codes, scales, zeros) = (bytes(&source.codes)?, bytes(&source.scales)?, bytes(&source.zeros)?);
+        linear::pack(source, &codes, &scales, &zeros).map_err(|error| error.to_string())
+    };
+    linears.iter().map(&mut pack).collect()
 }
 
 /// Measures the rotation on keys of layer 0, which depend on token and position alone.

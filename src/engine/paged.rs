@@ -10,8 +10,10 @@ use ort::{
 };
 
 use super::{
-    attention::{Batch, BatchRow, PagedKv, operators},
+    attention::{Batch, BatchRow, PagedKv},
     backend::{Backend, Feed, Given, Kept, RunError},
+    linear::Packed,
+    operators::operators,
     rotation::KeysAt,
     runtime::Runtime,
     session::{self, SessionOptions, Stop},
@@ -45,11 +47,12 @@ impl PagedGraph {
         contract: &Contract,
         head: Head,
         paged: &Paged,
+        weights: &Arc<[Packed]>,
         options: SessionOptions,
     ) -> ort::Result<Self> {
         let batch = Batch::default();
         let session = session::builder(runtime, options, &overlay.folder)?
-            .with_operators(operators(&batch)?)?
+            .with_operators(operators(&batch, weights)?)?
             .commit_from_memory(&paged.bytes)?;
         let binding = session.create_binding()?;
         Ok(Self {

@@ -12,10 +12,7 @@ use super::vector;
 
 /// The logarithm of the sum of exponentials, the normaliser of a row of logits.
 pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
-    vector::widest(|| {
-        let max = vector::max(logits);
-        f64::from(max) + vector::sum_exp(logits, max).ln()
-    })
+    vector::log_sum_exp(logits)
 }
 
 /// Log-probability of `token` in a row of logits with the given normaliser.
@@ -40,7 +37,7 @@ pub(crate) fn sample(logits: &[f32], sampling: &Sampling, seed: u64, number: u64
 
 /// The token of the largest logit, the smallest id where several are. There must be one.
 fn most_likely(logits: &[f32]) -> TokenId {
-    let max = vector::widest(|| vector::max(logits));
+    let max = vector::most(logits);
     TokenId(logits.iter().position(|logit| *logit == max).unwrap_or(0) as u32)
 }
 

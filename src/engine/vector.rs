@@ -1,17 +1,63 @@
 //! Loops over rows of f32, written so that the compiler makes vector instructions of them.
 //!
-//! [`widest`] runs a closure compiled for the widest instructions that this machine has; what it calls
-//! must be inlined into it, so everything here is. No reduction has one accumulator: a sum kept in
-//! [`LANES`] parts can be a vector, and loses fewer digits.
+//! The small functions are inlined into whatever is compiled for wide vectors; [`most`], [`log_sum_exp`]
+//! and [`has_nan`] choose the widest of this machine themselves. No reduction has one accumulator: a sum
+//! kept in [`LANES`] parts can be a vector, and loses fewer digits.
+
+use pulp::{Arch, NullaryFnOnce};
 
 /// Parts of a reduction: two vectors of AVX2, one of AVX-512.
 const LANES: usize = 16;
 
-/// Runs `work` compiled for the widest vectors of this machine.
-#[inline(always)]
-pub(crate) fn widest<R>(work: impl FnOnce() -> R) -> R {
-    pulp::Arch::new().dispatch(work)
+/// Work on a row. A type rather than a closure: its method can be told to be inlined, without which it
+/// would be compiled for the oldest machine.
+macro_rules! widest {
+    ($(#[$doc:meta])* $name:ident, $work:ident, $result:ty, |$values:ident| $body:expr) => {
+        struct $work<'a>(&'a [f32]);
+
+        impl NullaryFnOnce for $work<'_> {
+            type Output = $result;
+
+            #[inline(always)]
+            fn call(self) -> $result {
+                let $values = self.0;
+                $body
+            }
+        }
+
+        $(#[$doc])*
+        pub(crate) fn $name(values: &[f32]) -> $result {
+            Arch::new().dispatch($work(values))
+        }
+    };
 }
+
+widest!(
+    /// The largest of some numbers; negative infinity where there is none.
+    most,
+    Most,
+    f32,
+    |values| max(values)
+);
+
+widest!(
+    /// The logarithm of the sum of exponentials.
+    log_sum_exp,
+    LogSumExp,
+    f64,
+    |values| {
+        let max = max(values);
+        f64::from(max) + sum_exp(values, max).ln()
+    }
+);
+
+widest!(
+    /// Whether one of them is not a number.
+    has_nan,
+    HasNan,
+    bool,
+    |values| values.chunks(4096).any(|block| block.iter().fold(false, |found, x| found | x.is_nan()))
+);
 
 /// The exponential of `x <= 88`, within 1e-7 of its value; 0 is returned as a number below 1e-37.
 ///
@@ -66,7 +112,7 @@ pub(crate) fn exp_in_place(values: &mut [f32], shift: f32) -> f32 {
 /// Thousands of terms are summed in f32 at a time, and those sums in f64: a vocabulary of 150,000 small
 /// terms would lose digits otherwise.
 #[inline(always)]
-pub(crate) fn sum_exp(values: &[f32], shift: f32) -> f64 {
+fn sum_exp(values: &[f32], shift: f32) -> f64 {
     const BLOCK: usize = 4096;
     let mut total = 0f64;
     for block in values.chunks(BLOCK) {
@@ -79,12 +125,6 @@ pub(crate) fn sum_exp(values: &[f32], shift: f32) -> f64 {
         total += tail.iter().map(|x| f64::from(exp(*x - shift))).sum::<f64>();
     }
     total
-}
-
-/// Whether one of them is not a number.
-#[inline(always)]
-pub(crate) fn has_nan(values: &[f32]) -> bool {
-    values.chunks(4096).any(|block| block.iter().fold(false, |found, x| found | x.is_nan()))
 }
 
 /// Multiplies all by a factor.

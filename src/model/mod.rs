@@ -13,8 +13,9 @@ mod graph;
 mod head;
 mod io;
 mod layout;
+mod linears;
 mod manifest;
-mod mapped;
+pub(crate) mod mapped;
 mod naming;
 mod note;
 pub mod onnx;
@@ -51,6 +52,7 @@ pub use self::{
     rotation::{Rotation, RotationTable},
     tokenizer::{ModelTokenizer, TokenizerError},
 };
+pub(crate) use self::linears::{LinearSource, Stored, ZeroPoints};
 use self::{config_files::ConfigFiles, external::Home, graph::GraphFile, view::View};
 
 /// Which model to open.

@@ -10,6 +10,7 @@
 
 use super::{
     contract::{Contract, ElementType},
+    linears::LinearSource,
     onnx::{self, AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
     overlay::Head,
     prune::prune,
@@ -21,6 +22,10 @@ pub(crate) const DOMAIN: &str = "motorbrain";
 /// The operator: inputs query (or query, key and value packed), key, value, cosines and sines, f32;
 /// output f32 `[1, tokens, heads * head_dim]`.
 pub(crate) const ATTENTION: &str = "PagedAttention";
+
+/// The operator for products with quantised weights: input f32 `[.., inputs]`, output `[.., outputs]`; its
+/// weights are number `index` of [`Paged::linears`].
+pub(crate) const LINEAR: &str = "PackedLinear";
 
 /// Attributes of GroupQueryAttention and the only value of each that is understood; absent is as good.
 const UNDERSTOOD: [(&str, i64); 3] = [("local_window_size", -1), ("smooth_softmax", 0), ("qk_output", 0)];
@@ -41,6 +46,8 @@ pub struct Paged {
     pub bytes: Vec<u8>,
     /// Whether it takes `position_ids` `[1, tokens]`.
     pub position_ids: bool,
+    /// The weights of its products, which the graph no longer has.
+    pub(crate) linears: Vec<LinearSource>,
 }
 
 /// Why a graph has no paged form.
@@ -74,7 +81,7 @@ pub enum NotPaged {
 
 impl std::fmt::Debug for Paged {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Paged").field("bytes", &self.bytes.len()).field("position_ids", &self.position_ids).finish()
+        f.debug_struct("Paged").field("bytes", &self.bytes.len()).field("linears", &self.linears.len()).finish_non_exhaustive()
     }
 }
 
@@ -90,11 +97,12 @@ impl Paged {
         let presents: Vec<&str> =
             contract.kv.iter().flat_map(|kv| [kv.present_key.as_str(), kv.present_value.as_str()]).collect();
         graph.output.retain(|output| !presents.contains(&output.name()));
+        let linears = replace_linears(&mut graph);
         prune(&mut graph);
         let position_ids = flatten_inputs(&mut graph, head)?;
         model.opset_import.push(OperatorSetIdProto { domain: Some(DOMAIN.into()), version: Some(1) });
         model.graph = Some(graph);
-        Ok(Self { bytes: prost::Message::encode_to_vec(&model), position_ids })
+        Ok(Self { bytes: prost::Message::encode_to_vec(&model), position_ids, linears })
     }
 }
 
@@ -163,6 +171,23 @@ fn replace_attention(graph: &mut GraphProto, contract: &Contract, layer: usize) 
     }
     graph.node.splice(index..=index, added);
     Ok(())
+}
+
+/// Puts our operator in the place of every product with quantised weights that it understands.
+fn replace_linears(graph: &mut GraphProto) -> Vec<LinearSource> {
+    let mut linears = Vec::new();
+    for index in 0..graph.node.len() {
+        let Some(source) = LinearSource::of(&graph.node[index], graph) else {
+            continue;
+        };
+        let node = &mut graph.node[index];
+        node.input.truncate(1);
+        node.op_type = Some(LINEAR.into());
+        node.domain = Some(DOMAIN.into());
+        node.attribute = vec![integer("index", linears.len() as i64), integer("outputs", source.outputs as i64)];
+        linears.push(source);
+    }
+    linears
 }
 
 fn check_understood(attention: &NodeProto, layer: usize) -> Result<(), NotPaged> {

@@ -7,11 +7,11 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::{
-    head::{BLOCK, KvHead},
+use super::head::{BLOCK, KvHead};
+use crate::engine::{
     product::{Dims, product},
+    vector,
 };
-use crate::engine::vector;
 
 /// Tokens whose scores are held at once.
 const SPAN: usize = 4 * BLOCK;

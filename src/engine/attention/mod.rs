@@ -12,12 +12,11 @@ mod attend;
 mod head;
 mod kernel;
 mod operator;
-mod product;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) use head::KvHead;
-pub(super) use operator::operators;
+pub(crate) use operator::PagedAttention;
 
 use crate::model::Contract;
 
@@ -81,7 +80,7 @@ fn write(head: &RwLock<KvHead>) -> RwLockWriteGuard<'_, KvHead> {
 }
 
 /// A row of a run as its attention sees it.
-pub(super) struct BatchRow {
+pub(crate) struct BatchRow {
     /// With room for the past and the new tokens.
     pub kv: Arc<PagedKv>,
     /// Rows of the cache before the new ones.
@@ -94,7 +93,7 @@ pub(super) struct BatchRow {
 
 /// The rows of the run in progress, in the order of their tokens.
 #[derive(Clone, Default)]
-pub(super) struct Batch(Arc<Mutex<Vec<BatchRow>>>);
+pub(crate) struct Batch(Arc<Mutex<Vec<BatchRow>>>);
 
 impl Batch {
     /// The rows. Held by the engine while it fills them and by each layer's attention while it runs.

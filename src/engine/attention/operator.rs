@@ -1,38 +1,26 @@
 //! The operator as ONNX Runtime sees it: attributes, tensors, threads.
-//!
-//! The runtime calls it through C, where a panic would end the process. So every panic is caught here
-//! and becomes the run's error.
-
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicBool, Ordering},
-};
 
 use ort::{
-    operator::{
-        ComputeContext, Kernel, KernelContext, Operator, OperatorDomain, OperatorInput, OperatorOutput,
-        ShapeInferenceContext,
-    },
-    value::{DynValue, TensorElementType, ValueType},
+    operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
+    value::TensorElementType,
 };
 
 use super::{
     Batch,
     kernel::{Heads, Layer, Rotary, Shape, Task},
 };
-use crate::model::paged::{ATTENTION, DOMAIN};
+use crate::{
+    engine::operators::{floats, guard, output, set_width, share, size},
+    model::paged::ATTENTION,
+};
 
-/// The operators of a session whose runs are described by `batch`.
-pub(in crate::engine) fn operators(batch: &Batch) -> ort::Result<OperatorDomain> {
-    OperatorDomain::new(DOMAIN)?.add(PagedAttention { batch: batch.clone() })
-}
-
-struct PagedAttention {
-    batch: Batch,
+/// Attention over the rows of a batch.
+pub(crate) struct PagedAttention {
+    pub batch: Batch,
 }
 
 /// One node of the graph.
-struct AttentionKernel {
+pub(crate) struct AttentionKernel {
     batch: Batch,
     shape: Shape,
     interleaved: bool,
@@ -57,10 +45,7 @@ impl Operator for PagedAttention {
     }
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Self::Kernel<'attr>> {
-        let size = |name: &str| {
-            let value = context.get::<i64>(name).and_then(|value| usize::try_from(value).ok());
-            value.ok_or_else(|| ort::Error::new(format!("{ATTENTION} has no attribute `{name}`")))
-        };
+        let size = |name| size(context, ATTENTION, name);
         let shape = Shape {
             layer: size("layer")?,
             heads: size("num_heads")?,
@@ -75,28 +60,16 @@ impl Operator for PagedAttention {
         Ok(AttentionKernel { batch: self.batch.clone(), shape, interleaved, tasks: Vec::new() })
     }
 
-    /// The query's shape but for its width, so that the runtime can fuse what follows.
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
         let width = context.attr::<i64>("num_heads")? * context.attr::<i64>("head_dim")?;
-        let query = context.inputs().into_iter().next();
-        let Some(ValueType::Tensor { ty, mut shape, dimension_symbols }) = query else {
-            return Ok(());
-        };
-        if let Some(last) = shape.last_mut() {
-            *last = width;
-        }
-        context.set_output(0, &ValueType::Tensor { ty, shape, dimension_symbols })
+        set_width(context, width)
     }
 }
 
 impl Kernel for AttentionKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        catch_unwind(AssertUnwindSafe(|| self.run(context))).unwrap_or_else(|_| Err(panicked()))
+        guard(ATTENTION, || self.run(context))
     }
-}
-
-fn panicked() -> ort::Error {
-    ort::Error::new(format!("{ATTENTION} panicked"))
 }
 
 impl AttentionKernel {
@@ -118,8 +91,7 @@ impl AttentionKernel {
         let layer = Layer { shape: self.shape, rows: &rows, queries, keys, values, rotary };
         layer.check(tokens).map_err(ort::Error::new)?;
         let width = self.shape.heads * self.shape.head_dim;
-        let output = context.output(0, [1, tokens, width])?;
-        let mut output = output.ok_or_else(|| ort::Error::new(format!("{ATTENTION} has no output")))?;
+        let mut output = output(context, ATTENTION, &[1, tokens as i64, width as i64])?;
         let (_, output) = output.try_extract_tensor_mut::<f32>()?;
         layer.plan(&mut self.tasks);
         let pieces = layer.pieces(output);
@@ -127,33 +99,14 @@ impl AttentionKernel {
         let store = |index: usize| layer.store(index / self.shape.kv_heads, index % self.shape.kv_heads);
         let mix = |index: usize| layer.mix(&self.tasks[index], &pieces);
         if layer.is_shared() {
-            share(context, heads, store)?;
-            share(context, self.tasks.len(), mix)
+            share(context, ATTENTION, heads, store)?;
+            share(context, ATTENTION, self.tasks.len(), mix)
         } else {
             (0..heads).for_each(store);
             (0..self.tasks.len()).for_each(mix);
             Ok(())
         }
     }
-}
-
-/// Runs `task` for each index on the session's threads.
-fn share(context: &ComputeContext, count: usize, task: impl Fn(usize) + Sync + Send) -> ort::Result<()> {
-    let failed = AtomicBool::new(false);
-    context.par_for(count, 0, |index| {
-        if catch_unwind(AssertUnwindSafe(|| task(index))).is_err() {
-            failed.store(true, Ordering::Release);
-        }
-    })?;
-    if failed.into_inner() { Err(panicked()) } else { Ok(()) }
-}
-
-/// A tensor's last dimension and its numbers; `None` where the graph leaves the input out.
-fn floats(value: Option<&DynValue>) -> ort::Result<Option<(usize, &[f32])>> {
-    let Some(value) = value else { return Ok(None) };
-    let (shape, numbers) = value.try_extract_tensor::<f32>()?;
-    let width = shape.last().and_then(|width| usize::try_from(*width).ok());
-    Ok(Some((width.unwrap_or(0), numbers)))
 }
 
 /// Where queries, keys and values lie: in three tensors, or packed in the first.

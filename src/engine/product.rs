@@ -1,4 +1,4 @@
-//! A product of two small matrices, the heart of attention: `[m, k]` by `[k, n]`, all row-major.
+//! A product of two small matrices, the heart of attention and of the linear layers: `[m, k]` by `[k, n]`, all row-major.
 //!
 //! Every element is summed over `k` in order, whatever the number of rows: what a query gets does not
 //! depend on the queries beside it.
@@ -7,7 +7,7 @@ use pulp::Simd;
 
 /// Sizes and row strides, in elements.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Dims {
+pub(crate) struct Dims {
     pub m: usize,
     pub n: usize,
     pub k: usize,
@@ -22,7 +22,7 @@ const ROWS: usize = 4;
 
 /// `c = a * b`, or `c += a * b` where `add` says so.
 #[inline(always)]
-pub(super) fn product<S: Simd>(simd: S, dims: Dims, a: &[f32], b: &[f32], c: &mut [f32], add: bool) {
+pub(crate) fn product<S: Simd>(simd: S, dims: Dims, a: &[f32], b: &[f32], c: &mut [f32], add: bool) {
     let mut row = 0;
     while row < dims.m {
         let (a, c) = (&a[row * dims.a_stride..], &mut c[row * dims.c_stride..]);
@@ -76,8 +76,10 @@ fn tile<S: Simd, const M: usize, const V: usize>(
             sums.copy_from_slice(S::as_simd_f32s(&c[row * dims.c_stride..][..width]).0);
         }
     }
-    for k in 0..dims.k {
-        let b = S::as_simd_f32s(&b[k * dims.b_stride..][..width]).0;
+    // By index into slices of known length: one check here instead of one a step.
+    let a = a.map(|a| &a[..dims.k]);
+    for (k, b) in b.chunks(dims.b_stride).take(dims.k).enumerate() {
+        let b = S::as_simd_f32s(&b[..width]).0;
         for (sums, a) in sums.iter_mut().zip(&a) {
             let x = simd.splat_f32s(a[k]);
             for (sum, b) in sums.iter_mut().zip(b) {

@@ -1,0 +1,86 @@
+//! Our own operators in ONNX Runtime's graph, and what they have in common.
+//!
+//! The runtime calls them through C, where a panic would end the process. So every panic is caught here
+//! and becomes the run's error.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ort::{
+    operator::{ComputeContext, KernelContext, OperatorDomain, ShapeInferenceContext},
+    value::{DynValue, ValueRefMut, ValueType},
+};
+
+use super::{
+    attention::{Batch, PagedAttention},
+    linear::{Packed, PackedLinear},
+};
+use crate::model::paged::DOMAIN;
+
+/// The operators of a session whose runs are described by `batch`.
+pub(crate) fn operators(batch: &Batch, weights: &Arc<[Packed]>) -> ort::Result<OperatorDomain> {
+    OperatorDomain::new(DOMAIN)?
+        .add(PagedAttention { batch: batch.clone() })?
+        .add(PackedLinear { weights: Arc::clone(weights) })
+}
+
+/// Runs a kernel; a panic becomes an error.
+pub(crate) fn guard(operator: &str, work: impl FnOnce() -> ort::Result<()>) -> ort::Result<()> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked(operator)))
+}
+
+fn panicked(operator: &str) -> ort::Error {
+    ort::Error::new(format!("{operator} panicked"))
+}
+
+/// Runs `task` for each index on the session's threads.
+pub(crate) fn share(
+    context: &ComputeContext,
+    operator: &str,
+    count: usize,
+    task: impl Fn(usize) + Sync + Send,
+) -> ort::Result<()> {
+    let failed = AtomicBool::new(false);
+    context.par_for(count, 0, |index| {
+        if catch_unwind(AssertUnwindSafe(|| task(index))).is_err() {
+            failed.store(true, Ordering::Release);
+        }
+    })?;
+    if failed.into_inner() { Err(panicked(operator)) } else { Ok(()) }
+}
+
+/// A node's integer attribute.
+pub(crate) fn size(context: &KernelContext<'_>, operator: &str, name: &str) -> ort::Result<usize> {
+    let value = context.get::<i64>(name).and_then(|value| usize::try_from(value).ok());
+    value.ok_or_else(|| ort::Error::new(format!("{operator} has no attribute `{name}`")))
+}
+
+/// A tensor's last dimension and its numbers; `None` where the graph leaves the input out.
+pub(crate) fn floats(value: Option<&DynValue>) -> ort::Result<Option<(usize, &[f32])>> {
+    let Some(value) = value else { return Ok(None) };
+    let (shape, numbers) = value.try_extract_tensor::<f32>()?;
+    let width = shape.last().and_then(|width| usize::try_from(*width).ok());
+    Ok(Some((width.unwrap_or(0), numbers)))
+}
+
+/// The operator's one output.
+pub(crate) fn output<'c>(context: &'c ComputeContext, operator: &str, shape: &[i64]) -> ort::Result<ValueRefMut<'c>> {
+    context.output(0, shape)?.ok_or_else(|| ort::Error::new(format!("{operator} has no output")))
+}
+
+/// The output has the first input's shape but for its last dimension: said while the graph is loaded, so
+/// that the runtime can fuse what follows.
+pub(crate) fn set_width(context: &mut ShapeInferenceContext, width: i64) -> ort::Result<()> {
+    let Some(ValueType::Tensor { ty, mut shape, dimension_symbols }) = context.inputs().into_iter().next() else {
+        return Ok(());
+    };
+    if let Some(last) = shape.last_mut() {
+        *last = width;
+    }
+    context.set_output(0, &ValueType::Tensor { ty, shape, dimension_symbols })
+}

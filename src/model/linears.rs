@@ -1,0 +1,107 @@
+//! Products with quantised weights, found in a graph so that our own operator can do them.
+
+use bytes::Bytes;
+
+use super::{
+    contract::ElementType,
+    external::Reference,
+    onnx::{self, GraphProto, NodeProto, TensorProto},
+};
+
+/// A product whose weights are packed when the model is loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LinearSource {
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    /// Bits of a weight: 4 or 8.
+    pub(crate) bits: u32,
+    /// Inputs that share a scale.
+    pub(crate) block: usize,
+    pub(crate) zero_points: ZeroPoints,
+    pub(crate) codes: Stored,
+    pub(crate) scales: Stored,
+    /// Empty where the zero points are the middle.
+    pub(crate) zeros: Stored,
+}
+
+/// Which code stands for zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ZeroPoints {
+    /// The middle of the range.
+    Middle,
+    /// One for each block, packed like the weights.
+    Codes,
+    /// One for each block, a float.
+    Floats,
+}
+
+/// A tensor's bytes, not read yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// In the graph.
+    Inline(Bytes),
+    /// In a file of the folder.
+    File {
+        /// Relative to the folder.
+        location: String,
+        /// In bytes.
+        offset: u64,
+        /// In bytes; to the file's end where the graph does not say.
+        length: Option<u64>,
+    },
+}
+
+impl LinearSource {
+    /// What a node is, where it is a product of this kind and every tensor of it is understood.
+    pub(crate) fn of(node: &NodeProto, graph: &GraphProto) -> Option<Self> {
+        if node.op_type() != "MatMulNBits" {
+            return None;
+        }
+        let size = |name| node.int(name).and_then(|size| usize::try_from(size).ok());
+        let (inputs, outputs, block) = (size("K")?, size("N")?, size("block_size")?);
+        let bits = u32::try_from(node.int("bits").unwrap_or(4)).ok()?;
+        let understood =
+            matches!(bits, 4 | 8) && block >= 16 && inputs > 0 && outputs > 0 && inputs.is_multiple_of(block);
+        let input = |index: usize| node.input.get(index).filter(|name| !name.is_empty());
+        // A permutation of the inputs, and a bias.
+        if !understood || input(4).is_some() || input(5).is_some() {
+            return None;
+        }
+        let tensor = |name: &String| graph.initializer.iter().find(|tensor| tensor.name() == name);
+        let (codes, scales) = (tensor(input(1)?)?, tensor(input(2)?)?);
+        // Activations, scales and float zero points have one type.
+        if ElementType::of(scales.data_type()) != Some(ElementType::F32) {
+            return None;
+        }
+        let (zero_points, zeros) = match input(3) {
+            None => (ZeroPoints::Middle, Stored::Inline(Bytes::new())),
+            Some(name) => {
+                let zeros = tensor(name)?;
+                let kind = if zeros.data_type() == scales.data_type() { ZeroPoints::Floats } else { ZeroPoints::Codes };
+                (kind, Stored::of(zeros)?)
+            }
+        };
+        let (codes, scales) = (Stored::of(codes)?, Stored::of(scales)?);
+        Some(Self { inputs, outputs, bits, block, zero_points, codes, scales, zeros })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn for_test(inputs: usize, outputs: usize, bits: u32, block: usize, zero_points: ZeroPoints) -> Self {
+        let none = || Stored::Inline(Bytes::new());
+        Self { inputs, outputs, bits, block, zero_points, codes: none(), scales: none(), zeros: none() }
+    }
+}
+
+impl Stored {
+    fn of(tensor: &TensorProto) -> Option<Self> {
+        if tensor.data_location() == onnx::EXTERNAL {
+            let Reference { location, offset, length } = Reference::of(tensor).ok()?;
+            return Some(Self::File { location: location.to_owned(), offset, length });
+        }
+        if let Some(raw) = &tensor.raw_data {
+            return Some(Self::Inline(raw.clone()));
+        }
+        let floats: Vec<u8> = tensor.float_data.iter().flat_map(|x| x.to_le_bytes()).collect();
+        (!floats.is_empty()).then(|| Self::Inline(floats.into()))
+    }
+}
