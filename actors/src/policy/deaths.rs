@@ -1,8 +1,9 @@
 //! Actors' lives: ready, dead, hung, down. Who is to blame, and what becomes of their conversations.
 //!
 //! A request that had a row in the run that died is charged and from then on runs alone, so a second
-//! death has one culprit: it is answered `restarted`, its conversation quarantined. Requests that
-//! only waited, and a death outside a run, charge nobody.
+//! death has one culprit: it is answered `restarted`, its conversation quarantined. A row that read the
+//! conversation's history again counts as well, or a history that kills would kill every actor.
+//! Requests that only waited, and a death outside a run, charge nobody.
 
 use super::{ActorIndex, Effect, Life, Notice, ObservedRun, Phase, Policy, Stage, actors::Sequel, admission, all_down};
 use crate::{

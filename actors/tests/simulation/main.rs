@@ -79,7 +79,7 @@ fn whatever_dies_when_every_request_is_answered_once_and_rightly() {
     });
     println!("{SEEDS} histories in {:.1} s: {sum:?}", began.elapsed().as_secs_f64());
     // A simulation in which nothing went wrong shows nothing.
-    let Tally { events, answered, failed, deaths, hangs, restored, rebuilt, quarantined, downs, undone } = sum;
+    let Tally { events, answered, failed, deaths, hangs, restored, cursed, rebuilt, quarantined, downs, undone } = sum;
     for (what, count) in [
         ("events", events),
         ("answered", answered),
@@ -87,6 +87,7 @@ fn whatever_dies_when_every_request_is_answered_once_and_rightly() {
         ("deaths", deaths),
         ("hangs", hangs),
         ("restored", restored),
+        ("cursed", cursed),
         ("rebuilt", rebuilt),
         ("quarantined", quarantined),
         ("downs", downs),

@@ -9,6 +9,8 @@ pub(crate) struct Tally {
     pub(crate) deaths: u64,
     pub(crate) hangs: u64,
     pub(crate) restored: u64,
+    /// Histories that killed whoever read them again.
+    pub(crate) cursed: u64,
     pub(crate) rebuilt: u64,
     pub(crate) quarantined: u64,
     pub(crate) downs: u64,
@@ -23,6 +25,7 @@ impl Tally {
         self.deaths += other.deaths;
         self.hangs += other.hangs;
         self.restored += other.restored;
+        self.cursed += other.cursed;
         self.rebuilt += other.rebuilt;
         self.quarantined += other.quarantined;
         self.downs += other.downs;

@@ -50,6 +50,8 @@ pub(crate) struct World {
     cancelled: BTreeSet<RequestId>,
     /// Requests that kill whoever runs them.
     poison: BTreeSet<RequestId>,
+    /// Conversations whose history kills whoever reads it again; it never gets better.
+    cursed: BTreeSet<ConversationId>,
     asked: BTreeMap<RequestId, Asked>,
     last_answered: BTreeMap<ConversationId, RequestId>,
     /// Conversations that were read again after a slide, and no reply has said so.
@@ -94,6 +96,7 @@ impl World {
             lives: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             poison: BTreeSet::new(),
+            cursed: BTreeSet::new(),
             asked: BTreeMap::new(),
             last_answered: BTreeMap::new(),
             rebuilding: BTreeSet::new(),

@@ -72,6 +72,9 @@ impl World {
         let Some(name) = asked.arrival.conversation.clone() else {
             return Ok(());
         };
+        if matches!(asked.arrival.ask, Ask::Reset | Ask::Close) {
+            self.cursed.remove(&name);
+        }
         if rebuilt {
             ensure(self.rebuilding.remove(&name), || format!("`{name}` says it was rebuilt, and was not"))?;
         }

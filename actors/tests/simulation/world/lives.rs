@@ -70,8 +70,11 @@ impl World {
         }
         let mut reports = Vec::new();
         let requests = life.actor.begin(&self.cancelled, &mut reports);
-        self.tally.restored += u64::from(requests.is_empty());
-        let poisoned = requests.iter().any(|request| self.poison.contains(request));
+        let restores = life.actor.restores();
+        self.tally.restored += u64::from(!restores.is_empty());
+        let cursed = restores.iter().any(|name| self.cursed.contains(name));
+        self.tally.cursed += u64::from(cursed);
+        let poisoned = cursed || requests.iter().any(|request| self.poison.contains(request));
         life.run = Some(ObservedRun { since: time(self.now), requests });
         self.rebuilding.extend(life.actor.rebuilds());
         self.report(key, reports);
