@@ -14,6 +14,7 @@ impl Settings {
             ("runtime.threads", self.runtime.threads.map(|threads| threads as u64)),
             ("brain.actors", Some(self.brain.actors as u64)),
             ("brain.run_ms_max", Some(self.brain.run_ms_max)),
+            ("brain.load_ms_max", Some(self.brain.load_ms_max)),
             ("brain.restarts_within_ms", Some(self.brain.restarts_within_ms)),
             ("window.size", self.window.size.map(|size| size as u64)),
             ("window.slide", self.window.slide.map(|slide| slide as u64)),

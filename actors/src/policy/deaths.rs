@@ -5,7 +5,7 @@
 //! conversation's history again counts as well, or a history that kills would kill every actor.
 //! Requests that only waited, and a death outside a run, charge nobody.
 
-use super::{ActorIndex, Effect, Life, Notice, ObservedRun, Phase, Policy, Stage, actors::Sequel, admission, all_down};
+use super::{ActorIndex, Effect, Incarnation, Life, Notice, ObservedRun, Phase, Policy, Stage, actors::Sequel, admission, all_down};
 use crate::{
     engine::{EngineInfo, LoadError},
     job::RequestId,
@@ -19,7 +19,7 @@ impl Policy {
     pub(super) fn ready(&mut self, actor: ActorIndex, model: EngineInfo, effects: &mut Vec<Effect>) {
         let state = &mut self.actors[actor.0];
         let incarnation = state.incarnation;
-        if state.life != Life::Starting {
+        if !matches!(state.life, Life::Starting { .. }) {
             return; // told to stop meanwhile
         }
         if self.model.as_ref().is_some_and(|first| *first != model) {
@@ -71,7 +71,7 @@ impl Policy {
     pub(super) fn died(&mut self, actor: ActorIndex, running: &[RequestId], effects: &mut Vec<Effect>) {
         match self.actors[actor.0].life {
             Life::Stopping => self.actors[actor.0].life = Life::Stopped,
-            Life::Starting => {
+            Life::Starting { .. } => {
                 let message = "the actor died while it loaded its model".to_owned();
                 self.load_failed(actor, LoadError { transient: true, message, hint: None }, effects);
             }
@@ -99,22 +99,42 @@ impl Policy {
         }
     }
 
-    /// What time asks of the actors: looks at pulses, restarts.
+    /// What time asks of the actors: looks at pulses, restarts, ends of loads that do not return.
     pub(super) fn tend_actors(&mut self, effects: &mut Vec<Effect>) {
-        let run_max = self.config.supervision.run_max;
+        let supervision = &self.config.supervision;
+        let mut hung = Vec::new();
         for (index, state) in self.actors.iter_mut().enumerate() {
             let actor = ActorIndex(index);
             match (state.life, state.watch_at) {
                 (Life::Restarting { at }, _) if at <= self.now => {
-                    effects.push(Effect::Spawn { actor, incarnation: state.rise() });
+                    effects.push(Effect::Spawn { actor, incarnation: state.rise(self.now, supervision) });
                 }
                 (Life::Ready, Some(at)) if at <= self.now => {
-                    state.watch_at = Some(self.now + run_max);
+                    state.watch_at = Some(self.now + supervision.run_max);
                     effects.push(Effect::Observe { actor, incarnation: state.incarnation });
                 }
+                (Life::Starting { until }, _) if until <= self.now => hung.push((actor, state.incarnation)),
                 _ => {}
             }
         }
+        for (actor, incarnation) in hung {
+            self.load_hung(actor, incarnation, effects);
+        }
+    }
+
+    /// A load does not return. At start-up somebody waits for it, and it is not waited for again.
+    fn load_hung(&mut self, actor: ActorIndex, incarnation: Incarnation, effects: &mut Vec<Effect>) {
+        if !self.is_current(actor, incarnation) {
+            return; // another one has ended the start
+        }
+        effects.push(Effect::Abandon { actor, incarnation });
+        let seconds = self.config.supervision.load_max.as_secs_f64();
+        let error = LoadError {
+            transient: self.model.is_some(),
+            message: format!("the model was not loaded within {seconds} s"),
+            hint: Some("see what keeps its files from being read, or give a load more time".to_owned()),
+        };
+        self.load_failed(actor, error, effects);
     }
 
     /// A life is over: its requests are charged or not, and wait again; it restarts or is down.

@@ -139,9 +139,10 @@ impl Policy {
     }
 
     fn start(&mut self, effects: &mut Vec<Effect>) {
-        effects.extend(
-            (0..self.actors.len()).map(|index| Effect::Spawn { actor: ActorIndex(index), incarnation: Incarnation(0) }),
-        );
+        for (index, state) in self.actors.iter_mut().enumerate() {
+            let incarnation = state.begin(self.now, &self.config.supervision);
+            effects.push(Effect::Spawn { actor: ActorIndex(index), incarnation });
+        }
     }
 
     /// Whether that life of the actor still counts.

@@ -39,7 +39,7 @@ impl Policy {
                     effects.push(stop);
                 }
                 // A load may take long and holds nothing that anybody waits for.
-                Life::Starting => {
+                Life::Starting { .. } => {
                     state.life = Life::Stopped;
                     effects.push(stop);
                 }

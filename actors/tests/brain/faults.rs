@@ -148,6 +148,20 @@ async fn later_loads_are_tried_again() {
 }
 
 #[tokio::test]
+async fn a_later_load_that_does_not_return_is_given_up_and_tried_again() {
+    let mut config = config(1);
+    config.supervision.load_max = Duration::from_millis(500);
+    let bench = start(config).await;
+    bench.control.hold_loads();
+    bench.brain.crash(0).await.unwrap();
+    within(bench.control.until(|tally| tally.loads == 3)).await;
+    // The abandoned load is done now, too late, and counts for nothing.
+    bench.control.release_loads();
+    bench.until_ready(0, 2).await;
+    within(bench.brain.step(step("a", "HELLO", 1))).await.unwrap();
+}
+
+#[tokio::test]
 async fn conversations_move_from_an_actor_that_is_down() {
     let mut config = config(2);
     config.supervision.restarts_max = 1;

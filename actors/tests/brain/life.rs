@@ -40,6 +40,17 @@ async fn a_first_load_that_may_succeed_later_is_tried_again_up_to_a_limit() {
 }
 
 #[tokio::test]
+async fn a_first_load_that_does_not_return_ends_the_start() {
+    let (loader, control) = loader(fake_info());
+    control.hold_loads();
+    let mut config = config(2);
+    config.supervision.load_max = std::time::Duration::from_millis(50);
+    let error = within(Brain::start(config, loader, Arc::new(Letters))).await.unwrap_err();
+    assert!(matches!(&error, StartError::Load(error) if error.message.contains("within 0.05 s")), "{error:?}");
+    control.release_loads();
+}
+
+#[tokio::test]
 async fn settings_out_of_range_and_names_that_are_taken_are_errors() {
     let start = |config: BrainConfig| Brain::start(config, loader(fake_info()).0, Arc::new(Letters));
     let error = start(config(0)).await.unwrap_err();

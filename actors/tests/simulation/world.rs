@@ -23,6 +23,8 @@ mod lives;
 /// Events of one history before the faults end, about.
 const ACTIONS: u64 = 60;
 const CONVERSATIONS: u64 = 5;
+/// More than a load that ends ever takes.
+pub(super) const LOAD_MAX: u64 = 150;
 
 type LifeKey = (ActorIndex, Incarnation);
 
@@ -57,6 +59,8 @@ pub(crate) struct World {
     /// Conversations that were read again after a slide, and no reply has said so.
     rebuilding: BTreeSet<ConversationId>,
     down: usize,
+    /// The first load did not return.
+    start_failed: bool,
     over: bool,
     actors: usize,
     pub(crate) tally: Tally,
@@ -79,6 +83,7 @@ impl World {
             },
             supervision: Supervision {
                 run_max: Duration::from_millis(run_max),
+                load_max: Duration::from_millis(LOAD_MAX),
                 restarts_max: if rng.chance(30) { 2 } else { 1000 },
                 restarts_within: Duration::from_secs(3),
                 backoff_min: Duration::from_millis(5),
@@ -101,6 +106,7 @@ impl World {
             last_answered: BTreeMap::new(),
             rebuilding: BTreeSet::new(),
             down: 0,
+            start_failed: false,
             over: false,
             actors,
             tally: Tally::default(),
@@ -272,6 +278,7 @@ impl World {
                 self.tally.downs += 1;
             }
             Effect::Notice(Notice::Restarting { .. }) => self.tally.deaths += 1,
+            Effect::Notice(Notice::LoadFailed { error, .. }) => self.start_failed |= !error.transient,
             Effect::Notice(Notice::Impossible(what)) => return Err(format!("impossible: {what}")),
             Effect::StartFailed(_) | Effect::ShutdownComplete => self.over = true,
             Effect::Started(_) | Effect::Notice(_) => {}

@@ -6,7 +6,7 @@ use motorbrain_actors::{
     policy::{Chaos, Event, ObservedRun},
 };
 
-use super::{Due, LifeKey, SimActor, World, time};
+use super::{Due, LOAD_MAX, LifeKey, SimActor, World, time};
 use crate::model;
 
 /// One life of an actor. It goes on after it was abandoned, and what it says then must not count.
@@ -47,6 +47,11 @@ impl World {
             4..6 => {
                 life.dead = true;
                 self.say_died(key, Vec::new());
+            }
+            // It hangs, and may come back much too late.
+            6..8 => {
+                self.tally.loads_hung += 1;
+                self.later(LOAD_MAX + 50, Due::Loaded(key));
             }
             _ => {
                 life.loaded = true;
