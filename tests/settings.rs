@@ -123,6 +123,18 @@ fn an_unknown_key_names_the_nearest_one() {
 }
 
 #[test]
+fn an_index_is_no_key_and_makes_no_list_of_that_length() {
+    insta::assert_snapshot!(error("", &[], &["window.size[9223372036854775807]=3"]), @r#"
+    the override `window.size[9223372036854775807]=3` has the unknown key `window.size[9223372036854775807]`
+    hint: did you mean `window.size`?
+    "#);
+    insta::assert_snapshot!(error("", &[("MOTORBRAIN__WINDOW__SIZE[9223372036854775807]", "3")], &[]), @r#"
+    the environment variable `MOTORBRAIN__WINDOW__SIZE[9223372036854775807]` has the unknown key `window.size[9223372036854775807]`
+    hint: did you mean `window.size`?
+    "#);
+}
+
+#[test]
 fn a_wrong_type_names_key_value_place_and_type() {
     insta::assert_snapshot!(error("[window]\nsize = \"512\"", &[], &[]), @r#"
     `window.size` is "512" in the settings file motorbrain.toml, expected a whole number, 0 or more
