@@ -147,6 +147,7 @@ fn bad_input_is_answered_and_the_next_good_request_served() {
         (step(r#""text":"a","colour":"b""#).into(), json!(1), "bad_request"),
         (r#"{"id":1,"op":"close","conversation":"nobody"}"#.into(), json!(1), "unknown_conversation"),
         (r#"{"id":1,"op":"crash","actor":0}"#.into(), json!(1), "bad_request"),
+        (format!(r#"{{"id":1,"op":"close","conversation":"{long}"}}"#).into(), json!(1), "bad_request"),
     ];
     for (line, id, expected) in cases {
         let shown = String::from_utf8_lossy(&line[..line.len().min(100)]).into_owned();
