@@ -271,6 +271,18 @@ fn a_reader_that_leaves_ends_the_program_quietly() {
     assert!(status.success() && errors.is_empty(), "{status}: {errors}");
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = command(&fixture("tiny-gqa-fp32"), &["--log", "trace"]).stderr(full).spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{}", good()).unwrap();
+    let mut output = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+    let status = wait(&mut child);
+    assert!(status.success() && output.contains("token_ids"), "{status}: {output}");
+}
+
 #[test]
 fn without_input_it_ends_at_once() {
     let (replies, status) = Pipe::start("tiny-plain", &[]).end();
