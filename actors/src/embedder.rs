@@ -135,6 +135,13 @@ impl ThreadLocalActor for EmbedderActor {
         Ok(())
     }
 
+    /// The engine goes before the actor's end is told: a program that then ends must not do so while
+    /// the runtime is still at work here.
+    async fn post_stop(&self, _myself: ActorRef<Self::Msg>, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
+        state.worker = None;
+        Ok(())
+    }
+
     async fn handle(
         &self,
         myself: ActorRef<Self::Msg>,

@@ -5,7 +5,7 @@
 //! conversation's history again counts as well, or a history that kills would kill every actor.
 //! Requests that only waited, and a death outside a run, charge nobody.
 
-use super::{ActorIndex, Effect, Incarnation, Life, Notice, ObservedRun, Phase, Policy, Stage, actors::Sequel, admission, all_down};
+use super::{ActorIndex, Effect, Life, Notice, ObservedRun, Phase, Policy, Stage, actors::Sequel, admission, all_down};
 use crate::{
     engine::{EngineInfo, LoadError},
     job::RequestId,
@@ -58,6 +58,9 @@ impl Policy {
     }
 
     pub(super) fn load_failed(&mut self, actor: ActorIndex, error: LoadError, effects: &mut Vec<Effect>) {
+        if self.actors[actor.0].life == Life::Stopping {
+            return; // its end is awaited, and follows
+        }
         effects.push(Effect::Notice(Notice::LoadFailed { actor, error: error.clone() }));
         if self.model.is_none() && !error.transient {
             return self.give_up_starting(error, effects);
@@ -113,28 +116,32 @@ impl Policy {
                     state.watch_at = Some(self.now + supervision.run_max);
                     effects.push(Effect::Observe { actor, incarnation: state.incarnation });
                 }
-                (Life::Starting { until }, _) if until <= self.now => hung.push((actor, state.incarnation)),
+                (Life::Starting { until }, _) if until <= self.now => hung.push(actor),
                 _ => {}
             }
         }
-        for (actor, incarnation) in hung {
-            self.load_hung(actor, incarnation, effects);
-        }
+        self.loads_hung(hung, effects);
     }
 
-    /// A load does not return. At start-up somebody waits for it, and it is not waited for again.
-    fn load_hung(&mut self, actor: ActorIndex, incarnation: Incarnation, effects: &mut Vec<Effect>) {
-        if !self.is_current(actor, incarnation) {
-            return; // another one has ended the start
+    /// Loads do not return. At start-up somebody waits for them, and no more than once.
+    fn loads_hung(&mut self, hung: Vec<ActorIndex>, effects: &mut Vec<Effect>) {
+        let first = self.model.is_none();
+        for &actor in &hung {
+            let state = &mut self.actors[actor.0];
+            effects.push(Effect::Abandon { actor, incarnation: state.incarnation });
+            if first {
+                state.life = Life::Stopped;
+            }
         }
-        effects.push(Effect::Abandon { actor, incarnation });
         let seconds = self.config.supervision.load_max.as_secs_f64();
         let error = LoadError {
-            transient: self.model.is_some(),
+            transient: !first,
             message: format!("the model was not loaded within {seconds} s"),
             hint: Some("see what keeps its files from being read, or give a load more time".to_owned()),
         };
-        self.load_failed(actor, error, effects);
+        for actor in hung.into_iter().take(if first { 1 } else { usize::MAX }) {
+            self.load_failed(actor, error.clone(), effects);
+        }
     }
 
     /// A life is over: its requests are charged or not, and wait again; it restarts or is down.

@@ -37,7 +37,7 @@ pub use event::{
 pub use stats::{ActorState, ActorStats, Stats};
 
 use crate::{
-    engine::EngineInfo,
+    engine::{EngineInfo, LoadError},
     job::{Outcome, Report, RequestId},
     message::{BrainError, ConversationId},
 };
@@ -66,6 +66,8 @@ pub struct Policy {
     config: PolicyConfig,
     now: Time,
     phase: Phase,
+    /// Why no actor was ever ready, and none will be.
+    start_failed: Option<LoadError>,
     /// What the first ready actor loaded.
     model: Option<EngineInfo>,
     actors: Vec<Actor>,
@@ -87,6 +89,7 @@ impl Policy {
             config,
             now: Time::default(),
             phase: Phase::Starting,
+            start_failed: None,
             model: None,
             conversations: BTreeMap::new(),
             requests: BTreeMap::new(),
