@@ -203,6 +203,27 @@ fn every_request_is_answered_once_before_the_end() {
 }
 
 #[test]
+fn replies_of_a_conversation_come_in_the_order_of_its_requests() {
+    let mut pipe = Pipe::start("tiny-gqa-fp32", &[]);
+    // A reset and a close are done the moment the step before them is.
+    let rest = [r#""op":"reset""#, r#""op":"close""#];
+    for conversation in 0..40 {
+        let ops = std::iter::once(r#""op":"step","text":"ab","count":3"#).chain(rest);
+        for (place, op) in ops.enumerate() {
+            let id = 3 * conversation + place;
+            pipe.send(format!(r#"{{"id":{id},"conversation":"{conversation}",{op}}}"#));
+        }
+    }
+    let (replies, status) = pipe.end();
+    let ids: Vec<_> = replies.iter().map(|reply| reply["id"].as_u64().unwrap()).collect();
+    for conversation in 0..40 {
+        let own: Vec<_> = ids.iter().filter(|id| *id / 3 == conversation).collect();
+        assert!(own.len() == 3 && own.is_sorted(), "{own:?}");
+    }
+    assert!(status.success(), "{status}");
+}
+
+#[test]
 fn a_flood_is_told_overloaded_and_served_again_afterwards() {
     let mut pipe = Pipe::start("tiny-plain", &["--set", "limits.requests=2"]);
     for id in 0..200 {
