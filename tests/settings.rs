@@ -200,6 +200,14 @@ fn values_out_of_range_are_named_with_what_they_may_be() {
     `window.slide` is 0, expected at least 1
     hint: raise `window.slide`, or leave it out for its default
     "#);
+    insta::assert_snapshot!(error("", &[], &["runtime.threads=18446744073709551615"]), @r#"
+    `runtime.threads` is 18446744073709551615, expected at most 1024
+    hint: lower `runtime.threads`, or leave it out for its default
+    "#);
+    insta::assert_snapshot!(error("[brain]\nactors = 1025", &[], &[]), @r#"
+    `brain.actors` is 1025, expected at most 1024
+    hint: lower `brain.actors`, or leave it out for its default
+    "#);
     insta::assert_snapshot!(error("[brain]\nbackoff_ms_min = 6000", &[], &[]), @r#"
     `brain.backoff_ms_min` is 6000, expected at most 5000, the value of `brain.backoff_ms_max`
     hint: lower `brain.backoff_ms_min` or raise `brain.backoff_ms_max`
