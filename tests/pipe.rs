@@ -147,6 +147,7 @@ fn bad_input_is_answered_and_the_next_good_request_served() {
         (step(r#""text":"a","colour":"b""#).into(), json!(1), "bad_request"),
         (r#"{"id":1,"op":"close","conversation":"nobody"}"#.into(), json!(1), "unknown_conversation"),
         (r#"{"id":1,"op":"crash","actor":0}"#.into(), json!(1), "bad_request"),
+        (format!(r#"{{"id":1,"op":"close","conversation":"{long}"}}"#).into(), json!(1), "bad_request"),
     ];
     for (line, id, expected) in cases {
         let shown = String::from_utf8_lossy(&line[..line.len().min(100)]).into_owned();
@@ -199,6 +200,27 @@ fn every_request_is_answered_once_before_the_end() {
     ids.sort_unstable();
     assert_eq!(ids, (0..40).collect::<Vec<_>>());
     assert!(replies.iter().all(|reply| reply["ok"]["context_len"].as_u64() <= Some(64)), "{replies:?}");
+}
+
+#[test]
+fn replies_of_a_conversation_come_in_the_order_of_its_requests() {
+    let mut pipe = Pipe::start("tiny-gqa-fp32", &[]);
+    // A reset and a close are done the moment the step before them is.
+    let rest = [r#""op":"reset""#, r#""op":"close""#];
+    for conversation in 0..40 {
+        let ops = std::iter::once(r#""op":"step","text":"ab","count":3"#).chain(rest);
+        for (place, op) in ops.enumerate() {
+            let id = 3 * conversation + place;
+            pipe.send(format!(r#"{{"id":{id},"conversation":"{conversation}",{op}}}"#));
+        }
+    }
+    let (replies, status) = pipe.end();
+    let ids: Vec<_> = replies.iter().map(|reply| reply["id"].as_u64().unwrap()).collect();
+    for conversation in 0..40 {
+        let own: Vec<_> = ids.iter().filter(|id| *id / 3 == conversation).collect();
+        assert!(own.len() == 3 && own.is_sorted(), "{own:?}");
+    }
+    assert!(status.success(), "{status}");
 }
 
 #[test]
@@ -268,6 +290,18 @@ fn a_reader_that_leaves_ends_the_program_quietly() {
     let mut errors = String::new();
     child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
     assert!(status.success() && errors.is_empty(), "{status}: {errors}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_that_cannot_be_written_stops_nothing() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = command(&fixture("tiny-gqa-fp32"), &["--log", "trace"]).stderr(full).spawn().unwrap();
+    writeln!(child.stdin.take().unwrap(), "{}", good()).unwrap();
+    let mut output = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+    let status = wait(&mut child);
+    assert!(status.success() && output.contains("token_ids"), "{status}: {output}");
 }
 
 #[test]

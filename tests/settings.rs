@@ -123,6 +123,18 @@ fn an_unknown_key_names_the_nearest_one() {
 }
 
 #[test]
+fn an_index_is_no_key_and_makes_no_list_of_that_length() {
+    insta::assert_snapshot!(error("", &[], &["window.size[9223372036854775807]=3"]), @r#"
+    the override `window.size[9223372036854775807]=3` has the unknown key `window.size[9223372036854775807]`
+    hint: did you mean `window.size`?
+    "#);
+    insta::assert_snapshot!(error("", &[("MOTORBRAIN__WINDOW__SIZE[9223372036854775807]", "3")], &[]), @r#"
+    the environment variable `MOTORBRAIN__WINDOW__SIZE[9223372036854775807]` has the unknown key `window.size[9223372036854775807]`
+    hint: did you mean `window.size`?
+    "#);
+}
+
+#[test]
 fn a_wrong_type_names_key_value_place_and_type() {
     insta::assert_snapshot!(error("[window]\nsize = \"512\"", &[], &[]), @r#"
     `window.size` is "512" in the settings file motorbrain.toml, expected a whole number, 0 or more
@@ -187,6 +199,14 @@ fn values_out_of_range_are_named_with_what_they_may_be() {
     insta::assert_snapshot!(error("[window]\nslide = 0", &[], &[]), @r#"
     `window.slide` is 0, expected at least 1
     hint: raise `window.slide`, or leave it out for its default
+    "#);
+    insta::assert_snapshot!(error("", &[], &["runtime.threads=18446744073709551615"]), @r#"
+    `runtime.threads` is 18446744073709551615, expected at most 1024
+    hint: lower `runtime.threads`, or leave it out for its default
+    "#);
+    insta::assert_snapshot!(error("[brain]\nactors = 1025", &[], &[]), @r#"
+    `brain.actors` is 1025, expected at most 1024
+    hint: lower `brain.actors`, or leave it out for its default
     "#);
     insta::assert_snapshot!(error("[brain]\nbackoff_ms_min = 6000", &[], &[]), @r#"
     `brain.backoff_ms_min` is 6000, expected at most 5000, the value of `brain.backoff_ms_max`

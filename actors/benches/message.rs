@@ -1,9 +1,15 @@
 //! What the actors add to a message: a round trip caller -> brain -> embedder -> engine and back, with
-//! an engine that answers at once. `cargo bench -p motorbrain-actors`.
+//! an engine that answers at once. `cargo bench -p motorbrain-actors --all-features`.
+//!
+//! A caller is a task on the brain's runtime, as an orchestrator's are, or a thread that blocks on the
+//! runtime from outside: that one pays for two more wake-ups of a thread, there and back.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark may panic")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark may panic and measures time")]
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use motorbrain_actors::{
@@ -16,9 +22,9 @@ use motorbrain_actors::{
 use tokio::{runtime::Runtime, task::JoinSet};
 
 /// An engine that computes nothing: an embed of one token without a conversation is its cheapest row.
-struct Instant(EngineInfo);
+struct AtOnce(EngineInfo);
 
-impl Engine for Instant {
+impl Engine for AtOnce {
     fn info(&self) -> &EngineInfo {
         &self.0
     }
@@ -62,7 +68,7 @@ struct Loader;
 
 impl EngineLoader for Loader {
     fn load(&self) -> Result<Box<dyn Engine>, LoadError> {
-        Ok(Box::new(Instant(fake_info())))
+        Ok(Box::new(AtOnce(fake_info())))
     }
 }
 
@@ -82,6 +88,9 @@ impl Tokenizer for Bytes {
     }
 }
 
+/// Makes a request.
+type Ask = fn() -> Embed;
+
 fn tokens() -> Embed {
     Embed { conversation: None, input: Input::Tokens(vec![TokenId(1)]) }
 }
@@ -96,7 +105,7 @@ fn long_text() -> Embed {
 }
 
 /// As many callers, each asking again as soon as it has its answer, `turns` times.
-async fn ask(brain: &Brain, callers: usize, turns: usize, request: fn() -> Embed) {
+async fn ask(brain: &Brain, callers: usize, turns: usize, request: Ask) {
     let mut asking = JoinSet::new();
     for _ in 0..callers {
         let brain = brain.clone();
@@ -109,21 +118,34 @@ async fn ask(brain: &Brain, callers: usize, turns: usize, request: fn() -> Embed
     asking.join_all().await;
 }
 
+/// How long a task on the brain's runtime takes to ask `turns` times, one after the other.
+fn time_task(runtime: &Runtime, brain: &Brain, turns: u64, request: Ask) -> Duration {
+    let brain = brain.clone();
+    let task = runtime.spawn(async move {
+        let began = Instant::now();
+        for _ in 0..turns {
+            brain.embed(request()).await.unwrap();
+        }
+        began.elapsed()
+    });
+    runtime.block_on(task).unwrap()
+}
+
 fn message(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let start = Brain::start(BrainConfig::default(), Arc::new(Loader), Arc::new(Bytes));
     let brain = runtime.block_on(start).unwrap();
     let mut group = criterion.benchmark_group("message");
     group.throughput(Throughput::Elements(1));
-    group.bench_function("one caller, token ids", |bencher| {
-        bencher.to_async(&runtime).iter(|| async { brain.embed(tokens()).await.unwrap() });
-    });
-    group.bench_function("one caller, text", |bencher| {
-        bencher.to_async(&runtime).iter(|| async { brain.embed(text()).await.unwrap() });
-    });
-    group.bench_function("one caller, long text", |bencher| {
-        bencher.to_async(&runtime).iter(|| async { brain.embed(long_text()).await.unwrap() });
-    });
+    let requests: [(&str, Ask); 3] = [("token ids", tokens), ("text", text), ("long text", long_text)];
+    for (name, request) in requests {
+        group.bench_function(format!("one caller, a task, {name}"), |bencher| {
+            bencher.iter_custom(|turns| time_task(&runtime, &brain, turns, request));
+        });
+        group.bench_function(format!("one caller, a thread, {name}"), |bencher| {
+            bencher.to_async(&runtime).iter(|| async { brain.embed(request()).await.unwrap() });
+        });
+    }
     const TURNS: usize = 200;
     group.throughput(Throughput::Elements(16 * TURNS as u64));
     group.bench_function("16 callers, token ids", |bencher| {

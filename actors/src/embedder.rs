@@ -11,7 +11,7 @@
 //! The engine never leaves its thread and need not be `Send`: the actor is one of ractor's
 //! thread-local actors, and its handlers may block.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::catch_unwind, sync::Arc, time::Duration};
 
 use ractor::{
     ActorCell, ActorProcessingErr, ActorRef, SpawnErr,
@@ -90,14 +90,16 @@ pub struct EmbedderState {
 /// supervisor as `ActorFailed`.
 ///
 /// # Errors
-/// The name is taken.
+/// The name is taken, or the system gives no thread.
 pub fn spawn_on_thread(
     name: Option<String>,
     supervisor: ActorCell,
     arguments: EmbedderArguments,
 ) -> Result<ActorRef<EmbedderMessage>, SpawnErr> {
-    // A spawner each: one that is shared hangs every later spawn when one of its actors hangs.
-    let spawner = ThreadLocalActorSpawner::new();
+    // A spawner each: one that is shared hangs every later spawn when one of its actors hangs. It
+    // panics where the system gives it no thread or no file handle.
+    let spawner = catch_unwind(ThreadLocalActorSpawner::new)
+        .map_err(|_| SpawnErr::StartupFailed("the system gave no thread".into()))?;
     let (actor, _started) = EmbedderActor::spawn_linked_instant(name, arguments, supervisor, spawner)?;
     Ok(actor)
 }
@@ -130,6 +132,13 @@ impl ThreadLocalActor for EmbedderActor {
                 (arguments.report)(Report::LoadFailed(error));
             }
         }
+        Ok(())
+    }
+
+    /// The engine goes before the actor's end is told: a program that then ends must not do so while
+    /// the runtime is still at work here.
+    async fn post_stop(&self, _myself: ActorRef<Self::Msg>, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
+        state.worker = None;
         Ok(())
     }
 

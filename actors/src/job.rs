@@ -207,7 +207,7 @@ pub enum Report {
 pub struct Running {
     /// When it began.
     pub since: Instant,
-    /// The jobs that have a row in it; empty while a history is being restored.
+    /// The jobs that have a row in it, those among them whose conversation's history is being read again.
     pub requests: Vec<RequestId>,
 }
 

@@ -11,7 +11,7 @@ use crate::{
     tokens::{TokenId, TokenizerKind},
 };
 
-/// The name of a conversation, chosen by its caller.
+/// The name of a conversation, chosen by its caller: at most 1,024 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConversationId(Arc<str>);
 

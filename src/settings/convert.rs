@@ -31,6 +31,7 @@ impl Settings {
             embedding: EmbeddingConfig { pooling: self.embedding.pooling, normalize: self.embedding.normalize },
             supervision: Supervision {
                 run_max: milliseconds(self.brain.run_ms_max),
+                load_max: milliseconds(self.brain.load_ms_max),
                 restarts_max: self.brain.restarts_max,
                 restarts_within: milliseconds(self.brain.restarts_within_ms),
                 backoff_min: milliseconds(self.brain.backoff_ms_min),

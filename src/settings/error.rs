@@ -65,6 +65,16 @@ pub enum SettingsError {
         /// The least it may be.
         least: u64,
     },
+    /// A number above the most that makes sense.
+    #[error("`{key}` is {found}, expected at most {most}")]
+    TooLarge {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        found: u64,
+        /// The most it may be.
+        most: u64,
+    },
     /// A number that must not be above another.
     #[error("`{key}` is {found}, expected at most {limit}, the value of `{limit_key}`")]
     AboveOther {
@@ -94,6 +104,7 @@ impl SettingsError {
                 Some(format!("`config/motorbrain.toml` shows `{key}` with its default and what it is for"))
             }
             Self::TooSmall { key, .. } => Some(format!("raise `{key}`, or leave it out for its default")),
+            Self::TooLarge { key, .. } => Some(format!("lower `{key}`, or leave it out for its default")),
             Self::AboveOther { key, limit_key, .. } => Some(format!("lower `{key}` or raise `{limit_key}`")),
             Self::Window(_) => Some("`window.sinks` and `window.slide` follow the size where they are left out".into()),
         }

@@ -89,7 +89,7 @@ impl Settings {
         variables.sort();
         for (name, text) in variables {
             let place = Place::Environment(name.clone());
-            let layer = variable_layer(name, text).map_err(|_| unknown(name.clone(), &place))?;
+            let layer = variable_layer(name, text).ok_or_else(|| unknown(key_of(name), &place))?;
             settings.lay(&place, &layer)?;
         }
         for text in &sources.overrides {
@@ -137,17 +137,35 @@ fn is_setting(variable: &str) -> bool {
     variable.get(..env::SETTING_PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(env::SETTING_PREFIX))
 }
 
-fn variable_layer(name: &str, text: &str) -> Result<Value, config::ConfigError> {
+/// A variable's key as a file or an override spells it.
+fn key_of(variable: &str) -> String {
+    let key = variable.get(env::SETTING_PREFIX.len()..).unwrap_or_default();
+    key.to_lowercase().replace("__", ".")
+}
+
+/// Whether a key has an index, as no key of ours. The `config` crate would make a list that long.
+fn has_index(key: &str) -> bool {
+    key.contains('[')
+}
+
+/// `None` where the name is no path to a key.
+fn variable_layer(name: &str, text: &str) -> Option<Value> {
+    if has_index(name) {
+        return None;
+    }
     let source = Environment::with_prefix(env::SETTING_PREFIX.trim_end_matches('_'))
         .prefix_separator("__")
         .separator("__")
         .source(Some(HashMap::from([(name.to_owned(), text.to_owned())])));
-    Config::builder().add_source(source).build().map(|config| config.cache)
+    Config::builder().add_source(source).build().map(|config| config.cache).ok()
 }
 
 fn override_layer(text: &str) -> Result<Value, SettingsError> {
     let (key, value) = text.split_once('=').ok_or_else(|| SettingsError::Override { text: text.to_owned() })?;
     let key = key.trim();
+    if has_index(key) {
+        return Err(unknown(key.to_owned(), &Place::Override(text.to_owned())));
+    }
     Config::builder()
         .set_override(key, value)
         .and_then(|builder| builder.build())

@@ -50,6 +50,8 @@ sections::sections! {
         actors: usize = 1;
         /// A run that takes longer than this is given up and its actor restarted.
         run_ms_max: u64 = 30_000;
+        /// A model that takes longer than this to load is given up, as a run is.
+        load_ms_max: u64 = 600_000;
         /// More restarts than this within `restarts_within_ms` and the actor stays down.
         restarts_max: usize = 5;
         /// How far back restarts are counted, so that a rare death never adds up to a final one.

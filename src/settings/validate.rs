@@ -4,6 +4,10 @@
 
 use super::{Settings, SettingsError};
 
+/// More threads than any machine has cores for. ONNX Runtime starts as many as it is told, for minutes,
+/// and takes a number beyond 31 bits for its default.
+const THREADS_MAX: u64 = 1024;
+
 impl Settings {
     /// Checks every key and every pair of keys that must fit each other.
     ///
@@ -14,6 +18,7 @@ impl Settings {
             ("runtime.threads", self.runtime.threads.map(|threads| threads as u64)),
             ("brain.actors", Some(self.brain.actors as u64)),
             ("brain.run_ms_max", Some(self.brain.run_ms_max)),
+            ("brain.load_ms_max", Some(self.brain.load_ms_max)),
             ("brain.restarts_within_ms", Some(self.brain.restarts_within_ms)),
             ("window.size", self.window.size.map(|size| size as u64)),
             ("window.slide", self.window.slide.map(|slide| slide as u64)),
@@ -25,6 +30,12 @@ impl Settings {
         for (key, found) in at_least_one {
             if found == Some(0) {
                 return Err(SettingsError::TooSmall { key, found: 0, least: 1 });
+            }
+        }
+        let threads = [("runtime.threads", self.runtime.threads.unwrap_or(1)), ("brain.actors", self.brain.actors)];
+        for (key, found) in threads.map(|(key, found)| (key, found as u64)) {
+            if found > THREADS_MAX {
+                return Err(SettingsError::TooLarge { key, found, most: THREADS_MAX });
             }
         }
         if self.brain.backoff_ms_min > self.brain.backoff_ms_max {

@@ -9,7 +9,7 @@ use crate::project::Project;
 
 /// Name, command line, and how to get it.
 const LINTERS: [(&str, &[&str], &str); 4] = [
-    ("cargo-deny", &["cargo-deny", "--all-features", "check"], "cargo install cargo-deny"),
+    ("cargo-deny", &["cargo-deny", "--workspace", "--all-features", "check"], "cargo install cargo-deny"),
     ("zizmor", &["zizmor", "--offline", ".github"], "pip install zizmor"),
     (
         "check-jsonschema",

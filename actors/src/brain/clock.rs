@@ -50,7 +50,7 @@ impl Alarm {
             timer.abort();
         }
         // Rounded up, so that the deadline has passed when the message comes.
-        let pause = due.since(now) + Duration::from_millis(1);
+        let pause = due.since(now).saturating_add(Duration::from_millis(1));
         let brain = brain.clone();
         let timer = tokio::spawn(async move {
             tokio::time::sleep(pause).await;

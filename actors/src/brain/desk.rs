@@ -5,7 +5,7 @@ use ractor::RpcReplyPort;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    message::{StepItem, StreamPort},
+    message::{QueuePort, StepItem, StreamPort},
     stream::Pieces,
 };
 use crate::{
@@ -21,6 +21,7 @@ pub(super) enum Caller {
     /// Nobody: the request is done for its effect on the conversation.
     Nobody,
     Reply(RpcReplyPort<Result<Reply, BrainError>>),
+    Queue(QueuePort),
     Done(RpcReplyPort<Result<(), BrainError>>),
     Stream(StreamPort, Pieces),
 }
@@ -42,6 +43,7 @@ impl Open {
         match &self.caller {
             Caller::Nobody => false,
             Caller::Reply(port) => port.is_closed(),
+            Caller::Queue(port) => port.is_closed(),
             Caller::Done(port) => port.is_closed(),
             Caller::Stream(port, _) => port.is_closed(),
         }
@@ -63,6 +65,7 @@ impl Open {
         match self.caller {
             Caller::Nobody => {}
             Caller::Reply(port) => drop(port.send(Ok(reply()))),
+            Caller::Queue(port) => port.send(Ok(reply())),
             Caller::Done(port) => drop(port.send(Ok(()))),
             Caller::Stream(port, _) => {
                 if let Reply::Stepped(stepped) = reply() {
@@ -76,6 +79,7 @@ impl Open {
         match self.caller {
             Caller::Nobody => {}
             Caller::Reply(port) => drop(port.send(Err(error))),
+            Caller::Queue(port) => port.send(Err(error)),
             Caller::Done(port) => drop(port.send(Err(error))),
             Caller::Stream(port, _) => drop(port.send(StepItem::Failed { error, committed })),
         }

@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::{
     MotorBrain,
     config::{BrainArguments, BrainConfig, StartError},
-    message::{BrainMessage, Envelope},
+    message::{BrainMessage, Envelope, QueuePort, ReplyQueue, stopped},
     stream::StepStream,
 };
 use crate::{
@@ -84,6 +84,24 @@ impl Brain {
     pub async fn request(&self, request: Request, deadline: Option<Duration>) -> Result<Reply, BrainError> {
         let envelope = self.envelope(request, deadline)?;
         self.call(|port| BrainMessage::Request(envelope, port)).await?
+    }
+
+    /// Hands over a request whose reply comes to `replies`, with its `tag`, in the order in which
+    /// requests are done: for a caller of many at once to whom that order matters.
+    ///
+    /// # Errors
+    /// [`BrainError::Overloaded`]: nothing comes to `replies`.
+    pub fn request_to(
+        &self,
+        replies: &ReplyQueue,
+        tag: u64,
+        request: Request,
+        deadline: Option<Duration>,
+    ) -> Result<(), BrainError> {
+        let envelope = self.envelope(request, deadline)?;
+        // A brain that has stopped drops the port, which answers.
+        let _ = self.actor.cast(BrainMessage::Queue(envelope, QueuePort::new(tag, replies)));
+        Ok(())
     }
 
     /// See [`Embed`].
@@ -196,10 +214,6 @@ impl Brain {
         self.actor.cast(message(port.into())).map_err(|_| stopped())?;
         reply.await.map_err(|_| stopped())
     }
-}
-
-fn stopped() -> BrainError {
-    BrainError::Unavailable { reason: "the brain has stopped".to_owned() }
 }
 
 /// Cannot happen: the policy answers what was asked.

@@ -43,6 +43,49 @@ impl<R> From<R> for Envelope<R> {
 /// Where a streamed step's items go. No more than its tokens and one last item are ever in it.
 pub type StreamPort = mpsc::UnboundedSender<StepItem>;
 
+/// Where the replies to many requests go, each with its request's tag, in the order in which the
+/// requests are done. (Futures that wait for a reply each wake up in any order.)
+pub type ReplyQueue = mpsc::UnboundedSender<(u64, Result<Reply, BrainError>)>;
+
+/// One request's place in a [`ReplyQueue`]. It is answered in any case: by its end, if by nobody.
+#[derive(Debug)]
+pub struct QueuePort {
+    tag: u64,
+    replies: Option<ReplyQueue>,
+}
+
+impl QueuePort {
+    /// The place of the request with this tag.
+    pub fn new(tag: u64, replies: &ReplyQueue) -> Self {
+        Self { tag, replies: Some(replies.clone()) }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.replies.as_ref().is_none_or(ReplyQueue::is_closed)
+    }
+
+    pub(super) fn send(mut self, result: Result<Reply, BrainError>) {
+        self.send_once(result);
+    }
+
+    fn send_once(&mut self, result: Result<Reply, BrainError>) {
+        if let Some(replies) = self.replies.take() {
+            // Who went away wants no answer.
+            let _ = replies.send((self.tag, result));
+        }
+    }
+}
+
+impl Drop for QueuePort {
+    fn drop(&mut self) {
+        self.send_once(Err(stopped()));
+    }
+}
+
+pub(super) fn stopped() -> BrainError {
+    BrainError::Unavailable { reason: "the brain has stopped".to_owned() }
+}
+
 /// An item of a streamed step.
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepItem {
@@ -70,6 +113,8 @@ pub enum StepItem {
 pub enum BrainMessage {
     /// A request about a conversation. One whose port is closed is cancelled.
     Request(Envelope, RpcReplyPort<Result<Reply, BrainError>>),
+    /// A request whose reply goes to a queue. One whose queue is closed is cancelled.
+    Queue(Envelope, QueuePort),
     /// A request to which nobody wants the reply.
     Tell(Envelope),
     /// A step that is shown token by token. One whose port is closed is cancelled.

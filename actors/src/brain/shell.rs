@@ -83,6 +83,7 @@ impl Shell {
     pub(super) fn handle(&mut self, message: BrainMessage) {
         match message {
             BrainMessage::Request(envelope, port) => self.request(envelope, Caller::Reply(port)),
+            BrainMessage::Queue(envelope, port) => self.request(envelope, Caller::Queue(port)),
             BrainMessage::Tell(envelope) => self.request(envelope, Caller::Nobody),
             BrainMessage::Stream(Envelope { request, deadline, permit }, port) => {
                 let envelope = Envelope { request: Request::Step(request), deadline, permit };

@@ -2,11 +2,8 @@
 
 use tokio::sync::mpsc;
 
-use super::message::StepItem;
-use crate::{
-    message::BrainError,
-    tokens::{TokenId, Tokenizer},
-};
+use super::message::{StepItem, stopped};
+use crate::tokens::{TokenId, Tokenizer};
 
 /// What the caller of a streamed step holds. Dropping it cancels the step; tokens that were shown stay.
 #[derive(Debug)]
@@ -26,10 +23,8 @@ impl StepStream {
         if self.ended {
             return None;
         }
-        let item = self.items.recv().await.unwrap_or_else(|| StepItem::Failed {
-            error: BrainError::Unavailable { reason: "the brain has stopped".to_owned() },
-            committed: self.shown,
-        });
+        let item =
+            self.items.recv().await.unwrap_or_else(|| StepItem::Failed { error: stopped(), committed: self.shown });
         match item {
             StepItem::Token { .. } => self.shown += 1,
             StepItem::Stepped(_) | StepItem::Failed { .. } => self.ended = true,

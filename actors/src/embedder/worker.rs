@@ -155,6 +155,7 @@ impl Worker {
     fn run_rows(&mut self, riders: &[Rider]) -> Result<Vec<RowOutput>, EngineError> {
         let mut rows = Vec::with_capacity(riders.len());
         let mut requests = Vec::with_capacity(riders.len());
+        let restoring = riders.iter().filter(|rider| rider.restoring).count();
         for rider in riders {
             let Some(lane) = self.lanes.get(&rider.key) else {
                 continue;
@@ -162,16 +163,16 @@ impl Worker {
             let (Some(slot), Some(task)) = (lane.slot, lane.queue.front()) else {
                 continue;
             };
+            requests.push(task.job.request);
             let (tokens, want) = if rider.restoring {
                 (&lane.history.tokens[lane.restored..lane.restored + rider.tokens], Want::Nothing)
             } else {
-                requests.push(task.job.request);
                 task.row(rider.tokens, lane.total(), self.embedding)
             };
             rows.push(Row { slot, tokens, want });
         }
         let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
-        tracing::trace!(rows = rows.len(), tokens, restoring = rows.len() - requests.len(), "run");
+        tracing::trace!(rows = rows.len(), tokens, restoring, "run");
         self.pulse.begin(Running { since: now(), requests });
         self.engine.run(&rows)
     }

@@ -12,8 +12,11 @@ use crate::job::RequestId;
 /// Where an actor is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
-    /// Its model is being loaded.
-    Starting,
+    /// Its model is being loaded, and given up at this time.
+    Starting {
+        /// Until when.
+        until: Time,
+    },
     /// It takes jobs.
     Ready,
     /// It died and starts again at this time.
@@ -55,9 +58,10 @@ pub(super) struct Actor {
 }
 
 impl Actor {
+    /// An actor that is not started yet.
     pub(super) fn new() -> Self {
         Self {
-            life: Life::Starting,
+            life: Life::Starting { until: Time::default() },
             incarnation: Incarnation(0),
             jobs: BTreeSet::new(),
             conversations: 0,
@@ -69,7 +73,7 @@ impl Actor {
 
     /// Whether something is running that can die.
     pub(super) fn lives(&self) -> bool {
-        matches!(self.life, Life::Starting | Life::Ready | Life::Stopping)
+        matches!(self.life, Life::Starting { .. } | Life::Ready | Life::Stopping)
     }
 
     pub(super) fn take_on(&mut self, request: RequestId, now: Time, run_max: Duration) {
@@ -89,17 +93,24 @@ impl Actor {
     }
 
     /// A new life begins.
-    pub(super) fn rise(&mut self) -> Incarnation {
+    pub(super) fn rise(&mut self, now: Time, supervision: &Supervision) -> Incarnation {
         self.incarnation.0 += 1;
-        self.life = Life::Starting;
+        self.begin(now, supervision)
+    }
+
+    /// The life that is counted begins with its load.
+    pub(super) fn begin(&mut self, now: Time, supervision: &Supervision) -> Incarnation {
+        self.life = Life::Starting { until: now + supervision.load_max };
         self.incarnation
     }
 
-    /// The life ends; its jobs are taken back by the caller.
+    /// The life ends; its jobs are taken back by the caller. Deaths are forgotten with time only by
+    /// lives that served: loads that fail in a row count however long each of them took.
     pub(super) fn fall(&mut self, now: Time, supervision: &Supervision) -> (Sequel, BTreeSet<RequestId>) {
         self.kv_bytes = 0;
         self.watch_at = None;
-        while self.deaths.front().is_some_and(|&death| now.since(death) > supervision.restarts_within) {
+        let served = self.life == Life::Ready;
+        while served && self.deaths.front().is_some_and(|&death| now.since(death) > supervision.restarts_within) {
             self.deaths.pop_front();
         }
         self.deaths.push_back(now);
@@ -117,7 +128,7 @@ impl Actor {
 
     pub(super) fn next_deadline(&self) -> Option<Time> {
         match self.life {
-            Life::Restarting { at } => Some(at),
+            Life::Starting { until: at } | Life::Restarting { at } => Some(at),
             _ => self.watch_at,
         }
     }

@@ -10,8 +10,16 @@ use crate::{engine::EngineInfo, message::BrainError, tokens::TokenId};
 /// reply from asking for the whole vocabulary 65,536 times.
 pub const TOP_MAX: usize = 256;
 
+/// The bytes of a conversation's name. Not a setting: it only keeps names from being where a text
+/// should be, without a limit and for as long as the conversation lives.
+pub const NAME_BYTES_MAX: usize = 1024;
+
 /// The request's own values, before anything else is looked at.
 pub(super) fn check_ranges(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
+    let name_bytes = arrival.conversation.as_ref().map_or(0, |name| name.as_str().len());
+    if name_bytes > NAME_BYTES_MAX {
+        return out_of_range("conversation", format!("{name_bytes} bytes long"), format!("at most {NAME_BYTES_MAX}"));
+    }
     if let Ask::Step(step) = &arrival.ask {
         check_step(step, limits)?;
     }
@@ -104,6 +112,17 @@ mod tests {
             assert_eq!(check(step(|s| s.sampling.top_p = top_p), None), bad);
         }
         assert_eq!(check(step(|s| s.top = TOP_MAX + 1), None), bad);
+    }
+
+    #[test]
+    fn a_name_is_no_place_for_a_text() {
+        let check = |bytes: usize| {
+            let conversation = Some("x".repeat(bytes).into());
+            let arrival = Arrival { request: RequestId(0), conversation, ask: Ask::Close, input: None, deadline: None };
+            check_ranges(&arrival, &Limits::default()).err().map(|error| error.code())
+        };
+        assert_eq!(check(NAME_BYTES_MAX), None);
+        assert_eq!(check(NAME_BYTES_MAX + 1), Some(ErrorCode::BadRequest));
     }
 
     #[test]

@@ -47,9 +47,11 @@ impl Default for Limits {
 pub struct Supervision {
     /// The watchdog's limit: an actor whose run takes longer is abandoned.
     pub run_max: Duration,
+    /// The same for a load, which takes minutes where a model is large.
+    pub load_max: Duration,
     /// More restarts than this within `restarts_within`, and the actor is down for good.
     pub restarts_max: usize,
-    /// The span of time in which restarts are counted.
+    /// The span of time in which restarts are counted; loads that fail in a row all count.
     pub restarts_within: Duration,
     /// The pause before the first restart of that span; each further one doubles it.
     pub backoff_min: Duration,
@@ -61,6 +63,7 @@ impl Default for Supervision {
     fn default() -> Self {
         Self {
             run_max: Duration::from_secs(30),
+            load_max: Duration::from_secs(600),
             restarts_max: 5,
             restarts_within: Duration::from_secs(60),
             backoff_min: Duration::from_millis(50),

@@ -1,8 +1,9 @@
 //! Actors' lives: ready, dead, hung, down. Who is to blame, and what becomes of their conversations.
 //!
 //! A request that had a row in the run that died is charged and from then on runs alone, so a second
-//! death has one culprit: it is answered `restarted`, its conversation quarantined. Requests that
-//! only waited, and a death outside a run, charge nobody.
+//! death has one culprit: it is answered `restarted`, its conversation quarantined. A row that read the
+//! conversation's history again counts as well, or a history that kills would kill every actor.
+//! Requests that only waited, and a death outside a run, charge nobody.
 
 use super::{ActorIndex, Effect, Life, Notice, ObservedRun, Phase, Policy, Stage, actors::Sequel, admission, all_down};
 use crate::{
@@ -18,7 +19,7 @@ impl Policy {
     pub(super) fn ready(&mut self, actor: ActorIndex, model: EngineInfo, effects: &mut Vec<Effect>) {
         let state = &mut self.actors[actor.0];
         let incarnation = state.incarnation;
-        if state.life != Life::Starting {
+        if !matches!(state.life, Life::Starting { .. }) {
             return; // told to stop meanwhile
         }
         if self.model.as_ref().is_some_and(|first| *first != model) {
@@ -57,6 +58,9 @@ impl Policy {
     }
 
     pub(super) fn load_failed(&mut self, actor: ActorIndex, error: LoadError, effects: &mut Vec<Effect>) {
+        if self.actors[actor.0].life == Life::Stopping {
+            return; // its end is awaited, and follows
+        }
         effects.push(Effect::Notice(Notice::LoadFailed { actor, error: error.clone() }));
         if self.model.is_none() && !error.transient {
             return self.give_up_starting(error, effects);
@@ -70,7 +74,7 @@ impl Policy {
     pub(super) fn died(&mut self, actor: ActorIndex, running: &[RequestId], effects: &mut Vec<Effect>) {
         match self.actors[actor.0].life {
             Life::Stopping => self.actors[actor.0].life = Life::Stopped,
-            Life::Starting => {
+            Life::Starting { .. } => {
                 let message = "the actor died while it loaded its model".to_owned();
                 self.load_failed(actor, LoadError { transient: true, message, hint: None }, effects);
             }
@@ -98,21 +102,45 @@ impl Policy {
         }
     }
 
-    /// What time asks of the actors: looks at pulses, restarts.
+    /// What time asks of the actors: looks at pulses, restarts, ends of loads that do not return.
     pub(super) fn tend_actors(&mut self, effects: &mut Vec<Effect>) {
-        let run_max = self.config.supervision.run_max;
+        let supervision = &self.config.supervision;
+        let mut hung = Vec::new();
         for (index, state) in self.actors.iter_mut().enumerate() {
             let actor = ActorIndex(index);
             match (state.life, state.watch_at) {
                 (Life::Restarting { at }, _) if at <= self.now => {
-                    effects.push(Effect::Spawn { actor, incarnation: state.rise() });
+                    effects.push(Effect::Spawn { actor, incarnation: state.rise(self.now, supervision) });
                 }
                 (Life::Ready, Some(at)) if at <= self.now => {
-                    state.watch_at = Some(self.now + run_max);
+                    state.watch_at = Some(self.now + supervision.run_max);
                     effects.push(Effect::Observe { actor, incarnation: state.incarnation });
                 }
+                (Life::Starting { until }, _) if until <= self.now => hung.push(actor),
                 _ => {}
             }
+        }
+        self.loads_hung(hung, effects);
+    }
+
+    /// Loads do not return. At start-up somebody waits for them, and no more than once.
+    fn loads_hung(&mut self, hung: Vec<ActorIndex>, effects: &mut Vec<Effect>) {
+        let first = self.model.is_none();
+        for &actor in &hung {
+            let state = &mut self.actors[actor.0];
+            effects.push(Effect::Abandon { actor, incarnation: state.incarnation });
+            if first {
+                state.life = Life::Stopped;
+            }
+        }
+        let seconds = self.config.supervision.load_max.as_secs_f64();
+        let error = LoadError {
+            transient: !first,
+            message: format!("the model was not loaded within {seconds} s"),
+            hint: Some("see what keeps its files from being read, or give a load more time".to_owned()),
+        };
+        for actor in hung.into_iter().take(if first { 1 } else { usize::MAX }) {
+            self.load_failed(actor, error.clone(), effects);
         }
     }
 

@@ -286,7 +286,7 @@ pub enum Effect {
     },
     /// The first actor is ready: the brain serves.
     Started(EngineInfo),
-    /// No actor ever became ready, and none will.
+    /// No actor ever became ready, and none will; all have stopped.
     StartFailed(LoadError),
     /// Everything is answered and every actor has stopped.
     ShutdownComplete,

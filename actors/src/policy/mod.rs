@@ -28,7 +28,7 @@ mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use admission::TOP_MAX;
+pub use admission::{NAME_BYTES_MAX, TOP_MAX};
 pub use config::{Limits, PolicyConfig, Supervision};
 pub use event::{
     ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Epoch, Event, Given, Incarnation, Notice, ObservedRun,
@@ -37,7 +37,7 @@ pub use event::{
 pub use stats::{ActorState, ActorStats, Stats};
 
 use crate::{
-    engine::EngineInfo,
+    engine::{EngineInfo, LoadError},
     job::{Outcome, Report, RequestId},
     message::{BrainError, ConversationId},
 };
@@ -66,6 +66,8 @@ pub struct Policy {
     config: PolicyConfig,
     now: Time,
     phase: Phase,
+    /// Why no actor was ever ready, and none will be.
+    start_failed: Option<LoadError>,
     /// What the first ready actor loaded.
     model: Option<EngineInfo>,
     actors: Vec<Actor>,
@@ -87,6 +89,7 @@ impl Policy {
             config,
             now: Time::default(),
             phase: Phase::Starting,
+            start_failed: None,
             model: None,
             conversations: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -139,9 +142,10 @@ impl Policy {
     }
 
     fn start(&mut self, effects: &mut Vec<Effect>) {
-        effects.extend(
-            (0..self.actors.len()).map(|index| Effect::Spawn { actor: ActorIndex(index), incarnation: Incarnation(0) }),
-        );
+        for (index, state) in self.actors.iter_mut().enumerate() {
+            let incarnation = state.begin(self.now, &self.config.supervision);
+            effects.push(Effect::Spawn { actor: ActorIndex(index), incarnation });
+        }
     }
 
     /// Whether that life of the actor still counts.

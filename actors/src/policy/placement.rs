@@ -10,7 +10,7 @@ use super::{
 /// conversations spread at start-up too; one in a pause after a death only if there is no other.
 pub(super) fn home(actors: &[Actor]) -> Option<ActorIndex> {
     let rank = |actor: &Actor| match actor.life {
-        Life::Ready | Life::Starting => Some(0),
+        Life::Ready | Life::Starting { .. } => Some(0),
         Life::Restarting { .. } => Some(1),
         Life::Down | Life::Stopping | Life::Stopped => None,
     };
@@ -33,6 +33,8 @@ mod tests {
     use super::*;
     use crate::{job::RequestId, policy::Time};
 
+    const LOADING: Life = Life::Starting { until: Time(std::time::Duration::MAX) };
+
     fn actor(life: Life, conversations: usize, jobs: u64) -> Actor {
         let mut actor = Actor::new();
         actor.life = life;
@@ -44,7 +46,7 @@ mod tests {
     #[test]
     fn a_conversation_goes_where_fewest_live() {
         let pause = Life::Restarting { at: Time::default() };
-        let actors = [actor(Life::Ready, 2, 0), actor(Life::Starting, 1, 0), actor(pause, 0, 0)];
+        let actors = [actor(Life::Ready, 2, 0), actor(LOADING, 1, 0), actor(pause, 0, 0)];
         assert_eq!(home(&actors), Some(ActorIndex(1)));
         assert_eq!(home(&actors[2..]), Some(ActorIndex(0)), "a pausing one is better than none");
         assert_eq!(home(&[actor(Life::Down, 0, 0)]), None);
@@ -52,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_stateless_request_goes_to_the_least_busy_ready_one() {
-        let actors = [actor(Life::Ready, 0, 2), actor(Life::Ready, 9, 1), actor(Life::Starting, 0, 0)];
+        let actors = [actor(Life::Ready, 0, 2), actor(Life::Ready, 9, 1), actor(LOADING, 0, 0)];
         assert_eq!(least_busy(&actors), Some(ActorIndex(1)));
         assert_eq!(least_busy(&actors[2..]), None);
     }

@@ -1,5 +1,5 @@
 //! The end: a graceful one (finish what was accepted, then stop the actors), and that of a brain
-//! whose actors never could start.
+//! whose actors never could start. Both wait for the actors' threads, though not for ever.
 
 use super::{ActorIndex, Effect, Life, Phase, Policy};
 use crate::{engine::LoadError, message::BrainError};
@@ -16,7 +16,6 @@ impl Policy {
     pub(super) fn stop_when_drained(&mut self, effects: &mut Vec<Effect>) {
         if self.phase == Phase::Draining && self.requests.is_empty() {
             self.stop_actors(effects);
-            self.phase = Phase::Stopping(self.now + self.config.supervision.run_max);
         }
         let Phase::Stopping(until) = self.phase else {
             return;
@@ -26,21 +25,22 @@ impl Policy {
         }
         if self.actors.iter().all(|actor| matches!(actor.life, Life::Down | Life::Stopped)) {
             self.phase = Phase::Over;
-            effects.push(Effect::ShutdownComplete);
+            effects.push(match self.start_failed.take() {
+                Some(error) => Effect::StartFailed(error),
+                None => Effect::ShutdownComplete,
+            });
         }
     }
 
     fn stop_actors(&mut self, effects: &mut Vec<Effect>) {
+        self.phase = Phase::Stopping(self.now + self.config.supervision.run_max);
         for (index, state) in self.actors.iter_mut().enumerate() {
             let stop = Effect::Stop { actor: ActorIndex(index), incarnation: state.incarnation };
             match state.life {
-                Life::Ready => {
+                // A load is awaited, too, though nobody wants its model any more: a program that ends
+                // while the runtime is at work on another thread can crash in its last moment.
+                Life::Ready | Life::Starting { .. } => {
                     state.life = Life::Stopping;
-                    effects.push(stop);
-                }
-                // A load may take long and holds nothing that anybody waits for.
-                Life::Starting => {
-                    state.life = Life::Stopped;
                     effects.push(stop);
                 }
                 Life::Restarting { .. } => state.life = Life::Stopped,
@@ -58,12 +58,11 @@ impl Policy {
         }
     }
 
-    /// No actor was ever ready, and trying again would not help.
+    /// No actor was ever ready, and trying again would not help. Told when every actor has stopped.
     pub(super) fn give_up_starting(&mut self, error: LoadError, effects: &mut Vec<Effect>) {
         let reason = format!("the model could not be loaded: {}", error.message);
         self.stop_actors(effects);
-        self.phase = Phase::Over;
+        self.start_failed = Some(error);
         self.fail_all(&BrainError::Unavailable { reason }, effects);
-        effects.push(Effect::StartFailed(error));
     }
 }

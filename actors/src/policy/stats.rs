@@ -74,8 +74,8 @@ impl Policy {
         let actors = self.actors.iter().zip(queued).enumerate().map(|(index, (actor, queued))| ActorStats {
             actor: index,
             state: match actor.life {
-                Life::Starting if actor.incarnation.0 == 0 => ActorState::Starting,
-                Life::Starting | Life::Restarting { .. } => ActorState::Restarting,
+                Life::Starting { .. } if actor.incarnation.0 == 0 => ActorState::Starting,
+                Life::Starting { .. } | Life::Restarting { .. } => ActorState::Restarting,
                 Life::Ready => ActorState::Ready,
                 Life::Down | Life::Stopping | Life::Stopped => ActorState::Down,
             },

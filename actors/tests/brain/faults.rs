@@ -99,6 +99,27 @@ async fn a_request_that_kills_twice_is_given_up_and_its_conversation_quarantined
 }
 
 #[tokio::test]
+async fn a_history_that_kills_whoever_reads_it_again_is_quarantined() {
+    let bench = start(config(1)).await;
+    bench.brain.step(step("bad", "!", 1)).await.unwrap();
+    bench.brain.step(step("good", "FINE", 1)).await.unwrap();
+    let poison = Letters.encode("!").unwrap()[0];
+    bench.control.fault_on_token(poison, Fault::Panic);
+    bench.brain.crash(0).await.unwrap();
+    let (bad, good) = within(async {
+        tokio::join!(bench.brain.step(step("bad", "HELLO", 1)), bench.brain.step(step("good", "FINE", 3)))
+    })
+    .await;
+    assert_eq!(bad.unwrap_err().code(), ErrorCode::Restarted);
+    assert_eq!(good.unwrap().token_ids.len(), 3);
+    assert_eq!(bench.brain.stats().await.unwrap().actors[0].restarts, 3, "the rehearsed death and two more");
+    let refused = bench.brain.step(step("bad", "HELLO", 1)).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::Quarantined);
+    bench.brain.reset("bad").await.unwrap();
+    bench.brain.step(step("bad", "HELLO", 1)).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_conversation_that_had_slid_says_once_that_it_was_rebuilt() {
     let bench = start(config(1)).await;
     // 32 tokens in a window of 16.
@@ -124,6 +145,20 @@ async fn later_loads_are_tried_again() {
     bench.brain.crash(0).await.unwrap();
     within(bench.brain.step(step("a", "HELLO", 1))).await.unwrap();
     assert_eq!(bench.brain.stats().await.unwrap().actors[0].restarts, 3);
+}
+
+#[tokio::test]
+async fn a_later_load_that_does_not_return_is_given_up_and_tried_again() {
+    let mut config = config(1);
+    config.supervision.load_max = Duration::from_millis(500);
+    let bench = start(config).await;
+    bench.control.hold_loads();
+    bench.brain.crash(0).await.unwrap();
+    within(bench.control.until(|tally| tally.loads == 3)).await;
+    // The abandoned load is done now, too late, and counts for nothing.
+    bench.control.release_loads();
+    bench.until_ready(0, 2).await;
+    within(bench.brain.step(step("a", "HELLO", 1))).await.unwrap();
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use motorbrain_actors::{
-    brain::{Brain, BrainArguments, BrainConfig, MotorBrain, StartError},
+    brain::{Brain, BrainArguments, BrainConfig, BrainMessage, MotorBrain, StartError},
     engine::LoadError,
     message::ErrorCode,
     testing::{Fault, LoadFault, fake_info},
@@ -37,6 +37,17 @@ async fn a_first_load_that_may_succeed_later_is_tried_again_up_to_a_limit() {
     start_with(2, LoadFault::Panic).await.unwrap();
     let error = start_with(4, failing(true)).await.unwrap_err();
     assert!(matches!(error, StartError::Load(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_first_load_that_does_not_return_ends_the_start() {
+    let (loader, control) = loader(fake_info());
+    control.hold_loads();
+    let mut config = config(2);
+    config.supervision.load_max = std::time::Duration::from_millis(50);
+    let error = within(Brain::start(config, loader, Arc::new(Letters))).await.unwrap_err();
+    assert!(matches!(&error, StartError::Load(error) if error.message.contains("within 0.05 s")), "{error:?}");
+    control.release_loads();
 }
 
 #[tokio::test]
@@ -96,6 +107,25 @@ async fn a_shutdown_finishes_what_was_accepted() {
     assert_eq!(bench.brain.actor_ref().get_status(), ActorStatus::Stopped);
     assert_eq!(bench.brain.step(step("a", "HELLO", 1)).await.unwrap_err().code(), ErrorCode::Unavailable);
     within(bench.brain.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_a_load_under_way() {
+    let (loader, control) = loader(fake_info());
+    control.hold_loads();
+    let arguments = BrainArguments::new(config(2), loader, Arc::new(Letters));
+    let (actor, _) = Actor::spawn(None, MotorBrain, arguments).await.unwrap();
+    let brain = Brain::from(actor);
+    within(control.until(|tally| tally.loads == 2)).await;
+    let (port, told) = tokio::sync::oneshot::channel();
+    brain.actor_ref().cast(BrainMessage::Shutdown(port.into())).unwrap();
+    // Behind the shutdown: the brain is still there.
+    let unavailable = brain.stats().await.unwrap_err().to_string();
+    assert!(unavailable.contains("no actor has loaded the model yet"), "{unavailable}");
+    control.release_loads();
+    within(told).await.unwrap();
+    within(brain.shutdown()).await;
+    assert_eq!(brain.actor_ref().get_status(), ActorStatus::Stopped);
 }
 
 #[tokio::test]

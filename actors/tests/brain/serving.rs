@@ -5,7 +5,7 @@ use std::sync::Arc;
 use motorbrain_actors::{
     brain::{BrainConfig, BrainMessage, Envelope},
     message::{ErrorCode, Finished, Input, Reply, Request, Step},
-    testing::fake_info,
+    testing::{Fault, fake_info},
     tokens::{TokenId, TokenizerKind},
 };
 use ractor::{ActorRef, call};
@@ -169,4 +169,42 @@ async fn seeds_are_drawn_where_none_is_given_and_kept_where_one_is() {
     let c = brain.step(hot("c", None)).await.unwrap();
     let d = brain.step(hot("d", None)).await.unwrap();
     assert_ne!(c.token_ids, d.token_ids, "64^8 to 1");
+}
+
+#[tokio::test]
+async fn replies_in_a_queue_come_in_the_order_in_which_they_are_done() {
+    let bench = start(config(1)).await;
+    let (replies, mut done) = tokio::sync::mpsc::unbounded_channel();
+    for turn in 0..50 {
+        let requests = [Request::Step(step("a", "HELLO", 2)), Request::Reset("a".into()), Request::Close("b".into())];
+        for (place, request) in requests.into_iter().enumerate() {
+            bench.brain.request_to(&replies, 10 * turn + place as u64, request, None).unwrap();
+        }
+    }
+    let mut tags = Vec::new();
+    for _ in 0..150 {
+        let (tag, reply) = within(done.recv()).await.unwrap();
+        assert_eq!(reply.is_ok(), tag % 10 != 2, "{tag}: {reply:?}");
+        tags.push(tag);
+    }
+    for kind in [vec![0, 1], vec![2]] {
+        let own: Vec<_> = tags.iter().filter(|tag| kind.contains(&(*tag % 10))).collect();
+        assert!(own.is_sorted(), "{own:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_brain_that_has_stopped_answers_to_a_queue_as_well() {
+    let bench = start(config(1)).await;
+    bench.control.fault_in_run(1, Fault::Hang { limit: None, deaf: true });
+    let (replies, mut done) = tokio::sync::mpsc::unbounded_channel();
+    bench.brain.request_to(&replies, 1, Request::Step(step("a", "HELLO", 2)), None).unwrap();
+    within(bench.control.until(|tally| tally.hanging == 1)).await;
+    bench.brain.actor_ref().kill();
+    bench.brain.request_to(&replies, 2, Request::Step(step("a", "HELLO", 2)), None).unwrap();
+    for _ in 0..2 {
+        let (_, reply) = within(done.recv()).await.unwrap();
+        assert_eq!(reply.unwrap_err().code(), ErrorCode::Unavailable);
+    }
+    bench.control.release_hangs();
 }

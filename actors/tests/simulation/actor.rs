@@ -60,7 +60,7 @@ impl SimActor {
     }
 
     /// Ends what was cancelled and what needs no run, then chooses who rides. Returns the requests
-    /// with a row in the run; a history that is read again is nobody's.
+    /// with a row in the run, one that reads a history again among them.
     pub(crate) fn begin(&mut self, cancelled: &BTreeSet<RequestId>, reports: &mut Vec<Report>) -> Vec<RequestId> {
         let mut first_of = BTreeSet::new();
         let mut place = 0;
@@ -85,8 +85,7 @@ impl SimActor {
         if let Some(&alone) = self.riders.iter().find(|&&place| self.jobs[place].assignment.alone) {
             self.riders = vec![alone];
         }
-        let rides = self.riders.iter().map(|&place| &self.jobs[place]);
-        rides.filter(|job| !job.restoring).map(|job| job.assignment.request).collect()
+        self.riders.iter().map(|&place| self.jobs[place].assignment.request).collect()
     }
 
     /// The run went well. `refused` is a request the engine will not do.
@@ -186,11 +185,20 @@ impl SimActor {
         reports.push(Report::Done(done(job.assignment.request, Err(error))));
     }
 
-    /// Whether the run going on reads a history that had slid.
+    /// The conversations whose history the run going on reads again.
+    pub(crate) fn restores(&self) -> Vec<ConversationId> {
+        self.restored_ones(|_| true)
+    }
+
+    /// Those of them that had slid.
     pub(crate) fn rebuilds(&self) -> Vec<ConversationId> {
+        self.restored_ones(History::has_slid)
+    }
+
+    fn restored_ones(&self, which: impl Fn(&History) -> bool) -> Vec<ConversationId> {
         let rides = self.riders.iter().map(|&place| &self.jobs[place].assignment);
-        let slid = rides.filter(|job| job.restore.as_ref().is_some_and(History::has_slid));
-        slid.filter_map(|job| job.conversation.clone()).collect()
+        let chosen = rides.filter(|job| job.restore.as_ref().is_some_and(&which));
+        chosen.filter_map(|job| job.conversation.clone()).collect()
     }
 }
 

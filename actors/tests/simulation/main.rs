@@ -79,14 +79,29 @@ fn whatever_dies_when_every_request_is_answered_once_and_rightly() {
     });
     println!("{SEEDS} histories in {:.1} s: {sum:?}", began.elapsed().as_secs_f64());
     // A simulation in which nothing went wrong shows nothing.
-    let Tally { events, answered, failed, deaths, hangs, restored, rebuilt, quarantined, downs, undone } = sum;
+    let Tally {
+        events,
+        answered,
+        failed,
+        deaths,
+        hangs,
+        loads_hung,
+        restored,
+        cursed,
+        rebuilt,
+        quarantined,
+        downs,
+        undone,
+    } = sum;
     for (what, count) in [
         ("events", events),
         ("answered", answered),
         ("failed", failed),
         ("deaths", deaths),
         ("hangs", hangs),
+        ("loads_hung", loads_hung),
         ("restored", restored),
+        ("cursed", cursed),
         ("rebuilt", rebuilt),
         ("quarantined", quarantined),
         ("downs", downs),

@@ -8,7 +8,10 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
     pub(crate) deaths: u64,
     pub(crate) hangs: u64,
+    pub(crate) loads_hung: u64,
     pub(crate) restored: u64,
+    /// Histories that killed whoever read them again.
+    pub(crate) cursed: u64,
     pub(crate) rebuilt: u64,
     pub(crate) quarantined: u64,
     pub(crate) downs: u64,
@@ -22,7 +25,9 @@ impl Tally {
         self.failed += other.failed;
         self.deaths += other.deaths;
         self.hangs += other.hangs;
+        self.loads_hung += other.loads_hung;
         self.restored += other.restored;
+        self.cursed += other.cursed;
         self.rebuilt += other.rebuilt;
         self.quarantined += other.quarantined;
         self.downs += other.downs;

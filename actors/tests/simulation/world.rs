@@ -23,6 +23,8 @@ mod lives;
 /// Events of one history before the faults end, about.
 const ACTIONS: u64 = 60;
 const CONVERSATIONS: u64 = 5;
+/// More than a load that ends ever takes.
+pub(super) const LOAD_MAX: u64 = 150;
 
 type LifeKey = (ActorIndex, Incarnation);
 
@@ -50,11 +52,15 @@ pub(crate) struct World {
     cancelled: BTreeSet<RequestId>,
     /// Requests that kill whoever runs them.
     poison: BTreeSet<RequestId>,
+    /// Conversations whose history kills whoever reads it again; it never gets better.
+    cursed: BTreeSet<ConversationId>,
     asked: BTreeMap<RequestId, Asked>,
     last_answered: BTreeMap<ConversationId, RequestId>,
     /// Conversations that were read again after a slide, and no reply has said so.
     rebuilding: BTreeSet<ConversationId>,
     down: usize,
+    /// The first load did not return.
+    start_failed: bool,
     over: bool,
     actors: usize,
     pub(crate) tally: Tally,
@@ -77,6 +83,7 @@ impl World {
             },
             supervision: Supervision {
                 run_max: Duration::from_millis(run_max),
+                load_max: Duration::from_millis(LOAD_MAX),
                 restarts_max: if rng.chance(30) { 2 } else { 1000 },
                 restarts_within: Duration::from_secs(3),
                 backoff_min: Duration::from_millis(5),
@@ -94,10 +101,12 @@ impl World {
             lives: BTreeMap::new(),
             cancelled: BTreeSet::new(),
             poison: BTreeSet::new(),
+            cursed: BTreeSet::new(),
             asked: BTreeMap::new(),
             last_answered: BTreeMap::new(),
             rebuilding: BTreeSet::new(),
             down: 0,
+            start_failed: false,
             over: false,
             actors,
             tally: Tally::default(),
@@ -269,6 +278,7 @@ impl World {
                 self.tally.downs += 1;
             }
             Effect::Notice(Notice::Restarting { .. }) => self.tally.deaths += 1,
+            Effect::Notice(Notice::LoadFailed { error, .. }) => self.start_failed |= !error.transient,
             Effect::Notice(Notice::Impossible(what)) => return Err(format!("impossible: {what}")),
             Effect::StartFailed(_) | Effect::ShutdownComplete => self.over = true,
             Effect::Started(_) | Effect::Notice(_) => {}

@@ -16,6 +16,8 @@ pub(crate) fn start(filter: Option<&str>) -> Result<(), ParseError> {
         .with_ansi(io::stderr().is_terminal())
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // It would tell that it cannot write by a print that panics: a full disk must not stop an actor.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

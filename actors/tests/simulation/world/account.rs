@@ -72,6 +72,9 @@ impl World {
         let Some(name) = asked.arrival.conversation.clone() else {
             return Ok(());
         };
+        if matches!(asked.arrival.ask, Ask::Reset | Ask::Close) {
+            self.cursed.remove(&name);
+        }
         if rebuilt {
             ensure(self.rebuilding.remove(&name), || format!("`{name}` says it was rebuilt, and was not"))?;
         }
@@ -84,14 +87,14 @@ impl World {
             return Ok(());
         }
         self.tally.failed += 1;
-        let (now, down, actors) = (self.now, self.down, self.actors);
+        let (now, unavailable) = (self.now, self.down == self.actors || self.start_failed);
         let asked = self.open(request)?;
         let shown = asked.shown.len();
         ensure(shown == committed, || format!("{request:?} committed {committed}, {shown} were shown"))?;
         let deserved = match &error {
             BrainError::Timeout { deadline } => asked.at + deadline.as_millis() as u64 == now,
             BrainError::Restarted => asked.deaths >= 2,
-            BrainError::Unavailable { .. } => down == actors,
+            BrainError::Unavailable { .. } => unavailable,
             BrainError::Quarantined { .. } => true,
             _ => asked.deaths < 2,
         };

@@ -73,6 +73,9 @@ impl World {
         if self.faults && self.rng.chance(2) {
             self.poison.insert(request);
         }
+        if self.faults && self.rng.chance(1) {
+            self.cursed.extend(arrival.conversation.clone());
+        }
         self.tell(Event::Arrived(arrival))
     }
 

@@ -6,7 +6,7 @@ use motorbrain_actors::{
     policy::{Chaos, Event, ObservedRun},
 };
 
-use super::{Due, LifeKey, SimActor, World, time};
+use super::{Due, LOAD_MAX, LifeKey, SimActor, World, time};
 use crate::model;
 
 /// One life of an actor. It goes on after it was abandoned, and what it says then must not count.
@@ -48,6 +48,11 @@ impl World {
                 life.dead = true;
                 self.say_died(key, Vec::new());
             }
+            // It hangs, and may come back much too late.
+            6..8 => {
+                self.tally.loads_hung += 1;
+                self.later(LOAD_MAX + 50, Due::Loaded(key));
+            }
             _ => {
                 life.loaded = true;
                 self.report(key, vec![Report::Ready(model::info())]);
@@ -70,8 +75,11 @@ impl World {
         }
         let mut reports = Vec::new();
         let requests = life.actor.begin(&self.cancelled, &mut reports);
-        self.tally.restored += u64::from(requests.is_empty());
-        let poisoned = requests.iter().any(|request| self.poison.contains(request));
+        let restores = life.actor.restores();
+        self.tally.restored += u64::from(!restores.is_empty());
+        let cursed = restores.iter().any(|name| self.cursed.contains(name));
+        self.tally.cursed += u64::from(cursed);
+        let poisoned = cursed || requests.iter().any(|request| self.poison.contains(request));
         life.run = Some(ObservedRun { since: time(self.now), requests });
         self.rebuilding.extend(life.actor.rebuilds());
         self.report(key, reports);

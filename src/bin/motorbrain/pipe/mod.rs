@@ -1,8 +1,8 @@
 //! The pipe protocol, version 1, between standard input, a brain and standard output.
 //!
 //! A thread reads and decodes lines; they are handed to the brain in their order, which is the order
-//! within each conversation; answers are written by another thread as they come. A request holds a
-//! slot from the moment it is read until its answer is written, and while none is free nothing is
+//! within each conversation; answers come back through one queue, in the order in which they are done,
+//! and are written by another thread. A request holds a slot from the moment it is read until its answer is written, and while none is free nothing is
 //! read: a caller that does not take its answers stops being served and fills no memory. There are
 //! more slots than `limits.requests`, so that a caller that only sends too much is told `overloaded`.
 
@@ -13,6 +13,7 @@ mod lines;
 mod values;
 
 use std::{
+    collections::HashMap,
     future::poll_fn,
     io::{self, BufRead, BufReader, BufWriter, ErrorKind, Write},
     sync::Arc,
@@ -20,7 +21,8 @@ use std::{
     thread,
 };
 
-use motorbrain::{Brain, BrainError, Request};
+use motorbrain::{Brain, BrainError, Reply, Request};
+use motorbrain_actors::brain::ReplyQueue;
 use serde_json::value::RawValue;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -52,73 +54,122 @@ type Outgoing = (Vec<u8>, OwnedSemaphorePermit);
 pub(crate) async fn serve(brain: &Brain, rules: Rules, requests_max: usize) -> io::Result<()> {
     let (decoded, mut requests) = mpsc::channel(READ_AHEAD);
     thread::Builder::new().name("stdin".into()).spawn(move || read(BufReader::new(io::stdin()), &rules, &decoded))?;
-    // Never holds more than there are slots.
+    // These two never hold more than there are slots.
     let (out, outgoing) = mpsc::unbounded_channel();
+    let (replies, mut done) = mpsc::unbounded_channel();
     let writer = spawn_blocking(move || write(io::stdout(), outgoing));
 
     let slots = requests_max.saturating_add(SLOTS_SPARE).min(Semaphore::MAX_PERMITS);
     let slots = Arc::new(Semaphore::new(slots));
-    let mut working = JoinSet::new();
-    let ended = loop {
+    let mut counter =
+        Counter { brain: brain.clone(), replies, out, last_tag: 0, waiting: HashMap::new(), others: JoinSet::new() };
+    let mut ended = None;
+    while ended.is_none() || counter.is_busy() {
         let next = async {
             let slot = Arc::clone(&slots).acquire_owned().await.ok()?;
             Some((requests.recv().await?, slot))
         };
-        let (request, slot) = tokio::select! {
-            () = out.closed() => break Ok(()),
-            next = next => match next {
-                Some((Ok(request), slot)) => (request, slot),
-                Some((Err(error), _)) => break Err(error),
-                None => break Ok(()),
+        tokio::select! {
+            // Nobody waits any more: closing the queue cancels what is being done.
+            () = counter.out.closed() => break,
+            Some((tag, reply)) = done.recv() => counter.reply(tag, reply),
+            Some(_) = counter.others.join_next() => {}
+            next = next, if ended.is_none() => match next {
+                Some((Ok(request), slot)) => counter.begin(request, slot).await,
+                Some((Err(error), _)) => ended = Some(Err(error)),
+                None => ended = Some(Ok(())),
             },
-        };
-        begin(&mut working, brain, request, slot, out.clone()).await;
-        while working.try_join_next().is_some() {}
-    };
-    if out.is_closed() {
-        // Nobody waits: closing the ports of what is being done cancels it.
-        working.abort_all();
+        }
     }
-    drop(out);
+    drop((counter, done));
     let written = writer.await.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-    ended.and(written)
+    ended.unwrap_or(Ok(())).and(written)
 }
 
-/// Starts on a request and sees to it that its answer goes out.
-async fn begin(
-    working: &mut JoinSet<()>,
-    brain: &Brain,
-    Decoded { id, op }: Decoded,
+/// A request that the brain has.
+struct Waiting {
+    id: Box<RawValue>,
+    /// Whether the most likely tokens were asked for.
+    top: bool,
     slot: OwnedSemaphorePermit,
+}
+
+/// Hands requests over, and answers out.
+struct Counter {
+    brain: Brain,
+    replies: ReplyQueue,
     out: mpsc::UnboundedSender<Outgoing>,
+    last_tag: u64,
+    /// By tag.
+    waiting: HashMap<u64, Waiting>,
+    /// What is asked of the brain itself.
+    others: JoinSet<()>,
+}
+
+impl Counter {
+    fn is_busy(&self) -> bool {
+        !(self.waiting.is_empty() && self.others.is_empty())
+    }
+
+    /// Starts on a request.
+    async fn begin(&mut self, Decoded { id, op }: Decoded, slot: OwnedSemaphorePermit) {
+        let brain = self.brain.clone();
+        match op {
+            Err(error) => send(&self.out, &id, &Err(error), slot),
+            Ok(Op::Ask(request)) => self.ask(id, request, slot),
+            Ok(Op::Stats) => self.other(id, slot, async move { brain.stats().await.map(Answer::Stats) }).await,
+            Ok(Op::Crash { actor }) => {
+                self.other(id, slot, async move { brain.crash(actor).await.map(|()| Answer::HandedOn) }).await;
+            }
+            Ok(Op::Hang { actor, pause }) => {
+                self.other(id, slot, async move { brain.hang(actor, pause).await.map(|()| Answer::HandedOn) }).await;
+            }
+        }
+    }
+
+    fn ask(&mut self, id: Box<RawValue>, request: Request, slot: OwnedSemaphorePermit) {
+        let top = matches!(&request, Request::Step(step) if step.top > 0);
+        self.last_tag += 1;
+        match self.brain.request_to(&self.replies, self.last_tag, request, None) {
+            Ok(()) => drop(self.waiting.insert(self.last_tag, Waiting { id, top, slot })),
+            Err(error) => send(&self.out, &id, &Err(error), slot),
+        }
+    }
+
+    fn reply(&mut self, tag: u64, reply: Result<Reply, BrainError>) {
+        if let Some(Waiting { id, top, slot }) = self.waiting.remove(&tag) {
+            send(&self.out, &id, &reply.map(|reply| Answer::Reply { reply, top }), slot);
+        }
+    }
+
+    /// Asks something that the brain answers at once.
+    async fn other(
+        &mut self,
+        id: Box<RawValue>,
+        slot: OwnedSemaphorePermit,
+        answer: impl Future<Output = Result<Answer, BrainError>> + Send + 'static,
+    ) {
+        let mut answer = Box::pin(answer);
+        // The first poll hands it to the brain, so it happens here, in the order of the lines.
+        match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
+            Poll::Ready(answer) => send(&self.out, &id, &answer, slot),
+            Poll::Pending => {
+                let out = self.out.clone();
+                self.others.spawn(async move { send(&out, &id, &answer.await, slot) });
+            }
+        }
+    }
+}
+
+/// Puts an answer into the line that goes out. A writer that is gone is noticed by whoever reads.
+fn send(
+    out: &mpsc::UnboundedSender<Outgoing>,
+    id: &RawValue,
+    answer: &Result<Answer, BrainError>,
+    slot: OwnedSemaphorePermit,
 ) {
-    let send = move |id: &RawValue, answer: &Result<Answer, BrainError>| {
-        // A writer that is gone is noticed by whoever reads.
-        let _ = out.send((encode::encode(id, answer), slot));
-    };
-    let mut answer = Box::pin(answer(brain.clone(), op));
-    // The first poll hands the request to the brain, so it happens here, in the order of the lines.
-    match poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
-        Poll::Ready(answer) => send(&id, &answer),
-        Poll::Pending => {
-            working.spawn(async move { send(&id, &answer.await) });
-        }
-    }
+    let _ = out.send((encode::encode(id, answer), slot));
 }
-
-async fn answer(brain: Brain, op: Result<Op, BrainError>) -> Result<Answer, BrainError> {
-    match op? {
-        Op::Ask(request) => {
-            let top = matches!(&request, Request::Step(step) if step.top > 0);
-            let reply = brain.request(request, None).await?;
-            Ok(Answer::Reply { reply, top })
-        }
-        Op::Stats => brain.stats().await.map(Answer::Stats),
-        Op::Crash { actor } => brain.crash(actor).await.map(|()| Answer::HandedOn),
-        Op::Hang { actor, pause } => brain.hang(actor, pause).await.map(|()| Answer::HandedOn),
-    }
-}
-
 /// Reads until the end of input, an error, or until nobody takes requests any more.
 fn read(mut input: impl BufRead, rules: &Rules, decoded: &mpsc::Sender<io::Result<Decoded>>) {
     while let Some(line) = lines::next_line(&mut input, LINE_BYTES_MAX).transpose() {

@@ -34,7 +34,8 @@ pub(super) fn cut(text: &str) -> String {
 /// A JSON string.
 pub(super) fn text(what: &'static str, raw: &str) -> Result<String, BrainError> {
     // A string can still hold half a surrogate pair, which is no text.
-    serde_json::from_str(raw).map_err(|_| wrong(what, raw, "a string"))
+    let expected = if is_text(raw) { "a string without half a surrogate pair" } else { "a string" };
+    serde_json::from_str(raw).map_err(|_| wrong(what, raw, expected))
 }
 
 /// A JSON number without sign, point and exponent.
