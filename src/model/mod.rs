@@ -23,6 +23,7 @@ mod presets;
 mod rotation;
 mod tokenizer;
 mod view;
+pub(crate) mod weights;
 
 use std::{
     path::{Path, PathBuf},
@@ -47,6 +48,7 @@ pub use self::{
     presets::{Claims, Fact, Preset, PresetError},
     rotation::{Rotation, RotationTable},
     tokenizer::{ModelTokenizer, TokenizerError},
+    weights::{Form, Rewritten, UnknownForm, WeightsError},
 };
 use self::{config_files::ConfigFiles, external::Home, graph::GraphFile, view::View};
 

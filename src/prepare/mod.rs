@@ -1,0 +1,133 @@
+//! Preparing a model for this machine: a new folder with the same model, its weights in another form.
+//!
+//! The rewrite itself is `model::weights`. Here it is given a folder of its own, which takes its place
+//! only when all went well, and its quality is measured before anybody can rely on it.
+
+mod error;
+mod folder;
+mod measure;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::Serialize;
+
+pub use self::{
+    error::PrepareError,
+    measure::{Measured, Perplexity},
+};
+use self::{folder::Partial, measure::Texts};
+use crate::{
+    engine::{Runtime, SessionOptions},
+    model::{Form, Manifest, Model, ModelOptions, Rewritten, weights},
+};
+
+/// How much larger a perplexity may get where the form is [`Form::Fast`].
+const LOSS_MAX: f64 = 0.02;
+
+/// Files that a model's folder may have beside graph and weights.
+const COMPANIONS: [&str; 4] = ["tokenizer.json", "config.json", "generation_config.json", "genai_config.json"];
+
+/// What to prepare, and how.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PrepareOptions {
+    /// The model to begin with; it stays as it is.
+    pub model: ModelOptions,
+    /// The new folder. There may be none yet, or an empty one.
+    pub out: PathBuf,
+    /// What the weights become.
+    pub weights: Form,
+    /// Whether what is in the new folder's place may be replaced.
+    pub force: bool,
+    /// How the measurements use the machine.
+    pub session: SessionOptions,
+}
+
+/// A model that was prepared.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prepared {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What its weights are.
+    pub weights: Form,
+    /// What was done to them.
+    pub rewritten: Rewritten,
+    /// The model as it was.
+    pub source: Measured,
+    /// The model as it is.
+    pub result: Measured,
+}
+
+/// How far a preparation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is done now.
+    pub what: &'static str,
+    /// Parts of it that are done.
+    pub done: usize,
+    /// All of its parts.
+    pub total: usize,
+}
+
+/// Writes the model into a new folder and measures both. Takes as long as it must: run it on a thread
+/// that may block.
+///
+/// # Errors
+/// See [`PrepareError`]. The model was not changed, and there is no new folder.
+pub fn prepare(
+    runtime: &Runtime,
+    options: &PrepareOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Prepared, PrepareError> {
+    let model = Arc::new(Model::open(&options.model)?);
+    let partial = Partial::begin(&options.out, &model.dir, options.force)?;
+    let rewritten = write(&model, partial.path(), options.weights, progress)?;
+    progress(Progress { what: "hashing", done: 0, total: 1 });
+    Manifest::write(partial.path())?;
+
+    let texts = Texts::of(&model)?;
+    let source_bytes = weights::bytes_of_file(&model.graph)?;
+    let new = ModelOptions { dir: partial.path().to_owned(), ..ModelOptions::default() };
+    progress(Progress { what: "measuring the model as it was", done: 0, total: 2 });
+    let source = measure::measure(runtime, model, options.session, &texts, source_bytes)?;
+    progress(Progress { what: "measuring the new model", done: 1, total: 2 });
+    let result = measure::measure(runtime, Arc::new(Model::open(&new)?), options.session, &texts, rewritten.bytes)?;
+    if options.weights == Form::Fast {
+        result.perplexity.check(source.perplexity)?;
+    }
+    let dir = partial.keep()?;
+    Ok(Prepared { dir, weights: options.weights, rewritten, source, result })
+}
+
+/// Writes all files of the new model but its manifest.
+fn write(
+    model: &Model,
+    folder: &Path,
+    form: Form,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Rewritten, PrepareError> {
+    let mut told = |done, total| progress(Progress { what: "rewriting weights", done, total });
+    let rewritten = weights::rewrite_file(&model.graph, folder, form, &mut told)?;
+    for name in COMPANIONS {
+        let (from, to) = (model.dir.join(name), folder.join(name));
+        match fs::copy(&from, &to) {
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
+            copied => copied.map(drop).map_err(|cause| PrepareError::Copy { from, to, cause })?,
+        }
+    }
+    Ok(rewritten)
+}
+
+impl Perplexity {
+    /// Whether it is as good as another one, or nearly.
+    fn check(self, source: Self) -> Result<(), PrepareError> {
+        let worse = |result: f64, source: f64| result > source * (1.0 + LOSS_MAX);
+        if worse(self.code, source.code) || worse(self.english, source.english) {
+            return Err(PrepareError::Worse { source, result: self, percent: LOSS_MAX * 100.0 });
+        }
+        Ok(())
+    }
+}
