@@ -1,6 +1,7 @@
 //! Models prepared: what is only merged answers as before, what is quantised nearly so, and a mistake
 //! leaves nothing behind.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown")]
 
 mod common;
 

@@ -88,11 +88,11 @@ pub enum PrepareError {
     /// The new weights predict worse than `fast` may.
     #[error(
         "the new weights have perplexities of {:.3} (code) and {:.3} (English), the model {:.3} and {:.3}; allowed are {percent} % more",
-        result.code, result.english, source.code, source.english
+        result.code, result.english, original.code, original.english
     )]
     Worse {
         /// The model's own.
-        source: Perplexity,
+        original: Perplexity,
         /// Those of the new weights.
         result: Perplexity,
         /// How much more is allowed, in percent.

@@ -56,7 +56,7 @@ pub struct Prepared {
     /// What was done to them.
     pub rewritten: Rewritten,
     /// The model as it was.
-    pub source: Measured,
+    pub original: Measured,
     /// The model as it is.
     pub result: Measured,
 }
@@ -92,14 +92,14 @@ pub fn prepare(
     let source_bytes = weights::bytes_of_file(&model.graph)?;
     let new = ModelOptions { dir: partial.path().to_owned(), ..ModelOptions::default() };
     progress(Progress { what: "measuring the model as it was", done: 0, total: 2 });
-    let source = measure::measure(runtime, model, options.session, &texts, source_bytes)?;
+    let original = measure::measure(runtime, model, options.session, &texts, source_bytes)?;
     progress(Progress { what: "measuring the new model", done: 1, total: 2 });
     let result = measure::measure(runtime, Arc::new(Model::open(&new)?), options.session, &texts, rewritten.bytes)?;
     if options.weights == Form::Fast {
-        result.perplexity.check(source.perplexity)?;
+        result.perplexity.check(original.perplexity)?;
     }
     let dir = partial.keep()?;
-    Ok(Prepared { dir, weights: options.weights, rewritten, source, result })
+    Ok(Prepared { dir, weights: options.weights, rewritten, original, result })
 }
 
 /// Writes all files of the new model but its manifest.
@@ -123,11 +123,31 @@ fn write(
 
 impl Perplexity {
     /// Whether it is as good as another one, or nearly.
-    fn check(self, source: Self) -> Result<(), PrepareError> {
-        let worse = |result: f64, source: f64| result > source * (1.0 + LOSS_MAX);
-        if worse(self.code, source.code) || worse(self.english, source.english) {
-            return Err(PrepareError::Worse { source, result: self, percent: LOSS_MAX * 100.0 });
+    fn check(self, original: Self) -> Result<(), PrepareError> {
+        // Not the other way round, since a number that is none must not pass.
+        let good = |result: f64, original: f64| result <= original * (1.0 + LOSS_MAX);
+        if good(self.code, original.code) && good(self.english, original.english) {
+            return Ok(());
         }
-        Ok(())
+        Err(PrepareError::Worse { original, result: self, percent: LOSS_MAX * 100.0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_percent_more_are_allowed_on_each_text() {
+        let original = Perplexity { code: 10.0, english: 20.0 };
+        for (code, english, allowed) in
+            [(10.19, 20.39, true), (5.0, 15.0, true), (10.21, 20.0, false), (10.0, 20.41, false)]
+        {
+            let checked = Perplexity { code, english }.check(original);
+            assert_eq!(checked.is_ok(), allowed, "{code} {english}");
+            assert!(matches!(checked, Ok(()) | Err(PrepareError::Worse { .. })));
+        }
+        // Numbers that are none are worse than anything.
+        assert!(Perplexity { code: f64::NAN, english: 20.0 }.check(original).is_err());
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! Weights are worked on one group at a time, so that memory holds one of them, not the model.
 
+use bytes::Bytes;
+
 use super::{
     Format, WeightsError,
     blocks::{self, Quantized},
     build,
     data_file::DataFile,
     edit::Edit,
-    floats::{Rows, bytes_of, constant},
+    floats::{self, Rows, constant},
     groups::{Group, Outlet},
-    products::{Blocks, Matrix, Product, Weights},
+    products::{Blocks, Matrix, Product},
     source::Source,
 };
 use crate::model::{
@@ -24,6 +26,8 @@ pub(crate) struct Emitter<'a, 'g> {
     pub(crate) source: &'a mut Source,
     pub(crate) data: &'a mut DataFile,
     pub(crate) edit: &'a mut Edit,
+    /// Whether f16 becomes f32 in all of the graph.
+    pub(crate) widened: bool,
 }
 
 /// The initializers of a matrix that was quantised, for others that share its bytes.
@@ -56,7 +60,7 @@ impl Emitter<'_, '_> {
         let (values_name, scales_name) = (self.name(group, "values"), self.name(group, "scales"));
         let shared = Shared {
             values: self.data.put(&values_name, onnx::UINT8, &[n, count, block_bytes], &values)?,
-            scales: self.data.put(&scales_name, onnx::FLOAT, &[n, count], &bytes_of(&scales))?,
+            scales: self.data.put(&scales_name, onnx::FLOAT, &[n, count], &floats::bytes_of(&scales))?,
         };
         self.edit.initializers.extend([shared.values.clone(), shared.scales.clone()]);
         let block_size = i64::try_from(format.block_size).unwrap_or(i64::MAX);
@@ -105,7 +109,7 @@ impl Emitter<'_, '_> {
         let (mut data, mut length, mut like) = (Vec::new(), 0, None);
         for name in names {
             let tensor = constant(self.view, name)?;
-            data.extend_from_slice(&self.source.bytes(tensor)?);
+            data.extend_from_slice(&self.bytes(tensor)?);
             length += tensor.dims.first().and_then(|&dim| usize::try_from(dim).ok()).unwrap_or(0);
             like.get_or_insert(tensor);
         }
@@ -113,7 +117,7 @@ impl Emitter<'_, '_> {
         if let Some(like) = like {
             let rest = like.dims.iter().skip(1).filter_map(|&dim| usize::try_from(dim).ok());
             let dims: Vec<usize> = [length].into_iter().chain(rest).collect();
-            let tensor = self.data.put(&name, like.data_type(), &dims, &data)?;
+            let tensor = self.data.put(&name, self.data_type(like), &dims, &data)?;
             self.edit.initializers.push(tensor);
         }
         Ok(name)
@@ -144,12 +148,12 @@ impl Emitter<'_, '_> {
         let Some(first) = group.members.iter().find_map(|member| member.bias.as_ref()) else {
             return Ok(raw);
         };
-        let data_type = constant(self.view, &first.tensor)?.data_type();
+        let data_type = self.data_type(constant(self.view, &first.tensor)?);
+        let width = if data_type == onnx::FLOAT16 { 2 } else { 4 };
         let mut data = Vec::new();
         for member in &group.members {
-            let width = if data_type == onnx::FLOAT16 { 2 } else { 4 };
             match &member.bias {
-                Some(bias) => data.extend_from_slice(&self.source.bytes(constant(self.view, &bias.tensor)?)?),
+                Some(bias) => data.extend_from_slice(&self.bytes(constant(self.view, &bias.tensor)?)?),
                 None => data.resize(data.len() + member.n * width, 0),
             }
         }
@@ -175,6 +179,21 @@ impl Emitter<'_, '_> {
         let mut split = build::node("Split", &[whole, &sizes], &results);
         split.attribute.push(build::integer("axis", -1));
         nodes.push(split);
+    }
+
+    /// The bytes of a constant, and below the type they are of.
+    fn bytes(&mut self, tensor: &TensorProto) -> Result<Bytes, WeightsError> {
+        if self.data_type(tensor) == tensor.data_type() {
+            return self.source.bytes(tensor);
+        }
+        Ok(Bytes::from(floats::bytes_of(&floats::read(self.source, tensor)?)))
+    }
+
+    fn data_type(&self, tensor: &TensorProto) -> i32 {
+        match tensor.data_type() {
+            onnx::FLOAT16 if self.widened => onnx::FLOAT,
+            data_type => data_type,
+        }
     }
 
     /// A name that is new to the graph, after the group's first output.

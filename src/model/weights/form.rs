@@ -19,17 +19,17 @@ pub enum Form {
 
 /// How a matrix is quantised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Format {
+pub(crate) struct Format {
     /// Bits of a number: 4 or 8.
-    pub bits: u8,
+    pub(crate) bits: u8,
     /// Neighbouring inputs of one output that share a scale.
-    pub block_size: usize,
+    pub(crate) block_size: usize,
 }
 
 impl Format {
     /// MatMulNBits' `accuracy_level`: activations are rounded to 8 bits, a block at a time, so that
     /// products of integers do the work.
-    pub const ACCURACY_LEVEL: i64 = 4;
+    pub(crate) const ACCURACY_LEVEL: i64 = 4;
 }
 
 impl Form {

@@ -42,7 +42,7 @@ pub(crate) fn group(view: &View<'_>, products: Vec<Product>) -> Vec<Group> {
 /// Whether two products may be one.
 fn fits(one: &Product, other: &Product) -> bool {
     let weights = match (&one.weights, &other.weights) {
-        (Weights::Dense(one), Weights::Dense(other)) => one.data_type == other.data_type,
+        (Weights::Dense(one), Weights::Dense(other)) => one.half == other.half,
         (Weights::Blocks(one), Weights::Blocks(other)) => {
             let form = |blocks: &super::products::Blocks| (blocks.bits, blocks.block_size, blocks.accuracy_level);
             form(one) == form(other) && one.zero_points.is_some() == other.zero_points.is_some()

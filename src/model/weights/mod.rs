@@ -33,18 +33,20 @@ use self::{
     data_file::DataFile,
     edit::Edit,
     emit::Emitter,
+    form::Format,
     groups::{Group, Outlet},
-    products::{Blocks, Matrix, Weights},
+    products::{Blocks, Matrix, Product},
     source::Source,
 };
 pub use self::{
     error::WeightsError,
-    form::{Form, Format, UnknownForm},
+    form::{Form, UnknownForm},
 };
 use super::{
     ModelError,
     external::{self, Home},
     graph::GraphFile,
+    head,
     onnx::{self, GraphProto, ModelProto, OperatorSetIdProto},
     view::View,
 };
@@ -113,14 +115,14 @@ fn rewrite(
     let widened = {
         let view = View::new(graph);
         let groups = groups::group(&view, products::find(&view));
-        let widened = groups.iter().any(
-            |group| matches!(&group.members[0].weights, Weights::Dense(matrix) if matrix.data_type == onnx::FLOAT16),
-        );
+        let half = |product: &Product| product.weights.dense().is_some_and(|matrix| matrix.half);
+        let widened = groups.iter().flat_map(|group| &group.members).any(half);
         let lookups = lookups::find(&view);
-        let mut emitter = Emitter { view: &view, source: &mut source, data: &mut data, edit: &mut edit };
+        let head = head::find(&view).ok().map(|head| head.entry);
+        let mut emitter = Emitter { view: &view, source: &mut source, data: &mut data, edit: &mut edit, widened };
         for (done, group) in groups.iter().enumerate() {
             rewritten.merged += group.members.len() - 1;
-            rewritten.quantized += usize::from(emit(&mut emitter, group, form, &lookups)?);
+            rewritten.quantized += usize::from(emit(&mut emitter, group, form, head, &lookups)?);
             progress(done + 1, groups.len());
         }
         widened
@@ -142,6 +144,7 @@ fn emit(
     emitter: &mut Emitter<'_, '_>,
     group: &Group,
     form: Form,
+    head: Option<usize>,
     lookups: &[lookups::Lookup],
 ) -> Result<bool, WeightsError> {
     let dense: Vec<&Matrix> = group.members.iter().filter_map(|member| member.weights.dense()).collect();
@@ -151,7 +154,7 @@ fn emit(
         return if single { Ok(false) } else { emitter.joined(group, &blocks).map(|()| false) };
     }
     let first = &group.members[0];
-    let Some(format) = form.format(first.k, emitter.view.is_output(&first.output)) else {
+    let Some(format) = form.format(first.k, head == Some(first.node)) else {
         if single {
             return Ok(false);
         }

@@ -5,7 +5,7 @@
 //! to its product.
 
 use crate::model::{
-    onnx::{self, NodeProto},
+    onnx::{self, NodeProto, TensorProto},
     view::View,
 };
 
@@ -49,8 +49,8 @@ pub(crate) struct Matrix {
     pub(crate) tensor: String,
     /// Whether it is stored as `[n, k]`.
     pub(crate) swapped: bool,
-    /// [`onnx::FLOAT`] or [`onnx::FLOAT16`].
-    pub(crate) data_type: i32,
+    /// Whether its product is one of f16.
+    pub(crate) half: bool,
 }
 
 /// The weights of a MatMulNBits, see its page in ONNX Runtime's `ContribOperators.md`.
@@ -108,13 +108,12 @@ fn product(view: &View<'_>, index: usize, node: &NodeProto) -> Option<Product> {
 
 /// The constant behind a tensor, seen through what does not change its numbers.
 pub(crate) fn matrix(view: &View<'_>, tensor: &str) -> Option<Matrix> {
-    let (mut tensor, mut swapped) = (tensor, false);
+    let (mut tensor, mut swapped, mut cast) = (tensor, false, false);
     loop {
         if let Some(constant) = view.constant(tensor) {
-            let data_type = constant.data_type();
-            let floats = matches!(data_type, onnx::FLOAT | onnx::FLOAT16);
-            let flat = constant.dims.len() == 2;
-            return (floats && flat).then(|| Matrix { tensor: tensor.to_owned(), swapped, data_type });
+            let fits = is_float(constant) && constant.dims.len() == 2;
+            let half = constant.data_type() == onnx::FLOAT16 && !cast;
+            return fits.then(|| Matrix { tensor: tensor.to_owned(), swapped, half });
         }
         let (_, node) = view.earlier(tensor)?;
         match node.op_type() {
@@ -124,7 +123,7 @@ pub(crate) fn matrix(view: &View<'_>, tensor: &str) -> Option<Matrix> {
             }
             "Identity" => {}
             // A cast to fewer bits would be lost.
-            "Cast" if node.int("to") == Some(i64::from(onnx::FLOAT)) => {}
+            "Cast" if node.int("to") == Some(i64::from(onnx::FLOAT)) => cast = true,
             _ => return None,
         }
         tensor = node.input.first()?;
@@ -163,7 +162,10 @@ fn bias(view: &View<'_>, output: &str, n: usize) -> Option<Bias> {
     };
     let tensor = if first == output { second } else { first };
     let constant = view.constant(tensor).filter(|_| node.op_type() == "Add" && !view.is_output(output))?;
-    let floats = matches!(constant.data_type(), onnx::FLOAT | onnx::FLOAT16);
-    let fits = constant.dims.as_slice() == [i64::try_from(n).ok()?];
-    (floats && fits).then(|| Bias { node: index, tensor: tensor.clone(), output: node.output[0].clone() })
+    let fits = is_float(constant) && constant.dims.as_slice() == [i64::try_from(n).ok()?];
+    fits.then(|| Bias { node: index, tensor: tensor.clone(), output: node.output[0].clone() })
+}
+
+fn is_float(tensor: &TensorProto) -> bool {
+    matches!(tensor.data_type(), onnx::FLOAT | onnx::FLOAT16)
 }

@@ -78,7 +78,7 @@ fn report(prepared: &Prepared) -> String {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    table.add_row(row("as it was", &prepared.source));
+    table.add_row(row("as it was", &prepared.original));
     table.add_row(row(prepared.weights.as_str(), &prepared.result));
     let Prepared { rewritten, dir, .. } = prepared;
     format!(
