@@ -235,10 +235,10 @@ fn narrow(graph: &mut GraphProto) {
 #[test]
 fn quantised_weights_answer_nearly_as_before() {
     // Weights and activations are off by at most half a step, 1/254 of the largest of their block with
-    // 8 bits and 1/16 with 4. In log-probabilities that spread over 12, through 24 layers, a mean of 0.09
-    // and 1.0 was measured; the bounds are twice as much. A wrong scale, order or sign gives 2 and more.
+    // 8 bits and 1/16 with 4. What that becomes through 24 layers of random weights was measured: means
+    // of 0.09 and 0.77 of log-probabilities around -11. The bounds are twice as much.
     for form in ["tiny-plain", "tiny-gqa-fp32"] {
-        for (weights, bound) in [(Form::Fast, 0.18), (Form::Small, 2.0)] {
+        for (weights, bound) in [(Form::Fast, 0.18), (Form::Small, 1.6)] {
             let folder = tempfile::tempdir().unwrap();
             let out = folder.path().join("new");
             let done = prepared(&fixture(form), &out, weights, false).unwrap();

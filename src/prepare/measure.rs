@@ -67,25 +67,29 @@ impl Texts {
     }
 }
 
-/// Loads a model, measures it and unloads it again.
-pub(super) fn measure(
-    runtime: &Runtime,
-    model: Arc<Model>,
-    session: SessionOptions,
-    texts: &Texts,
-    weight_bytes: u64,
-) -> Result<Measured, PrepareError> {
-    let window = WindowOptions { overflow: Overflow::Error, ..WindowOptions::default() };
-    let loader = OnnxLoader::new(runtime.clone(), model, EngineOptions { session, window })?;
-    let mut engine = loader.load_engine()?;
-    let perplexity =
-        Perplexity { code: perplexity(&mut engine, &texts.code)?, english: perplexity(&mut engine, &texts.english)? };
-    Ok(Measured {
-        weight_bytes,
-        perplexity,
-        decode_tokens_per_s: decode(&mut engine, &texts.english)?,
-        prefill_tokens_per_s: prefill(&mut engine, &texts.english)?,
-    })
+/// Measures models on the same texts and in the same way.
+pub(super) struct Measurer<'a> {
+    pub(super) runtime: &'a Runtime,
+    pub(super) session: SessionOptions,
+    pub(super) texts: Texts,
+}
+
+impl Measurer<'_> {
+    /// Loads a model, measures it and unloads it again.
+    pub(super) fn measure(&self, model: &Arc<Model>, weight_bytes: u64) -> Result<Measured, PrepareError> {
+        let window = WindowOptions { overflow: Overflow::Error, ..WindowOptions::default() };
+        let options = EngineOptions { session: self.session, window };
+        let mut engine = OnnxLoader::new(self.runtime.clone(), Arc::clone(model), options)?.load_engine()?;
+        let Texts { code, english } = &self.texts;
+        let perplexity =
+            Perplexity { code: perplexity(&mut engine, code)?, english: perplexity(&mut engine, english)? };
+        Ok(Measured {
+            weight_bytes,
+            perplexity,
+            decode_tokens_per_s: decode(&mut engine, english)?,
+            prefill_tokens_per_s: prefill(&mut engine, english)?,
+        })
+    }
 }
 
 /// The perplexity of a text, or of as much of it as the window holds.

@@ -19,7 +19,10 @@ pub use self::{
     error::PrepareError,
     measure::{Measured, Perplexity},
 };
-use self::{folder::Partial, measure::Texts};
+use self::{
+    folder::Partial,
+    measure::{Measurer, Texts},
+};
 use crate::{
     engine::{Runtime, SessionOptions},
     model::{Form, Manifest, Model, ModelOptions, Rewritten, weights},
@@ -84,29 +87,37 @@ pub fn prepare(
 ) -> Result<Prepared, PrepareError> {
     let model = Arc::new(Model::open(&options.model)?);
     let partial = Partial::begin(&options.out, &model.dir, options.force)?;
-    let rewritten = write(&model, partial.path(), options.weights, progress)?;
-    progress(Progress { what: "hashing", done: 0, total: 1 });
-    Manifest::write(partial.path())?;
+    let measurer = Measurer { runtime, session: options.session, texts: Texts::of(&model)? };
+    progress(Progress { what: "measuring the model as it is", done: 0, total: 1 });
+    let original = measurer.measure(&model, weights::bytes_of_file(&model.graph)?)?;
 
-    let texts = Texts::of(&model)?;
-    let source_bytes = weights::bytes_of_file(&model.graph)?;
-    let new = ModelOptions { dir: partial.path().to_owned(), ..ModelOptions::default() };
-    progress(Progress { what: "measuring the model as it was", done: 0, total: 2 });
-    let original = measure::measure(runtime, model, options.session, &texts, source_bytes)?;
-    progress(Progress { what: "measuring the new model", done: 1, total: 2 });
-    let result = measure::measure(runtime, Arc::new(Model::open(&new)?), options.session, &texts, rewritten.bytes)?;
-    if options.weights == Form::Fast {
-        result.perplexity.check(original.perplexity)?;
+    let mut block_sizes = options.weights.block_sizes().iter().copied().peekable();
+    while let Some(block_size) = block_sizes.next() {
+        let rewritten = write(&model, partial.path(), (options.weights, block_size), progress)?;
+        progress(Progress { what: "hashing", done: 0, total: 1 });
+        Manifest::write(partial.path())?;
+        progress(Progress { what: "measuring the new model", done: 0, total: 1 });
+        let new = ModelOptions { dir: partial.path().to_owned(), ..ModelOptions::default() };
+        let result = measurer.measure(&Arc::new(Model::open(&new)?), rewritten.bytes)?;
+        match result.perplexity.check(options.weights, original.perplexity) {
+            Err(error) if block_sizes.peek().is_some() => {
+                tracing::info!(%error, block_size, "smaller blocks are tried")
+            }
+            checked => {
+                checked?;
+                let dir = partial.keep()?;
+                return Ok(Prepared { dir, weights: options.weights, rewritten, original, result });
+            }
+        }
     }
-    let dir = partial.keep()?;
-    Ok(Prepared { dir, weights: options.weights, rewritten, original, result })
+    unreachable!("every form has a block size, and the last one returns");
 }
 
 /// Writes all files of the new model but its manifest.
 fn write(
     model: &Model,
     folder: &Path,
-    form: Form,
+    form: (Form, usize),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Rewritten, PrepareError> {
     let mut told = |done, total| progress(Progress { what: "rewriting weights", done, total });
@@ -122,11 +133,11 @@ fn write(
 }
 
 impl Perplexity {
-    /// Whether it is as good as another one, or nearly.
-    fn check(self, original: Self) -> Result<(), PrepareError> {
+    /// Whether a form may be as far from the original as it is.
+    fn check(self, form: Form, original: Self) -> Result<(), PrepareError> {
         // Not the other way round, since a number that is none must not pass.
         let good = |result: f64, original: f64| result <= original * (1.0 + LOSS_MAX);
-        if good(self.code, original.code) && good(self.english, original.english) {
+        if form != Form::Fast || good(self.code, original.code) && good(self.english, original.english) {
             return Ok(());
         }
         Err(PrepareError::Worse { original, result: self, percent: LOSS_MAX * 100.0 })
@@ -143,11 +154,12 @@ mod tests {
         for (code, english, allowed) in
             [(10.19, 20.39, true), (5.0, 15.0, true), (10.21, 20.0, false), (10.0, 20.41, false)]
         {
-            let checked = Perplexity { code, english }.check(original);
+            let checked = Perplexity { code, english }.check(Form::Fast, original);
             assert_eq!(checked.is_ok(), allowed, "{code} {english}");
             assert!(matches!(checked, Ok(()) | Err(PrepareError::Worse { .. })));
+            assert!(Perplexity { code, english }.check(Form::Small, original).is_ok(), "what it loses is told");
         }
         // Numbers that are none are worse than anything.
-        assert!(Perplexity { code: f64::NAN, english: 20.0 }.check(original).is_err());
+        assert!(Perplexity { code: f64::NAN, english: 20.0 }.check(Form::Fast, original).is_err());
     }
 }

@@ -45,16 +45,27 @@ impl Form {
         }
     }
 
-    /// How a matrix of `k` inputs is quantised; `head`: it gives the logits. `None`: it stays.
-    pub(crate) fn format(self, k: usize, head: bool) -> Option<Format> {
+    /// How many inputs may share a scale, the fastest first. Larger blocks have fewer scales to read and
+    /// predict a little worse; where that is too much, the next size is tried.
+    pub(crate) const fn block_sizes(self) -> &'static [usize] {
+        match self {
+            Self::Fast => &[64, 32],
+            Self::Faithful | Self::Small => &[32],
+        }
+    }
+
+    /// How a matrix of `k` inputs is quantised in blocks of at most `block_size`; `head`: it gives the
+    /// logits. `None`: it stays.
+    pub(crate) fn format(self, block_size: usize, k: usize, head: bool) -> Option<Format> {
         let bits = match self {
             Self::Fast => 8,
             Self::Small if head => 8,
             Self::Small => 4,
             Self::Faithful => return None,
         };
-        let block_size = if bits == 8 && k.is_multiple_of(64) { 64 } else { 32 };
-        k.is_multiple_of(block_size).then_some(Format { bits, block_size })
+        let mut sizes = self.block_sizes().iter().copied();
+        let block_size = sizes.find(|&size| size <= block_size && k.is_multiple_of(size))?;
+        Some(Format { bits, block_size })
     }
 }
 

@@ -61,6 +61,8 @@ pub struct Rewritten {
     pub merged: usize,
     /// Matrices that were quantised.
     pub quantized: usize,
+    /// How many inputs of an output share a scale there, at most.
+    pub block_size: usize,
     /// Bytes of all weights, those that are shared counted once.
     pub bytes: u64,
 }
@@ -69,11 +71,11 @@ pub struct Rewritten {
 pub(crate) fn rewrite_file(
     path: &Path,
     folder: &Path,
-    form: Form,
+    (form, block_size): (Form, usize),
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Rewritten, ModelError> {
     let GraphFile { mut model, mut graph, .. } = resolved(path, &Home::of(path))?;
-    let rewritten = rewrite(&mut model, &mut graph, Home::of(path).folder(), folder, form, progress)?;
+    let rewritten = rewrite(&mut model, &mut graph, Home::of(path).folder(), folder, (form, block_size), progress)?;
     model.graph = Some(graph);
     let write = || {
         let mut file = File::create(folder.join("model.onnx"))?;
@@ -105,13 +107,13 @@ fn rewrite(
     graph: &mut GraphProto,
     home: &Path,
     folder: &Path,
-    form: Form,
+    (form, block_size): (Form, usize),
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Rewritten, WeightsError> {
     let mut source = Source::new(home.to_owned());
     let mut data = DataFile::create(folder)?;
     let mut edit = Edit::default();
-    let mut rewritten = Rewritten::default();
+    let mut rewritten = Rewritten { block_size, ..Rewritten::default() };
     let widened = {
         let view = View::new(graph);
         let groups = groups::group(&view, products::find(&view));
@@ -122,7 +124,9 @@ fn rewrite(
         let mut emitter = Emitter { view: &view, source: &mut source, data: &mut data, edit: &mut edit, widened };
         for (done, group) in groups.iter().enumerate() {
             rewritten.merged += group.members.len() - 1;
-            rewritten.quantized += usize::from(emit(&mut emitter, group, form, head, &lookups)?);
+            let first = &group.members[0];
+            let format = form.format(block_size, first.k, head == Some(first.node));
+            rewritten.quantized += usize::from(emit(&mut emitter, group, format, &lookups)?);
             progress(done + 1, groups.len());
         }
         widened
@@ -143,8 +147,7 @@ fn rewrite(
 fn emit(
     emitter: &mut Emitter<'_, '_>,
     group: &Group,
-    form: Form,
-    head: Option<usize>,
+    format: Option<Format>,
     lookups: &[lookups::Lookup],
 ) -> Result<bool, WeightsError> {
     let dense: Vec<&Matrix> = group.members.iter().filter_map(|member| member.weights.dense()).collect();
@@ -153,8 +156,7 @@ fn emit(
     if dense.is_empty() {
         return if single { Ok(false) } else { emitter.joined(group, &blocks).map(|()| false) };
     }
-    let first = &group.members[0];
-    let Some(format) = form.format(first.k, head == Some(first.node)) else {
+    let Some(format) = format else {
         if single {
             return Ok(false);
         }

@@ -81,8 +81,12 @@ fn report(prepared: &Prepared) -> String {
     table.add_row(row("as it was", &prepared.original));
     table.add_row(row(prepared.weights.as_str(), &prepared.result));
     let Prepared { rewritten, dir, .. } = prepared;
+    let blocks = match rewritten.quantized {
+        0 => String::new(),
+        _ => format!(" in blocks of {}", rewritten.block_size),
+    };
     format!(
-        "{table}\n{} matrices quantised, {} products merged into others\n{} is complete; serve it with `--model` or \
+        "{table}\n{} matrices quantised{blocks}, {} products merged into others\n{} is complete; serve it with `--model` or \
          `model.dir`.",
         rewritten.quantized,
         rewritten.merged,
