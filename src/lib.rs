@@ -22,6 +22,7 @@ pub mod engine;
 pub mod library;
 pub mod model;
 pub mod places;
+pub mod prepare;
 pub mod settings;
 mod start;
 

@@ -236,8 +236,9 @@ fn help_has_examples_and_exit_codes() {
     4  the model is missing, incomplete, of the wrong kind, or not as its preset says
     5  the library does not load this model
     6  the smoke test found something wrong
+    7  the prepared model would predict too much worse than the original
     "#);
-    for command in ["doctor", "smoke", "pipe"] {
+    for command in ["doctor", "smoke", "pipe", "prepare"] {
         let (_, help, _) = output(&mut motorbrain(&folder, &[command, "--help"]));
         assert!(help.contains("Examples:"), "{help}");
     }

@@ -107,9 +107,10 @@ class _Writer:
         return self._linear(f"{name}.o_proj", mixed, layer.o)
 
     def _feed_forward(self, name: str, layer: Layer, x: str) -> str:
-        graph = self.graph
-        gate = self._linear(f"{name}.mlp.gate_proj", x, layer.gate)
-        up = self._linear(f"{name}.mlp.up_proj", x, layer.up)
+        graph, gate, up = self.graph, f"{name}.mlp.gate", f"{name}.mlp.up"
+        # One product reads its input once and starts the threads once.
+        both = self._linear(f"{name}.mlp.gate_up_proj", x, np.concatenate([layer.gate, layer.up]))
+        graph.node("Split", f"{name}.mlp.split", [both], [gate, up], axis=-1, num_outputs=2)
         sigmoid = graph.node("Sigmoid", f"{name}.mlp.sigmoid", [gate])
         active = graph.node("Mul", f"{name}.mlp.active", [gate, sigmoid])
         gated = graph.node("Mul", f"{name}.mlp.gated", [active, up])

@@ -3,6 +3,7 @@
 use super::{
     config_files::ConfigFileError, contract_error::ContractError, external::ExternalError, graph::GraphError,
     layout::LayoutError, manifest::ManifestError, presets::PresetError, tokenizer::TokenizerError,
+    weights::WeightsError,
 };
 
 /// Why a model on disk cannot be served. Nothing was changed.
@@ -33,6 +34,9 @@ pub enum ModelError {
     /// Its tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// Its weights cannot be rewritten.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
 }
 
 impl ModelError {
@@ -47,6 +51,7 @@ impl ModelError {
             Self::ConfigFile(error) => error.hint(),
             Self::Preset(error) => error.hint(),
             Self::Tokenizer(error) => error.hint(),
+            Self::Weights(error) => error.hint(),
         }
     }
 }

@@ -245,7 +245,7 @@ impl Files<'_> {
 }
 
 /// The bytes that a tensor's shape and type ask for, where both are known.
-fn bytes_of(tensor: &TensorProto) -> Option<u64> {
+pub(crate) fn bytes_of(tensor: &TensorProto) -> Option<u64> {
     let bits: u64 = match tensor.data_type() {
         1 | 6 | 12 => 32,
         2 | 3 | 9 | 17..=20 | 24 => 8,
@@ -268,7 +268,7 @@ fn offset_in(file: &Bytes, slice: &Bytes) -> Option<usize> {
 }
 
 /// Calls `visit` with every tensor of a graph: initializers and attributes, in subgraphs, too.
-fn each_tensor(graph: &mut GraphProto, visit: &mut dyn FnMut(&mut TensorProto)) {
+pub(crate) fn each_tensor(graph: &mut GraphProto, visit: &mut dyn FnMut(&mut TensorProto)) {
     graph.initializer.iter_mut().for_each(&mut *visit);
     graph.sparse_initializer.iter_mut().for_each(|sparse| each_tensor_of_sparse(sparse, visit));
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {

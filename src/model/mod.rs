@@ -26,6 +26,7 @@ mod prune;
 mod rotation;
 mod tokenizer;
 mod view;
+pub(crate) mod weights;
 
 use std::{
     path::{Path, PathBuf},
@@ -51,6 +52,7 @@ pub use self::{
     presets::{Claims, Fact, Preset, PresetError},
     rotation::{Rotation, RotationTable},
     tokenizer::{ModelTokenizer, TokenizerError},
+    weights::{Form, Rewritten, UnknownForm, WeightsError},
 };
 pub(crate) use self::linears::{LinearSource, Stored, ZeroPoints};
 use self::{config_files::ConfigFiles, external::Home, graph::GraphFile, view::View};

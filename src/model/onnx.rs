@@ -12,14 +12,33 @@ use prost::{Message, Oneof};
 
 /// [`TensorProto::data_type`] and [`type_proto::Tensor::elem_type`]: 32-bit floats.
 pub const FLOAT: i32 = 1;
+/// Unsigned bytes.
+pub const UINT8: i32 = 2;
+/// Signed bytes.
+pub const INT8: i32 = 3;
 /// 64-bit integers.
 pub const INT64: i32 = 7;
+/// Truth values, a byte each.
+pub const BOOL: i32 = 9;
 /// 16-bit floats (IEEE 754).
 pub const FLOAT16: i32 = 10;
+/// 64-bit floats.
+pub const DOUBLE: i32 = 11;
+/// Unsigned 64-bit integers.
+pub const UINT64: i32 = 13;
+/// 16-bit floats with the exponent of 32-bit ones.
+pub const BFLOAT16: i32 = 16;
 /// [`TensorProto::data_location`]: the data lies in another file.
 pub const EXTERNAL: i32 = 1;
+/// The `type` of an [`AttributeProto`] that holds an integer.
+pub const ATTRIBUTE_INT: i32 = 2;
+/// The `type` of an [`AttributeProto`] that holds integers.
+pub const ATTRIBUTE_INTS: i32 = 7;
 /// The `type` of an [`AttributeProto`] that holds a tensor.
 pub const ATTRIBUTE_TENSOR: i32 = 4;
+
+/// The domain of ONNX Runtime's own operators.
+pub const MICROSOFT: &str = "com.microsoft";
 
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {

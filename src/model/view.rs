@@ -56,6 +56,11 @@ impl<'g> View<'g> {
         self.consumers.get(tensor).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a tensor is one of the graph's outputs.
+    pub(crate) fn is_output(&self, tensor: &str) -> bool {
+        self.graph.output.iter().any(|output| output.name() == tensor)
+    }
+
     /// Whether a tensor of that name exists.
     pub(crate) fn knows(&self, tensor: &str) -> bool {
         self.producer.contains_key(tensor)
@@ -252,7 +257,7 @@ impl<'g> View<'g> {
 }
 
 /// Calls `visit` with what a node takes, its subgraphs' reach for outer tensors included.
-fn each_input<'g>(node: &'g NodeProto, visit: &mut dyn FnMut(&'g str)) {
+pub(crate) fn each_input<'g>(node: &'g NodeProto, visit: &mut dyn FnMut(&'g str)) {
     node.input.iter().for_each(|input| visit(input));
     for attribute in &node.attribute {
         for graph in attribute.g.iter().chain(&attribute.graphs) {

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use motorbrain::settings::{Settings, SettingsError, Sources};
+use motorbrain::{
+    model::Form,
+    settings::{Settings, SettingsError, Sources},
+};
 
 use crate::exit::Exit;
 
@@ -101,5 +104,38 @@ Replies come as they are done, each with the id of its request."#)]
         /// Also serve the ops `crash` and `hang`, which break actors on purpose
         #[arg(long)]
         chaos: bool,
+    },
+
+    /// Write a model into a new folder with its weights in another form, and measure what that changed
+    #[command(after_help = "\
+Examples:
+  motorbrain prepare models/mine --out models/mine-fast --weights fast
+  motorbrain prepare models/mine --out models/mine-f32 --weights faithful --json | jq .result
+  motorbrain prepare models/mine --out models/mine-small --weights small --force
+
+Forms:
+  fast      8 bits, activations too; refused where it predicts more than 2 % worse
+  faithful  f32: a token decoded alone and the same one read in a prompt agree
+  small     4 bits, the output projection 8; the table says what it loses")]
+    Prepare {
+        /// The model's folder; it stays as it is
+        #[arg(value_name = "MODEL_DIR")]
+        dir: PathBuf,
+
+        /// The new folder, a complete model
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+
+        /// What the weights become: fast, faithful or small
+        #[arg(long, value_name = "FORM")]
+        weights: Form,
+
+        /// Replace what is in the new folder
+        #[arg(long)]
+        force: bool,
+
+        /// Write JSON for a program instead of a table
+        #[arg(long)]
+        json: bool,
     },
 }

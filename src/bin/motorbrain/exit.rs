@@ -21,11 +21,21 @@ pub(crate) enum Exit {
     Engine,
     /// `smoke` ran and found something wrong.
     Smoke,
+    /// `prepare --weights fast` would have lost too much of the model's quality.
+    Quality,
 }
 
 impl Exit {
-    const ALL: [Self; 7] =
-        [Self::Fine, Self::Unexpected, Self::Settings, Self::Library, Self::Model, Self::Engine, Self::Smoke];
+    const ALL: [Self; 8] = [
+        Self::Fine,
+        Self::Unexpected,
+        Self::Settings,
+        Self::Library,
+        Self::Model,
+        Self::Engine,
+        Self::Smoke,
+        Self::Quality,
+    ];
 
     /// The status of an error that kept a brain from starting.
     pub(crate) fn of(error: &StartError) -> Self {
@@ -48,6 +58,7 @@ impl Exit {
             Self::Model => 4,
             Self::Engine => 5,
             Self::Smoke => 6,
+            Self::Quality => 7,
         }
     }
 
@@ -60,6 +71,7 @@ impl Exit {
             Self::Model => "the model is missing, incomplete, of the wrong kind, or not as its preset says",
             Self::Engine => "the library does not load this model",
             Self::Smoke => "the smoke test found something wrong",
+            Self::Quality => "the prepared model would predict too much worse than the original",
         }
     }
 

@@ -12,6 +12,7 @@ mod failure;
 mod logging;
 mod output;
 mod pipe;
+mod prepare;
 mod smoke;
 
 use std::process::ExitCode;
@@ -43,6 +44,9 @@ fn run(args: Args) -> Result<Exit, Failure> {
             Command::Doctor { json, write_manifest } => doctor::run(&args.common, json, write_manifest).await,
             Command::Smoke { json } => smoke::run(&args.common, json).await,
             Command::Pipe { chaos } => pipe(&args.common, chaos).await,
+            Command::Prepare { dir, out, weights, force, json } => {
+                prepare::run(&args.common, prepare::Request { model: dir, out, weights, force }, json).await
+            }
         }
     })
 }

@@ -1,0 +1,89 @@
+//! The forms that weights may be given, and what each means for a matrix.
+
+use std::{fmt, str::FromStr};
+
+use serde::Serialize;
+
+/// What weights are to become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// 8 bits with activations rounded to 8 bits as well: the fastest within 2 % of the original's
+    /// perplexity.
+    Fast,
+    /// f32 throughout, so that a token decoded alone and the same one read in a prefill agree.
+    Faithful,
+    /// 4 bits, the output projection 8: the smallest, at a loss.
+    Small,
+}
+
+/// How a matrix is quantised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Format {
+    /// Bits of a number: 4 or 8.
+    pub(crate) bits: u8,
+    /// Neighbouring inputs of one output that share a scale.
+    pub(crate) block_size: usize,
+}
+
+impl Format {
+    /// MatMulNBits' `accuracy_level`: activations are rounded to 8 bits, a block at a time, so that
+    /// products of integers do the work.
+    pub(crate) const ACCURACY_LEVEL: i64 = 4;
+}
+
+impl Form {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Fast, Self::Faithful, Self::Small];
+
+    /// Its name, as the command line has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Faithful => "faithful",
+            Self::Small => "small",
+        }
+    }
+
+    /// How many inputs may share a scale, the fastest first. Larger blocks have fewer scales to read and
+    /// predict a little worse; where that is too much, the next size is tried.
+    pub(crate) const fn block_sizes(self) -> &'static [usize] {
+        match self {
+            Self::Fast => &[64, 32],
+            Self::Faithful | Self::Small => &[32],
+        }
+    }
+
+    /// How a matrix of `k` inputs is quantised in blocks of at most `block_size`; `head`: it gives the
+    /// logits. `None`: it stays.
+    pub(crate) fn format(self, block_size: usize, k: usize, head: bool) -> Option<Format> {
+        let bits = match self {
+            Self::Fast => 8,
+            Self::Small if head => 8,
+            Self::Small => 4,
+            Self::Faithful => return None,
+        };
+        let mut sizes = self.block_sizes().iter().copied();
+        let block_size = sizes.find(|&size| size <= block_size && k.is_multiple_of(size))?;
+        Some(Format { bits, block_size })
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// No form has that name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no form of weights, expected `fast`, `faithful` or `small`")]
+pub struct UnknownForm(String);
+
+impl FromStr for Form {
+    type Err = UnknownForm;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|form| form.as_str() == name).ok_or_else(|| UnknownForm(name.to_owned()))
+    }
+}

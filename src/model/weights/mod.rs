@@ -1,0 +1,182 @@
+//! Weights rewritten for the machine at hand: projections of one input become one product, and
+//! matrices are quantised where that was asked for.
+//!
+//! ```text
+//! Source (tensors of the old graph) -> products -> groups -> one product each -> DataFile + Edit
+//! ```
+//!
+//! Works on any graph, with plain attention as well as GroupQueryAttention. What is quantised already
+//! is only merged; matrices of f16 are widened, since the CPU computes in f32. A matrix whose inputs
+//! are no multiple of a block stays as it is.
+
+mod blocks;
+mod build;
+mod data_file;
+mod edit;
+mod emit;
+mod error;
+mod floats;
+mod form;
+mod groups;
+mod lookups;
+mod products;
+mod settle;
+mod source;
+mod widen;
+
+use std::{fs::File, io::Write as _, path::Path};
+
+use prost::Message as _;
+use serde::Serialize;
+
+use self::{
+    data_file::DataFile,
+    edit::Edit,
+    emit::Emitter,
+    form::Format,
+    groups::{Group, Outlet},
+    products::{Blocks, Matrix, Product},
+    source::Source,
+};
+pub use self::{
+    error::WeightsError,
+    form::{Form, UnknownForm},
+};
+use super::{
+    ModelError,
+    external::{self, Home},
+    graph::GraphFile,
+    head,
+    onnx::{self, GraphProto, ModelProto, OperatorSetIdProto},
+    view::View,
+};
+
+/// Initializers need not be inputs from this version of the file format on.
+const IR_VERSION_MIN: i64 = 4;
+
+/// What a rewrite did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Rewritten {
+    /// Projections that became part of another one.
+    pub merged: usize,
+    /// Matrices that were quantised.
+    pub quantized: usize,
+    /// How many inputs of an output share a scale there, at most.
+    pub block_size: usize,
+    /// Bytes of all weights, those that are shared counted once.
+    pub bytes: u64,
+}
+
+/// Rewrites the model of a graph file into `folder`, which gets `model.onnx` and `model.onnx.data`.
+pub(crate) fn rewrite_file(
+    path: &Path,
+    folder: &Path,
+    (form, block_size): (Form, usize),
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Rewritten, ModelError> {
+    let GraphFile { mut model, mut graph, .. } = resolved(path, &Home::of(path))?;
+    let rewritten = rewrite(&mut model, &mut graph, Home::of(path).folder(), folder, (form, block_size), progress)?;
+    model.graph = Some(graph);
+    let write = || {
+        let mut file = File::create(folder.join("model.onnx"))?;
+        file.write_all(&model.encode_to_vec())?;
+        file.sync_all()
+    };
+    write().map_err(WeightsError::Write)?;
+    Ok(rewritten)
+}
+
+/// The bytes of the weights of a graph file, those that several initializers share counted once.
+pub(crate) fn bytes_of_file(path: &Path) -> Result<u64, ModelError> {
+    let graph = resolved(path, &Home::of(path))?.graph;
+    Ok(settle::bytes(&graph)?)
+}
+
+fn resolved(path: &Path, home: &Home) -> Result<GraphFile, ModelError> {
+    let mut file = GraphFile::read(path)?;
+    external::resolve(&mut file.graph, home)?;
+    Ok(file)
+}
+
+/// Rewrites a model's graph and writes its weights to `model.onnx.data` in `folder`; references of the
+/// graph given are relative to `home`, those of the graph it becomes to `folder`.
+///
+/// `progress` is told, after each step, how many are done and how many there are.
+fn rewrite(
+    model: &mut ModelProto,
+    graph: &mut GraphProto,
+    home: &Path,
+    folder: &Path,
+    (form, block_size): (Form, usize),
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Rewritten, WeightsError> {
+    let mut source = Source::new(home.to_owned());
+    let mut data = DataFile::create(folder)?;
+    let mut edit = Edit::default();
+    let mut rewritten = Rewritten { block_size, ..Rewritten::default() };
+    let widened = {
+        let view = View::new(graph);
+        let groups = groups::group(&view, products::find(&view));
+        let half = |product: &Product| product.weights.dense().is_some_and(|matrix| matrix.half);
+        let widened = groups.iter().flat_map(|group| &group.members).any(half);
+        let lookups = lookups::find(&view);
+        let head = head::find(&view).ok().map(|head| head.entry);
+        let mut emitter = Emitter { view: &view, source: &mut source, data: &mut data, edit: &mut edit, widened };
+        for (done, group) in groups.iter().enumerate() {
+            rewritten.merged += group.members.len() - 1;
+            let first = &group.members[0];
+            let format = form.format(block_size, first.k, head == Some(first.node));
+            rewritten.quantized += usize::from(emit(&mut emitter, group, format, &lookups)?);
+            progress(done + 1, groups.len());
+        }
+        widened
+    };
+    edit.apply(graph);
+    settle::settle(graph, &mut source, &mut data, widened)?;
+    if widened {
+        widen::types(graph);
+    }
+    import_microsoft(model, graph);
+    model.ir_version = model.ir_version.max(Some(IR_VERSION_MIN));
+    data.finish()?;
+    rewritten.bytes = settle::bytes(graph)?;
+    Ok(rewritten)
+}
+
+/// Replaces one group; whether its weights were quantised.
+fn emit(
+    emitter: &mut Emitter<'_, '_>,
+    group: &Group,
+    format: Option<Format>,
+    lookups: &[lookups::Lookup],
+) -> Result<bool, WeightsError> {
+    let dense: Vec<&Matrix> = group.members.iter().filter_map(|member| member.weights.dense()).collect();
+    let blocks: Vec<&Blocks> = group.members.iter().filter_map(|member| member.weights.blocks()).collect();
+    let single = group.outlet == Outlet::Whole;
+    if dense.is_empty() {
+        return if single { Ok(false) } else { emitter.joined(group, &blocks).map(|()| false) };
+    }
+    let Some(format) = format else {
+        if single {
+            return Ok(false);
+        }
+        let rows = emitter.rows(&dense)?;
+        return emitter.dense(group, &rows).map(|()| false);
+    };
+    let rows = emitter.rows(&dense)?;
+    let shared = emitter.quantized(group, &rows, format)?;
+    for lookup in lookups {
+        if single && lookup.is_tied(emitter.view, emitter.source, dense[0], &rows)? {
+            lookup.share(emitter, &shared, &rows, format);
+        }
+    }
+    Ok(true)
+}
+
+/// ONNX Runtime's own operators need a version, like all others.
+fn import_microsoft(model: &mut ModelProto, graph: &GraphProto) {
+    let uses = graph.node.iter().any(|node| node.domain() == onnx::MICROSOFT);
+    if uses && !model.opset_import.iter().any(|set| set.domain() == onnx::MICROSOFT) {
+        model.opset_import.push(OperatorSetIdProto { domain: Some(onnx::MICROSOFT.to_owned()), version: Some(1) });
+    }
+}

@@ -1,0 +1,90 @@
+//! Where the bytes of a graph's tensors are: in the graph, in a typed field of it, or in a file beside
+//! it.
+//!
+//! Files are mapped once and stay mapped for as long as a rewrite reads them. References were checked
+//! by `external::resolve`, yet a file may have been cut since: what does not fit is an error.
+
+use std::{collections::HashMap, io, path::PathBuf};
+
+use bytes::Bytes;
+
+use super::WeightsError;
+use crate::model::{
+    external::{ExternalError, Reference, bytes_of},
+    mapped,
+    onnx::{self, TensorProto},
+};
+
+/// Reads tensors of one graph.
+pub(crate) struct Source {
+    folder: PathBuf,
+    files: HashMap<String, Bytes>,
+}
+
+impl Source {
+    /// A source whose references are relative to `folder`.
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self { folder, files: HashMap::new() }
+    }
+
+    /// The bytes of a tensor, little-endian and in row-major order; a slice wherever they lie in one.
+    pub(crate) fn bytes(&mut self, tensor: &TensorProto) -> Result<Bytes, WeightsError> {
+        let bytes = match (tensor.data_location(), &tensor.raw_data) {
+            (onnx::EXTERNAL, _) => self.external(tensor)?,
+            (_, Some(raw)) => raw.clone(),
+            _ => typed(tensor),
+        };
+        match bytes_of(tensor) {
+            Some(expected) if expected != bytes.len() as u64 => Err(WeightsError::Length {
+                tensor: tensor.name().to_owned(),
+                dims: tensor.dims.clone(),
+                expected,
+                found: bytes.len() as u64,
+            }),
+            _ => Ok(bytes),
+        }
+    }
+
+    fn external(&mut self, tensor: &TensorProto) -> Result<Bytes, ExternalError> {
+        let Reference { location, offset, length } = Reference::of(tensor)?;
+        let path = self.folder.join(location);
+        if !self.files.contains_key(location) {
+            let missing = |cause: io::Error| ExternalError::Missing {
+                tensor: tensor.name().to_owned(),
+                file: path.clone(),
+                cause,
+            };
+            self.files.insert(location.to_owned(), mapped::map(&path).map_err(missing)?);
+        }
+        let file = &self.files[location];
+        let needed = offset.saturating_add(length.or_else(|| bytes_of(tensor)).unwrap_or(0));
+        match (usize::try_from(offset), usize::try_from(needed)) {
+            (Ok(start), Ok(end)) if end <= file.len() => Ok(file.slice(start..end)),
+            _ => Err(ExternalError::TooShort {
+                tensor: tensor.name().to_owned(),
+                file: path,
+                needed,
+                found: file.len() as u64,
+            }),
+        }
+    }
+}
+
+/// The bytes of a tensor whose values stand in a field of their own type. Types narrower than the
+/// field's numbers keep the low bytes of each.
+fn typed(tensor: &TensorProto) -> Bytes {
+    let narrow = |bytes: usize| {
+        let values = tensor.int32_data.iter();
+        values.flat_map(|value| value.to_le_bytes().into_iter().take(bytes)).collect::<Vec<u8>>()
+    };
+    let bytes = match tensor.data_type() {
+        onnx::FLOAT => tensor.float_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        onnx::INT64 => tensor.int64_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        onnx::DOUBLE => tensor.double_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        onnx::UINT64 => tensor.uint64_data.iter().flat_map(|value| value.to_le_bytes()).collect(),
+        onnx::UINT8 | onnx::INT8 | onnx::BOOL => narrow(1),
+        onnx::FLOAT16 | onnx::BFLOAT16 => narrow(2),
+        _ => narrow(4),
+    };
+    Bytes::from(bytes)
+}
