@@ -4,6 +4,8 @@
 //! This room runs sessions and reads no configuration. Its arithmetic (which rows slide, how keys
 //! turn, how a token is drawn) is pure and lives apart from the calls into the runtime.
 
+#[cfg_attr(not(test), expect(dead_code, reason = "the loader does not rewrite graphs yet"))]
+pub(crate) mod equal;
 mod graph;
 mod kv_cache;
 mod loader;

@@ -9,6 +9,8 @@ mod contract;
 mod contract_error;
 mod error;
 mod external;
+#[cfg_attr(not(test), expect(dead_code, reason = "the loader does not rewrite graphs yet"))]
+pub(crate) mod fuse;
 mod graph;
 mod head;
 mod io;
@@ -38,6 +40,7 @@ pub use self::{
     contract_error::ContractError,
     error::ModelError,
     external::ExternalError,
+    fuse::NotFused,
     graph::GraphError,
     head::NoHead,
     layout::LayoutError,

@@ -252,7 +252,7 @@ impl<'g> View<'g> {
 }
 
 /// Calls `visit` with what a node takes, its subgraphs' reach for outer tensors included.
-fn each_input<'g>(node: &'g NodeProto, visit: &mut dyn FnMut(&'g str)) {
+pub(crate) fn each_input<'g>(node: &'g NodeProto, visit: &mut dyn FnMut(&'g str)) {
     node.input.iter().for_each(|input| visit(input));
     for attribute in &node.attribute {
         for graph in attribute.g.iter().chain(&attribute.graphs) {
