@@ -52,7 +52,7 @@ ARCHITECTURES = {
     "qwen3": {"rope_theta": 1e6, "tie_word_embeddings": True},  # a norm of each head before rotation
     "mistral": {"rope_theta": 10_000.0, "sliding_window": 64},
     # One product for q, k and v; half of each head is rotated.
-    "phi3": {"rope_theta": 10_000.0, "partial_rotary_factor": 0.5},
+    "phi3": {"rope_theta": 10_000.0, "partial_rotary_factor": 0.5, "head_dim": 32},
     # Neighbours are rotated.
     "glm": {"rope_theta": 10_000.0, "partial_rotary_factor": 1.0},
     # A scale of its own.
@@ -63,7 +63,7 @@ ARCHITECTURES = {
 def model(architecture: str) -> torch.nn.Module:
     """A model with random weights of sensible sizes, the same ones each time."""
     torch.manual_seed(7)
-    config = AutoConfig.for_model(architecture, **SIZES, **ARCHITECTURES[architecture])
+    config = AutoConfig.for_model(architecture, **(SIZES | ARCHITECTURES[architecture]))
     made = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for name, weights in made.named_parameters():
@@ -118,7 +118,8 @@ def dynamo(architecture: str, opset: int) -> onnx.ModelProto:
     """torch's own exporter."""
     batch, past, new = 2, 7, 5
     caches = [f"{layer}.{what}" for layer in range(LAYERS) for what in ("key", "value")]
-    shape = batch, SIZES["num_key_value_heads"], past, SIZES["head_dim"]
+    made = model(architecture)
+    shape = batch, made.config.num_key_value_heads, past, made.config.head_dim
     auto = torch.export.Dim.DYNAMIC
     inputs = (
         torch.randint(0, VOCAB, (batch, new)),
@@ -128,7 +129,7 @@ def dynamo(architecture: str, opset: int) -> onnx.ModelProto:
     )
     dynamic = ({0: auto, 1: auto},) * 3 + (tuple({0: auto, 2: auto} for _ in caches),)
     program = torch.onnx.export(
-        WithCache(model(architecture)),
+        WithCache(made),
         inputs,
         dynamo=True,
         input_names=["input_ids", "attention_mask", "position_ids"] + [f"past_key_values.{name}" for name in caches],
@@ -137,14 +138,12 @@ def dynamo(architecture: str, opset: int) -> onnx.ModelProto:
         opset_version=opset,
         external_data=False,
     )
-    made = program.model_proto
+    exported = program.model_proto
+    graph = exported.graph
     # Stack traces with the paths of this machine.
-    del made.graph.metadata_props[:]
-    for node in made.graph.node:
-        del node.metadata_props[:]
-    for value in [*made.graph.value_info, *made.graph.input, *made.graph.output]:
-        del value.metadata_props[:]
-    return made
+    for part in [graph, *graph.node, *graph.value_info, *graph.input, *graph.output]:
+        del part.metadata_props[:]
+    return exported
 
 
 def slim(graph: onnx.ModelProto) -> onnx.ModelProto:

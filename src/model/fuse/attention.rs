@@ -31,6 +31,14 @@ pub(super) struct Attention<'g> {
     pub(super) output: (&'g str, ElementType),
 }
 
+impl Attention<'_> {
+    /// Whether it takes or gives f16.
+    pub(super) fn is_half(&self) -> bool {
+        let taken = self.projections.iter().map(|(_, element)| *element);
+        taken.chain([self.output.1]).any(|element| element == ElementType::F16)
+    }
+}
+
 /// The attention of every layer.
 pub(super) fn find<'g>(view: &View<'g>, contract: &'g Contract) -> Result<Vec<Attention<'g>>, NotFused> {
     let mut by_keys: HashMap<&str, Vec<&NodeProto>> = HashMap::new();

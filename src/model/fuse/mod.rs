@@ -46,6 +46,9 @@ use super::{
 pub(crate) struct Fused {
     /// Heads of queries in each layer.
     pub(crate) heads: Vec<usize>,
+    /// The coarsest type of numbers that attention takes, gives or keeps: how equal the rewritten graph
+    /// can be.
+    pub(crate) precision: ElementType,
     /// Norms that became one operator.
     pub(crate) norms: usize,
     /// Norms of those that also do the residual sum before them.
@@ -63,12 +66,18 @@ pub(crate) fn fuse(graph: &mut GraphProto, contract: &Contract, rotary: &FuseRot
     let element = check(graph, contract, rotary)?;
     // Weights are shared slices, so that this copies nodes and names.
     let mut fused = graph.clone();
+    // ONNX Runtime takes nodes in any order, and some converters append theirs at the end.
+    if !order::topological(&mut fused) {
+        return Err(NotFused::Circle);
+    }
     let norms = fuse_norms(&mut fused);
-    let (written, heads) = {
+    let (written, heads, precision) = {
         let view = View::new(&fused);
         let layers: Vec<Attention<'_>> = attention::find(&view, contract)?;
         let heads = layers.iter().map(|layer| layer.heads).collect();
-        (Written::new(&layers, contract, rotary, element), heads)
+        let is_half = element == ElementType::F16 || layers.iter().any(Attention::is_half);
+        let precision = if is_half { ElementType::F16 } else { ElementType::F32 };
+        (Written::new(&layers, contract, rotary, element), heads, precision)
     };
     written.put_into(&mut fused, contract);
     let residuals = fuse_residuals(&mut fused);
@@ -79,7 +88,7 @@ pub(crate) fn fuse(graph: &mut GraphProto, contract: &Contract, rotary: &FuseRot
     only_attention_uses_caches(&fused, contract)?;
     let nodes = [graph.node.len(), fused.node.len()];
     *graph = fused;
-    Ok(Fused { heads, norms, residuals, nodes })
+    Ok(Fused { heads, precision, norms, residuals, nodes })
 }
 
 /// Declares that a model uses ONNX Runtime's own operators.
@@ -100,7 +109,7 @@ fn check(graph: &GraphProto, contract: &Contract, rotary: &FuseRotary<'_>) -> Re
     }
     let (pairs, head_dim) = (rotary.frequencies.len(), contract.head_dim);
     // ONNX Runtime's own check, which is stricter than `pairs <= head_dim / 2`.
-    if pairs == 0 || pairs > head_dim / 16 * 8 {
+    if pairs == 0 || pairs % 8 != 0 || pairs > head_dim / 2 {
         return Err(NotFused::Rotation { pairs, head_dim });
     }
     let mut outputs = graph.node.iter().flat_map(|node| &node.output);

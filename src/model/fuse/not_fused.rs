@@ -11,7 +11,7 @@ pub enum NotFused {
     #[error("the graph takes no `attention_mask`")]
     NoMaskInput,
     /// A rotation that the operator does not do.
-    #[error("{pairs} pairs of a head's {head_dim} numbers are rotated, expected 1 to {}", head_dim / 16 * 8)]
+    #[error("{pairs} pairs of a head's {head_dim} numbers are rotated, expected a multiple of 8 up to {}", head_dim / 2)]
     Rotation {
         /// Pairs that were measured to turn.
         pairs: usize,
