@@ -33,20 +33,25 @@ const fn export(file: &'static str, base: f64) -> Export {
 /// Farther than the 200 positions that f32 angles of any base tell apart, and short enough to be quick.
 const FAR: usize = 300;
 
-fn fixture(file: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(file)
+fn path(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
 }
 
-fn session(model: &ModelProto) -> ort::Result<Session> {
+/// A session of a model whose weights lie in `folder` where they are not in it.
+fn session(model: &ModelProto, folder: &Path) -> ort::Result<Session> {
     let library = crate::find_library(&crate::Settings::default()).expect("run `cargo xtask setup` first");
     let runtime = Runtime::open(&library.path).expect("the library opens");
-    let mut builder = Session::builder(runtime.environment())?.with_intra_threads(1)?.with_intra_op_spinning(false)?;
+    let folder = folder.to_string_lossy();
+    let mut builder = Session::builder(runtime.environment())?
+        .with_intra_threads(1)?
+        .with_intra_op_spinning(false)?
+        .with_config_entry("session.model_external_initializers_file_folder_path", folder)?;
     builder.commit_from_memory(&model.encode_to_vec())
 }
 
 impl Export {
     fn read(&self) -> ModelProto {
-        ModelProto::decode(Bytes::from(std::fs::read(fixture(self.file)).unwrap())).unwrap()
+        ModelProto::decode(Bytes::from(std::fs::read(path(self.file)).unwrap())).unwrap()
     }
 
     /// The rewritten model.
@@ -66,7 +71,8 @@ impl Export {
         let (rewritten, fused) = self.fused().unwrap_or_else(|error| panic!("{}: {error}", self.file));
         let untouched = self.read();
         let contract = contract_of(untouched.graph.as_ref().unwrap()).unwrap();
-        let (mut untouched, mut rewritten) = (session(&untouched).unwrap(), session(&rewritten).unwrap());
+        let [mut untouched, mut rewritten] =
+            [untouched, rewritten].map(|model| session(&model, path(self.file).parent().unwrap()).unwrap());
         let (untouched, rewritten) = (&mut untouched, &mut rewritten);
         let precision = fused.precision;
         let mut pair = Pair { untouched, rewritten, contract: &contract, head: None, precision, far: FAR };
@@ -87,20 +93,20 @@ fn check(export: Export, norms: usize, residuals: usize) {
 
 #[test]
 fn what_the_hugging_face_exporter_writes_stays_equal() {
-    check(export("tiny-plain/model.onnx", 1e6), 49, 48);
-    check(export("tiny-plain-f16/model.onnx", 1e6), 49, 48);
-    check(export("exports/hf-qwen3.onnx", 1e6), 9, 4);
+    check(export("tests/fixtures/tiny-plain/model.onnx", 1e6), 49, 48);
+    check(export("tests/fixtures/tiny-plain-f16/model.onnx", 1e6), 49, 48);
+    check(export("tests/fixtures/exports/hf-qwen3.onnx", 1e6), 9, 4);
 }
 
 #[test]
 fn what_the_onnx_community_makes_of_it_stays_equal() {
     for file in [
-        "exports/hf-qwen2-slim.onnx",
-        "exports/hf-qwen2-f16.onnx",
-        "exports/hf-qwen2-f16-io32.onnx",
-        "exports/hf-qwen2-q4.onnx",
-        "exports/hf-qwen2-q4f16.onnx",
-        "exports/hf-qwen2-int8.onnx",
+        "tests/fixtures/exports/hf-qwen2-slim.onnx",
+        "tests/fixtures/exports/hf-qwen2-f16.onnx",
+        "tests/fixtures/exports/hf-qwen2-f16-io32.onnx",
+        "tests/fixtures/exports/hf-qwen2-q4.onnx",
+        "tests/fixtures/exports/hf-qwen2-q4f16.onnx",
+        "tests/fixtures/exports/hf-qwen2-int8.onnx",
     ] {
         check(export(file, 1e6), 5, 4);
     }
@@ -108,31 +114,37 @@ fn what_the_onnx_community_makes_of_it_stays_equal() {
 
 #[test]
 fn what_torch_exports_itself_stays_equal() {
-    check(export("exports/dynamo18-llama.onnx", 1e4), 5, 4);
-    check(export("exports/dynamo18-qwen3.onnx", 1e6), 9, 4);
-    check(export("exports/dynamo23-qwen3.onnx", 1e6), 9, 4);
-    check(export("exports/dynamo18-granite.onnx", 1e4), 5, 4);
+    check(export("tests/fixtures/exports/dynamo18-llama.onnx", 1e4), 5, 4);
+    check(export("tests/fixtures/exports/dynamo18-qwen3.onnx", 1e6), 9, 4);
+    check(export("tests/fixtures/exports/dynamo23-qwen3.onnx", 1e6), 9, 4);
+    check(export("tests/fixtures/exports/dynamo18-granite.onnx", 1e4), 5, 4);
 }
 
 #[test]
 fn other_rotations_stay_equal() {
-    check(Export { rotated: 16, ..export("exports/dynamo18-phi3.onnx", 1e4) }, 5, 4);
-    check(Export { interleaved: true, ..export("exports/dynamo18-glm.onnx", 1e4) }, 5, 4);
+    check(Export { rotated: 16, ..export("tests/fixtures/exports/dynamo18-phi3.onnx", 1e4) }, 5, 4);
+    check(Export { interleaved: true, ..export("tests/fixtures/exports/dynamo18-glm.onnx", 1e4) }, 5, 4);
+}
+
+#[test]
+fn a_trained_model_with_grouped_heads_stays_equal() {
+    let trained = export(".motorbrain/models/smollm2-135m-f32/model.onnx", 1e5);
+    check(Export { rotated: 64, ..trained }, 61, 60);
 }
 
 #[test]
 fn a_sliding_window_is_left_alone() {
-    let error = export("exports/dynamo18-mistral.onnx", 1e4).fused().unwrap_err();
+    let error = export("tests/fixtures/exports/dynamo18-mistral.onnx", 1e4).fused().unwrap_err();
     assert!(matches!(error, NotFused::Mask { layer: 0, .. }), "{error}");
 }
 
 #[test]
 fn a_rotation_that_is_slightly_wrong_is_found() {
     for wrong in [
-        export("exports/dynamo18-llama.onnx", 1.01e4),
-        Export { interleaved: true, ..export("exports/dynamo18-llama.onnx", 1e4) },
-        Export { rotated: 32, ..export("exports/dynamo18-phi3.onnx", 1e4) },
-        export("exports/hf-qwen2-f16.onnx", 1.1e6),
+        export("tests/fixtures/exports/dynamo18-llama.onnx", 1.01e4),
+        Export { interleaved: true, ..export("tests/fixtures/exports/dynamo18-llama.onnx", 1e4) },
+        Export { rotated: 32, ..export("tests/fixtures/exports/dynamo18-phi3.onnx", 1e4) },
+        export("tests/fixtures/exports/hf-qwen2-f16.onnx", 1.1e6),
     ] {
         let verdict = wrong.compare();
         assert!(matches!(verdict, Verdict::Different { .. }), "{}: {verdict:?}", wrong.file);

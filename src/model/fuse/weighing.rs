@@ -7,7 +7,10 @@ use super::{
     scores::{self, Scores},
     walk::{LAYOUT, made_by, source},
 };
-use crate::model::{onnx::NodeProto, view::View};
+use crate::model::{
+    onnx::{AttributeProto, NodeProto},
+    view::View,
+};
 
 /// Values weighed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,12 +121,15 @@ pub(super) fn merged_heads<'g>(view: &View<'g>, product: &'g NodeProto) -> Optio
         match node.op_type() {
             "Cast" => cast = Some(node),
             "Identity" => {}
-            "Transpose" if !swapped && node.attr("perm").is_some_and(|perm| perm.ints == [0, 2, 1, 3]) => {
-                swapped = true
-            }
+            "Transpose" if !swapped && node.attr("perm").is_some_and(puts_tokens_first) => swapped = true,
             "Reshape" if swapped => return Some((output, cast)),
             _ => return None,
         }
         tensor = output;
     }
+}
+
+/// Whether heads, or heads within their groups, come to stand behind tokens.
+fn puts_tokens_first(perm: &AttributeProto) -> bool {
+    perm.ints == [0, 2, 1, 3] || perm.ints == [0, 3, 1, 2, 4]
 }
