@@ -21,3 +21,9 @@ pub fn setup_dirs(working_dir: &Path) -> impl Iterator<Item = PathBuf> {
 pub fn default_model(working_dir: &Path) -> Option<PathBuf> {
     setup_dirs(working_dir).map(|folder| folder.join(DEFAULT_MODEL)).find(|folder| folder.is_dir())
 }
+
+/// Where forms of models that were made are kept, unless the settings say otherwise: the user's cache
+/// folder.
+pub fn cache_dir() -> Option<PathBuf> {
+    dirs::cache_dir().map(|folder| folder.join("motorbrain").join("graphs"))
+}

@@ -146,5 +146,7 @@ pub fn model_options(settings: &Settings) -> Result<ModelOptions, StartError> {
 
 /// How engines are made on this machine.
 pub fn engine_options(settings: &Settings) -> EngineOptions {
-    settings.engine_options(thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN))
+    let mut options = settings.engine_options(thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN));
+    options.form.cache = options.form.cache.or_else(places::cache_dir);
+    options
 }

@@ -21,7 +21,6 @@ use motorbrain::{
     },
     prepare::{PrepareError, PrepareOptions, Prepared, prepare},
 };
-use motorbrain_actors::engine::Engine;
 use prost::Message;
 use tempfile::TempDir;
 
@@ -41,7 +40,7 @@ fn read(model: &Path) -> Vec<f32> {
     let mut engine = engine(model, window(256, 4, 64));
     let slot = engine.open().unwrap();
     scores(
-        &mut engine,
+        &mut *engine,
         slot,
         &text_tokens(model, 60),
         &[40, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use common::{engine, fixture, largest_difference, run, scores};
 use motorbrain::engine::WindowOptions;
 use motorbrain_actors::{
-    engine::{Engine, Sampling, Want},
+    engine::{Sampling, Want},
     tokens::TokenId,
 };
 use serde_json::Value;

@@ -1,7 +1,8 @@
 //! Making engines: one for each actor and each of its incarnations, all of the same model.
 //!
-//! What does not change from one engine to the next is worked out once and shared: the model's
-//! files, the runtime's library and the rotation measured on its keys.
+//! What does not change from one engine to the next is worked out once and shared: the model's files,
+//! the runtime's library, the form that runs best with its packed weights, and the rotation measured on
+//! the model's keys.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -10,32 +11,35 @@ use std::{
 };
 
 use bytes::Bytes;
-
 use motorbrain_actors::{
-    engine::{Engine, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Window},
+    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Window},
     tokens::TokenId,
 };
 
 use super::{
+    agreement,
     backend::Backend,
+    form::{Activations, Cache, Form, FormOptions, WhyPlain},
     graph::Graph,
     linear::{self, Packed},
     onnx::OnnxEngine,
     paged::PagedGraph,
-    rotation::{Rotation, positions},
+    rotation::{Layout, Rotation, positions},
     runtime::Runtime,
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
 };
-use crate::model::{ElementType, LinearSource, Model, Paged, Stored, mapped};
+use crate::model::{ElementType, Family, FuseRotary, LinearSource, Model, Paged, Stored, mapped};
 
 /// How engines of a model are made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// How each session uses the machine.
     pub session: SessionOptions,
     /// The window, as the settings have it.
     pub window: WindowOptions,
+    /// How the form that runs is chosen.
+    pub form: FormOptions,
 }
 
 /// Loads engines of one model.
@@ -44,9 +48,24 @@ pub struct OnnxLoader {
     model: Arc<Model>,
     session: SessionOptions,
     window: Window,
+    form: FormOptions,
     rotation: OnceLock<Option<Arc<Rotation>>>,
-    /// Packed by the first load.
-    weights: Mutex<Option<Arc<[Packed]>>>,
+    /// Made by the first load; whoever comes meanwhile waits.
+    chosen: Mutex<Option<Chosen>>,
+}
+
+/// The form in use and what its engines share.
+#[derive(Clone)]
+struct Chosen {
+    form: Form,
+    /// `None` where the plain form runs.
+    paged: Option<Arc<Shared>>,
+}
+
+/// A paged form with its packed weights.
+struct Shared {
+    paged: Paged,
+    weights: Arc<[Packed]>,
 }
 
 impl OnnxLoader {
@@ -55,8 +74,9 @@ impl OnnxLoader {
     /// # Errors
     /// A window that the model does not allow.
     pub fn new(runtime: Runtime, model: Arc<Model>, options: EngineOptions) -> Result<Self, WindowError> {
-        let window = options.window.resolve(model.context.tokens)?;
-        Ok(Self { runtime, model, session: options.session, window, rotation: OnceLock::new(), weights: Mutex::new(None) })
+        let EngineOptions { session, window, form } = options;
+        let window = window.resolve(model.context.tokens)?;
+        Ok(Self { runtime, model, session, window, form, rotation: OnceLock::new(), chosen: Mutex::new(None) })
     }
 
     /// The model's rotation as an engine has measured it: `None` before the first load, and where the
@@ -70,13 +90,24 @@ impl OnnxLoader {
         self.window
     }
 
-    /// An engine on the model's own graph, one row at a time: the reference that the paged form is
-    /// measured against.
+    /// The form that engines run; `None` before the first load.
+    pub fn form(&self) -> Option<Form> {
+        self.chosen.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|chosen| chosen.form.clone())
+    }
+
+    /// An engine on the model's own graph, one row at a time: the reference that every other form is
+    /// compared with.
     ///
     /// # Errors
     /// Why there is none.
     pub fn load_plain(&self) -> Result<Box<dyn Engine>, LoadError> {
         let graph = Graph::load(&self.runtime, &self.model, self.window.size, self.session);
+        self.engine(graph.map_err(|error| self.failed(&error))?)
+    }
+
+    fn load_paged(&self, shared: &Shared) -> Result<Box<dyn Engine>, LoadError> {
+        let Shared { paged, weights } = shared;
+        let graph = PagedGraph::load(&self.runtime, &self.model, paged, weights, self.session);
         self.engine(graph.map_err(|error| self.failed(&error))?)
     }
 
@@ -92,30 +123,104 @@ impl OnnxLoader {
         Ok(Box::new(OnnxEngine::new(backend, info, rotation)))
     }
 
-    /// The weights of the paged form's own products, packed once for all engines. Whoever comes while
-    /// they are being packed waits.
-    fn weights(&self, paged: &Paged) -> Result<Arc<[Packed]>, LoadError> {
-        let mut packed = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(weights) = &*packed {
-            return Ok(Arc::clone(weights));
+    /// The form to run, chosen now if it is not yet.
+    fn chosen(&self) -> Result<Chosen, LoadError> {
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(chosen) = &*chosen {
+            return Ok(chosen.clone());
         }
-        let weights: Arc<[Packed]> = pack_all(&paged.linears, &self.model.overlay.folder)
-            .map_err(|message| LoadError {
-                transient: false,
-                message: format!("cannot load {}: {message}", self.model.graph.display()),
-                hint: Some("fetch the model's files again; they do not belong together".into()),
-            })?
-            .into();
-        *packed = Some(Arc::clone(&weights));
-        Ok(weights)
+        let made = match self.choose()? {
+            Ok(made) => made,
+            Err(why) => {
+                tracing::info!(reason = %why, "the model runs as exported, one conversation after the other");
+                Chosen { form: Form::Plain(why), paged: None }
+            }
+        };
+        Ok(chosen.insert(made).clone())
+    }
+
+    /// Makes the paged form and compares it with the model's own graph, or finds that an earlier process
+    /// has. The outer error ends the load; the inner one means that the plain form runs.
+    fn choose(&self) -> Result<Result<Chosen, WhyPlain>, LoadError> {
+        let Model { contract, overlay, .. } = &*self.model;
+        if contract.quantized_activations && self.form.activations == Activations::AsExported {
+            return Ok(Err(WhyPlain::RoundsActivations));
+        }
+        let fused = contract.family == Family::Plain;
+        let cache = Cache::of(&self.form, &self.runtime, &self.model, self.window.size);
+        if let Some(graph) = cache.get() {
+            let paged = if fused { Paged::of_fused(&graph, overlay, contract) } else { overlay.paged.clone() };
+            if let Ok(paged) = paged {
+                let paged = Some(self.share(paged)?);
+                return Ok(Ok(Chosen { form: Form::Paged { fused, difference: None }, paged }));
+            }
+        }
+        if !fused && let Err(why) = &overlay.paged {
+            return Ok(Err(why.clone().into()));
+        }
+        // One after the other, so that only one graph is in memory.
+        let expected = {
+            let mut plain = self.load_plain()?;
+            agreement::probe(&mut *plain).map_err(|error| self.refused(&error))?
+        };
+        let made = if fused { self.fuse() } else { self.overlay_paged() };
+        let (paged, graph) = match made {
+            Ok(made) => made,
+            Err(why) => return Ok(Err(why)),
+        };
+        let shared = self.share(paged)?;
+        let found = self
+            .load_paged(&shared)
+            .map_err(|error| error.message)
+            .and_then(|mut engine| agreement::probe(&mut *engine).map_err(|error| error.message));
+        let found = match found {
+            Ok(found) => found,
+            Err(message) => return Ok(Err(WhyPlain::DoesNotRun { message })),
+        };
+        let (difference, allowed) = (agreement::difference(&expected, &found), agreement::allowed(contract));
+        // A difference that is not a number is above every bound.
+        if !(difference <= allowed) {
+            return Ok(Err(WhyPlain::Differs { found: difference, allowed }));
+        }
+        tracing::debug!(difference, "the paged form gives the model's numbers");
+        cache.keep(&graph);
+        Ok(Ok(Chosen { form: Form::Paged { fused, difference: Some(difference) }, paged: Some(shared) }))
+    }
+
+    fn overlay_paged(&self) -> Result<(Paged, Vec<u8>), WhyPlain> {
+        Ok((self.model.overlay.paged.clone()?, Vec::new()))
+    }
+
+    /// The paged form of a plain export, whose rotation was measured.
+    fn fuse(&self) -> Result<(Paged, Vec<u8>), WhyPlain> {
+        let rotation = self.rotation().ok_or(WhyPlain::NoRotation)?;
+        let rotary = FuseRotary {
+            frequencies: rotation.frequencies(),
+            interleaved: rotation.layout() == Layout::Interleaved,
+            // No position of a context reaches beyond its window.
+            positions: self.window.size,
+        };
+        Ok(Paged::fuse(&self.model.overlay, &self.model.contract, &rotary)?)
+    }
+
+    fn share(&self, paged: Paged) -> Result<Arc<Shared>, LoadError> {
+        let weights = pack_all(&paged.linears, &self.model.overlay.folder).map_err(|message| LoadError {
+            transient: false,
+            message: format!("cannot load {}: {message}", self.model.graph.display()),
+            hint: Some("fetch the model's files again; they do not belong together".into()),
+        })?;
+        Ok(Arc::new(Shared { paged, weights: weights.into() }))
     }
 
     fn failed(&self, error: &ort::Error) -> LoadError {
-        let engine_error = engine_error(error, None);
-        let out_of_memory = engine_error.kind == EngineErrorKind::OutOfMemory;
+        self.refused(&engine_error(error, None))
+    }
+
+    fn refused(&self, error: &EngineError) -> LoadError {
+        let out_of_memory = error.kind == EngineErrorKind::OutOfMemory;
         LoadError {
             transient: out_of_memory,
-            message: format!("cannot load {}: {}", self.model.graph.display(), engine_error.message),
+            message: format!("cannot load {}: {}", self.model.graph.display(), error.message),
             hint: Some(if out_of_memory {
                 "use a smaller model, fewer actors or a smaller window".into()
             } else {
@@ -127,15 +232,9 @@ impl OnnxLoader {
 
 impl EngineLoader for OnnxLoader {
     fn load(&self) -> Result<Box<dyn Engine>, LoadError> {
-        let overlay = &self.model.overlay;
-        match (&overlay.paged, overlay.head) {
-            (Ok(paged), Some(head)) => {
-                let weights = self.weights(paged)?;
-                let contract = &self.model.contract;
-                let graph = PagedGraph::load(&self.runtime, overlay, contract, head, paged, &weights, self.session);
-                self.engine(graph.map_err(|error| self.failed(&error))?)
-            }
-            _ => self.load_plain(),
+        match self.chosen()?.paged {
+            Some(shared) => self.load_paged(&shared),
+            None => self.load_plain(),
         }
     }
 }

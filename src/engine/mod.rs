@@ -4,8 +4,12 @@
 //! This room runs sessions and reads no configuration. Its arithmetic (which rows slide, how keys
 //! turn, how a token is drawn) is pure and lives apart from the calls into the runtime.
 
+mod agreement;
 mod attention;
 mod backend;
+#[cfg(test)]
+pub(crate) mod equal;
+mod form;
 mod graph;
 mod kv_cache;
 mod linear;
@@ -21,6 +25,7 @@ mod session;
 mod vector;
 mod window;
 
+pub use form::{Activations, Form, FormOptions, WhyPlain};
 pub use loader::{EngineOptions, OnnxLoader};
 pub use rotation::{Layout, Rotation};
 pub use runtime::{Runtime, RuntimeError};

@@ -18,7 +18,7 @@ use super::{
     runtime::Runtime,
     session::{self, SessionOptions, Stop},
 };
-use crate::model::{Contract, Head, Overlay, Paged};
+use crate::model::{Contract, Head, Model, Paged};
 
 /// See the module's description.
 pub(crate) struct PagedGraph {
@@ -37,21 +37,20 @@ pub(crate) struct PagedGraph {
 }
 
 impl PagedGraph {
-    /// Loads a paged form, which lies where `overlay` does, into a session.
+    /// Loads a model's paged form into a session.
     ///
     /// # Errors
     /// The runtime's own.
     pub(crate) fn load(
         runtime: &Runtime,
-        overlay: &Overlay,
-        contract: &Contract,
-        head: Head,
+        model: &Model,
         paged: &Paged,
         weights: &Arc<[Packed]>,
         options: SessionOptions,
     ) -> ort::Result<Self> {
+        let head = model.overlay.head.ok_or_else(|| ort::Error::new("a paged form has a head"))?;
         let batch = Batch::default();
-        let session = session::builder(runtime, options, &overlay.folder)?
+        let session = session::builder(runtime, options, &model.overlay.folder)?
             .with_operators(operators(&batch, weights)?)?
             .commit_from_memory(&paged.bytes)?;
         let binding = session.create_binding()?;
@@ -59,7 +58,7 @@ impl PagedGraph {
             session,
             binding,
             cpu: session::cpu()?,
-            contract: contract.clone(),
+            contract: model.contract.clone(),
             head,
             position_ids: paged.position_ids,
             stop: Stop::new()?,

@@ -9,6 +9,7 @@ mod contract;
 mod contract_error;
 mod error;
 mod external;
+pub(crate) mod fuse;
 mod graph;
 mod head;
 mod io;
@@ -22,7 +23,6 @@ pub mod onnx;
 mod overlay;
 pub(crate) mod paged;
 mod presets;
-mod prune;
 mod rotation;
 mod tokenizer;
 mod view;
@@ -42,6 +42,7 @@ pub use self::{
     contract_error::ContractError,
     error::ModelError,
     external::ExternalError,
+    fuse::NotFused,
     graph::GraphError,
     head::NoHead,
     layout::LayoutError,
@@ -54,6 +55,7 @@ pub use self::{
     tokenizer::{ModelTokenizer, TokenizerError},
     weights::{Form, Rewritten, UnknownForm, WeightsError},
 };
+pub(crate) use self::fuse::FuseRotary;
 pub(crate) use self::linears::{LinearSource, Stored, ZeroPoints};
 use self::{config_files::ConfigFiles, external::Home, graph::GraphFile, view::View};
 

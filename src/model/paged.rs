@@ -8,12 +8,14 @@
 //!
 //! A pure pass over the overlay's graph. What it does not understand it refuses, and the overlay runs.
 
+use prost::Message;
+
 use super::{
     contract::{Contract, ElementType},
+    fuse::{self, FuseRotary, NotFused, prune},
     linears::LinearSource,
     onnx::{self, AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
-    overlay::Head,
-    prune::prune,
+    overlay::{Head, Overlay},
 };
 
 /// The domain of our operators.
@@ -57,6 +59,12 @@ pub enum NotPaged {
     /// Without a head that gives rows on demand, several conversations cannot share a run.
     #[error("its logits are no projection of hidden states")]
     NoHead,
+    /// The attention of a plain export was not understood.
+    #[error(transparent)]
+    NotFused(#[from] NotFused),
+    /// A graph that was written and does not read again.
+    #[error("the rewritten graph cannot be read")]
+    Unreadable,
     /// A layer without the operator that would be replaced.
     #[error("layer {layer} has no GroupQueryAttention")]
     NoAttention {
@@ -86,9 +94,30 @@ impl std::fmt::Debug for Paged {
 }
 
 impl Paged {
+    /// The paged form of a plain overlay: its attention is made GroupQueryAttention first. Also gives
+    /// that graph, which [`Paged::of_fused`] takes.
+    pub(crate) fn fuse(
+        overlay: &Overlay,
+        contract: &Contract,
+        rotary: &FuseRotary<'_>,
+    ) -> Result<(Self, Vec<u8>), NotPaged> {
+        let mut model = ModelProto::decode(overlay.bytes.as_slice()).map_err(|_| NotPaged::Unreadable)?;
+        let mut graph = model.graph.take().unwrap_or_default();
+        fuse::fuse(&mut graph, contract, rotary)?;
+        fuse::import_microsoft(&mut model);
+        model.graph = Some(graph);
+        Ok((Self::build(&model, contract, overlay.head.as_ref())?, model.encode_to_vec()))
+    }
+
+    /// The paged form of a graph that [`Paged::fuse`] gave before.
+    pub(crate) fn of_fused(fused: &[u8], overlay: &Overlay, contract: &Contract) -> Result<Self, NotPaged> {
+        let model = ModelProto::decode(fused).map_err(|_| NotPaged::Unreadable)?;
+        Self::build(&model, contract, overlay.head.as_ref())
+    }
+
     /// The paged form of a model whose graph has the overlay's edits.
     pub(crate) fn build(model: &ModelProto, contract: &Contract, head: Option<&Head>) -> Result<Self, NotPaged> {
-        let head = head.ok_or(NotPaged::NoHead)?;
+        let head = *head.ok_or(NotPaged::NoHead)?;
         let mut model = model.clone();
         let mut graph = model.graph.take().unwrap_or_default();
         for layer in 0..contract.layers {
@@ -99,10 +128,10 @@ impl Paged {
         graph.output.retain(|output| !presents.contains(&output.name()));
         let linears = replace_linears(&mut graph);
         prune(&mut graph);
-        let position_ids = flatten_inputs(&mut graph, head)?;
+        let position_ids = flatten_inputs(&mut graph, &head)?;
         model.opset_import.push(OperatorSetIdProto { domain: Some(DOMAIN.into()), version: Some(1) });
         model.graph = Some(graph);
-        Ok(Self { bytes: prost::Message::encode_to_vec(&model), position_ids, linears })
+        Ok(Self { bytes: model.encode_to_vec(), position_ids, linears })
     }
 }
 

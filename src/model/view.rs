@@ -134,6 +134,8 @@ impl<'g> View<'g> {
             if node.op_type().starts_with("Gather") && self.is_constant(node.input.first()?) {
                 tensor = node.input.get(1)?;
                 added += 1;
+            } else if node.op_type() == "Transpose" {
+                tensor = node.input.first()?;
             } else {
                 tensor = self.carrier(node)?;
             }

@@ -8,14 +8,14 @@ use std::{
 };
 
 use motorbrain_actors::{
-    engine::{Engine, EngineError, Row, RowOutput, Sampling, SlotIndex, Want},
+    engine::{Engine, EngineError, EngineLoader, Row, RowOutput, Sampling, SlotIndex, Want},
     tokens::{TokenId, Tokenizer as _},
 };
 use serde::Serialize;
 
 use super::PrepareError;
 use crate::{
-    engine::{EngineOptions, OnnxEngine, OnnxLoader, Overflow, Runtime, SessionOptions, WindowOptions},
+    engine::{EngineOptions, FormOptions, OnnxLoader, Overflow, Runtime, SessionOptions, WindowOptions},
     model::Model,
 };
 
@@ -78,22 +78,22 @@ impl Measurer<'_> {
     /// Loads a model, measures it and unloads it again.
     pub(super) fn measure(&self, model: &Arc<Model>, weight_bytes: u64) -> Result<Measured, PrepareError> {
         let window = WindowOptions { overflow: Overflow::Error, ..WindowOptions::default() };
-        let options = EngineOptions { session: self.session, window };
-        let mut engine = OnnxLoader::new(self.runtime.clone(), Arc::clone(model), options)?.load_engine()?;
+        let options = EngineOptions { session: self.session, window, form: FormOptions::default() };
+        let mut engine = OnnxLoader::new(self.runtime.clone(), Arc::clone(model), options)?.load()?;
         let Texts { code, english } = &self.texts;
         let perplexity =
-            Perplexity { code: perplexity(&mut engine, code)?, english: perplexity(&mut engine, english)? };
+            Perplexity { code: perplexity(&mut *engine, code)?, english: perplexity(&mut *engine, english)? };
         Ok(Measured {
             weight_bytes,
             perplexity,
-            decode_tokens_per_s: decode(&mut engine, english)?,
-            prefill_tokens_per_s: prefill(&mut engine, english)?,
+            decode_tokens_per_s: decode(&mut *engine, english)?,
+            prefill_tokens_per_s: prefill(&mut *engine, english)?,
         })
     }
 }
 
 /// The perplexity of a text, or of as much of it as the window holds.
-fn perplexity(engine: &mut OnnxEngine, tokens: &[TokenId]) -> Result<f64, PrepareError> {
+fn perplexity(engine: &mut dyn Engine, tokens: &[TokenId]) -> Result<f64, PrepareError> {
     let tokens = &tokens[..tokens.len().min(engine.info().window.size)];
     let slot = engine.open()?;
     let mut logprobs = Vec::new();
@@ -109,7 +109,7 @@ fn perplexity(engine: &mut OnnxEngine, tokens: &[TokenId]) -> Result<f64, Prepar
     Ok((-sum / logprobs.len() as f64).exp())
 }
 
-fn decode(engine: &mut OnnxEngine, tokens: &[TokenId]) -> Result<f64, PrepareError> {
+fn decode(engine: &mut dyn Engine, tokens: &[TokenId]) -> Result<f64, PrepareError> {
     let steps = DECODE_STEPS.min(engine.info().window.size / 2);
     let prompt = PROMPT_LEN.min(engine.info().window.size - steps);
     let slot = engine.open()?;
@@ -125,7 +125,7 @@ fn decode(engine: &mut OnnxEngine, tokens: &[TokenId]) -> Result<f64, PrepareErr
     Ok(per_second(1, times.get(times.len() / 2)))
 }
 
-fn prefill(engine: &mut OnnxEngine, tokens: &[TokenId]) -> Result<f64, PrepareError> {
+fn prefill(engine: &mut dyn Engine, tokens: &[TokenId]) -> Result<f64, PrepareError> {
     let prompt = &tokens[..PREFILL_LEN.min(tokens.len()).min(engine.info().window.size - 1)];
     let mut times = Vec::new();
     for _ in 0..PREFILL_ROUNDS {
@@ -138,7 +138,7 @@ fn prefill(engine: &mut OnnxEngine, tokens: &[TokenId]) -> Result<f64, PrepareEr
     Ok(per_second(prompt.len(), times.iter().min()))
 }
 
-fn run(engine: &mut OnnxEngine, slot: SlotIndex, tokens: &[TokenId], want: Want) -> Result<RowOutput, EngineError> {
+fn run(engine: &mut dyn Engine, slot: SlotIndex, tokens: &[TokenId], want: Want) -> Result<RowOutput, EngineError> {
     Ok(engine.run(&[Row { slot, tokens, want }])?.pop().unwrap_or_default())
 }
 

@@ -10,7 +10,7 @@ use motorbrain_actors::{
 
 use super::Settings;
 use crate::{
-    engine::{EngineOptions, SessionOptions, WindowOptions},
+    engine::{EngineOptions, FormOptions, SessionOptions, WindowOptions},
     model::{ModelOptions, Preset, PresetError},
 };
 
@@ -51,6 +51,7 @@ impl Settings {
                 spinning: self.brain.actors == 1,
             },
             window: self.window_options(),
+            form: FormOptions { activations: self.runtime.activations, cache: self.runtime.cache.clone() },
         }
     }
 

@@ -25,7 +25,7 @@ pub use error::SettingsError;
 pub use file::documented_file;
 pub use load::{DEFAULT_FILE, Place, Sources};
 
-use crate::engine::Overflow;
+use crate::engine::{Activations, Overflow};
 
 sections::sections! {
     /// The model: a folder with `model.onnx`, `tokenizer.json` and `config.json`.
@@ -43,6 +43,10 @@ sections::sections! {
         library: Option<PathBuf> = None, example "\"/usr/local/lib/libonnxruntime.so\"";
         /// Threads inside one run of one actor; left out, the cores divided by `brain.actors`.
         threads: Option<usize> = None, example "2";
+        /// Where products round activations to 8 bits: `as_exported`, or `f32` for answers that do not depend on cuts, batches and replays.
+        activations: Activations = Activations::AsExported;
+        /// Where forms of models that were made are kept; left out, the user's cache folder.
+        cache: Option<PathBuf> = None, example "\"/var/cache/motorbrain\"";
     }
     /// The actors, and when one of them counts as hung or as beyond help.
     BrainSettings brain {

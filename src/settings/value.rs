@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use config::{Value, ValueKind};
 use motorbrain_actors::embedder::Pooling;
 
-use crate::engine::Overflow;
+use crate::engine::{Activations, Overflow};
 
 /// A type that a setting may have.
 pub(super) trait Setting: Sized {
@@ -160,5 +160,6 @@ macro_rules! words {
     };
 }
 
+words!(Activations, "`as_exported` or `f32`", "as_exported" => AsExported "f32" => F32);
 words!(Overflow, "`slide` or `error`", "slide" => Slide "error" => Error);
 words!(Pooling, "`mean` or `last`", "mean" => Mean "last" => Last);

@@ -11,7 +11,7 @@ use std::{
 
 use motorbrain::{
     Settings,
-    engine::{EngineOptions, OnnxLoader, Overflow, Runtime, SessionOptions, WindowOptions},
+    engine::{EngineOptions, FormOptions, OnnxLoader, Overflow, Runtime, SessionOptions, WindowOptions},
     model::{Model, ModelOptions},
 };
 use motorbrain_actors::{
@@ -47,7 +47,17 @@ pub(crate) fn window(size: usize, sinks: usize, slide: usize) -> WindowOptions {
 
 pub(crate) fn loader(dir: &Path, window: WindowOptions) -> OnnxLoader {
     let session = SessionOptions { threads: 1, spinning: false };
-    OnnxLoader::new(runtime(), model(dir), EngineOptions { session, window }).unwrap()
+    OnnxLoader::new(runtime(), model(dir), EngineOptions { session, window, form: form() }).unwrap()
+}
+
+/// Forms are made once for all tests.
+pub(crate) fn form() -> FormOptions {
+    FormOptions { cache: Some(graph_cache()), ..FormOptions::default() }
+}
+
+/// Where tests keep forms, beside their other output.
+pub(crate) fn graph_cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("graphs")
 }
 
 pub(crate) fn engine(dir: &Path, window: WindowOptions) -> Box<dyn Engine> {

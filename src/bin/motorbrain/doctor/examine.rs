@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use motorbrain::{
     Settings, StartError, TokenizerKind,
-    engine::{Layout, OnnxLoader, Rotation, Runtime},
+    engine::{Form, Layout, OnnxLoader, Rotation, Runtime},
     model::{Checked, ElementType, Family, Model, Note},
     settings::{DEFAULT_FILE, Sources},
 };
@@ -158,9 +158,34 @@ fn engine(settings: &Settings, runtime: Runtime, model: Arc<Model>, findings: &m
     findings.add(
         Finding::ok("engine", format!("loaded in {ms} ms")).fact("load_ms", u64::try_from(ms).unwrap_or(u64::MAX)),
     );
+    findings.add(form(&loader));
     findings.add(rotation(&loader, &model));
     findings.add(window(&loader, &model));
     findings.add(memory(&loader, &model));
+}
+
+fn form(loader: &OnnxLoader) -> Finding {
+    match loader.form() {
+        Some(Form::Paged { fused, difference }) => {
+            let attention = if fused { ", its attention rewritten" } else { "" };
+            let compared = match difference {
+                Some(found) => format!("compared now: log-probabilities within {found:.1e} of the graph as exported"),
+                None => "compared before with the graph as exported".to_owned(),
+            };
+            Finding::ok("form", format!("paged{attention}: conversations share each run\n{compared}"))
+                .fact("paged", true)
+                .fact("fused", fused)
+        }
+        Some(Form::Plain(why)) => {
+            let finding = Finding::note("form", format!("as exported, one conversation after the other: {why}"));
+            let finding = finding.fact("paged", false);
+            match why.hint() {
+                Some(hint) => finding.hint(hint),
+                None => finding,
+            }
+        }
+        None => Finding::note("form", "not chosen yet"),
+    }
 }
 
 fn rotation(loader: &OnnxLoader, model: &Model) -> Finding {

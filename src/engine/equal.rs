@@ -1,0 +1,265 @@
+//! Whether a rewritten graph computes what the untouched one does: both run the same random tokens
+//! after the same past, and their logits, keys and values are compared number by number.
+//!
+//! Prompts read at once, single tokens, a second chunk on a past, two rows in one run, and positions
+//! far from the first, on a past of random keys and values: a rotation or scale that is slightly wrong
+//! shows there. Both graphs are given the untouched one's past, so that differences do not add up.
+
+use half::f16;
+use ort::{
+    session::Session,
+    value::{DynValue, Tensor, TensorElementType},
+};
+
+use crate::model::{Contract, ElementType, Head};
+
+/// The largest difference allowed of numbers up to 1 in magnitude, else of that fraction of the
+/// largest. f32 sums of a few hundred terms in another order differ by some 1e-6 a layer, f16 ones by
+/// its precision of 1e-3 a layer; what is wrong by a position, a head or a scale differs by tenths.
+const TOLERANCE_F32: f32 = 1e-4;
+const TOLERANCE_F16: f32 = 1e-2;
+/// Where activations are quantised a difference of one rounding grows through the layers. The
+/// untouched graph itself then gives other numbers when a prompt is cut differently; this many times
+/// that is allowed.
+const NOISE_FACTOR: f32 = 4.0;
+
+/// What a comparison found.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Verdict {
+    /// All numbers agree.
+    Equal {
+        /// The largest difference, relative to what is allowed: below 1.
+        worst: Difference,
+    },
+    /// Some do not.
+    Different {
+        /// The first tensor whose numbers do not.
+        worst: Difference,
+    },
+}
+
+/// How far two tensors are apart.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Difference {
+    /// The output that differs.
+    pub(crate) output: String,
+    /// The run in which it does.
+    pub(crate) run: &'static str,
+    /// The largest difference of two numbers; infinite where shapes differ or a number is none.
+    pub(crate) largest: f32,
+    /// What is allowed.
+    pub(crate) allowed: f32,
+}
+
+/// Two sessions and what they have in common.
+pub(crate) struct Pair<'a> {
+    /// The model as its exporter wrote it.
+    pub(crate) untouched: &'a mut Session,
+    /// The same model, rewritten.
+    pub(crate) rewritten: &'a mut Session,
+    /// Names and types of caches, the same in both.
+    pub(crate) contract: &'a Contract,
+    /// What both overlays added at the head.
+    pub(crate) head: Option<Head>,
+    /// The coarsest type of numbers that the graph computes in.
+    pub(crate) precision: ElementType,
+    /// The farthest position to compare at.
+    pub(crate) far: usize,
+}
+
+/// Tokens, keys and values of one run.
+struct Feed {
+    run: &'static str,
+    batch: usize,
+    past: usize,
+    tokens: Vec<i64>,
+    /// Two a layer, [batch, kv_heads, past, head_dim].
+    kv: Vec<Vec<f32>>,
+}
+
+/// What a run gave: the name and the numbers of each output.
+type Given = Vec<(String, Vec<f32>)>;
+
+impl Pair<'_> {
+    /// Compares the two.
+    ///
+    /// # Errors
+    /// The runtime's own: one of the graphs does not run.
+    pub(crate) fn compare(&mut self) -> ort::Result<Verdict> {
+        let mut random = Random(0x6d6f_746f_7262_7261);
+        let noise = self.noise(&mut random)?;
+        let mut worst: Option<Difference> = None;
+        for feed in self.feeds(&mut random)? {
+            let expected = run(self.untouched, self.contract, self.head, &feed)?;
+            let found = run(self.rewritten, self.contract, self.head, &feed)?;
+            for ((output, expected), (_, found)) in expected.iter().zip(&found) {
+                let difference = Difference {
+                    output: output.clone(),
+                    run: feed.run,
+                    largest: largest_difference(expected, found),
+                    allowed: allowed(self.precision, expected, noise),
+                };
+                if difference.ratio() > worst.as_ref().map_or(-1.0, Difference::ratio) {
+                    worst = Some(difference);
+                }
+            }
+        }
+        worst.map(Verdict::of).ok_or_else(|| ort::Error::new("the graph gives nothing to compare"))
+    }
+
+    /// Runs that the two are compared on. A past that is not random comes from the untouched graph.
+    fn feeds(&mut self, random: &mut Random) -> ort::Result<Vec<Feed>> {
+        let shape = self.contract;
+        let prompt = Feed::new(shape, random, "prompt", [2, 0, 7]);
+        let read = run(self.untouched, shape, self.head, &prompt)?;
+        let decode = Feed { kv: caches(&read), ..Feed::new(shape, random, "next token", [2, 7, 1]) };
+        let first = Feed::new(shape, random, "first chunk", [1, 0, 9]);
+        let read = run(self.untouched, shape, self.head, &first)?;
+        let second = Feed { kv: caches(&read), ..Feed::new(shape, random, "second chunk", [1, 9, 5]) };
+        let far = Feed::new(shape, random, "far token", [1, self.far, 1]);
+        let far_chunk = Feed::new(shape, random, "far chunk", [1, self.far.saturating_sub(2), 3]);
+        Ok(vec![prompt, decode, first, second, far, far_chunk])
+    }
+
+    /// How far the untouched graph is from itself when the same tokens are read at once and one by one.
+    fn noise(&mut self, random: &mut Random) -> ort::Result<f32> {
+        let whole = Feed::new(self.contract, random, "noise", [1, 0, 6]);
+        let at_once = run(self.untouched, self.contract, self.head, &whole)?;
+        let mut given: Given = Vec::new();
+        for past in 0..whole.tokens.len() {
+            let tokens = vec![whole.tokens[past]];
+            let kv = if past == 0 { whole.kv.clone() } else { caches(&given) };
+            let feed = Feed { past, tokens, kv, ..whole };
+            given = run(self.untouched, self.contract, self.head, &feed)?;
+        }
+        // The caches, and of the logits those of the last token.
+        let differences = at_once.iter().zip(&given).map(|((_, at_once), (_, one_by_one))| {
+            let tail = at_once.len().saturating_sub(one_by_one.len());
+            largest_difference(&at_once[tail..], one_by_one)
+        });
+        Ok(differences.fold(0.0, f32::max))
+    }
+}
+
+impl Verdict {
+    fn of(worst: Difference) -> Self {
+        if worst.ratio() <= 1.0 { Self::Equal { worst } } else { Self::Different { worst } }
+    }
+}
+
+impl Difference {
+    fn ratio(&self) -> f32 {
+        self.largest / self.allowed
+    }
+}
+
+impl Feed {
+    /// Random tokens on random keys and values; `[batch, past, new]`.
+    fn new(contract: &Contract, random: &mut Random, run: &'static str, [batch, past, new]: [usize; 3]) -> Self {
+        let tokens = (0..batch * new).map(|_| random.below(contract.vocab)).collect();
+        let elements = batch * contract.kv_heads * past * contract.head_dim;
+        let kv = (0..2 * contract.layers).map(|_| (0..elements).map(|_| random.float()).collect());
+        Self { run, batch, past, tokens, kv: kv.collect() }
+    }
+}
+
+/// One run of one of the graphs.
+fn run(session: &mut Session, contract: &Contract, head: Option<Head>, feed: &Feed) -> ort::Result<Given> {
+    let new = feed.tokens.len() / feed.batch;
+    let takes: Vec<String> = session.inputs().iter().map(|input| input.name().to_owned()).collect();
+    let mut inputs: Vec<(String, DynValue)> = Vec::new();
+    let mut integers = |name: &str, shape: Vec<usize>, values: Vec<i64>| -> ort::Result<()> {
+        if takes.iter().any(|input| input == name) {
+            inputs.push((name.to_owned(), Tensor::from_array((shape, values))?.into_dyn()));
+        }
+        Ok(())
+    };
+    let positions = (0..feed.batch).flat_map(|_| (feed.past as i64..).take(new));
+    integers("input_ids", vec![feed.batch, new], feed.tokens.clone())?;
+    integers("attention_mask", vec![feed.batch, feed.past + new], vec![1; feed.batch * (feed.past + new)])?;
+    integers("position_ids", vec![feed.batch, new], positions.collect())?;
+    if let Some(head) = head {
+        integers(head.row_index, vec![feed.tokens.len()], (0..feed.tokens.len() as i64).collect())?;
+    }
+    let shape = vec![feed.batch, contract.kv_heads, feed.past, contract.head_dim];
+    let mut wanted = vec!["logits".to_owned()];
+    for (names, kv) in contract.kv.iter().zip(feed.kv.chunks_exact(2)) {
+        let [key, value] = [&kv[0], &kv[1]];
+        inputs.push((names.past_key.clone(), floats(&shape, key, names.key_type)?));
+        inputs.push((names.past_value.clone(), floats(&shape, value, names.value_type)?));
+        wanted.extend([names.present_key.clone(), names.present_value.clone()]);
+    }
+    let outputs = session.run(inputs)?;
+    let given = wanted.into_iter().map(|name| {
+        let value = outputs.get(&name).ok_or_else(|| ort::Error::new(format!("the run gave no `{name}`")))?;
+        let numbers = to_f32(value)?;
+        Ok((name, numbers))
+    });
+    given.collect()
+}
+
+/// The caches of what a run gave: all but the logits, which come first.
+fn caches(given: &Given) -> Vec<Vec<f32>> {
+    given.iter().skip(1).map(|(_, numbers)| numbers.clone()).collect()
+}
+
+fn floats(shape: &[usize], values: &[f32], element: ElementType) -> ort::Result<DynValue> {
+    Ok(match element {
+        ElementType::F32 => Tensor::from_array((shape.to_vec(), values.to_vec()))?.into_dyn(),
+        ElementType::F16 => {
+            let values: Vec<f16> = values.iter().map(|value| f16::from_f32(*value)).collect();
+            Tensor::from_array((shape.to_vec(), values))?.into_dyn()
+        }
+    })
+}
+
+fn to_f32(value: &DynValue) -> ort::Result<Vec<f32>> {
+    Ok(match value.dtype().tensor_type() {
+        Some(TensorElementType::Float16) => value.try_extract_tensor::<f16>()?.1.iter().map(|x| x.to_f32()).collect(),
+        _ => value.try_extract_tensor::<f32>()?.1.to_vec(),
+    })
+}
+
+/// What two numbers of a tensor may differ by.
+fn allowed(precision: ElementType, expected: &[f32], noise: f32) -> f32 {
+    let magnitude = expected.iter().fold(1f32, |largest, x| largest.max(x.abs()));
+    let tolerance = match precision {
+        ElementType::F32 => TOLERANCE_F32,
+        ElementType::F16 => TOLERANCE_F16,
+    };
+    tolerance * magnitude + NOISE_FACTOR * noise
+}
+
+/// The largest difference of two lists, infinite where one is longer or has what is no number.
+fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
+    if a.len() != b.len() {
+        return f32::INFINITY;
+    }
+    let differences = a.iter().zip(b).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
+    differences.fold(0.0, |largest, x| if x.is_nan() { f32::INFINITY } else { x.max(largest) })
+}
+
+/// A generator whose numbers are the same in every run and on every machine (SplitMix64, Steele et al.
+/// 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> i64 {
+        (self.next() % bound.max(1) as u64) as i64
+    }
+
+    /// From -1 to 1.
+    fn float(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! In which form a model is run: paged, where that can be made and gives the model's own numbers, else
+//! as its exporter wrote it.
+//!
+//! The choice is made by the first load of a process. A form that was made is compared with the model's
+//! own graph before it is used; that it was equal, and the graph of a rewritten plain export, are kept
+//! on disk, so that later processes neither load the slow graph nor compare again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::runtime::Runtime;
+use crate::model::{Model, NotPaged};
+
+/// What becomes of activations where a model's products have weights of few bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activations {
+    /// As the graph says: rounded to 8 bits at accuracy level 4, by the runtime's own operators.
+    #[default]
+    AsExported,
+    /// Kept in f32, whatever the graph says: a token then gives the same read in a prompt, decoded
+    /// alone, in company, or replayed.
+    F32,
+}
+
+/// How a form is chosen.
+#[derive(Clone, Debug, Default)]
+pub struct FormOptions {
+    /// What becomes of activations.
+    pub activations: Activations,
+    /// Where forms that were made are kept; `None`: nowhere.
+    pub cache: Option<PathBuf>,
+}
+
+/// The form that engines run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Form {
+    /// Conversations share each run, keys and values lie in blocks.
+    Paged {
+        /// The attention of a plain export was rewritten for it.
+        fused: bool,
+        /// How far it was from the model's own graph, a log-probability; `None` where an earlier
+        /// process has compared them.
+        difference: Option<f32>,
+    },
+    /// The model's own graph, one conversation after the other.
+    Plain(WhyPlain),
+}
+
+/// Why a model is run as its exporter wrote it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WhyPlain {
+    /// It rounds activations, and the settings do not say otherwise.
+    #[error("its products round activations to 8 bits, as exported")]
+    RoundsActivations,
+    /// No paged form can be made.
+    #[error(transparent)]
+    NotPaged(#[from] NotPaged),
+    /// Its rotation could not be measured.
+    #[error("its rotation could not be measured")]
+    NoRotation,
+    /// The runtime does not run the form.
+    #[error("the paged form does not run: {message}")]
+    DoesNotRun {
+        /// The runtime's own words.
+        message: String,
+    },
+    /// The form gives other numbers.
+    #[error("the paged form differs by {found} in log-probability, at most {allowed} is allowed")]
+    Differs {
+        /// The difference.
+        found: f32,
+        /// The bound.
+        allowed: f32,
+    },
+}
+
+impl WhyPlain {
+    /// What to do about it, where something can be done.
+    pub fn hint(&self) -> Option<String> {
+        matches!(self, Self::RoundsActivations).then(|| {
+            "set `runtime.activations` to \"f32\": many conversations then share a run, and answers are equal \
+             however they are cut"
+                .into()
+        })
+    }
+}
+
+/// Forms that earlier processes have made, one file each.
+pub(super) struct Cache {
+    file: Option<PathBuf>,
+}
+
+impl Cache {
+    /// The place of a model's form: named after everything that it depends on.
+    pub(super) fn of(options: &FormOptions, runtime: &Runtime, model: &Model, window: usize) -> Self {
+        let file = options.cache.as_ref().map(|folder| {
+            let mut hash = Sha256::new();
+            for part in [env!("CARGO_PKG_VERSION"), runtime.build_info(), std::env::consts::ARCH] {
+                hash.update(part);
+            }
+            hash.update(window.to_le_bytes());
+            hash.update([options.activations as u8]);
+            hash.update(&model.overlay.bytes);
+            for file in files(&model.overlay.folder) {
+                hash.update(file);
+            }
+            let name: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+            folder.join(name)
+        });
+        Self { file }
+    }
+
+    /// What [`Self::keep`] kept: a rewritten graph, or nothing but the fact.
+    pub(super) fn get(&self) -> Option<Vec<u8>> {
+        fs::read(self.file.as_ref()?).ok()
+    }
+
+    /// Keeps a form. That it cannot is no matter but of time.
+    pub(super) fn keep(&self, graph: &[u8]) {
+        let Some(file) = &self.file else { return };
+        let write = || {
+            fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
+            // Under another name first: nobody shall read half a file.
+            let unfinished = file.with_extension(std::process::id().to_string());
+            fs::write(&unfinished, graph)?;
+            fs::rename(unfinished, file)
+        };
+        if let Err(error) = write() {
+            tracing::debug!(%error, file = %file.display(), "a model's form was not kept");
+        }
+    }
+}
+
+/// Names, sizes and times of the files beside a graph: weights that were replaced make another model.
+fn files(folder: &Path) -> Vec<Vec<u8>> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut files: Vec<Vec<u8>> = entries
+        .filter_map(|entry| {
+            let metadata = fs::metadata(entry.path()).ok().filter(fs::Metadata::is_file)?;
+            let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+            let facts = [metadata.len() as u128, modified.as_nanos()];
+            let path = entry.path().into_os_string().into_encoded_bytes();
+            Some(path.into_iter().chain(facts.iter().flat_map(|fact| fact.to_le_bytes())).collect())
+        })
+        .collect();
+    files.sort();
+    files
+}

@@ -1,0 +1,151 @@
+//! Finding the attention of each layer, from its cache outwards: the Concat that makes `present`, the
+//! weighing of the values that the keys in it take part in, and from there queries and the result.
+
+use std::collections::HashMap;
+
+use super::{
+    cache::Cache,
+    heads::Projection,
+    mask,
+    not_fused::NotFused,
+    rotary,
+    walk::{LAYOUT, float_type, made_by, source},
+    weighing::{self, Weighing},
+};
+use crate::model::{
+    contract::{Contract, ElementType, KvNames},
+    onnx::NodeProto,
+    view::View,
+};
+
+/// The attention of one layer.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Attention<'g> {
+    /// Queries, keys and values, and their element types.
+    pub(super) projections: [(Projection<'g>, ElementType); 3],
+    /// Heads of queries.
+    pub(super) heads: usize,
+    /// What products of queries and keys are multiplied by.
+    pub(super) scale: f64,
+    /// What it gives, [batch, seq, heads * head_dim], and its element type.
+    pub(super) output: (&'g str, ElementType),
+}
+
+impl Attention<'_> {
+    /// Whether it takes or gives f16.
+    pub(super) fn is_half(&self) -> bool {
+        let taken = self.projections.iter().map(|(_, element)| *element);
+        taken.chain([self.output.1]).any(|element| element == ElementType::F16)
+    }
+}
+
+/// The attention of every layer.
+pub(super) fn find<'g>(view: &View<'g>, contract: &'g Contract) -> Result<Vec<Attention<'g>>, NotFused> {
+    let mut by_keys: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
+    for (anchor, keys) in weighing::anchors(view) {
+        by_keys.entry(keys).or_default().push(anchor);
+    }
+    let layers = contract.kv.iter().enumerate().map(|(layer, names)| {
+        let layer = Layer { view, contract, names, layer };
+        let keys = layer.cache(&names.past_key, &names.present_key)?;
+        match by_keys.get(keys.whole).map_or(&[][..], Vec::as_slice) {
+            [anchor] => layer.attention(keys, anchor),
+            several => Err(NotFused::Softmax { layer: layer.layer, found: several.len() }),
+        }
+    });
+    layers.collect()
+}
+
+/// The layer that is looked at.
+struct Layer<'v, 'g> {
+    view: &'v View<'g>,
+    contract: &'g Contract,
+    names: &'g KvNames,
+    layer: usize,
+}
+
+impl<'g> Layer<'_, 'g> {
+    fn attention(&self, keys: Cache<'g>, anchor: &'g NodeProto) -> Result<Attention<'g>, NotFused> {
+        let &Self { view, layer, .. } = self;
+        let values = self.cache(&self.names.past_value, &self.names.present_value)?;
+        let weighing = Weighing::at(view, anchor, self.contract.head_dim);
+        let weighing = weighing.map_err(|unknown| unknown.of_layer(layer))?;
+        let scores = weighing.scores;
+        let more = scores.mask.map_or(Some("no mask".into()), |mask| mask::more_than_causal(view, mask));
+        if let Some(found) = more {
+            return Err(NotFused::Mask { layer, found });
+        }
+        let (queries, keys) = self.unrotated(scores.queries, keys.new)?;
+        let queries = self.projection(queries, "queries")?;
+        let output = self.output(weighing, values).ok_or(NotFused::Values { layer })?;
+        Ok(Attention {
+            heads: self.heads(queries.0, output.0)?,
+            projections: [queries, self.projection(keys, "keys")?, self.projection(values.new, "values")?],
+            scale: scores.scale,
+            output,
+        })
+    }
+
+    fn cache(&self, past: &str, present: &'g str) -> Result<Cache<'g>, NotFused> {
+        let unknown = || NotFused::Cache { present: present.to_owned(), past: past.to_owned() };
+        Cache::between(self.view, past, present).ok_or_else(unknown)
+    }
+
+    /// Queries and keys before a rotation that is the same for both.
+    fn unrotated(&self, queries: &'g str, keys: &'g str) -> Result<(&'g str, &'g str), NotFused> {
+        let layer = self.layer;
+        let rotary = |tensor, what| rotary::ending_in(self.view, tensor).ok_or(NotFused::Rotary { layer, what });
+        let (queries, keys) = (rotary(queries, "queries")?, rotary(keys, "keys")?);
+        if queries.tables != keys.tables {
+            return Err(NotFused::Rotary { layer, what: "queries and keys" });
+        }
+        Ok((queries.input, keys.input))
+    }
+
+    fn projection(&self, tensor: &'g str, what: &'static str) -> Result<(Projection<'g>, ElementType), NotFused> {
+        let split = Projection::split_into(self.view, tensor, self.contract.head_dim);
+        let projection = split.ok_or(NotFused::Heads { layer: self.layer, what })?;
+        let unknown = || NotFused::ElementType { tensor: projection.tensor.to_owned() };
+        Ok((projection, float_type(self.view, projection.tensor).ok_or_else(unknown)?))
+    }
+
+    /// From the width of the queries, or of what the output projection takes.
+    fn heads(&self, queries: Projection<'g>, output: &str) -> Result<usize, NotFused> {
+        let head_dim = self.contract.head_dim;
+        let after = || {
+            let users = self.view.consumers(output).iter().map(|&index| &self.view.graph.node[index]);
+            let [width, _] = users.into_iter().find_map(|node| self.view.product(node))?;
+            width.is_multiple_of(head_dim).then_some(width / head_dim)
+        };
+        let found = queries.heads(self.view, head_dim).or_else(after);
+        let kv_heads = self.contract.kv_heads;
+        let heads = found.filter(|heads| *heads > 0 && heads.is_multiple_of(kv_heads));
+        heads.ok_or(NotFused::HeadCount { layer: self.layer, found, kv_heads })
+    }
+
+    /// What the weighed values end in.
+    fn output(&self, weighing: Weighing<'g>, values: Cache<'g>) -> Option<(&'g str, ElementType)> {
+        if source(self.view, weighing.values, LAYOUT) != values.whole {
+            return None;
+        }
+        let (output, cast) = weighing::merged_heads(self.view, weighing.node)?;
+        let element = match cast {
+            Some(cast) => ElementType::of(i32::try_from(cast.int("to")?).ok()?),
+            None => self.type_of_repeated(weighing.values, values),
+        };
+        Some((output, element?))
+    }
+
+    /// The element type of values that were cast and repeated after they were cached.
+    fn type_of_repeated(&self, weighted: &'g str, values: Cache<'g>) -> Option<ElementType> {
+        let mut tensor = weighted;
+        while tensor != values.whole {
+            let (_, node) = made_by(self.view, tensor)?;
+            if node.op_type() == "Cast" {
+                return float_type(self.view, tensor);
+            }
+            tensor = node.input.first()?;
+        }
+        float_type(self.view, source(self.view, values.new, &["Transpose", "Reshape"]))
+    }
+}

@@ -1,0 +1,116 @@
+//! Rotary position embedding as exporters write it: `x * cos + turned(x) * sin`, where `turned` swaps
+//! the two numbers of each pair and negates one. Some models turn only the first numbers of each head
+//! and put the others behind them again.
+//!
+//! Which numbers form a pair and how fast each turns is measured on the untouched graph, so only the
+//! tensor that enters is looked for here.
+
+use super::{
+    build::floats,
+    walk::{COPIES, LAYOUT, both_orders, made_by, maker, source},
+};
+use crate::model::{
+    contract::ElementType,
+    onnx::{NodeProto, TensorProto},
+    view::View,
+};
+
+/// The rotation that an engine has measured on the untouched graph.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FuseRotary<'a> {
+    /// Radians a position, one for each pair.
+    pub(crate) frequencies: &'a [f64],
+    /// Whether neighbours form the pairs; otherwise number `i` goes with `i + pairs`.
+    pub(crate) interleaved: bool,
+    /// Positions that the model is made for.
+    pub(crate) positions: usize,
+}
+
+impl FuseRotary<'_> {
+    /// Cosines and sines, each [positions, pairs], computed in f64 and rounded.
+    pub(super) fn tables(&self, names: [&str; 2], element: ElementType) -> [TensorProto; 2] {
+        let dims = [self.positions, self.frequencies.len()].map(|size| i64::try_from(size).unwrap_or(i64::MAX));
+        let angles =
+            || (0..self.positions).flat_map(|position| self.frequencies.iter().map(move |f| f * position as f64));
+        let [cos, sin] = names;
+        [floats(cos, &dims, element, angles().map(f64::cos)), floats(sin, &dims, element, angles().map(f64::sin))]
+    }
+}
+
+/// A rotation in the graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Rotary<'g> {
+    /// What enters, [batch, heads, seq, head_dim].
+    pub(super) input: &'g str,
+    /// What its cosines and sines are computed from: equal for queries and keys of one graph.
+    pub(super) tables: [&'g str; 2],
+}
+
+/// The rotation that ends in `tensor`.
+pub(super) fn ending_in<'g>(view: &View<'g>, tensor: &'g str) -> Option<Rotary<'g>> {
+    if let Some(whole) = of_all(view, tensor) {
+        return Some(whole);
+    }
+    let [turned, rest] = operator(view, tensor, "Concat")?.input.as_slice() else {
+        return None;
+    };
+    let turned = of_all(view, turned)?;
+    let input = part_of(view, turned.input)?;
+    (part_of(view, rest)? == input).then_some(Rotary { input, ..turned })
+}
+
+fn of_all<'g>(view: &View<'g>, tensor: &'g str) -> Option<Rotary<'g>> {
+    if let Some(node) = operator(view, tensor, "RotaryEmbedding") {
+        // With positions as a fourth input the tables are those of all positions.
+        let [input, cos, sin] = node.input.as_slice() else {
+            return None;
+        };
+        return Some(Rotary { input: source(view, input, COPIES), tables: [table(view, cos), table(view, sin)] });
+    }
+    let sum = operator(view, tensor, "Add")?;
+    both_orders(sum)?.into_iter().find_map(|(straight, turned)| {
+        let straight = both_orders(operator(view, straight, "Mul")?)?;
+        let turned = both_orders(operator(view, turned, "Mul")?)?;
+        straight.into_iter().find_map(|(input, cos)| {
+            let input = source(view, input, COPIES);
+            let (_, sin) = turned.into_iter().find(|(turned, _)| is_turned(view, turned, input))?;
+            Some(Rotary { input, tables: [table(view, cos), table(view, sin)] })
+        })
+    })
+}
+
+/// The angles of cosines or sines, or a table of them. Exporters may compute them for each use.
+fn table<'g>(view: &View<'g>, tensor: &'g str) -> &'g str {
+    let tensor = source(view, tensor, LAYOUT);
+    match made_by(view, tensor) {
+        Some((_, node)) if matches!(node.op_type(), "Cos" | "Sin") => {
+            node.input.first().map_or(tensor, |angles| source(view, angles, LAYOUT))
+        }
+        _ => tensor,
+    }
+}
+
+/// Whether a tensor is two parts of `input` put together again, one of them negated.
+fn is_turned<'g>(view: &View<'g>, tensor: &'g str, input: &str) -> bool {
+    let Some((_, node)) = maker(view, source(view, tensor, LAYOUT)).filter(|(_, node)| node.op_type() == "Concat")
+    else {
+        return false;
+    };
+    let [a, b] = node.input.as_slice() else {
+        return false;
+    };
+    let negated = operator(view, source(view, a, LAYOUT), "Neg").and_then(|node| node.input.first());
+    let of_input = |part| part_of(view, part) == Some(input);
+    negated.is_some_and(|a| of_input(a)) && of_input(b)
+}
+
+/// What a tensor is a part of.
+fn part_of<'g>(view: &View<'g>, tensor: &'g str) -> Option<&'g str> {
+    let (_, node) = maker(view, source(view, tensor, LAYOUT))?;
+    let is_part = matches!(node.op_type(), "Slice" | "Split" | "Gather");
+    is_part.then(|| node.input.first())?.map(|whole| source(view, whole, COPIES))
+}
+
+fn operator<'g>(view: &View<'g>, tensor: &'g str, op_type: &str) -> Option<&'g NodeProto> {
+    maker(view, tensor).map(|(_, node)| node).filter(|node| node.op_type() == op_type)
+}

@@ -1,0 +1,112 @@
+//! What a softmax is taken of: `scale * queries x keys + mask`. The scale may be split over queries, keys and scores. Which heads of keys are repeated for
+//! which queries is not read here; the numeric check of the rewritten graph would show.
+
+use super::{
+    scalar::scalar,
+    walk::{LAYOUT, both_orders, made_by, source},
+    weighing::Unknown,
+};
+use crate::model::{onnx::NodeProto, view::View};
+
+/// What stands before a softmax.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Scores<'g> {
+    /// Queries, [batch, heads, seq, head_dim], before any scale.
+    pub(super) queries: &'g str,
+    /// Keys as they are cached, [batch, kv_heads, past + seq, head_dim].
+    pub(super) keys: &'g str,
+    /// The product of all scales.
+    pub(super) scale: f64,
+    /// What is added, or decides which scores count.
+    pub(super) mask: Option<&'g str>,
+}
+
+/// The cached keys that a softmax is taken over, if it is one over keys.
+pub(super) fn keys_of<'g>(view: &View<'g>, softmax: &'g NodeProto) -> Option<&'g str> {
+    let product = product_before(view, softmax.input.first()?)?;
+    let (keys, _) = unscaled(view, product.input.get(1)?).ok()?;
+    Some(keys)
+}
+
+/// The product of queries and keys somewhere before `tensor`, whatever else is done to it.
+fn product_before<'g>(view: &View<'g>, tensor: &'g str) -> Option<&'g NodeProto> {
+    let (_, node) = made_by(view, tensor)?;
+    match node.op_type() {
+        "MatMul" => node.input.iter().all(|input| !view.is_constant(input)).then_some(node),
+        "Add" | "Mul" | "Div" | "Sub" | "Where" | "Cast" | "Identity" | "Tanh" | "Clip" | "Max" | "Min" => {
+            node.input.iter().find_map(|input| product_before(view, input))
+        }
+        _ => None,
+    }
+}
+
+impl<'g> Scores<'g> {
+    /// Reads what a softmax is taken of.
+    pub(super) fn before(view: &View<'g>, softmax: &'g NodeProto) -> Result<Self, Unknown<'g>> {
+        let mut scale = 1.0;
+        let mut mask = None;
+        let mut tensor = softmax.input.first().ok_or(Unknown::Operator("Softmax"))?.as_str();
+        loop {
+            let (_, node) = made_by(view, tensor).ok_or(Unknown::Operator("an input"))?;
+            let inputs: Vec<&'g str> = node.input.iter().map(String::as_str).collect();
+            match (node.op_type(), inputs.as_slice()) {
+                ("MatMul", &[queries, keys]) => {
+                    let (queries, of_queries) = unscaled(view, queries)?;
+                    let (keys, of_keys) = unscaled(view, keys)?;
+                    return Ok(Self { queries, keys, scale: scale * of_queries * of_keys, mask });
+                }
+                ("Mul" | "Div", _) => {
+                    let (rest, factor) = scaled(view, node).ok_or(Unknown::Scale)?;
+                    (tensor, scale) = (rest, scale * factor);
+                }
+                ("Add" | "Where", _) if mask.is_none() => {
+                    let (rest, hides) = masked(view, node).ok_or(Unknown::Operator(node.op_type()))?;
+                    (tensor, mask) = (rest, Some(hides));
+                }
+                ("Cast" | "Identity", &[input]) => tensor = input,
+                _ => return Err(Unknown::Operator(node.op_type())),
+            }
+        }
+    }
+}
+
+/// A tensor without its constant factors, copies and repetitions, and the product of the factors.
+fn unscaled<'g>(view: &View<'g>, tensor: &'g str) -> Result<(&'g str, f64), Unknown<'g>> {
+    let mut scale = 1.0;
+    let mut tensor = source(view, tensor, LAYOUT);
+    while let Some((_, node)) = made_by(view, tensor).filter(|(_, node)| matches!(node.op_type(), "Mul" | "Div")) {
+        let (rest, factor) = scaled(view, node).ok_or(Unknown::Scale)?;
+        (tensor, scale) = (source(view, rest, LAYOUT), scale * factor);
+    }
+    Ok((tensor, scale))
+}
+
+/// What a node multiplies by a constant or divides by one, and the factor.
+fn scaled<'g>(view: &View<'g>, node: &'g NodeProto) -> Option<(&'g str, f64)> {
+    let [[a, b], _] = both_orders(node)?.map(|(a, b)| [a, b]);
+    match node.op_type() {
+        "Div" => Some((a, scalar(view, b)?.recip())),
+        _ => match scalar(view, b) {
+            Some(factor) => Some((a, factor)),
+            None => Some((b, scalar(view, a)?)),
+        },
+    }
+}
+
+/// The scores and the mask of a node that hides some of them.
+fn masked<'g>(view: &View<'g>, node: &'g NodeProto) -> Option<(&'g str, &'g str)> {
+    let are_scores = |tensor: &'g str| product_before(view, tensor).is_some();
+    match node.input.as_slice() {
+        [condition, a, b] => match (are_scores(a), are_scores(b)) {
+            (true, false) if view.is_constant(b) => Some((a, condition)),
+            (false, true) if view.is_constant(a) => Some((b, condition)),
+            _ => None,
+        },
+        [a, b] => match (are_scores(a), are_scores(b)) {
+            (true, false) => Some((a, b)),
+            (false, true) => Some((b, a)),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,144 @@
+//! What is understood of a real export that was changed in one place, and what is not. Whether the
+//! numbers stay equal is tested where sessions are: `src/engine/equal`.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::path::Path;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{build::operator, *};
+use crate::model::onnx::ValueInfoProto;
+
+const FREQUENCIES: [f64; 8] = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003];
+
+fn rotary() -> FuseRotary<'static> {
+    FuseRotary { frequencies: &FREQUENCIES, interleaved: false, positions: 16 }
+}
+
+/// Two layers, 4 heads of queries, 2 of keys and values, 16 numbers each.
+fn llama() -> GraphProto {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/exports/dynamo18-llama.onnx");
+    ModelProto::decode(Bytes::from(std::fs::read(file).unwrap())).unwrap().graph.unwrap()
+}
+
+/// The index of the first node of that operator from `start` on.
+fn first(graph: &GraphProto, op_type: &str, start: usize) -> usize {
+    start + graph.node[start..].iter().position(|node| node.op_type() == op_type).unwrap()
+}
+
+/// Puts an operator behind the first of another one.
+fn put_behind(graph: &mut GraphProto, op_type: &str, added: &str) {
+    let index = first(graph, op_type, 0);
+    let output = graph.node[index].output[0].clone();
+    let before = format!("{output}_before");
+    graph.node[index].output[0] = before.clone();
+    graph.node.insert(index + 1, operator(added, &[&before], &[&output]));
+}
+
+/// The reason why an edited graph is not fused; it must be what it was.
+fn refused(edit: impl FnOnce(&mut GraphProto, &mut Contract)) -> NotFused {
+    let mut graph = llama();
+    let mut contract = contract_of(&graph).unwrap();
+    edit(&mut graph, &mut contract);
+    let before = graph.clone();
+    let error = fuse(&mut graph, &contract, &rotary()).unwrap_err();
+    assert!(graph == before, "changed in spite of {error}");
+    error
+}
+
+#[test]
+fn heads_and_scale_are_found_in_the_graph() {
+    let mut graph = llama();
+    let contract = contract_of(&graph).unwrap();
+    let fused = fuse(&mut graph, &contract, &rotary()).unwrap();
+    assert_eq!(fused.heads, [4, 4]);
+    assert_eq!(fused.nodes, [219, graph.node.len()]);
+    let attention: Vec<_> = graph.node.iter().filter(|node| node.op_type() == "GroupQueryAttention").collect();
+    assert_eq!(attention.len(), 2);
+    for node in attention {
+        assert_eq!([node.int("num_heads"), node.int("kv_num_heads")], [Some(4), Some(2)]);
+        assert!((node.attr("scale").unwrap().f.unwrap() - 0.25).abs() < 1e-6);
+    }
+    let inputs: Vec<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
+    assert!(inputs.contains(&"attention_mask") && !inputs.contains(&"position_ids"), "{inputs:?}");
+    let fused_again = fuse(&mut graph.clone(), &contract_of(&graph).unwrap(), &rotary());
+    assert_eq!(fused_again, Err(NotFused::Already));
+}
+
+#[test]
+fn tables_hold_cosines_and_sines_of_each_position() {
+    let [cos, sin] = rotary().tables(["cos", "sin"], ElementType::F32);
+    assert_eq!((&cos.dims[..], &sin.dims[..]), (&[16, 8][..], &[16, 8][..]));
+    let at = |table: &crate::model::onnx::TensorProto, position: usize, pair: usize| {
+        let start = 4 * (position * 8 + pair);
+        f32::from_le_bytes(table.raw_data.as_ref().unwrap()[start..start + 4].try_into().unwrap())
+    };
+    for (position, pair) in [(0, 0), (5, 1), (15, 7)] {
+        let angle = position as f64 * FREQUENCIES[pair];
+        assert_eq!(at(&cos, position, pair), angle.cos() as f32);
+        assert_eq!(at(&sin, position, pair), angle.sin() as f32);
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_left_as_it_is() {
+    let soft_cap = refused(|graph, _| {
+        // The scaled scores of layer 0.
+        let scaled = graph.node[first(graph, "Softmax", 0)].input[0].clone();
+        let index = graph.node.iter().position(|node| node.output[0] == scaled).unwrap();
+        graph.node[index].output[0] = "uncapped".into();
+        graph.node.insert(index + 1, operator("Tanh", &["uncapped"], &[&scaled]));
+    });
+    assert_eq!(soft_cap, NotFused::Scores { layer: 0, operator: "Tanh".into() });
+
+    let no_mask = refused(|graph, _| {
+        let softmax = first(graph, "Softmax", 0);
+        let masked = graph.node.iter().find(|node| node.output == graph.node[softmax].input[..1]).unwrap();
+        graph.node[softmax].input[0] = masked.input[0].clone();
+    });
+    assert!(matches!(no_mask, NotFused::Mask { layer: 0, .. }), "{no_mask}");
+
+    let window = refused(|graph, _| {
+        let compared = first(graph, "LessOrEqual", 0);
+        let [keys, queries] = [0, 1].map(|side| graph.node[compared].input[side].clone());
+        let distance = operator("Sub", &[&queries, &keys], &["distance"]);
+        graph.node[compared].input = vec!["distance".into(), queries];
+        graph.node.insert(compared, distance);
+    });
+    assert!(matches!(window, NotFused::Mask { layer: 0, .. }), "{window}");
+
+    let rotated = refused(|graph, _| put_behind(graph, "Neg", "Abs"));
+    assert_eq!(rotated, NotFused::Rotary { layer: 0, what: "queries" });
+
+    let cache = refused(|graph, _| put_behind(graph, "Concat", "Abs"));
+    assert!(matches!(cache, NotFused::Mask { .. } | NotFused::Cache { .. } | NotFused::Heads { .. }), "{cache}");
+
+    let used = refused(|graph, contract| {
+        let past = &contract.kv[1].past_key;
+        graph.node.push(operator("Shape", &[past], &["past_shape"]));
+        graph.output.push(ValueInfoProto::tensor("past_shape", crate::model::onnx::INT64, Vec::new()));
+    });
+    assert_eq!(used, NotFused::CacheUsed { tensor: "past_key_values.1.key".into(), operator: "Shape".into() });
+}
+
+#[test]
+fn what_the_operator_cannot_do_is_not_tried() {
+    assert_eq!(refused(|_, contract| contract.attention_mask = false), NotFused::NoMaskInput);
+    assert_eq!(refused(|_, contract| contract.kv[1].value_type = ElementType::F16), NotFused::CacheTypes);
+    assert_eq!(refused(|_, contract| contract.head_dim = 8), NotFused::Rotation { pairs: 8, head_dim: 8 });
+    let heads = refused(|_, contract| contract.kv_heads = 3);
+    assert_eq!(heads, NotFused::HeadCount { layer: 0, found: Some(4), kv_heads: 3 });
+}
+
+#[test]
+fn a_norm_that_is_none_stays() {
+    let mut graph = llama();
+    let contract = contract_of(&graph).unwrap();
+    // The first norm now squares by another power.
+    let pow = first(&graph, "Pow", 0);
+    graph.node[pow].input[1] = graph.node[first(&graph, "ReduceMean", 0) + 1].input[1].clone();
+    let fused = fuse(&mut graph, &contract, &rotary()).unwrap();
+    assert_eq!((fused.norms, fused.residuals), (4, 4));
+    assert!(graph.node.iter().any(|node| node.op_type() == "ReduceMean"));
+}
