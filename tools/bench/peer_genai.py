@@ -38,7 +38,7 @@ class Genai:
         return {"seconds": perf_counter() - start, "version": version}
 
     def open(self, conversations: int, context: int, room: int) -> dict:
-        """Conversations that have read `context` tokens, with place for `room` more."""
+        """In place of those before: conversations that have read `context` tokens, with place for `room` more."""
         self._open = None
         start = perf_counter()
         generator = self._generator(conversations, context + room)
@@ -53,11 +53,6 @@ class Genai:
         for _ in range(tokens):
             self._open.generate_next_token()
         return {"seconds": perf_counter() - start}
-
-    def close(self) -> dict:
-        """Gives the open conversations up."""
-        self._open = None
-        return {}
 
     def prefill(self, tokens: int) -> dict:
         """From an empty conversation to its first token."""
@@ -113,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, required=True)
     genai = Genai(parser.parse_args().threads)
-    names = ("load", "open", "decode", "close", "prefill", "embed", "turn", "perplexity")
+    names = ("load", "open", "decode", "prefill", "embed", "turn", "perplexity")
     serve({name: getattr(genai, name) for name in names})
 
 

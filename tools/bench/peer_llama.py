@@ -37,12 +37,27 @@ class Context:
             raise MemoryError(f"no context for {conversations} conversations of {length} tokens")
         self._batch = llama.llama_batch_init(BATCH, 0, 1)
         self._pooled = pooled
+        self._room = length
         self.lengths = [0] * conversations
+        # The length to which all can go back.
+        self.read_context = 0
 
     def free(self) -> None:
         """Gives the context's memory back."""
         llama.llama_batch_free(self._batch)
         llama.llama_free(self._context)
+
+    def can_go_back(self, conversations: int, context: int, room: int) -> bool:
+        """Whether enough conversations have read just this context, and have the room."""
+        return self.read_context == context and conversations <= len(self.lengths) and context + room <= self._room
+
+    def go_back(self, context: int) -> None:
+        """Drops all tokens after the first `context` of every conversation."""
+        memory = llama.llama_get_memory(self._context)
+        for row in range(len(self.lengths)):
+            if not llama.llama_memory_seq_rm(memory, row, context, -1):
+                raise RuntimeError(f"conversation {row} does not go back to {context} tokens")
+            self.lengths[row] = context
 
     def read(self, conversation: int, ids: list[int], all_logits: bool = False) -> float:
         """Appends tokens to one conversation; returns the seconds it took."""
@@ -95,9 +110,17 @@ class Llama:
         return {"seconds": perf_counter() - start, "version": f"llama-cpp-python {llama.__version__}"}
 
     def open(self, conversations: int, context: int, room: int) -> dict:
-        """Conversations that have read `context` tokens, with place for `room` more."""
-        self.close()
+        """In place of those before: conversations that have read `context` tokens, with place for `room` more.
+
+        Where more of them have read the same already, they only go back to it.
+        """
+        if self._open and self._open.can_go_back(conversations, context, room):
+            self._open.go_back(context)
+            return {"seconds": 0.0}
+        if self._open:
+            self._open.free()
         self._open = self._context(conversations, context + room)
+        self._open.read_context = context
         return {"seconds": sum(self._open.read(row, token_ids(row, 0, context)) for row in range(conversations))}
 
     def decode(self, conversations: int, tokens: int) -> dict:
@@ -107,13 +130,6 @@ class Llama:
             lengths = self._open.lengths
             seconds += self._open.run([(row, *token_ids(row, lengths[row], 1), True) for row in range(conversations)])
         return {"seconds": seconds}
-
-    def close(self) -> dict:
-        """Gives the open conversations up."""
-        if self._open:
-            self._open.free()
-        self._open = None
-        return {}
 
     def prefill(self, tokens: int) -> dict:
         """From an empty conversation to the logits of its last token."""
@@ -159,7 +175,7 @@ def main() -> None:
     parser.add_argument("--flash", choices=("on", "off"), default="on")
     parser.add_argument("--unified", choices=("on", "off"), default="off")
     worker = Llama(parser.parse_args())
-    names = ("load", "open", "decode", "close", "prefill", "embed", "turn", "perplexity")
+    names = ("load", "open", "decode", "prefill", "embed", "turn", "perplexity")
     serve({name: getattr(worker, name) for name in names})
 
 

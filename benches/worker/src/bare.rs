@@ -34,16 +34,14 @@ impl Bare {
         match request {
             Request::Open { conversations, context } => self.open(conversations, context),
             Request::Decode { conversations, tokens } => self.decode(conversations, tokens),
-            Request::Close => {
-                self.close();
-                Ok(json!({}))
-            }
             other => Err(format!("{other:?} is not asked of a bare engine").into()),
         }
     }
 
     fn open(&mut self, conversations: usize, context: usize) -> Outcome<Value> {
-        self.close();
+        for slot in self.open.drain(..) {
+            self.engine.close(slot);
+        }
         let began = Instant::now();
         for row in 0..conversations {
             let slot = self.engine.open()?;
@@ -72,11 +70,5 @@ impl Bare {
         self.engine.run(&rows)?;
         self.sampled += 1;
         Ok(())
-    }
-
-    fn close(&mut self) {
-        for slot in self.open.drain(..) {
-            self.engine.close(slot);
-        }
     }
 }

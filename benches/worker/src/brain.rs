@@ -1,6 +1,6 @@
 //! MotorBrain through its public, asynchronous API: what an application gets.
 
-use std::{collections::BTreeMap, fs, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, mem, path::Path, time::Duration};
 
 use motorbrain::{ActorState, Brain, Embed, Input, Score, Step, TokenId};
 use serde_json::{Value, json};
@@ -48,7 +48,6 @@ impl Actors {
         match request {
             Request::Open { conversations, context } => self.open(conversations, context).await,
             Request::Decode { conversations, tokens } => self.decode(conversations, tokens).await,
-            Request::Close => self.close().await,
             Request::Prefill { tokens } => {
                 Ok(json!({ "seconds": self.read_once(self.tokens.of(0, 0, tokens)).await? }))
             }
@@ -63,7 +62,9 @@ impl Actors {
     }
 
     async fn open(&mut self, conversations: usize, context: usize) -> Outcome<Value> {
-        self.close().await?;
+        for row in 0..mem::take(&mut self.open) {
+            self.brain.close(name(row)).await?;
+        }
         let seconds = self.all(conversations, |row| (Some(self.tokens.of(row, 0, context).into()), 1)).await?;
         self.open = conversations;
         Ok(json!({ "seconds": seconds }))
@@ -71,13 +72,6 @@ impl Actors {
 
     async fn decode(&self, conversations: usize, tokens: usize) -> Outcome<Value> {
         Ok(json!({ "seconds": self.all(conversations, |_| (None, tokens)).await? }))
-    }
-
-    async fn close(&mut self) -> Outcome<Value> {
-        for row in 0..std::mem::take(&mut self.open) {
-            self.brain.close(name(row)).await?;
-        }
-        Ok(json!({}))
     }
 
     /// A step of each of the first conversations, all at once; the seconds until all are done.

@@ -53,7 +53,7 @@ enum Model {
     /// Through the public, asynchronous API.
     Actors(Actors),
     /// The engine alone in a loop: what the actors' cost is measured against.
-    Bare(Bare),
+    Bare(Box<Bare>),
 }
 
 impl Worker {
@@ -90,7 +90,7 @@ impl Model {
     fn load(runtime: &Runtime, load: &request::Load) -> Outcome<(Self, f64)> {
         if load.bare {
             let (bare, seconds) = runtime.block_on(Bare::load(load))?;
-            return Ok((Self::Bare(bare), seconds));
+            return Ok((Self::Bare(Box::new(bare)), seconds));
         }
         let (actors, seconds) = runtime.block_on(Actors::load(load))?;
         Ok((Self::Actors(actors), seconds))

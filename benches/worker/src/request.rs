@@ -11,12 +11,10 @@ use serde::Deserialize;
 pub(crate) enum Request {
     /// Load a model, in place of the one that is loaded.
     Load(Load),
-    /// Have `conversations` read `context` tokens each; `room` more will be wanted.
+    /// In place of those before, have `conversations` read `context` tokens each.
     Open { conversations: usize, context: usize },
     /// Sample `tokens` more of each of the first `conversations`, all at once.
     Decode { conversations: usize, tokens: usize },
-    /// Forget the open conversations.
-    Close,
     /// From an empty conversation to its first token.
     Prefill { tokens: usize },
     /// The vector of a text.

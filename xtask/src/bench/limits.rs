@@ -72,7 +72,7 @@ mod tests {
     fn operations_are_two_a_weight_and_attention_besides() {
         let per_token = QWEN.prefill_flop(512) / 512.0;
         let layers = 2.0 * 24.0 * (2 * 896 * 896 + 2 * 896 * 128 + 3 * 896 * 4864) as f64;
-        assert!(per_token > layers && per_token < layers * 1.03, "{per_token} a token, {layers} in the layers");
+        assert!(per_token > layers && per_token < layers * 1.04, "{per_token} a token, {layers} in the layers");
     }
 
     #[test]

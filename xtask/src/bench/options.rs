@@ -71,7 +71,8 @@ impl Options {
     }
 
     pub(super) fn wants(&self, scenario: Scenario) -> bool {
-        self.only.is_empty() && !(self.quick && !scenario.is_quick()) || self.only.contains(&scenario)
+        let by_default = !self.quick || scenario.is_quick();
+        if self.only.is_empty() { by_default } else { self.only.contains(&scenario) }
     }
 
     pub(super) fn groups(&self) -> impl Iterator<Item = Group> + '_ {

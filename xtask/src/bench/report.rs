@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use super::claims::{Bound, Claim, claims};
 use super::results::{Group, Machine, Measure, Point, Results, Series, Team};
-use super::show::{figure, round};
+use super::show::{count, figure, round};
 
 /// The measures that every engine has, in the order of the report, with what their rows say.
 const COMPARED: [(Measure, &str); 6] = [
@@ -193,10 +193,10 @@ fn row_title(measure: Measure, point: Point) -> String {
     let parts = [
         actors.map(|count| if count == 1 { "1 actor".into() } else { format!("{count} actors") }),
         conversations.map(|count| if count == 1 { "1 conversation".into() } else { format!("{count} conversations") }),
-        context.map(|length| format!("context {}", round(length as f64))),
+        context.map(|length| format!("context {}", count(length))),
         tokens.filter(|&tokens| tokens > 0).map(|tokens| match measure {
             Measure::Turn | Measure::TurnAgain => format!("{tokens} new tokens"),
-            _ => format!("{} tokens", round(tokens as f64)),
+            _ => format!("{} tokens", count(tokens)),
         }),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")

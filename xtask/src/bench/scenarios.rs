@@ -100,7 +100,7 @@ impl Scenarios<'_> {
         let timed: Vec<Vec<Timed>> = self.alternate(runners, 1, &request)?;
         let per_second = |timed: &Timed| (conversations * tokens) as f64 / timed.seconds;
         self.keep_all(runners, measure, Point::decode(conversations, context), &timed, per_second);
-        runners.iter_mut().try_for_each(|runner| runner.worker.ask::<Value>(json!({ "op": "close" })).map(drop))
+        Ok(())
     }
 
     /// Tokens a second of a prompt.

@@ -48,6 +48,11 @@ pub(super) fn round(value: f64) -> String {
     grouped(whole) + rest
 }
 
+/// A whole number as people read it.
+pub(super) fn count(number: usize) -> String {
+    grouped(&number.to_string())
+}
+
 /// Thousands apart.
 fn grouped(digits: &str) -> String {
     let (sign, digits) = digits.strip_prefix('-').map_or(("", digits), |rest| ("-", rest));
