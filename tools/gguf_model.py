@@ -46,7 +46,10 @@ class Config:
 
 @dataclass(frozen=True)
 class Layer:
-    """One block. Matrices are [out, in]; `q` and `k` have their rows in GGUF's order."""
+    """One block. Matrices are [out, in]; `q` and `k` and their biases have their rows in GGUF's order.
+
+    SmolLM2 has no biases; Qwen2 has those of `q`, `k` and `v`.
+    """
 
     attn_norm: np.ndarray
     q: np.ndarray
@@ -57,6 +60,9 @@ class Layer:
     gate: np.ndarray
     up: np.ndarray
     down: np.ndarray
+    q_bias: np.ndarray | None = None
+    k_bias: np.ndarray | None = None
+    v_bias: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -91,10 +97,9 @@ class Vocabulary:
 
 
 def half_split(matrix: np.ndarray, heads: int) -> np.ndarray:
-    """Reorders the rows of `q` or `k` from interleaved pairs to two halves of each head."""
-    rows, columns = matrix.shape
-    pairs = matrix.reshape(heads, rows // heads // 2, 2, columns)
-    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(rows, columns))
+    """Reorders the rows of `q` or `k`, or its bias, from interleaved pairs to two halves of each head."""
+    pairs = matrix.reshape(heads, len(matrix) // heads // 2, 2, -1)
+    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(matrix.shape))
 
 
 def interleaved(matrix: np.ndarray, heads: int) -> np.ndarray:

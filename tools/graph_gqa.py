@@ -1,4 +1,4 @@
-"""The default form: GroupQueryAttention, fused norms and 8-bit weights.
+"""The default form: GroupQueryAttention, fused norms and 8-bit weights (or 4-bit, which cost quality).
 
 Past and present may be one buffer, rows are right-padded, and positions follow from the mask, so
 there is no `position_ids` input: the contract of the onnxruntime-genai exporter. The bytes of the
@@ -23,17 +23,20 @@ INT, FLOAT = TensorProto.INT64, TensorProto.FLOAT
 ACCURACY_LEVEL = 4
 
 
-def write_gqa(model: Model, folder: Path, advance=lambda: None, accuracy_level: int = ACCURACY_LEVEL) -> None:
+def write_gqa(
+    model: Model, folder: Path, advance=lambda: None, accuracy_level: int = ACCURACY_LEVEL, bits: int = 8
+) -> None:
     """Writes `model.onnx` and its data; `advance` is called after each layer."""
-    writer = _Writer(model.config, Graph(folder, "gqa"), accuracy_level)
+    writer = _Writer(model.config, Graph(folder, "gqa"), accuracy_level, bits)
     writer.write(model, advance)
 
 
 class _Writer:
-    def __init__(self, config: Config, graph: Graph, accuracy_level: int) -> None:
+    def __init__(self, config: Config, graph: Graph, accuracy_level: int, bits: int) -> None:
         self.config = config
         self.graph = graph
         self.accuracy_level = accuracy_level
+        self.bits = bits
 
     def write(self, model: Model, advance) -> None:
         config, graph = self.config, self.graph
@@ -73,10 +76,10 @@ class _Writer:
 
     def _embedding(self, head: tuple[str, str]) -> str:
         quantized, scales = head
-        table = self.graph.alias("embed_tokens.weight", quantized, [self.config.vocab, self.config.hidden])
+        table = self.graph.alias("embed_tokens.weight", quantized, [self.config.vocab, self.config.hidden * self.bits // 8])
         return self.graph.microsoft(
             "GatherBlockQuantized", "embed_tokens", [table, "input_ids", scales],
-            bits=8, block_size=BLOCK, gather_axis=0, quantize_axis=1,
+            bits=self.bits, block_size=BLOCK, gather_axis=0, quantize_axis=1,
         )
 
     def _norm(self, name: str, skip: str, branch: str | None, weight: np.ndarray) -> tuple[str, str]:
@@ -93,6 +96,7 @@ class _Writer:
 
     def _attention(self, index: int, layer: Layer, x: str, shared: list[str]) -> str:
         config, graph, name = self.config, self.graph, f"layers.{index}.attn"
+        assert layer.q_bias is None, "this form has no biases"
         qkv = np.concatenate([half_split(layer.q, config.heads), half_split(layer.k, config.kv_heads), layer.v])
         packed = self._linear(f"{name}.qkv_proj", x, qkv)
         past, present = [], []
@@ -120,12 +124,12 @@ class _Writer:
         return self._product(name, x, self._store(name, matrix), matrix.shape)
 
     def _store(self, name: str, matrix: np.ndarray) -> tuple[str, str]:
-        quantized, scales = quantize(matrix)
+        quantized, scales = quantize(matrix, self.bits)
         return self.graph.weight(f"{name}.weight", quantized), self.graph.weight(f"{name}.scales", scales)
 
     def _product(self, name: str, x: str, weight: tuple[str, str], shape, output: str | None = None) -> str:
         out, inner = shape
         return self.graph.microsoft(
             "MatMulNBits", name, [x, *weight], [output or name],
-            K=inner, N=out, bits=8, block_size=BLOCK, accuracy_level=self.accuracy_level,
+            K=inner, N=out, bits=self.bits, block_size=BLOCK, accuracy_level=self.accuracy_level,
         )

@@ -104,9 +104,9 @@ class _Writer:
         Queries are [batch, kv_heads, group, seq, head_dim], keys [batch, kv_heads, 1, total, head_dim].
         """
         config, graph, name = self.config, self.graph, f"layers.{index}.attn"
-        q = self._heads(f"{name}.q", x, half_split(layer.q, config.heads), config.heads)
-        k = self._heads(f"{name}.k", x, half_split(layer.k, config.kv_heads), config.kv_heads)
-        v = self._heads(f"{name}.v", x, layer.v, config.kv_heads)
+        q = self._heads(f"{name}.q", x, *_half_split(layer.q, layer.q_bias, config.heads), config.heads)
+        k = self._heads(f"{name}.k", x, *_half_split(layer.k, layer.k_bias, config.kv_heads), config.kv_heads)
+        v = self._heads(f"{name}.v", x, layer.v, layer.v_bias, config.kv_heads)
         q, k = self._rotate(f"{name}.q", q, cos, sin), self._rotate(f"{name}.k", k, cos, sin)
         k, v = self._remember(index, "key", k), self._remember(index, "value", v)
 
@@ -127,10 +127,12 @@ class _Writer:
         mixed = graph.node("Reshape", f"{name}.flat", [mixed, graph.constant([0, 0, config.hidden])])
         return self._linear(f"{name}.o_proj", mixed, layer.o)
 
-    def _heads(self, name: str, x: str, matrix: np.ndarray, heads: int) -> str:
+    def _heads(self, name: str, x: str, matrix: np.ndarray, bias: np.ndarray | None, heads: int) -> str:
         """A projection cut into heads: [batch, heads, seq, head_dim]."""
         graph = self.graph
         flat = self._linear(f"{name}_proj", x, matrix)
+        if bias is not None:
+            flat = graph.node("Add", f"{name}_proj.biased", [graph.weight(f"{name}_proj.bias", bias), flat])
         cut = graph.node("Reshape", f"{name}.cut", [flat, graph.constant([0, 0, heads, self.config.head_dim])])
         return graph.node("Transpose", f"{name}.heads", [cut], perm=[0, 2, 1, 3])
 
@@ -164,3 +166,7 @@ class _Writer:
     def _linear(self, name: str, x: str, matrix: np.ndarray) -> str:
         weight = self.graph.weight(f"{name}.weight", np.ascontiguousarray(matrix.T))
         return self.graph.node("MatMul", name, [x, weight])
+
+
+def _half_split(matrix: np.ndarray, bias: np.ndarray | None, heads: int) -> tuple[np.ndarray, np.ndarray | None]:
+    return half_split(matrix, heads), None if bias is None else half_split(bias, heads)

@@ -34,9 +34,9 @@ class Reference:
 
     def _attention(self, index: int, layer: Layer, x: np.ndarray, cos: np.ndarray, sin: np.ndarray) -> np.ndarray:
         config = self._model.config
-        q = rotate((x @ layer.q.T).reshape(len(x), config.heads, config.head_dim), cos, sin)
-        k = rotate((x @ layer.k.T).reshape(len(x), config.kv_heads, config.head_dim), cos, sin)
-        v = (x @ layer.v.T).reshape(len(x), config.kv_heads, config.head_dim)
+        q = rotate(project(x, layer.q, layer.q_bias).reshape(len(x), config.heads, config.head_dim), cos, sin)
+        k = rotate(project(x, layer.k, layer.k_bias).reshape(len(x), config.kv_heads, config.head_dim), cos, sin)
+        v = project(x, layer.v, layer.v_bias).reshape(len(x), config.kv_heads, config.head_dim)
         keys = self._keys[index] = np.concatenate([self._keys[index], k])
         values = self._values[index] = np.concatenate([self._values[index], v])
 
@@ -48,6 +48,12 @@ class Reference:
             scores = q[:, head] @ keys[:, shared].T / np.sqrt(np.float32(config.head_dim))
             heads.append(softmax(np.where(unseen, -np.inf, scores)) @ values[:, shared])
         return np.concatenate(heads, axis=-1) @ layer.o.T
+
+
+def project(x: np.ndarray, matrix: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """The product with a matrix [out, in], and its bias where it has one."""
+    product = x @ matrix.T
+    return product if bias is None else product + bias
 
 
 def rotation(config: Config, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

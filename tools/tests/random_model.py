@@ -1,5 +1,7 @@
 """A tiny random model with every feature of the real one: grouped heads, rotation, tied embeddings."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from gguf_model import Config, Layer, Model
@@ -29,3 +31,14 @@ def random_model(seed: int) -> Model:
         )
 
     return Model(CONFIG, matrix(CONFIG.vocab, CONFIG.hidden), [layer() for _ in range(CONFIG.layers)], norm())
+
+
+def with_biases(model: Model, seed: int) -> Model:
+    """The same model with biases on q, k and v, as Qwen2 has them."""
+    generator = np.random.default_rng(seed)
+
+    def biased(layer: Layer) -> Layer:
+        biases = {f"{name}_bias": generator.standard_normal(len(getattr(layer, name))) for name in "qkv"}
+        return replace(layer, **{name: bias.astype(np.float32) for name, bias in biases.items()})
+
+    return replace(model, layers=[biased(layer) for layer in model.layers])

@@ -11,7 +11,7 @@ from graph_gqa import write_gqa
 from graph_plain import write_plain
 from quantize import rounded
 from reference import Reference, log_softmax
-from tests.random_model import CONFIG, random_model
+from tests.random_model import CONFIG, random_model, with_biases
 
 TOLERANCE = 1e-4
 
@@ -36,10 +36,17 @@ class Graphs(unittest.TestCase):
         write_plain(self.model, self.folder)
         self.assert_equal_in_pieces(open_session(self.folder), Reference(self.model), [9, 1, 14])
 
+    def test_plain_equals_the_reference_with_biases(self):
+        model = with_biases(self.model, seed=9)
+        write_plain(model, self.folder)
+        self.assert_equal_in_pieces(open_session(self.folder), Reference(model), [9, 1, 14])
+
     def test_gqa_equals_the_reference_of_the_rounded_weights(self):
-        write_gqa(self.model, self.folder, accuracy_level=1)
-        reference = Reference(self.model.map_matrices(rounded))
-        self.assert_equal_in_pieces(open_session(self.folder), reference, [9, 1, 14])
+        for bits in (8, 4):
+            with self.subTest(bits=bits):
+                write_gqa(self.model, self.folder, accuracy_level=1, bits=bits)
+                reference = Reference(self.model.map_matrices(lambda matrix: rounded(matrix, bits)))
+                self.assert_equal_in_pieces(open_session(self.folder), reference, [9, 1, 14])
 
     def test_another_layout_of_q_and_k_does_not_pass(self):
         write_plain(self.model, self.folder)

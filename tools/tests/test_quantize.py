@@ -1,10 +1,10 @@
-"""The error of 8-bit blocks."""
+"""The error of 8-bit and 4-bit blocks."""
 
 import unittest
 
 import numpy as np
 
-from quantize import BLOCK, dequantize, quantize
+from quantize import BLOCK, dequantize, quantize, rounded
 
 
 class Quantize(unittest.TestCase):
@@ -14,14 +14,23 @@ class Quantize(unittest.TestCase):
         error = np.abs(dequantize(quantized, scales) - matrix).reshape(16, 4, BLOCK).max(axis=-1)
         self.assertTrue((error <= scales * 0.5001).all())
 
+    def test_error_of_4_bits_is_at_most_a_step_and_mostly_half(self):
+        matrix = np.random.default_rng(1).standard_normal((16, 4 * BLOCK)).astype(np.float32)
+        quantized, scales = quantize(matrix, bits=4)
+        self.assertEqual(quantized.shape, (16, 4, BLOCK // 2))
+        steps = (dequantize(quantized, scales, bits=4) - matrix).reshape(16, 4, BLOCK) / scales[..., None]
+        self.assertLessEqual(np.abs(steps).max(), 1.0001)  # what would be 8 becomes 7
+        self.assertGreater((np.abs(steps) <= 0.5001).mean(), 0.95)
+
     def test_the_largest_of_each_block_is_kept(self):
         matrix = np.random.default_rng(2).standard_normal((8, BLOCK)).astype(np.float32)
-        rounded = dequantize(*quantize(matrix))
-        np.testing.assert_allclose(np.abs(rounded).max(axis=-1), np.abs(matrix).max(axis=-1), rtol=1e-6)
+        for bits in (8, 4):
+            kept = rounded(matrix, bits)
+            np.testing.assert_allclose(np.abs(kept).max(axis=-1), np.abs(matrix).max(axis=-1), rtol=1e-6)
 
     def test_zeros_stay_zeros(self):
-        quantized, scales = quantize(np.zeros((1, BLOCK), np.float32))
-        np.testing.assert_array_equal(dequantize(quantized, scales), np.zeros((1, BLOCK)))
+        for bits in (8, 4):
+            np.testing.assert_array_equal(rounded(np.zeros((1, BLOCK), np.float32), bits), np.zeros((1, BLOCK)))
 
     def test_a_width_that_is_no_multiple_of_the_block_is_refused(self):
         with self.assertRaisesRegex(ValueError, "33 columns"):

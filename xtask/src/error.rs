@@ -29,6 +29,8 @@ pub(crate) enum Error {
     NoLibrary { folder: PathBuf },
     #[error("`{package}` depends on `{forbidden}`, and must not")]
     Arrow { package: &'static str, forbidden: &'static str },
+    #[error("the worker of {worker}: {what}")]
+    Worker { worker: String, what: String },
     #[error("{} of the linters found something: {}", names.len(), names.join(", "))]
     Lint { names: Vec<&'static str> },
 }
@@ -53,6 +55,7 @@ impl Error {
             }
             Self::NoLibrary { .. } => "run `cargo xtask setup --force`".into(),
             Self::Arrow { .. } => "see \"The rooms\" in ARCHITECTURE.md, and move the code that needs it".into(),
+            Self::Worker { .. } => "see its log in `.motorbrain/bench/logs/`".into(),
             Self::Lint { .. } => "mend what they name above, then run `cargo xtask lint` again".into(),
         }
     }

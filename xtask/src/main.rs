@@ -9,6 +9,7 @@
     reason = "this program is for the terminal: output on stdout, progress and errors on stderr"
 )]
 
+mod bench;
 mod demo;
 mod error;
 mod lint;
@@ -57,12 +58,27 @@ enum Task {
     Demo,
     /// Set up, then run all that CI runs: format, lints, arrows, tests
     Test,
-    /// Set up, then run the benchmarks
-    Bench,
+    /// Set up the peers, then run all engines alternating, and write benches/RESULTS.md
+    ///
+    /// The first run builds llama.cpp (10 minutes or more) and makes models (7 GB). Measure on a quiet
+    /// machine. What is not a whole run writes its page into `.motorbrain/bench/last/` instead.
+    #[command(args_conflicts_with_subcommands = true)]
+    Bench {
+        #[command(flatten)]
+        options: bench::Options,
+        #[command(subcommand)]
+        what: Option<Bench>,
+    },
     /// Run the linters that are installed: cargo-deny, zizmor, check-jsonschema, typos
     Lint,
     /// Make tests/fixtures/smollm2-reference.json again with the numpy forward pass
     Reference,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Run the benchmarks of cargo instead: what the actors add to a message
+    Actors,
 }
 
 fn main() -> ExitCode {
@@ -71,7 +87,8 @@ fn main() -> ExitCode {
         Task::Setup { force, check } => setup::run(&project, force, check),
         Task::Demo => demo::run(&project),
         Task::Test => test::run(&project),
-        Task::Bench => test::bench(&project),
+        Task::Bench { what: Some(Bench::Actors), .. } => bench::actors(&project),
+        Task::Bench { options, what: None } => bench::run(&project, &options),
         Task::Lint => lint::run(&project),
         Task::Reference => model::write_reference(&project),
     };

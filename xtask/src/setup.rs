@@ -43,7 +43,7 @@ pub(crate) fn provide(project: &Project, force: bool) -> Result<File, Error> {
 }
 
 /// Does one stage unless it is done; `make` returns the files it has made.
-fn stage(
+pub(crate) fn stage(
     project: &Project,
     name: &'static str,
     sources: &[PathBuf],
@@ -60,8 +60,8 @@ fn stage(
     stage.finish(&files)
 }
 
-/// The converter's sources, in a fixed order.
-fn scripts(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+/// The Python sources of a folder, in a fixed order.
+pub(crate) fn scripts(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = fs::read_dir(folder).map_err(Error::files("read", folder))?;
     let mut scripts: Vec<PathBuf> = entries
         .filter_map(Result::ok)

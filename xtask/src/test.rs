@@ -36,15 +36,6 @@ pub(crate) fn run(project: &Project) -> Result<String, Error> {
     Ok("all parts passed; `cargo xtask lint` runs the linters that are installed".into())
 }
 
-/// Sets up and runs the benchmarks; returns what to do next.
-pub(crate) fn bench(project: &Project) -> Result<String, Error> {
-    drop(setup::provide(project, false)?);
-    let mut bench = cargo();
-    bench.args(["bench", "--workspace", "--all-features"]).current_dir(project.root());
-    show("benchmarks", &mut bench, |_| ())?;
-    Ok("compare the figures with those of the docs; measure on a quiet machine".into())
-}
-
 /// What has been run, how long it took, and how many tests there were.
 #[derive(Default)]
 struct Parts {

@@ -1,0 +1,124 @@
+//! MotorBrain as a worker of `cargo xtask bench`: a JSON object a line, one answer to each request.
+//!
+//! The protocol is that of `tools/bench/protocol.py`, which the peers' workers speak. A worker that
+//! waits for its next request is blocked on a read, so that it takes nothing from the one that is
+//! being measured.
+
+#![allow(clippy::print_stdout, reason = "standard output is the protocol's")]
+
+mod bare;
+mod brain;
+mod latency;
+mod limits;
+mod memory;
+mod request;
+
+use std::{
+    error::Error,
+    io::{self, BufRead as _, Write as _},
+};
+
+use motorbrain::TokenId;
+use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
+
+use self::{bare::Bare, brain::Actors, request::Request};
+
+/// What goes wrong here goes to whoever asked, as text.
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+fn main() -> Outcome<()> {
+    // As an application would have it: the brain lives in a runtime of several threads.
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let mut worker = Worker { runtime, model: None };
+    for line in io::stdin().lock().lines() {
+        let answer = match worker.answer(&line?) {
+            Ok(answer) => json!({ "ok": answer }),
+            Err(error) => json!({ "error": chain(error.as_ref()) }),
+        };
+        println!("{answer}");
+        io::stdout().flush()?;
+    }
+    worker.unload();
+    Ok(())
+}
+
+/// At most one model, and who drives it.
+struct Worker {
+    runtime: Runtime,
+    model: Option<Model>,
+}
+
+enum Model {
+    /// Through the public, asynchronous API.
+    Actors(Actors),
+    /// The engine alone in a loop: what the actors' cost is measured against.
+    Bare(Box<Bare>),
+}
+
+impl Worker {
+    fn answer(&mut self, line: &str) -> Outcome<Value> {
+        let request = serde_json::from_str(line)?;
+        let Self { runtime, model } = self;
+        match (request, model) {
+            (Request::Load(load), _) => {
+                self.unload();
+                let (model, seconds) = Model::load(&self.runtime, &load)?;
+                self.model = Some(model);
+                Ok(json!({ "seconds": seconds, "version": concat!("motorbrain ", env!("CARGO_PKG_VERSION")) }))
+            }
+            (Request::Memory, model) => memory::report(runtime, model.as_ref()),
+            (Request::Bandwidth { threads }, _) => Ok(json!({ "bytes_per_second": limits::bandwidth(threads) })),
+            (Request::Matmul { graph, threads }, _) => {
+                Ok(json!({ "flop_per_second": limits::matmul(&graph, threads)? }))
+            }
+            (request, Some(Model::Actors(actors))) => runtime.block_on(actors.answer(request)),
+            (request, Some(Model::Bare(bare))) => bare.answer(request),
+            (_, None) => Err("no model is loaded".into()),
+        }
+    }
+
+    fn unload(&mut self) {
+        if let Some(Model::Actors(actors)) = self.model.take() {
+            self.runtime.block_on(actors.stop());
+        }
+    }
+}
+
+impl Model {
+    /// Loads it; with the seconds it took until it could be asked for tokens.
+    fn load(runtime: &Runtime, load: &request::Load) -> Outcome<(Self, f64)> {
+        if load.bare {
+            let (bare, seconds) = runtime.block_on(Bare::load(load))?;
+            return Ok((Self::Bare(Box::new(bare)), seconds));
+        }
+        let (actors, seconds) = runtime.block_on(Actors::load(load))?;
+        Ok((Self::Actors(actors), seconds))
+    }
+}
+
+/// Makes the tokens that conversations read: those of `tools/bench/protocol.py`, where the vocabulary
+/// has them.
+#[derive(Clone, Copy)]
+struct Tokens {
+    vocab: usize,
+}
+
+impl Tokens {
+    /// Of a conversation, from place `start` on.
+    fn of(self, conversation: usize, start: usize, count: usize) -> Vec<TokenId> {
+        let token = |place: usize| (1000 + (conversation * 7919 + place * 104_729) % 40_000) % self.vocab;
+        (start..start + count).map(|place| TokenId(token(place) as u32)).collect()
+    }
+}
+
+/// An error with its causes.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!("; {error}");
+        cause = error.source();
+    }
+    text
+}

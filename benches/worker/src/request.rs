@@ -1,0 +1,66 @@
+//! What a worker can be asked, as it comes over standard input. Lengths are in tokens.
+
+use std::path::PathBuf;
+
+use motorbrain::Settings;
+use serde::Deserialize;
+
+/// One line of standard input.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Load a model, in place of the one that is loaded.
+    Load(Load),
+    /// In place of those before, have `conversations` read `context` tokens each.
+    Open { conversations: usize, context: usize },
+    /// Sample `tokens` more of each of the first `conversations`, all at once.
+    Decode { conversations: usize, tokens: usize },
+    /// From an empty conversation to its first token.
+    Prefill { tokens: usize },
+    /// The vector of a text.
+    Embed { tokens: usize },
+    /// The first token after `tokens` more on `context`, and after reading all of it again.
+    Turn { context: usize, tokens: usize },
+    /// Gaps between streamed tokens, undisturbed and while another conversation reads `long` tokens.
+    Latency { streams: usize, context: usize, tokens: usize, long: usize },
+    /// Of the texts, given as token ids.
+    Perplexity { texts: PathBuf },
+    /// What the process holds.
+    Memory,
+    /// Bytes a second that all threads together can read.
+    Bandwidth { threads: usize },
+    /// Operations a second of a large product of f32 matrices.
+    Matmul { graph: PathBuf, threads: usize },
+}
+
+/// Which model, and how it is driven.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Load {
+    /// The model's folder.
+    model: PathBuf,
+    /// How many actors share the machine.
+    #[serde(default = "one")]
+    pub(crate) actors: usize,
+    /// The most tokens of a conversation.
+    window: usize,
+    /// Without actors.
+    #[serde(default)]
+    pub(crate) bare: bool,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl Load {
+    /// The defaults, with the model, the actors and the window as asked for.
+    pub(crate) fn settings(&self) -> Settings {
+        let mut settings = Settings::default();
+        settings.model.dir = Some(self.model.clone());
+        settings.brain.actors = self.actors;
+        settings.window.size = Some(self.window);
+        // A large model on a slow machine is no hang.
+        settings.brain.run_ms_max = 600_000;
+        settings
+    }
+}

@@ -1,0 +1,79 @@
+//! The worker answers on a fixture what it is asked on real models.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+/// Sends all requests, returns all answers.
+fn ask(requests: &[Value]) -> Vec<Value> {
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_motorbrain-bench"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = worker.stdin.take().unwrap();
+    for request in requests {
+        writeln!(stdin, "{request}").unwrap();
+    }
+    drop(stdin);
+    let output = worker.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn load(bare: bool) -> Value {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/tiny-gqa-fp32");
+    json!({ "op": "load", "model": fixture, "window": 512, "bare": bare })
+}
+
+fn assert_positive(answer: &Value, fields: &[&str]) {
+    for field in fields {
+        let number = answer["ok"][field].as_f64();
+        assert!(number.is_some_and(|number| number > 0.0), "{field} of {answer}");
+    }
+}
+
+#[test]
+fn every_scenario_is_answered() {
+    let answers = ask(&[
+        load(false),
+        json!({ "op": "open", "conversations": 3, "context": 8 }),
+        json!({ "op": "decode", "conversations": 2, "tokens": 4 }),
+        json!({ "op": "memory" }),
+        json!({ "op": "prefill", "tokens": 16 }),
+        json!({ "op": "embed", "tokens": 16 }),
+        json!({ "op": "turn", "context": 32, "tokens": 4 }),
+        json!({ "op": "latency", "streams": 2, "context": 8, "tokens": 12, "long": 256 }),
+    ]);
+    for answer in answers.iter().take(3).chain(&answers[4..6]) {
+        assert_positive(answer, &["seconds"]);
+    }
+    assert_positive(&answers[3], &["rss", "anonymous", "kv_bytes", "kv_bytes_per_token"]);
+    assert_positive(&answers[6], &["seconds", "again_seconds"]);
+    let latency = &answers[7];
+    assert_positive(latency, &["alone_seconds", "among_seconds"]);
+    let gaps = |name: &str| latency["ok"][name].as_array().unwrap().len();
+    // 2 conversations of 12 tokens have 22 gaps; those before both were under way do not count.
+    assert!((1..=22).contains(&gaps("undisturbed")) && gaps("disturbed") > 0, "{latency}");
+}
+
+#[test]
+fn a_bare_engine_answers_and_says_what_it_cannot() {
+    let answers = ask(&[
+        load(true),
+        json!({ "op": "open", "conversations": 2, "context": 8 }),
+        json!({ "op": "decode", "conversations": 2, "tokens": 4 }),
+        json!({ "op": "embed", "tokens": 4 }),
+        json!({ "op": "sing" }),
+    ]);
+    for answer in &answers[..3] {
+        assert_positive(answer, &["seconds"]);
+    }
+    assert!(answers[3]["error"].as_str().unwrap().contains("bare"), "{}", answers[3]);
+    assert!(answers[4]["error"].as_str().unwrap().contains("sing"), "{}", answers[4]);
+}

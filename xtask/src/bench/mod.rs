@@ -1,0 +1,154 @@
+//! `cargo xtask bench`: MotorBrain and its peers, alternating in one run on one machine.
+//!
+//! It sets up the peers, builds the workers, runs the scenarios and writes `benches/RESULTS.md`,
+//! `benches/results.json` and the plots. `bench actors` runs the benchmarks of cargo instead.
+
+mod claims;
+mod engines;
+mod limits;
+mod machine;
+mod options;
+mod ours;
+mod peers;
+mod plots;
+mod report;
+mod results;
+mod scenarios;
+mod show;
+mod statistics;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use self::engines::Stand;
+pub(crate) use self::options::Options;
+use self::options::Scenario;
+use self::results::{Group, Results, Shape};
+use self::scenarios::Scenarios;
+use crate::error::Error;
+use crate::process::{cargo, show};
+use crate::project::Project;
+use crate::setup;
+
+/// A load average above this is not a quiet machine.
+const LOAD_QUIET: f64 = 0.5;
+
+/// Runs what the options ask for; returns what to do next.
+pub(crate) fn run(project: &Project, options: &Options) -> Result<String, Error> {
+    let lock = setup::provide(project, false)?;
+    let qwen = options.groups().any(|group| group == Group::Qwen);
+    peers::provide(project, qwen, false)?;
+    let stand = Stand::new(project, build_worker(project)?, machine::cores());
+    drop(lock);
+
+    let mut results = Results {
+        command: command_line(std::env::args().skip(1)),
+        commit: machine::commit(project),
+        rounds: options.rounds(),
+        machine: machine::describe(),
+        shapes: shapes(&stand, qwen)?,
+        ..Results::default()
+    };
+    if results.machine.load_average > LOAD_QUIET {
+        println!("the load average is {:.2}: what else runs here will show", results.machine.load_average);
+    }
+    measure(&mut Scenarios { project, stand: &stand, options, results: &mut results })?;
+
+    let folder = if options.is_whole() { project.root().join("benches") } else { project.bench().join("last") };
+    write(&results, &folder)?;
+    Ok(format!("read {}", folder.join("RESULTS.md").display()))
+}
+
+/// Runs the benchmarks of cargo; returns what to do next.
+pub(crate) fn actors(project: &Project) -> Result<String, Error> {
+    drop(setup::provide(project, false)?);
+    let mut bench = cargo();
+    bench.args(["bench", "--workspace", "--all-features"]).current_dir(project.root());
+    show("benchmarks", &mut bench, |_| ())?;
+    Ok("compare the figures with those of the docs; measure on a quiet machine".into())
+}
+
+fn measure(scenarios: &mut Scenarios<'_>) -> Result<(), Error> {
+    let options = scenarios.options;
+    if options.wants(Scenario::Limits) {
+        scenarios.limits()?;
+    }
+    for group in options.groups() {
+        println!("== {}", group.title());
+        for (scenario, run) in COMPARED {
+            // Random weights have no perplexity worth knowing, and their turns cost what those of others do.
+            let pointless =
+                group == Group::Qwen && matches!(scenario, Scenario::Quality | Scenario::Turn | Scenario::Embed);
+            if options.wants(scenario) && !pointless {
+                run(scenarios, group)?;
+            }
+        }
+        for (scenario, run) in OURS {
+            if options.wants(scenario) && group == Group::Equal {
+                run(scenarios, group)?;
+            }
+        }
+    }
+    if options.wants(Scenario::Layer) {
+        scenarios.messages()?;
+    }
+    Ok(())
+}
+
+type Run = fn(&mut Scenarios<'_>, Group) -> Result<(), Error>;
+
+/// Scenarios of every engine and model.
+const COMPARED: [(Scenario, Run); 6] = [
+    (Scenario::Quality, |scenarios, group| scenarios.quality(group)),
+    (Scenario::Prefill, |scenarios, group| scenarios.prefill(group)),
+    (Scenario::Embed, |scenarios, group| scenarios.embed(group)),
+    (Scenario::Turn, |scenarios, group| scenarios.turn(group)),
+    (Scenario::Decode, |scenarios, group| scenarios.decode(group)),
+    (Scenario::Load, |scenarios, group| scenarios.load(group)),
+];
+
+/// Those of ours alone.
+const OURS: [(Scenario, Run); 3] = [
+    (Scenario::Layer, |scenarios, group| scenarios.layer(group)),
+    (Scenario::Latency, |scenarios, group| scenarios.latency(group)),
+    (Scenario::Memory, |scenarios, group| scenarios.memory(group)),
+];
+
+fn write(results: &Results, folder: &std::path::Path) -> Result<(), Error> {
+    let plots = plots::draw(results, &folder.join("plots"))?;
+    let json = serde_json::to_string_pretty(results).unwrap_or_default() + "\n";
+    for (name, text) in [("results.json", json), ("RESULTS.md", report::markdown(results, &plots))] {
+        let path = folder.join(name);
+        fs::write(&path, text).map_err(Error::files("write", &path))?;
+    }
+    Ok(())
+}
+
+/// Builds our own worker; its path.
+fn build_worker(project: &Project) -> Result<PathBuf, Error> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "motorbrain-bench"]).current_dir(project.root());
+    show("worker", &mut build, |_| ())?;
+    let name = format!("motorbrain-bench{}", std::env::consts::EXE_SUFFIX);
+    Ok(project.target().join("release").join(name))
+}
+
+/// The networks' sizes, from the models' own config.json.
+fn shapes(stand: &Stand, qwen: bool) -> Result<BTreeMap<String, Shape>, Error> {
+    let models = [("smollm2", "smollm2-8bit"), ("qwen", "qwen")];
+    let wanted = models.into_iter().filter(|(name, _)| qwen || *name != "qwen");
+    wanted
+        .map(|(name, folder)| {
+            let path = stand.models.join(folder).join("config.json");
+            let text = fs::read(&path).map_err(Error::files("read", &path))?;
+            let shape = serde_json::from_slice(&text).map_err(|cause| Error::files("read", &path)(cause.into()))?;
+            Ok((name.to_owned(), shape))
+        })
+        .collect()
+}
+
+fn command_line(arguments: impl Iterator<Item = String>) -> String {
+    ["cargo".to_owned(), "xtask".to_owned()].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
+}

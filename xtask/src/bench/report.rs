@@ -1,0 +1,288 @@
+//! `benches/RESULTS.md`: what was measured, on what, and which promises it keeps.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use super::claims::{Bound, Claim, claims};
+use super::results::{Group, Machine, Measure, Point, Results, Series, Team};
+use super::show::{count, figure, round};
+
+/// The measures that every engine has, in the order of the report, with what their rows say.
+const COMPARED: [(Measure, &str); 6] = [
+    (Measure::Decode, "Decode, tokens a second of all conversations together"),
+    (Measure::Prefill, "Prefill, tokens a second to the first token"),
+    (Measure::Embed, "Embeds a second"),
+    (Measure::Turn, "Second turn, time to its first token"),
+    (Measure::TurnAgain, "The same by reading all again"),
+    (Measure::Load, "Load, until tokens can be asked for"),
+];
+
+/// Those of ours alone.
+const OURS: [Measure; 12] = [
+    Measure::LayerDecode,
+    Measure::Messages,
+    Measure::GapP50,
+    Measure::GapP99,
+    Measure::BusyGapP50,
+    Measure::BusyGapP99,
+    Measure::ReadAlone,
+    Measure::ReadAmong,
+    Measure::Resident,
+    Measure::Conversation,
+    Measure::ConversationKv,
+    Measure::Bandwidth,
+];
+
+/// The whole page.
+pub(super) fn markdown(results: &Results, plots: &[String]) -> String {
+    let mut page = String::new();
+    // Writing into a string cannot fail; `?` keeps the lines short.
+    let _ = write_page(&mut page, results, plots);
+    page
+}
+
+fn write_page(page: &mut String, results: &Results, plots: &[String]) -> std::fmt::Result {
+    writeln!(page, "# Benchmark\n\nWritten by `{}` at commit {}; do not edit.\n", results.command, results.commit)?;
+    writeln!(page, "{}", method(results))?;
+    write_machine(page, results)?;
+    writeln!(page, "## Promises\n\n{}", promises(&claims(results)))?;
+    write_engines(page, results)?;
+    for group in Group::ALL {
+        write_group(page, results, group)?;
+    }
+    write_ours(page, results)?;
+    if !plots.is_empty() {
+        writeln!(page, "## Plots\n")?;
+        for plot in plots {
+            writeln!(page, "![{plot}](plots/{plot})\n")?;
+        }
+    }
+    Ok(())
+}
+
+fn method(results: &Results) -> String {
+    format!(
+        "Every engine is a process of its own; all of a comparison are alive at the same time and take turns, \
+         the others being blocked on a read. Figures are medians of {} rounds, in brackets the lowest and the \
+         highest. A ratio is taken round by round, against the better peer at its best setting there. Ours goes \
+         through the public asynchronous API with its actors. Of llama.cpp only `llama_decode` is timed, without \
+         sampling; of onnxruntime-genai its own loop with greedy sampling. All contexts are the same token ids.\n",
+        results.rounds
+    )
+}
+
+fn write_machine(page: &mut String, results: &Results) -> std::fmt::Result {
+    let Machine { processor, cores, features, memory_bytes, system, load_average } = &results.machine;
+    writeln!(page, "## Machine\n")?;
+    writeln!(page, "- {processor}, {cores} cores, {}", features.join(" "))?;
+    writeln!(page, "- {} GB of memory, {system}", round(*memory_bytes as f64 / 1e9))?;
+    writeln!(page, "- load average before the run: {load_average:.2}")?;
+    for measure in [Measure::Bandwidth, Measure::Matmul] {
+        if let Some(series) = results.of(Group::Qwen, measure).next() {
+            let what =
+                if measure == Measure::Bandwidth { "memory read by all threads" } else { "f32 MatMul in ONNX Runtime" };
+            writeln!(page, "- {what}: {}", figure(measure, &series.samples))?;
+        }
+    }
+    let versions: BTreeSet<&str> = results.engines.iter().map(|engine| engine.version.as_str()).collect();
+    writeln!(page, "- {}\n", versions.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// The promises as a table.
+fn promises(claims: &[Claim]) -> String {
+    let mut table = String::from("| promise | against | bound | found | kept |\n|---|---|---|---|---|\n");
+    for claim in claims {
+        let bound = match claim.bound {
+            Bound::AtLeast(bound) => format!("at least {}", round(bound)),
+            Bound::AtMost(bound) => format!("at most {}", round(bound)),
+        };
+        let found = claim.found().map_or("not measured".into(), |(ratio, (low, high))| {
+            format!("{} ({}-{})", round(ratio), round(low), round(high))
+        });
+        let kept = claim.is_kept().map_or("", |kept| if kept { "yes" } else { "**no**" });
+        table += &format!("| {} | {} | {bound} | {found} | {kept} |\n", claim.what, claim.against);
+    }
+    table
+}
+
+fn write_engines(page: &mut String, results: &Results) -> std::fmt::Result {
+    writeln!(page, "## Forms\n\nPerplexity is measured through each engine, on the texts of `tools/texts/`.\n")?;
+    writeln!(page, "| model | engine | weights | MB | perplexity, code | English |\n|---|---|---|---|---|---|")?;
+    for engine in &results.engines {
+        let perplexity = |text| engine.perplexity.get(text).map_or("-".into(), |value| format!("{value:.2}"));
+        let (code, english) = (perplexity("code"), perplexity("english"));
+        let megabytes = round(engine.weight_bytes as f64 / 1e6);
+        let (title, name, form) = (engine.group.title(), &engine.name, &engine.form);
+        writeln!(page, "| {title} | {name} | {form} | {megabytes} | {code} | {english} |")?;
+    }
+    writeln!(page)
+}
+
+/// A table for each measure: a row a point, a column an engine.
+fn write_group(page: &mut String, results: &Results, group: Group) -> std::fmt::Result {
+    if COMPARED.iter().all(|(measure, _)| results.of(group, *measure).next().is_none()) {
+        return Ok(());
+    }
+    writeln!(page, "## {}\n", group.title())?;
+    for (measure, title) in COMPARED {
+        let series: Vec<&Series> = results.of(group, measure).collect();
+        let points: BTreeSet<Point> = series.iter().map(|series| series.point).collect();
+        let mut engines: Vec<&str> = Vec::new();
+        for series in &series {
+            if !engines.contains(&series.engine.as_str()) {
+                engines.push(&series.engine);
+            }
+        }
+        if engines.is_empty() {
+            continue;
+        }
+        writeln!(page, "### {title}\n\n| | {} | machine's limit |", engines.join(" | "))?;
+        writeln!(page, "|---|{}---|", "---|".repeat(engines.len()))?;
+        for point in points {
+            let cell = |engine: &&str| {
+                let found = series.iter().find(|series| series.engine == **engine && series.point == point);
+                found.map_or("-".into(), |series| figure(measure, &series.samples))
+            };
+            let cells: Vec<String> = engines.iter().map(cell).collect();
+            let limit = limit(results, group, measure, point).map_or("-".into(), |limit| figure(measure, &[limit]));
+            writeln!(page, "| {} | {} | {limit} |", row_title(measure, point), cells.join(" | "))?;
+        }
+        writeln!(page)?;
+    }
+    Ok(())
+}
+
+/// What the machine allows at a point: the bandwidth over the bytes of the weights of ours and of the
+/// keys and values, or the f32 throughput over the operations (integer products have another).
+pub(super) fn limit(results: &Results, group: Group, measure: Measure, point: Point) -> Option<f64> {
+    let shape = results.shapes.get(if group == Group::Qwen { "qwen" } else { "smollm2" })?;
+    let machine = |measure| results.of(Group::Qwen, measure).next().map(Series::median);
+    match (measure, point) {
+        (Measure::Decode, Point { conversations: Some(conversations), context: Some(context), .. }) => {
+            let ours =
+                results.engines.iter().find(|engine| engine.group == group && engine.team == Team::MotorBrain)?;
+            let weights = ours.weight_bytes as f64;
+            Some(shape.decode_limit(machine(Measure::Bandwidth)?, weights, conversations, context))
+        }
+        (Measure::Prefill, Point { tokens: Some(tokens), .. }) if group == Group::Qwen => {
+            Some(shape.prefill_limit(machine(Measure::Matmul)?, tokens))
+        }
+        _ => None,
+    }
+}
+
+fn write_ours(page: &mut String, results: &Results) -> std::fmt::Result {
+    if OURS.iter().all(|measure| results.of(Group::Equal, *measure).next().is_none()) {
+        return Ok(());
+    }
+    writeln!(page, "## MotorBrain alone\n")?;
+    writeln!(page, "Resident memory is the system's Rss of the whole process, mapped files included.\n")?;
+    writeln!(page, "| measure | where | engine | found |\n|---|---|---|---|")?;
+    for measure in OURS {
+        for series in results.of(Group::Equal, measure) {
+            let (title, row) = (measure.title(), row_title(measure, series.point));
+            writeln!(page, "| {title} | {row} | {} | {} |", series.engine, figure(measure, &series.samples))?;
+        }
+    }
+    writeln!(page)
+}
+
+/// A point in words.
+fn row_title(measure: Measure, point: Point) -> String {
+    let Point { conversations, context, tokens, actors } = point;
+    let parts = [
+        actors.map(|count| if count == 1 { "1 actor".into() } else { format!("{count} actors") }),
+        conversations.map(|count| if count == 1 { "1 conversation".into() } else { format!("{count} conversations") }),
+        context.map(|length| format!("context {}", count(length))),
+        tokens.filter(|&tokens| tokens > 0).map(|tokens| match measure {
+            Measure::Turn | Measure::TurnAgain => format!("{tokens} new tokens"),
+            _ => format!("{} tokens", count(tokens)),
+        }),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+impl Measure {
+    fn title(self) -> &'static str {
+        match self {
+            Self::LayerDecode => "decode, with actors and without",
+            Self::Messages => "messages, engine that answers at once",
+            Self::GapP50 => "gap between streamed tokens, median",
+            Self::GapP99 => "gap, 99th percentile",
+            Self::BusyGapP50 => "gap while a prompt is read, median",
+            Self::BusyGapP99 => "gap while a prompt is read, 99th percentile",
+            Self::ReadAlone => "reading that prompt alone",
+            Self::ReadAmong => "reading it among the streams",
+            Self::Resident => "resident memory",
+            Self::Conversation => "resident memory of a conversation",
+            Self::ConversationKv => "of this, its KV rows",
+            other => other.name(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::{EngineRecord, Shape};
+    use super::*;
+
+    fn series(team: Team, engine: &str, measure: Measure, point: Point, samples: &[f64]) -> Series {
+        let (engine, samples) = (engine.to_owned(), samples.to_vec());
+        Series { measure, group: Group::Equal, engine, team, point, samples }
+    }
+
+    #[test]
+    fn the_page_has_every_figure_ratio_and_version() {
+        let at = Point::decode(16, 64);
+        let results = Results {
+            command: "cargo xtask bench".into(),
+            commit: "abc1234".into(),
+            rounds: 3,
+            engines: vec![EngineRecord {
+                name: "motorbrain".into(),
+                group: Group::Equal,
+                team: Team::MotorBrain,
+                form: "8-bit".into(),
+                weight_bytes: 153_000_000,
+                version: "motorbrain 1.2.3".into(),
+                perplexity: [("code".to_owned(), 12.74), ("english".to_owned(), 14.45)].into(),
+            }],
+            series: vec![
+                series(Team::MotorBrain, "motorbrain", Measure::Decode, at, &[290.0, 300.0, 310.0]),
+                series(Team::LlamaCpp, "llama.cpp", Measure::Decode, at, &[145.0, 150.0, 155.0]),
+                series(Team::MotorBrain, "motorbrain", Measure::Resident, Point::actors(4), &[400e6]),
+            ],
+            ..Results::default()
+        };
+        let page = markdown(&results, &["decode.svg".into()]);
+        for part in [
+            "`cargo xtask bench` at commit abc1234",
+            "motorbrain 1.2.3",
+            "| 16 conversations, context 64 | 300 tok/s (290-310) | 150 tok/s (145-155) | - |",
+            "| Decode of 16 | llama.cpp | at least 1.70 | 2.00 (2.00-2.00) | yes |",
+            "| 8-bit | 153 | 12.74 | 14.45 |",
+            "| resident memory | 4 actors | motorbrain | 400 MB |",
+            "(plots/decode.svg)",
+        ] {
+            assert!(page.contains(part), "no `{part}` in\n{page}");
+        }
+        assert!(!page.contains(Group::Qwen.title()), "nothing of it was measured");
+    }
+
+    #[test]
+    fn limits_come_from_sizes_and_the_machine() {
+        let shape = Shape { layers: 1, hidden: 64, inner: 64, heads: 1, kv_heads: 1, head_dim: 64, vocab: 1000 };
+        let machine = |measure, value: f64| Series {
+            group: Group::Qwen,
+            ..series(Team::MotorBrain, "machine", measure, Point::default(), &[value])
+        };
+        let results = Results {
+            shapes: [("qwen".to_owned(), shape)].into(),
+            series: vec![machine(Measure::Bandwidth, 1e9), machine(Measure::Matmul, 1e9)],
+            ..Results::default()
+        };
+        let found = limit(&results, Group::Qwen, Measure::Prefill, Point::tokens(100));
+        assert_eq!(found, Some(100.0 * 1e9 / shape.prefill_flop(100)));
+        assert_eq!(limit(&results, Group::Equal, Measure::Prefill, Point::tokens(100)), None);
+    }
+}
