@@ -143,7 +143,8 @@ impl OnnxLoader {
     /// has. The outer error ends the load; the inner one means that the plain form runs.
     fn choose(&self) -> Result<Result<Chosen, WhyPlain>, LoadError> {
         let Model { contract, overlay, .. } = &*self.model;
-        if contract.quantized_activations && self.form.activations == Activations::AsExported {
+        let as_exported = self.form.activations == Activations::AsExported && !self.model.keeps_activations;
+        if contract.quantized_activations && as_exported {
             return Ok(Err(WhyPlain::RoundsActivations));
         }
         let fused = contract.family == Family::Plain;
@@ -177,7 +178,7 @@ impl OnnxLoader {
             Ok(found) => found,
             Err(message) => return Ok(Err(WhyPlain::DoesNotRun { message })),
         };
-        let (difference, allowed) = (agreement::difference(&expected, &found), agreement::allowed(contract));
+        let (difference, allowed) = agreement::compare(&expected, &found, contract);
         // A difference that is not a number is above every bound.
         if !(difference <= allowed) {
             return Ok(Err(WhyPlain::Differs { found: difference, allowed }));

@@ -59,6 +59,10 @@ pub(crate) use self::fuse::FuseRotary;
 pub(crate) use self::linears::{LinearSource, Stored, ZeroPoints};
 use self::{config_files::ConfigFiles, external::Home, graph::GraphFile, view::View};
 
+/// The metadata entry of a graph that says what its activations are to be. Accuracy level 4 is then only
+/// for runtimes that have nothing better.
+pub const ACTIVATIONS_ENTRY: &str = "motorbrain.activations";
+
 /// Which model to open.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelOptions {
@@ -96,6 +100,9 @@ pub struct Model {
     pub manifest: Option<Checked>,
     /// Who wrote the graph, as the graph has it; may be empty.
     pub producer: String,
+    /// Whether its exporter asks for activations in f32 where the operators of its products would round
+    /// them: the metadata entry [`ACTIVATIONS_ENTRY`] says `f32`.
+    pub keeps_activations: bool,
     /// Nodes of the model's own graph.
     pub nodes: usize,
     /// What its user may want to know.
@@ -157,6 +164,8 @@ impl Model {
         notes.extend(context.note());
         notes.extend(config_notes(&configs, &contract));
         notes.extend(rotation_note(&rotation));
+        let entry = file.model.metadata_props.iter().find(|entry| entry.key() == ACTIVATIONS_ENTRY);
+        let keeps_activations = entry.is_some_and(|entry| entry.value() == "f32");
         let (head, nodes, producer) = (head.ok(), file.graph.node.len(), producer(&file.model));
         let overlay = Overlay::build(file, &home, head, &contract);
         Ok(Self {
@@ -171,6 +180,7 @@ impl Model {
             rotation,
             manifest,
             producer,
+            keeps_activations,
             nodes,
             notes,
         })

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use motorbrain::{Parts, Sampling, engine::OnnxEngine};
-use motorbrain_actors::engine::{Engine as _, Row, SlotIndex, Want};
+use motorbrain::{Parts, Sampling};
+use motorbrain_actors::engine::{Engine, EngineLoader as _, Row, SlotIndex, Want};
 use serde_json::{Value, json};
 
 use crate::{
@@ -16,7 +16,7 @@ const CHUNK: usize = 512;
 
 /// An engine and its open slots.
 pub(crate) struct Bare {
-    engine: OnnxEngine,
+    engine: Box<dyn Engine>,
     open: Vec<SlotIndex>,
     sampled: u64,
 }
@@ -26,7 +26,7 @@ impl Bare {
     pub(crate) async fn load(load: &Load) -> Outcome<(Self, f64)> {
         let began = Instant::now();
         let parts = Parts::find(&load.settings()).await?;
-        let engine = parts.loader.load_engine()?;
+        let engine = parts.loader.load()?;
         Ok((Self { engine, open: Vec::new(), sampled: 0 }, began.elapsed().as_secs_f64()))
     }
 
