@@ -224,6 +224,22 @@ fn smoke_fails_where_nothing_slides() {
 }
 
 #[test]
+fn a_prepared_model_is_served_and_not_overwritten_unasked() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), copy("tiny-gqa-fp32"));
+    let dir = model.path().to_str().unwrap();
+    let prepare = ["prepare", dir, "--out", "new", "--weights", "fast", "--json"];
+    let (code, report, stderr) = output(&mut motorbrain(&folder, &prepare));
+    assert_eq!(code, Some(0), "{stderr}");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!((&report["weights"], &report["rewritten"]["merged"]), (&Value::from("fast"), &Value::from(24)));
+    assert!(report["result"]["weight_bytes"].as_u64() < report["original"]["weight_bytes"].as_u64());
+    assert_eq!(output(&mut motorbrain(&folder, &["doctor", "--model", "new"])).0, Some(0));
+    check(motorbrain(&folder, &prepare), SETTINGS, &["the folder new is not empty", "--force"]);
+    let unknown = ["prepare", dir, "--out", "other", "--weights", "best"];
+    check(motorbrain(&folder, &unknown), SETTINGS, &["`best` is no form of weights"]);
+}
+
+#[test]
 fn help_has_examples_and_exit_codes() {
     let folder = tempfile::tempdir().unwrap();
     let (code, help, _) = output(&mut motorbrain(&folder, &["--help"]));

@@ -88,3 +88,35 @@ fn typed(tensor: &TensorProto) -> Bytes {
     };
     Bytes::from(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_in_a_field_of_their_own_type_are_those_of_the_raw_form() {
+        let mut source = Source::new(PathBuf::new());
+        let f16 = TensorProto {
+            dims: vec![2],
+            data_type: Some(onnx::FLOAT16),
+            int32_data: vec![0x3c00, 0xc000],
+            ..TensorProto::default()
+        };
+        assert_eq!(source.bytes(&f16).ok(), Some(Bytes::from_static(&[0, 0x3c, 0, 0xc0])));
+        let f32 =
+            TensorProto { dims: vec![], data_type: Some(onnx::FLOAT), float_data: vec![1.0], ..TensorProto::default() };
+        assert_eq!(source.bytes(&f32).ok(), Some(Bytes::copy_from_slice(&1f32.to_le_bytes())));
+    }
+
+    #[test]
+    fn another_length_than_the_shape_asks_for_is_an_error() {
+        let short = TensorProto {
+            dims: vec![2, 3],
+            data_type: Some(onnx::FLOAT),
+            raw_data: Some(Bytes::from_static(&[0; 20])),
+            ..TensorProto::default()
+        };
+        let error = Source::new(PathBuf::new()).bytes(&short);
+        assert!(matches!(error, Err(WeightsError::Length { expected: 24, found: 20, .. })), "{error:?}");
+    }
+}
