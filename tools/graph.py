@@ -101,4 +101,6 @@ class Graph:
         if "com.microsoft" in domains:
             opsets.append(helper.make_opsetid("com.microsoft", 1))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="motorbrain")
+        # Where a runtime's own operators round activations, MotorBrain's do not have to.
+        helper.set_model_props(model, {"motorbrain.activations": "f32"})
         onnx.save(model, self._folder / "model.onnx")

@@ -6,10 +6,7 @@
 
 use std::{ops::Range, sync::Arc};
 
-use motorbrain_actors::{
-    engine::Interrupt,
-    tokens::TokenId,
-};
+use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
 
 use super::rotation::{KeysAt, Turn};
 use crate::model::Contract;

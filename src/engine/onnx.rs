@@ -349,12 +349,7 @@ struct Slider<'a> {
 
 impl Slider<'_> {
     /// The cache to run on where the slot's own will not do: it must slide, be cut or grow first.
-    fn make_room<B: Backend>(
-        &self,
-        backend: &B,
-        slot: &Slot<B::Kv>,
-        planned: &Planned,
-    ) -> ort::Result<Option<B::Kv>> {
+    fn make_room<B: Backend>(&self, backend: &B, slot: &Slot<B::Kv>, planned: &Planned) -> ort::Result<Option<B::Kv>> {
         let new = planned.fed.tokens.len();
         if planned.plan.slide {
             self.slide(backend, &slot.kv, slot.kv_len, new).map(Some)

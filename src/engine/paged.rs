@@ -75,7 +75,8 @@ impl PagedGraph {
         if let Some(positions) = positions {
             self.binding.bind_input("position_ids", &Tensor::from_array((shape, positions.to_vec()))?)?;
         }
-        self.binding.bind_input(self.head.row_index, &Tensor::from_array(([self.wanted.len()], self.wanted.clone()))?)?;
+        self.binding
+            .bind_input(self.head.row_index, &Tensor::from_array(([self.wanted.len()], self.wanted.clone()))?)?;
         self.binding.bind_output_to_device("logits", &self.cpu)?;
         if hidden {
             self.binding.bind_output_to_device(self.head.hidden_output, &self.cpu)?;

@@ -35,6 +35,8 @@ use std::{
 
 use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 
+pub(crate) use self::fuse::FuseRotary;
+pub(crate) use self::linears::{LinearSource, Stored, ZeroPoints};
 pub use self::{
     config_files::ConfigFileError,
     context::{ContextLimit, ContextSource},
@@ -55,8 +57,6 @@ pub use self::{
     tokenizer::{ModelTokenizer, TokenizerError},
     weights::{Form, Rewritten, UnknownForm, WeightsError},
 };
-pub(crate) use self::fuse::FuseRotary;
-pub(crate) use self::linears::{LinearSource, Stored, ZeroPoints};
 use self::{config_files::ConfigFiles, external::Home, graph::GraphFile, view::View};
 
 /// The metadata entry of a graph that says what its activations are to be. Accuracy level 4 is then only

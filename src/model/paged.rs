@@ -89,7 +89,10 @@ pub enum NotPaged {
 
 impl std::fmt::Debug for Paged {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Paged").field("bytes", &self.bytes.len()).field("linears", &self.linears.len()).finish_non_exhaustive()
+        f.debug_struct("Paged")
+            .field("bytes", &self.bytes.len())
+            .field("linears", &self.linears.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -138,9 +141,8 @@ impl Paged {
 /// Puts our operator in the place of a layer's attention.
 fn replace_attention(graph: &mut GraphProto, contract: &Contract, layer: usize) -> Result<(), NotPaged> {
     let names = &contract.kv[layer];
-    let is_attention = |node: &NodeProto| {
-        node.op_type() == "GroupQueryAttention" && node.input.get(PAST_KEY) == Some(&names.past_key)
-    };
+    let is_attention =
+        |node: &NodeProto| node.op_type() == "GroupQueryAttention" && node.input.get(PAST_KEY) == Some(&names.past_key);
     let index = graph.node.iter().position(is_attention).ok_or(NotPaged::NoAttention { layer })?;
     let attention = &graph.node[index];
     check_understood(attention, layer)?;
@@ -153,13 +155,8 @@ fn replace_attention(graph: &mut GraphProto, contract: &Contract, layer: usize) 
     let scale = float("scale").filter(|scale| *scale != 0.0).unwrap_or((contract.head_dim as f32).sqrt().recip());
     let rotates = int("do_rotary", 0) != 0;
     let input = |index: usize| attention.input.get(index).filter(|name| !name.is_empty());
-    let taken = [
-        input(QUERY),
-        input(KEY),
-        input(VALUE),
-        input(COSINES).filter(|_| rotates),
-        input(SINES).filter(|_| rotates),
-    ];
+    let taken =
+        [input(QUERY), input(KEY), input(VALUE), input(COSINES).filter(|_| rotates), input(SINES).filter(|_| rotates)];
     // All of an attention's tensors have one type, that of its cache.
     let narrow = names.key_type == ElementType::F16;
     let mut added = Vec::new();
@@ -229,7 +226,11 @@ fn check_understood(attention: &NodeProto, layer: usize) -> Result<(), NotPaged>
     if attention.attr("softcap").and_then(|cap| cap.f).is_some_and(|cap| cap != 0.0) {
         return refused("softcap");
     }
-    if attention.attribute.iter().any(|a| a.name().ends_with("quant_type") && a.s.as_deref().is_some_and(|s| s != b"NONE")) {
+    if attention
+        .attribute
+        .iter()
+        .any(|a| a.name().ends_with("quant_type") && a.s.as_deref().is_some_and(|s| s != b"NONE"))
+    {
         return refused("a quantised cache");
     }
     let behind = attention.input.iter().enumerate().skip(POSITIONS + 1).find(|(_, name)| !name.is_empty());
@@ -246,7 +247,8 @@ fn flatten_inputs(graph: &mut GraphProto, head: &Head) -> Result<bool, NotPaged>
         match input.name().to_owned().as_str() {
             name @ ("input_ids" | "position_ids") => {
                 position_ids |= name == "position_ids";
-                *input = ValueInfoProto::tensor(name, onnx::INT64, vec![Dimension::size(1), Dimension::named("tokens")]);
+                *input =
+                    ValueInfoProto::tensor(name, onnx::INT64, vec![Dimension::size(1), Dimension::named("tokens")]);
             }
             name if name == head.row_index => {}
             name => return Err(NotPaged::StillNeeded { input: name.to_owned() }),

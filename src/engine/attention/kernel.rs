@@ -117,20 +117,23 @@ impl Layer<'_> {
     /// Whether the tensors are as large as the run of `tokens` says; the message names what is not.
     pub(super) fn check(&self, tokens: usize) -> Result<(), String> {
         let Shape { layer, heads, kv_heads, head_dim, .. } = self.shape;
-        let parts =
-            [("query", self.queries, heads), ("key", self.keys, kv_heads), ("value", self.values, kv_heads)];
+        let parts = [("query", self.queries, heads), ("key", self.keys, kv_heads), ("value", self.values, kv_heads)];
         for (name, part, heads) in parts {
             let holds = part.first + heads * head_dim <= part.width && part.data.len() == tokens * part.width;
             if !holds {
                 let (found, width) = (part.data.len(), part.width);
-                return Err(format!("layer {layer}: the {name} has {found} numbers, {width} wide, for {tokens} tokens"));
+                return Err(format!(
+                    "layer {layer}: the {name} has {found} numbers, {width} wide, for {tokens} tokens"
+                ));
             }
         }
         let Some(rotary) = self.rotary else { return Ok(()) };
         let reach = self.rows.iter().map(|row| row.position + row.tokens).max().unwrap_or(0);
         if 2 * rotary.pairs > head_dim || reach > rotary.positions() {
             let (pairs, positions) = (rotary.pairs, rotary.positions());
-            return Err(format!("layer {layer}: rotation tables of {positions} positions and {pairs} pairs do not reach {reach} positions of {head_dim} numbers"));
+            return Err(format!(
+                "layer {layer}: rotation tables of {positions} positions and {pairs} pairs do not reach {reach} positions of {head_dim} numbers"
+            ));
         }
         Ok(())
     }

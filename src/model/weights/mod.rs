@@ -43,11 +43,11 @@ pub use self::{
     form::{Form, UnknownForm},
 };
 use super::{
-    ModelError,
+    ACTIVATIONS_ENTRY, ModelError,
     external::{self, Home},
     graph::GraphFile,
     head,
-    onnx::{self, GraphProto, ModelProto, OperatorSetIdProto},
+    onnx::{self, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto},
     view::View,
 };
 
@@ -114,6 +114,7 @@ fn rewrite(
     let mut data = DataFile::create(folder)?;
     let mut edit = Edit::default();
     let mut rewritten = Rewritten { block_size, ..Rewritten::default() };
+    let rounds = graph.node.iter().any(|node| node.int("accuracy_level") == Some(4));
     let widened = {
         let view = View::new(graph);
         let groups = groups::group(&view, products::find(&view));
@@ -137,6 +138,10 @@ fn rewrite(
         widen::types(graph);
     }
     import_microsoft(model, graph);
+    if !rounds {
+        // Nothing rounded its activations before; other runtimes may, now that they can.
+        model.metadata_props.push(StringStringEntryProto::new(ACTIVATIONS_ENTRY, "f32"));
+    }
     model.ir_version = model.ir_version.max(Some(IR_VERSION_MIN));
     data.finish()?;
     rewritten.bytes = settle::bytes(graph)?;
