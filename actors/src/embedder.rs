@@ -21,6 +21,7 @@ use ractor::{
 mod batch;
 mod client;
 mod lane;
+mod pace;
 mod ports;
 mod task;
 mod vector;
@@ -53,7 +54,7 @@ pub struct EmbedderArguments {
     pub pulse: Pulse,
     /// How vectors are made.
     pub embedding: EmbeddingConfig,
-    /// The most prefill tokens in one run, at least 1.
+    /// The most prefill tokens in one run, at least 1; fewer ride where others decode.
     pub chunk: usize,
 }
 

@@ -18,6 +18,7 @@ use super::{
     EmbedderArguments, EmbeddingConfig, ReportTo,
     batch::{self, Candidate, Need},
     lane::Lane,
+    pace::Pace,
     task::Task,
 };
 use crate::{
@@ -54,7 +55,7 @@ pub(super) struct Worker {
     report: ReportTo,
     pulse: Pulse,
     embedding: EmbeddingConfig,
-    chunk: usize,
+    pace: Pace,
     /// As last reported.
     kv_bytes: usize,
 }
@@ -70,7 +71,7 @@ impl Worker {
             report: arguments.report.clone(),
             pulse: arguments.pulse.clone(),
             embedding: arguments.embedding,
-            chunk: arguments.chunk.max(1),
+            pace: Pace::new(arguments.chunk.max(1)),
             kv_bytes: 0,
         }
     }
@@ -142,7 +143,8 @@ impl Worker {
                 Some(((key, lane), Candidate { need, alone: task.job.alone || lane.suspect }))
             })
             .unzip();
-        batch::plan(&candidates, self.chunk)
+        let decoding = candidates.iter().any(|candidate| candidate.need == Need::Decode);
+        batch::plan(&candidates, self.pace.chunk(decoding))
             .into_iter()
             .map(|ride| {
                 let (key, lane) = lanes[ride.index];
@@ -173,8 +175,12 @@ impl Worker {
         }
         let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
         tracing::trace!(rows = rows.len(), tokens, restoring, "run");
-        self.pulse.begin(Running { since: now(), requests });
-        self.engine.run(&rows)
+        let since = now();
+        self.pulse.begin(Running { since, requests });
+        let outputs = self.engine.run(&rows)?;
+        let decodes = rows.iter().filter(|row| row.tokens.is_empty()).count();
+        self.pace.observe(decodes, tokens, now().saturating_duration_since(since));
+        Ok(outputs)
     }
 
     /// Takes in what a run gave one row.
@@ -225,8 +231,8 @@ impl Worker {
     }
 }
 
-/// When a run began, for an owner with a watchdog; nothing here depends on it.
-#[expect(clippy::disallowed_methods, reason = "the actor's one clock read, for its owner's watchdog")]
+/// For an owner with a watchdog, and for the pace of prompts.
+#[expect(clippy::disallowed_methods, reason = "the actor's one clock read")]
 fn now() -> Instant {
     Instant::now()
 }

@@ -1,0 +1,112 @@
+//! How much of a prompt is read in one run: as much as the conversations that decode beside it can bear.
+//!
+//! A run is as long as all that rides in it. Prompts alone are read in whole chunks, which is fastest.
+//! Beside decodes a chunk may make a run [`STRETCH_MAX`] times as long as the decodes alone take, so
+//! that a gap between two tokens stays within that bound however long a prompt is. What a token of a
+//! prompt costs, and a run of decodes, is what the last runs have cost.
+//!
+//! Pure: durations are told, no clock is read.
+
+use std::time::Duration;
+
+/// How many times longer a run with decodes may become by the prompts in it. Below 3 a prompt takes more
+/// than half as long again as alone; at 4 a conversation's reader notices.
+const STRETCH_MAX: f64 = 3.4;
+
+/// A run of so many seconds is short enough for everybody, whatever the decodes alone take.
+const SHORT: f64 = 0.01;
+
+/// Fewer tokens than this are not worth a place in a run.
+const CHUNK_MIN: usize = 16;
+
+/// The weight of the newest run in what is remembered.
+const NEWEST: f64 = 0.25;
+
+/// What runs cost, in seconds.
+#[derive(Clone, Debug)]
+pub(super) struct Pace {
+    chunk_max: usize,
+    /// A run of nothing but decodes.
+    decodes: Option<f64>,
+    /// A token of a prompt.
+    token: Option<f64>,
+}
+
+impl Pace {
+    /// Nothing is known yet: chunks are whole. `chunk_max` is at least 1.
+    pub(super) fn new(chunk_max: usize) -> Self {
+        Self { chunk_max, decodes: None, token: None }
+    }
+
+    /// The most prompt tokens in the next run; `decoding`: whether a decode rides in it.
+    pub(super) fn chunk(&self, decoding: bool) -> usize {
+        let (true, Some(decodes), Some(token)) = (decoding, self.decodes, self.token) else {
+            return self.chunk_max;
+        };
+        let allowed = (decodes * STRETCH_MAX).max(SHORT) - decodes;
+        let tokens = (allowed / token.max(f64::MIN_POSITIVE)) as usize;
+        tokens.clamp(CHUNK_MIN.min(self.chunk_max), self.chunk_max)
+    }
+
+    /// A run of so many decode rows and prompt tokens took so long.
+    pub(super) fn observe(&mut self, decodes: usize, tokens: usize, took: Duration) {
+        let took = took.as_secs_f64();
+        if tokens == 0 {
+            return blend(&mut self.decodes, took);
+        }
+        let theirs = if decodes > 0 { self.decodes.unwrap_or(0.0) } else { 0.0 };
+        blend(&mut self.token, (took - theirs).max(0.0) / tokens as f64);
+    }
+}
+
+fn blend(known: &mut Option<f64>, newest: f64) {
+    *known = Some(known.map_or(newest, |known| known + NEWEST * (newest - known)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn what_is_not_known_is_read_whole() {
+        let mut pace = Pace::new(256);
+        assert_eq!(pace.chunk(true), 256);
+        pace.observe(4, 0, ms(30));
+        assert_eq!(pace.chunk(true), 256, "the cost of a prompt's token is not known");
+        pace.observe(0, 256, ms(512));
+        assert_eq!(pace.chunk(false), 256, "nobody decodes");
+    }
+
+    #[test]
+    fn beside_decodes_a_run_is_stretched_by_a_bound() {
+        let mut pace = Pace::new(256);
+        pace.observe(8, 0, ms(30));
+        pace.observe(0, 100, ms(200));
+        // 2.4 times 30 ms at 2 ms a token.
+        assert_eq!(pace.chunk(true), 36);
+        for _ in 0..50 {
+            let chunk = pace.chunk(true);
+            pace.observe(8, chunk, ms(30 + 2 * chunk as u64));
+            let run = 30.0 + 2.0 * pace.chunk(true) as f64;
+            assert!((90.0..=30.0 * STRETCH_MAX).contains(&run), "{run}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_never_too_small_nor_shrunk_without_need() {
+        let mut pace = Pace::new(256);
+        pace.observe(1, 0, ms(1));
+        pace.observe(0, 10, ms(1));
+        assert_eq!(pace.chunk(true), 90, "ten milliseconds are short enough");
+        pace.observe(0, 1, ms(10_000));
+        assert_eq!(pace.chunk(true), CHUNK_MIN);
+        let mut small = Pace::new(4);
+        small.observe(1, 0, ms(100));
+        small.observe(0, 1, ms(10_000));
+        assert_eq!(small.chunk(true), 4);
+    }
+}
