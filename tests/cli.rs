@@ -37,6 +37,7 @@ fn library() -> PathBuf {
 fn motorbrain(folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_motorbrain"));
     command.args(arguments).current_dir(folder).env("ORT_DYLIB_PATH", library());
+    command.env("MOTORBRAIN__RUNTIME__CACHE", folder.path().join("graphs"));
     command
 }
 

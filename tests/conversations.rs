@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{fixture, text_tokens};
+use common::{fixture, graph_cache, text_tokens};
 use motorbrain::{ActorState, Brain, ConversationId, Embed, Input, Settings, Step, TokenId};
 use tokio::{sync::Barrier, task::JoinSet};
 
@@ -53,6 +53,7 @@ fn scripts(dir: &Path, seed: u64) -> Vec<Script> {
 async fn brain(dir: &Path, actors: usize, change: impl FnOnce(&mut Settings)) -> Brain {
     let mut settings = Settings::default();
     settings.model.dir = Some(dir.to_owned());
+    settings.runtime.cache = Some(graph_cache());
     settings.brain.actors = actors;
     settings.runtime.threads = Some(1);
     change(&mut settings);
@@ -166,7 +167,7 @@ async fn interleaved_conversations_answer_as_alone() {
 /// The default model quantises activations: a prompt read in other chunks may choose another token
 /// where two are close (ARCHITECTURE.md, "How equal is equal"), so its share is reported.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_default_model_is_nearly_equal() {
+async fn the_default_model_answers_as_alone() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(".motorbrain/models/smollm2-135m");
     let scripts = scripts(&dir, 4);
     let brain = brain(&dir, ACTORS, |_| {}).await;
@@ -177,7 +178,8 @@ async fn the_default_model_is_nearly_equal() {
     let pairs: Vec<_> = tokens(&answers).into_iter().zip(tokens(&expected)).collect();
     let differ = pairs.iter().filter(|(found, expected)| found != expected).count();
     println!("smollm2-135m: {differ} of {} tokens differ from those of each conversation alone", pairs.len());
-    assert!(differ * 5 <= pairs.len(), "more than a fifth: not a matter of close choices any more");
+    // Its weights have 8 bits, its activations all of theirs: nothing depends on who else is in a run.
+    assert_eq!(differ, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -89,6 +89,7 @@ fn command(model: &Path, arguments: &[&str]) -> Command {
         .args(arguments)
         .current_dir(std::env::temp_dir())
         .env("ORT_DYLIB_PATH", library())
+        .env("MOTORBRAIN__RUNTIME__CACHE", common::graph_cache())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
@@ -365,7 +366,7 @@ fn f32_and_f16_forms_answer_as_transformers() {
 #[test]
 fn the_quantised_form_answers_as_the_runtime_alone() {
     let references = references();
-    let expected = run_cuts(&fixture("tiny-gqa-int4"), &references);
+    let expected = run_cuts(&fixture("tiny-gqa-int4"), &references, None);
     let mut pipe = Pipe::start("tiny-gqa-int4", &["--set", "window.size=256"]);
     for (index, turns) in references.iter().enumerate() {
         for (turn, expected) in turns.iter().zip(expected[index].as_array().unwrap()) {

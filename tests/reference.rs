@@ -9,16 +9,18 @@ mod common;
 use std::path::Path;
 
 use common::{
-    fixture, largest_difference,
+    fixture, graph_cache, largest_difference,
     reference::{ids, numbers, references, run_cuts},
 };
-use motorbrain::{Brain, Embed, Input, Score, Settings, Step, TokenId};
+use motorbrain::{Brain, Embed, Input, Score, Settings, Step, TokenId, engine::Activations};
 use motorbrain_actors::embedder::Pooling;
 use serde_json::Value;
 
-async fn brain(dir: &Path) -> Brain {
+async fn brain(dir: &Path, activations: Activations) -> Brain {
     let mut settings = Settings::default();
     settings.model.dir = Some(dir.to_owned());
+    settings.runtime.cache = Some(graph_cache());
+    settings.runtime.activations = activations;
     settings.runtime.threads = Some(1);
     settings.embedding.pooling = Pooling::Last;
     settings.embedding.normalize = false;
@@ -37,7 +39,7 @@ fn step(conversation: &str, turn: &Value) -> Step {
 
 /// Greedy tokens, top-5 log-probabilities and last hidden states of all turns of all conversations.
 async fn check(form: &str, logprob_tolerance: f32, hidden_tolerance: f32) {
-    let brain = brain(&fixture(form)).await;
+    let brain = brain(&fixture(form), Activations::AsExported).await;
     let (mut worst_logprob, mut worst_hidden) = (0f32, 0f32);
     for (index, turns) in references().iter().enumerate() {
         let (steps, vectors) = (format!("steps {index}"), format!("vectors {index}"));
@@ -91,7 +93,7 @@ async fn plain_f16_answers_as_transformers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn scores_sum_to_those_of_the_steps() {
     for (form, tolerance) in [("tiny-plain", 1e-4), ("tiny-gqa-fp32", 1e-4), ("tiny-plain-f16", 1e-2)] {
-        let brain = brain(&fixture(form)).await;
+        let brain = brain(&fixture(form), Activations::AsExported).await;
         for (index, turns) in references().iter().enumerate() {
             for turn in turns {
                 let stepped = brain.step(step(&format!("steps {index}"), turn)).await.unwrap();
@@ -111,10 +113,22 @@ async fn scores_sum_to_those_of_the_steps() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn quantised_answers_are_those_of_the_runtime_alone() {
+    // The same kernels with the same cuts; only the head sees one row instead of all.
+    check_quantised(Activations::AsExported, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_with_f32_activations_are_those_of_the_runtime_at_level_1() {
+    // Other kernels, the same function: products of the same weights in f32.
+    check_quantised(Activations::F32, Some(1)).await;
+}
+
+/// The fixture of 4 bits against ONNX Runtime from Python, where need be at another accuracy level.
+async fn check_quantised(activations: Activations, accuracy_level: Option<u32>) {
     let dir = fixture("tiny-gqa-int4");
     let references = references();
-    let expected = run_cuts(&dir, &references);
-    let brain = brain(&dir).await;
+    let expected = run_cuts(&dir, &references, accuracy_level);
+    let brain = brain(&dir, activations).await;
     let mut worst = 0f32;
     for (index, turns) in references.iter().enumerate() {
         for (turn, expected) in turns.iter().zip(expected[index].as_array().unwrap()) {
@@ -123,8 +137,7 @@ async fn quantised_answers_are_those_of_the_runtime_alone() {
             worst = worst.max(largest_difference(&found.logprobs, &numbers(&expected["logprobs"])));
         }
     }
-    println!("tiny-gqa-int4: log-probabilities within {worst:.2e}");
-    // The same kernels with the same cuts; only the head sees one row instead of all.
+    println!("tiny-gqa-int4, {activations:?}: log-probabilities within {worst:.2e}");
     assert!(worst < 1e-4, "{worst}");
     brain.shutdown().await;
 }

@@ -1,6 +1,6 @@
 """Greedy answers of a GroupQueryAttention export by ONNX Runtime alone, for tests/reference.rs.
 
-Standard input: {"model": path of the graph, "conversations": [[{"token_ids": [...], "count": n}, ...], ...]}.
+Standard input: {"model": path of the graph, "accuracy_level": null for that of the graph, "conversations": [[{"token_ids": [...], "count": n}, ...], ...]}.
 Standard output: for each turn {"token_ids": [...], "logprobs": [...]}. Each turn's tokens are read in
 one run, each sampled token in a run of its own, with the cache in one growing tensor a layer.
 """
@@ -9,6 +9,7 @@ import json
 import sys
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 
 
@@ -50,11 +51,24 @@ class Conversation:
         return {"token_ids": token_ids, "logprobs": logprobs}
 
 
+def at_level(path, level):
+    """The model with another accuracy level in all its products, as bytes."""
+    model = onnx.load(path)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = level
+    return model.SerializeToString()
+
+
 def main():
     job = json.load(sys.stdin)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    session = ort.InferenceSession(job["model"], options, providers=["CPUExecutionProvider"])
+    model = job["model"]
+    if job["accuracy_level"] is not None:
+        model = at_level(model, job["accuracy_level"])
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     answers = []
     for turns in job["conversations"]:
         conversation, unread = Conversation(session), []

@@ -46,8 +46,12 @@ pub(crate) fn window(size: usize, sinks: usize, slide: usize) -> WindowOptions {
 }
 
 pub(crate) fn loader(dir: &Path, window: WindowOptions) -> OnnxLoader {
+    loader_of(model(dir), window, form())
+}
+
+pub(crate) fn loader_of(model: Arc<Model>, window: WindowOptions, form: FormOptions) -> OnnxLoader {
     let session = SessionOptions { threads: 1, spinning: false };
-    OnnxLoader::new(runtime(), model(dir), EngineOptions { session, window, form: form() }).unwrap()
+    OnnxLoader::new(runtime(), model, EngineOptions { session, window, form }).unwrap()
 }
 
 /// Forms are made once for all tests.

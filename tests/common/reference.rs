@@ -25,12 +25,13 @@ pub(crate) fn ids(value: &Value) -> Vec<TokenId> {
 }
 
 /// The answers of the graph in `dir` with the same cuts as the reference conversations, by ONNX Runtime
-/// from set-up's Python, without any code of this project.
-pub(crate) fn run_cuts(dir: &Path, references: &[Vec<Value>]) -> Value {
+/// from set-up's Python, without any code of this project; `None`: at the graph's own accuracy level.
+pub(crate) fn run_cuts(dir: &Path, references: &[Vec<Value>], accuracy_level: Option<u32>) -> Value {
     let turn =
         |turn: &Value| json!({"token_ids": turn["token_ids"], "count": turn["generated"].as_array().unwrap().len()});
     let conversations: Vec<Vec<Value>> = references.iter().map(|turns| turns.iter().map(turn).collect()).collect();
-    let job = json!({"model": dir.join("model.onnx"), "conversations": conversations});
+    let job =
+        json!({"model": dir.join("model.onnx"), "accuracy_level": accuracy_level, "conversations": conversations});
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join(".motorbrain/venv/bin/python");
     let mut child = Command::new(&python)
