@@ -75,7 +75,7 @@ fn tables_hold_cosines_and_sines_of_each_position() {
         f32::from_le_bytes(table.raw_data.as_ref().unwrap()[start..start + 4].try_into().unwrap())
     };
     for (position, pair) in [(0, 0), (5, 1), (15, 7)] {
-        let angle = position as f64 * FREQUENCIES[pair];
+        let angle = f64::from(position as f32 * FREQUENCIES[pair] as f32);
         assert_eq!(at(&cos, position, pair), angle.cos() as f32);
         assert_eq!(at(&sin, position, pair), angle.sin() as f32);
     }
