@@ -41,8 +41,8 @@ pub(crate) struct Load {
     /// How many actors share the machine.
     #[serde(default = "one")]
     pub(crate) actors: usize,
-    /// The most tokens of a conversation.
-    window: usize,
+    /// The most tokens of a conversation; the default where it is left out.
+    window: Option<usize>,
     /// Without actors.
     #[serde(default)]
     pub(crate) bare: bool,
@@ -58,7 +58,7 @@ impl Load {
         let mut settings = Settings::default();
         settings.model.dir = Some(self.model.clone());
         settings.brain.actors = self.actors;
-        settings.window.size = Some(self.window);
+        settings.window.size = self.window;
         // A large model on a slow machine is no hang.
         settings.brain.run_ms_max = 600_000;
         settings

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::results::{Group, Team};
 use crate::project::Project;
 
-/// The longest context: room for the long prompt of the latency scenario.
-pub(super) const WINDOW: usize = 8192;
+/// Room for the longest prompts; the default window, which is smaller, would slide.
+const WINDOW: usize = 8192;
 
 /// An engine, its setting and its model.
 pub(super) struct Engine {
@@ -23,6 +23,14 @@ pub(super) struct Engine {
     pub(super) program: Program,
     /// The request by which it loads its model.
     pub(super) load: Value,
+}
+
+impl Engine {
+    /// With a window that holds the longest prompts.
+    pub(super) fn roomy(mut self) -> Self {
+        self.load["window"] = json!(WINDOW);
+        self
+    }
 }
 
 /// A command line that can be started more than once.
@@ -66,7 +74,7 @@ impl Stand {
 
     /// All engines of a group, ours first. `quick`: of a peer only the setting that is mostly its best.
     pub(super) fn engines(&self, group: Group, quick: bool) -> Vec<Engine> {
-        let mut engines = vec![self.motorbrain(group), self.genai(group)];
+        let mut engines = vec![self.motorbrain(group).roomy(), self.genai(group)];
         let gguf = match group {
             Group::Equal => Some(("GGUF: Q4_1, embeddings in 8 bits", "smollm2.gguf")),
             Group::Lossy => None,
@@ -79,7 +87,7 @@ impl Stand {
         engines
     }
 
-    /// Ours, as an application has it.
+    /// Ours, as an application has it that changes no setting.
     pub(super) fn motorbrain(&self, group: Group) -> Engine {
         let folder = self.models.join(match group {
             Group::Equal => "smollm2-8bit",
@@ -93,7 +101,7 @@ impl Stand {
             form: form(group),
             weights: folder.join("model.onnx.data"),
             program: self.worker_program(),
-            load: json!({ "op": "load", "model": folder, "window": WINDOW }),
+            load: json!({ "op": "load", "model": folder }),
         }
     }
 

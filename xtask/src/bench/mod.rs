@@ -54,10 +54,16 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<String, Error>
     if results.machine.load_average > LOAD_QUIET {
         println!("the load average is {:.2}: what else runs here will show", results.machine.load_average);
     }
-    measure(&mut Scenarios { project, stand: &stand, options, results: &mut results })?;
+    let measured = measure(&mut Scenarios { project, stand: &stand, options, results: &mut results });
 
-    let folder = if options.is_whole() { project.root().join("benches") } else { project.bench().join("last") };
+    // What was found before something went wrong is an hour's work, too.
+    let folder = if options.is_whole() && measured.is_ok() {
+        project.root().join("benches")
+    } else {
+        project.bench().join("last")
+    };
     write(&results, &folder)?;
+    measured?;
     Ok(format!("read {}", folder.join("RESULTS.md").display()))
 }
 

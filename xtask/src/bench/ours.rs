@@ -46,7 +46,7 @@ struct Memory {
 impl Scenarios<'_> {
     /// Gaps between the tokens of streamed conversations, and what a long prompt does to them.
     pub(super) fn latency(&mut self, group: Group) -> Result<(), Error> {
-        let mut runners = self.runners(vec![self.stand.motorbrain(group)])?;
+        let mut runners = self.runners(vec![self.stand.motorbrain(group).roomy()])?;
         let request = json!({
             "op": "latency", "streams": STREAMS, "context": STREAM_CONTEXT, "tokens": STREAM_TOKENS, "long": LONG,
         });

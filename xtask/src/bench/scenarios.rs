@@ -3,6 +3,7 @@
 //! Engines take turns: each point is measured once for every engine, then again for the next round. So
 //! whatever slows the machine down for a while meets all of them.
 
+use std::iter;
 use std::thread;
 use std::time::Duration;
 
@@ -138,7 +139,8 @@ impl Scenarios<'_> {
 
     /// Seconds until a model can be asked for tokens, each time in a fresh process.
     pub(super) fn load(&mut self, group: Group) -> Result<(), Error> {
-        let engines = self.stand.engines(group, true);
+        let peers = self.stand.engines(group, true).into_iter().skip(1);
+        let engines: Vec<Engine> = iter::once(self.stand.motorbrain(group)).chain(peers).collect();
         let mut samples = vec![Vec::new(); engines.len()];
         // The first round only fills the system's cache of files.
         for round in 0..=self.options.rounds() {
