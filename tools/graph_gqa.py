@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from gguf_model import Config, Layer, Model, half_split
 from graph import Graph
-from quantize import BLOCK, quantize
+from quantize import BLOCK, quantize, quantize_between
 from reference import rotation
 
 INT, FLOAT = TensorProto.INT64, TensorProto.FLOAT
@@ -24,19 +24,29 @@ ACCURACY_LEVEL = 4
 
 
 def write_gqa(
-    model: Model, folder: Path, advance=lambda: None, accuracy_level: int = ACCURACY_LEVEL, bits: int = 8
+    model: Model,
+    folder: Path,
+    advance=lambda: None,
+    accuracy_level: int = ACCURACY_LEVEL,
+    bits: int = 8,
+    between: bool = False,
 ) -> None:
-    """Writes `model.onnx` and its data; `advance` is called after each layer."""
-    writer = _Writer(model.config, Graph(folder, "gqa"), accuracy_level, bits)
+    """Writes `model.onnx` and its data; `advance` is called after each layer.
+
+    `between`: all products but the head in 4 bits between each block's least and largest number, which
+    keeps weights that were Q4_1 exactly; the head in `bits`.
+    """
+    writer = _Writer(model.config, Graph(folder, "gqa"), accuracy_level, bits, between)
     writer.write(model, advance)
 
 
 class _Writer:
-    def __init__(self, config: Config, graph: Graph, accuracy_level: int, bits: int) -> None:
+    def __init__(self, config: Config, graph: Graph, accuracy_level: int, bits: int, between: bool) -> None:
         self.config = config
         self.graph = graph
         self.accuracy_level = accuracy_level
         self.bits = bits
+        self.between = between
 
     def write(self, model: Model, advance) -> None:
         config, graph = self.config, self.graph
@@ -121,15 +131,19 @@ class _Writer:
         return self._linear(f"{name}.mlp.down_proj", gated, layer.down)
 
     def _linear(self, name: str, x: str, matrix: np.ndarray) -> str:
-        return self._product(name, x, self._store(name, matrix), matrix.shape)
+        if not self.between:
+            return self._product(name, x, self._store(name, matrix), matrix.shape)
+        parts = zip(("weight", "scales", "zeros"), quantize_between(matrix))
+        weight = [self.graph.weight(f"{name}.{part}", array) for part, array in parts]
+        return self._product(name, x, weight, matrix.shape, bits=4)
 
     def _store(self, name: str, matrix: np.ndarray) -> tuple[str, str]:
         quantized, scales = quantize(matrix, self.bits)
         return self.graph.weight(f"{name}.weight", quantized), self.graph.weight(f"{name}.scales", scales)
 
-    def _product(self, name: str, x: str, weight: tuple[str, str], shape, output: str | None = None) -> str:
+    def _product(self, name: str, x: str, weight, shape, output: str | None = None, bits: int | None = None) -> str:
         out, inner = shape
         return self.graph.microsoft(
             "MatMulNBits", name, [x, *weight], [output or name],
-            K=inner, N=out, bits=self.bits, block_size=BLOCK, accuracy_level=self.accuracy_level,
+            K=inner, N=out, bits=bits or self.bits, block_size=BLOCK, accuracy_level=self.accuracy_level,
         )

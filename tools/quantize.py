@@ -25,6 +25,27 @@ def quantize(matrix: np.ndarray, bits: int = 8) -> tuple[np.ndarray, np.ndarray]
     return (quantized if bits == 8 else quantized[..., ::2] | quantized[..., 1::2] << 4), scales
 
 
+def quantize_between(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[out, in] -> 4-bit codes, scales and zero points that are floats: 0 is a block's least number, 15 its
+    largest.
+
+    This is how Q4_1 blocks of a GGUF were made, so that a matrix read from one is kept exactly, up to
+    roundings of f32. Its scales and least numbers were f16: they are found again by rounding to it.
+    """
+    blocks = matrix.reshape(matrix.shape[0], -1, BLOCK)
+    least = blocks.min(axis=-1)
+    scales = _as_f16((blocks.max(axis=-1) - least) / 15)
+    divisor = np.where(scales == 0, 1, scales)
+    codes = np.rint((blocks - least[..., None]) / divisor[..., None]).clip(0, 15).astype(np.uint8)
+    return codes[..., ::2] | codes[..., 1::2] << 4, scales, (-least / divisor).astype(np.float32)
+
+
+def _as_f16(numbers: np.ndarray) -> np.ndarray:
+    """Numbers that are f16 but for a few roundings of f32 become it; others stay."""
+    half = numbers.astype(np.float16).astype(np.float32)
+    return np.where(np.abs(half - numbers) <= 1e-5 * np.abs(numbers), half, numbers).astype(np.float32)
+
+
 def _scales_of_8(blocks: np.ndarray) -> np.ndarray:
     """The largest of a block becomes 127 or -127."""
     return np.abs(blocks).max(axis=-1) / 127

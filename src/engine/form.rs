@@ -101,7 +101,7 @@ impl Cache {
     pub(super) fn of(options: &FormOptions, runtime: &Runtime, model: &Model, window: usize) -> Self {
         let file = options.cache.as_ref().map(|folder| {
             let mut hash = Sha256::new();
-            for part in [env!("CARGO_PKG_VERSION"), runtime.build_info(), std::env::consts::ARCH] {
+            for part in [env!("CARGO_PKG_VERSION"), runtime.build_info()] {
                 hash.update(part);
             }
             hash.update(window.to_le_bytes());

@@ -4,13 +4,8 @@
 //! the runtime's library, the form that runs best with its packed weights, and the rotation measured on
 //! the model's keys.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    path::Path,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use bytes::Bytes;
 use motorbrain_actors::{
     engine::{Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Window},
     tokens::TokenId,
@@ -19,9 +14,9 @@ use motorbrain_actors::{
 use super::{
     agreement,
     backend::Backend,
+    constants::Constants,
     form::{Activations, Cache, Form, FormOptions, WhyPlain},
     graph::Graph,
-    linear::{self, Packed},
     onnx::OnnxEngine,
     paged::PagedGraph,
     rotation::{Layout, Rotation, positions},
@@ -29,7 +24,7 @@ use super::{
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
 };
-use crate::model::{ElementType, Family, FuseRotary, LinearSource, Model, Paged, Stored, mapped};
+use crate::model::{ElementType, Family, FuseRotary, Model, Paged};
 
 /// How engines of a model are made.
 #[derive(Clone, Debug)]
@@ -62,10 +57,10 @@ struct Chosen {
     paged: Option<Arc<Shared>>,
 }
 
-/// A paged form with its packed weights.
+/// A paged form with what its operators keep of it.
 struct Shared {
     paged: Paged,
-    weights: Arc<[Packed]>,
+    constants: Arc<Constants>,
 }
 
 impl OnnxLoader {
@@ -106,8 +101,8 @@ impl OnnxLoader {
     }
 
     fn load_paged(&self, shared: &Shared) -> Result<Box<dyn Engine>, LoadError> {
-        let Shared { paged, weights } = shared;
-        let graph = PagedGraph::load(&self.runtime, &self.model, paged, weights, self.session);
+        let Shared { paged, constants } = shared;
+        let graph = PagedGraph::load(&self.runtime, &self.model, paged, constants, self.session);
         self.engine(graph.map_err(|error| self.failed(&error))?)
     }
 
@@ -205,12 +200,12 @@ impl OnnxLoader {
     }
 
     fn share(&self, paged: Paged) -> Result<Arc<Shared>, LoadError> {
-        let weights = pack_all(&paged.linears, &self.model.overlay.folder).map_err(|message| LoadError {
+        let constants = Constants::read(&paged, &self.model.overlay.folder).map_err(|message| LoadError {
             transient: false,
             message: format!("cannot load {}: {message}", self.model.graph.display()),
             hint: Some("fetch the model's files again; they do not belong together".into()),
         })?;
-        Ok(Arc::new(Shared { paged, weights: weights.into() }))
+        Ok(Arc::new(Shared { paged, constants: Arc::new(constants) }))
     }
 
     fn failed(&self, error: &ort::Error) -> LoadError {
@@ -255,33 +250,6 @@ fn info(model: &Model, window: Window, rotates: bool) -> EngineInfo {
         end_tokens: model.end_tokens.clone(),
         kv_bytes_per_token: contract.kv_bytes_per_token(),
     }
-}
-
-fn pack_all(linears: &[LinearSource], folder: &Path) -> Result<Vec<Packed>, String> {
-    let mut files = HashMap::new();
-    let mut bytes = |stored: &Stored| match stored {
-        Stored::Inline(bytes) => Ok(bytes.clone()),
-        Stored::File { location, offset, length } => {
-            let file: &Bytes = match files.entry(location.clone()) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => {
-                    let path = folder.join(location);
-                    entry.insert(mapped::map(&path).map_err(|error| format!("{}: {error}", path.display()))?)
-                }
-            };
-            let (from, all) = (*offset as usize, file.len());
-            let to = length.map_or(all, |length| from.saturating_add(length as usize));
-            // The references were checked when the model was opened; the file may be another since.
-            (from <= to && to <= all)
-                .then(|| file.slice(from..to))
-                .ok_or_else(|| format!("{location} has only {all} bytes"))
-        }
-    };
-    let mut pack = |source: &LinearSource| {
-        let (codes, scales, zeros) = (bytes(&source.codes)?, bytes(&source.scales)?, bytes(&source.zeros)?);
-        linear::pack(source, &codes, &scales, &zeros).map_err(|error| error.to_string())
-    };
-    linears.iter().map(&mut pack).collect()
 }
 
 /// Measures the rotation on keys of layer 0, which depend on token and position alone.

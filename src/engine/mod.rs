@@ -7,6 +7,7 @@
 mod agreement;
 mod attention;
 mod backend;
+mod constants;
 #[cfg(test)]
 pub(crate) mod equal;
 mod form;

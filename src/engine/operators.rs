@@ -18,15 +18,16 @@ use ort::{
 
 use super::{
     attention::{Batch, PagedAttention},
-    linear::{Packed, PackedLinear},
+    constants::Constants,
+    linear::PackedLinear,
 };
 use crate::model::paged::DOMAIN;
 
 /// The operators of a session whose runs are described by `batch`.
-pub(crate) fn operators(batch: &Batch, weights: &Arc<[Packed]>) -> ort::Result<OperatorDomain> {
+pub(crate) fn operators(batch: &Batch, constants: &Arc<Constants>) -> ort::Result<OperatorDomain> {
     OperatorDomain::new(DOMAIN)?
-        .add(PagedAttention { batch: batch.clone() })?
-        .add(PackedLinear { weights: Arc::clone(weights) })
+        .add(PagedAttention { batch: batch.clone(), constants: Arc::clone(constants) })?
+        .add(PackedLinear { constants: Arc::clone(constants) })
 }
 
 /// Runs a kernel; a panic becomes an error.

@@ -12,7 +12,7 @@ use ort::{
 use super::{
     attention::{Batch, BatchRow, PagedKv},
     backend::{Backend, Feed, Given, Kept, RunError},
-    linear::Packed,
+    constants::Constants,
     operators::operators,
     rotation::KeysAt,
     runtime::Runtime,
@@ -45,13 +45,13 @@ impl PagedGraph {
         runtime: &Runtime,
         model: &Model,
         paged: &Paged,
-        weights: &Arc<[Packed]>,
+        constants: &Arc<Constants>,
         options: SessionOptions,
     ) -> ort::Result<Self> {
         let head = model.overlay.head.ok_or_else(|| ort::Error::new("a paged form has a head"))?;
         let batch = Batch::default();
         let session = session::builder(runtime, options, &model.overlay.folder)?
-            .with_operators(operators(&batch, weights)?)?
+            .with_operators(operators(&batch, constants)?)?
             .commit_from_memory(&paged.bytes)?;
         let binding = session.create_binding()?;
         Ok(Self {

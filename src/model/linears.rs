@@ -1,4 +1,5 @@
-//! Products with quantised weights, found in a graph so that our own operator can do them.
+//! Constants that our own operators take out of a graph: weights of products with few bits, and rotation
+//! tables. ONNX Runtime hands its operators whatever a file is mapped at; these are packed first.
 
 use bytes::Bytes;
 
@@ -89,6 +90,27 @@ impl LinearSource {
     pub(crate) fn for_test(inputs: usize, outputs: usize, bits: u32, block: usize, zero_points: ZeroPoints) -> Self {
         let none = || Stored::Inline(Bytes::new());
         Self { inputs, outputs, bits, block, zero_points, codes: none(), scales: none(), zeros: none() }
+    }
+}
+
+/// Rotation tables of an attention, `[positions, pairs]` both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TableSource {
+    pub(crate) pairs: usize,
+    pub(crate) element: ElementType,
+    pub(crate) cosines: Stored,
+    pub(crate) sines: Stored,
+}
+
+impl TableSource {
+    /// The tables of two initializers.
+    pub(crate) fn of(graph: &GraphProto, cosines: &str, sines: &str) -> Option<Self> {
+        let tensor = |name: &str| graph.initializer.iter().find(|tensor| tensor.name() == name);
+        let (cosines, sines) = (tensor(cosines)?, tensor(sines)?);
+        let element = ElementType::of(cosines.data_type())?;
+        let pairs = usize::try_from(*cosines.dims.last()?).ok().filter(|pairs| *pairs > 0)?;
+        let alike = sines.data_type() == cosines.data_type() && sines.dims == cosines.dims;
+        alike.then_some(Self { pairs, element, cosines: Stored::of(cosines)?, sines: Stored::of(sines)? })
     }
 }
 

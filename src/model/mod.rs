@@ -36,7 +36,7 @@ use std::{
 use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 
 pub(crate) use self::fuse::FuseRotary;
-pub(crate) use self::linears::{LinearSource, Stored, ZeroPoints};
+pub(crate) use self::linears::{LinearSource, Stored, TableSource, ZeroPoints};
 pub use self::{
     config_files::ConfigFileError,
     context::{ContextLimit, ContextSource},

@@ -13,7 +13,7 @@ use prost::Message;
 use super::{
     contract::{Contract, ElementType},
     fuse::{self, FuseRotary, NotFused, prune},
-    linears::LinearSource,
+    linears::{LinearSource, TableSource},
     onnx::{self, AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
     overlay::{Head, Overlay},
 };
@@ -21,8 +21,8 @@ use super::{
 /// The domain of our operators.
 pub(crate) const DOMAIN: &str = "motorbrain";
 
-/// The operator: inputs query (or query, key and value packed), key, value, cosines and sines, f32;
-/// output f32 `[1, tokens, heads * head_dim]`.
+/// The operator: inputs query (or query, key and value packed), key and value, f32; output f32 `[1, tokens,
+/// heads * head_dim]`. Its rotation tables are number `table` of [`Paged::tables`], -1 for none.
 pub(crate) const ATTENTION: &str = "PagedAttention";
 
 /// The operator for products with quantised weights: input f32 `[.., inputs]`, output `[.., outputs]`; its
@@ -50,6 +50,8 @@ pub struct Paged {
     pub position_ids: bool,
     /// The weights of its products, which the graph no longer has.
     pub(crate) linears: Vec<LinearSource>,
+    /// The rotation tables of its attentions, which the graph no longer has.
+    pub(crate) tables: Vec<TableSource>,
 }
 
 /// Why a graph has no paged form.
@@ -123,8 +125,9 @@ impl Paged {
         let head = *head.ok_or(NotPaged::NoHead)?;
         let mut model = model.clone();
         let mut graph = model.graph.take().unwrap_or_default();
+        let mut tables = Vec::new();
         for layer in 0..contract.layers {
-            replace_attention(&mut graph, contract, layer)?;
+            replace_attention(&mut graph, contract, layer, &mut tables)?;
         }
         let presents: Vec<&str> =
             contract.kv.iter().flat_map(|kv| [kv.present_key.as_str(), kv.present_value.as_str()]).collect();
@@ -134,12 +137,17 @@ impl Paged {
         let position_ids = flatten_inputs(&mut graph, &head)?;
         model.opset_import.push(OperatorSetIdProto { domain: Some(DOMAIN.into()), version: Some(1) });
         model.graph = Some(graph);
-        Ok(Self { bytes: model.encode_to_vec(), position_ids, linears })
+        Ok(Self { bytes: model.encode_to_vec(), position_ids, linears, tables })
     }
 }
 
 /// Puts our operator in the place of a layer's attention.
-fn replace_attention(graph: &mut GraphProto, contract: &Contract, layer: usize) -> Result<(), NotPaged> {
+fn replace_attention(
+    graph: &mut GraphProto,
+    contract: &Contract,
+    layer: usize,
+    tables: &mut Vec<TableSource>,
+) -> Result<(), NotPaged> {
     let names = &contract.kv[layer];
     let is_attention =
         |node: &NodeProto| node.op_type() == "GroupQueryAttention" && node.input.get(PAST_KEY) == Some(&names.past_key);
@@ -155,8 +163,18 @@ fn replace_attention(graph: &mut GraphProto, contract: &Contract, layer: usize) 
     let scale = float("scale").filter(|scale| *scale != 0.0).unwrap_or((contract.head_dim as f32).sqrt().recip());
     let rotates = int("do_rotary", 0) != 0;
     let input = |index: usize| attention.input.get(index).filter(|name| !name.is_empty());
-    let taken =
-        [input(QUERY), input(KEY), input(VALUE), input(COSINES).filter(|_| rotates), input(SINES).filter(|_| rotates)];
+    let mut table = -1;
+    if rotates {
+        let source = Option::zip(input(COSINES), input(SINES))
+            .and_then(|(cosines, sines)| TableSource::of(graph, cosines, sines))
+            .ok_or_else(|| NotPaged::Attention { layer, what: "rotation tables that are computed".into() })?;
+        let known = tables.iter().position(|known| *known == source);
+        table = known.unwrap_or(tables.len()) as i64;
+        if known.is_none() {
+            tables.push(source);
+        }
+    }
+    let taken = [input(QUERY), input(KEY), input(VALUE)];
     // All of an attention's tensors have one type, that of its cache.
     let narrow = names.key_type == ElementType::F16;
     let mut added = Vec::new();
@@ -184,6 +202,7 @@ fn replace_attention(graph: &mut GraphProto, contract: &Contract, layer: usize) 
         domain: Some(DOMAIN.into()),
         attribute: vec![
             integer("layer", layer as i64),
+            integer("table", table),
             integer("num_heads", int("num_heads", 0)),
             integer("kv_num_heads", int("kv_num_heads", 0)),
             integer("head_dim", contract.head_dim as i64),

@@ -4,7 +4,7 @@ import unittest
 
 import numpy as np
 
-from quantize import BLOCK, dequantize, quantize, rounded
+from quantize import BLOCK, dequantize, quantize, quantize_between, rounded
 
 
 class Quantize(unittest.TestCase):
@@ -21,6 +21,18 @@ class Quantize(unittest.TestCase):
         steps = (dequantize(quantized, scales, bits=4) - matrix).reshape(16, 4, BLOCK) / scales[..., None]
         self.assertLessEqual(np.abs(steps).max(), 1.0001)  # what would be 8 becomes 7
         self.assertGreater((np.abs(steps) <= 0.5001).mean(), 0.95)
+
+    def test_blocks_of_16_even_steps_are_kept_exactly(self):
+        random = np.random.default_rng(3)
+        codes = random.integers(0, 16, (8, 4, BLOCK))
+        codes[..., 0], codes[..., 1] = 0, 15  # as a quantiser leaves them
+        scales = random.uniform(0.01, 0.1, (8, 4)).astype(np.float16).astype(np.float32)
+        least = random.uniform(-1, 0, (8, 4)).astype(np.float16).astype(np.float32)
+        matrix = (codes * scales[..., None] + least[..., None]).astype(np.float32).reshape(8, -1)
+        packed, found, zeros = quantize_between(matrix)
+        np.testing.assert_array_equal(found, scales)
+        np.testing.assert_array_equal(np.stack([packed & 15, packed >> 4], axis=-1).reshape(codes.shape), codes)
+        np.testing.assert_allclose(-zeros * scales, least, rtol=1e-6)
 
     def test_the_largest_of_each_block_is_kept(self):
         matrix = np.random.default_rng(2).standard_normal((8, BLOCK)).astype(np.float32)

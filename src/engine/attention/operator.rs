@@ -1,5 +1,7 @@
 //! The operator as ONNX Runtime sees it: attributes, tensors, threads.
 
+use std::sync::Arc;
+
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::TensorElementType,
@@ -10,19 +12,26 @@ use super::{
     kernel::{Heads, Layer, Rotary, Shape, Task},
 };
 use crate::{
-    engine::operators::{floats, guard, output, set_width, share, size},
+    engine::{
+        constants::{Constants, Table},
+        operators::{floats, guard, output, set_width, share, size},
+    },
     model::paged::ATTENTION,
 };
 
 /// Attention over the rows of a batch.
 pub(crate) struct PagedAttention {
     pub batch: Batch,
+    pub constants: Arc<Constants>,
 }
 
 /// One node of the graph.
 pub(crate) struct AttentionKernel {
     batch: Batch,
     shape: Shape,
+    constants: Arc<Constants>,
+    /// Which tables rotate queries and keys; `None`: they are rotated already.
+    table: Option<usize>,
     interleaved: bool,
     /// Kept between runs for its memory.
     tasks: Vec<Task>,
@@ -37,7 +46,7 @@ impl Operator for PagedAttention {
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
         let optional = || OperatorInput::optional(TensorElementType::Float32);
-        [OperatorInput::required(TensorElementType::Float32), optional(), optional(), optional(), optional()]
+        [OperatorInput::required(TensorElementType::Float32), optional(), optional()]
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
@@ -57,7 +66,12 @@ impl Operator for PagedAttention {
             return Err(ort::Error::new(format!("{ATTENTION} cannot share heads: {shape:?}")));
         }
         let interleaved = size("rotary_interleaved")? != 0;
-        Ok(AttentionKernel { batch: self.batch.clone(), shape, interleaved, tasks: Vec::new() })
+        let table = context.get::<i64>("table").and_then(|table| usize::try_from(table).ok());
+        if table.is_some_and(|table| table >= self.constants.tables.len()) {
+            return Err(ort::Error::new(format!("{ATTENTION} has no rotation tables {table:?}")));
+        }
+        let (batch, constants) = (self.batch.clone(), Arc::clone(&self.constants));
+        Ok(AttentionKernel { batch, shape, constants, table, interleaved, tasks: Vec::new() })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -75,15 +89,11 @@ impl Kernel for AttentionKernel {
 impl AttentionKernel {
     fn run(&mut self, context: &ComputeContext) -> ort::Result<()> {
         let (query, key, value) = (context.input(0)?, context.input(1)?, context.input(2)?);
-        let (cosines, sines) = (context.input(3)?, context.input(4)?);
         let query = floats(query.as_deref())?;
         let (key, value) = (floats(key.as_deref())?, floats(value.as_deref())?);
-        let rotary = Option::zip(floats(cosines.as_deref())?, floats(sines.as_deref())?);
-        let rotary = rotary.map(|((pairs, cosines), (_, sines))| Rotary {
-            cosines,
-            sines,
-            pairs: pairs.max(1),
-            interleaved: self.interleaved,
+        let rotary = self.table.map(|table| {
+            let Table { pairs, cosines, sines } = &self.constants.tables[table];
+            Rotary { cosines, sines, pairs: *pairs, interleaved: self.interleaved }
         });
         let rows = self.batch.rows();
         let tokens: usize = rows.iter().map(|row| row.tokens).sum();

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use pulp::{NullaryFnOnce, Scalar, Simd};
 
-use super::packed::{Lane, Offsets, PANEL, Packed};
+use super::packed::{Factors, Lane, Offsets, PANEL, Packed};
 use crate::engine::product::{Dims, product};
 
 /// Inputs that are widened at a time: 16 KiB of a panel.
@@ -216,7 +216,7 @@ fn run<S: Widen>(simd: S, weights: &Packed, panels: Range<usize>, rows: &[f32], 
 /// One panel's part of the weights.
 struct Panel<'a> {
     codes: &'a [Lane<u8>],
-    scales: &'a [Lane<f32>],
+    scales: PanelFactors<'a>,
     offsets: PanelOffsets<'a>,
     inputs: usize,
     block: usize,
@@ -226,7 +226,44 @@ struct Panel<'a> {
 #[derive(Clone, Copy)]
 enum PanelOffsets<'a> {
     Scales(f32),
-    Each(&'a [Lane<f32>]),
+    Each(PanelFactors<'a>),
+}
+
+#[derive(Clone, Copy)]
+enum PanelFactors<'a> {
+    Wide(&'a [Lane<f32>]),
+    Narrow(&'a [Lane<u16>]),
+}
+
+impl<'a> PanelFactors<'a> {
+    #[inline(always)]
+    fn of(factors: &'a Factors, range: Range<usize>) -> Self {
+        match factors {
+            Factors::Wide(lanes) => Self::Wide(&lanes[range]),
+            Factors::Narrow(lanes) => Self::Narrow(&lanes[range]),
+        }
+    }
+
+    #[inline(always)]
+    fn load<S: Widen>(self, simd: S, block: usize) -> S::Row {
+        match self {
+            Self::Wide(lanes) => simd.load(&lanes[block]),
+            Self::Narrow(lanes) => simd.load(&widen_halves_of(&lanes[block])),
+        }
+    }
+}
+
+/// f16 as f32: sign apart, exponent and fraction shifted into place are the number times 2^-112 (exactly,
+/// also where the f16 is subnormal).
+#[inline(always)]
+fn widen_halves_of(lane: &Lane<u16>) -> Lane<f32> {
+    const SCALE: f32 = f32::from_bits((127 + 112) << 23);
+    let mut wide = Lane([0f32; PANEL]);
+    for (to, bits) in wide.0.iter_mut().zip(lane.0) {
+        let bits = u32::from(bits);
+        *to = f32::from_bits((bits & 0x8000) << 16 | (bits & 0x7fff) << 13) * SCALE;
+    }
+    wide
 }
 
 impl<'a> Panel<'a> {
@@ -235,10 +272,12 @@ impl<'a> Panel<'a> {
         let (codes, blocks) = (weights.inputs / weights.inputs_per_code(), weights.blocks());
         Self {
             codes: &weights.codes[panel * codes..][..codes],
-            scales: &weights.scales[panel * blocks..][..blocks],
+            scales: PanelFactors::of(&weights.scales, panel * blocks..(panel + 1) * blocks),
             offsets: match &weights.offsets {
                 Offsets::Scales(factor) => PanelOffsets::Scales(*factor),
-                Offsets::Each(offsets) => PanelOffsets::Each(&offsets[panel * blocks..][..blocks]),
+                Offsets::Each(offsets) => {
+                    PanelOffsets::Each(PanelFactors::of(offsets, panel * blocks..(panel + 1) * blocks))
+                }
             },
             inputs: weights.inputs,
             block: weights.block,
@@ -249,9 +288,9 @@ impl<'a> Panel<'a> {
     /// A block's scales and offsets.
     #[inline(always)]
     fn factors<S: Widen>(&self, simd: S, block: usize) -> (S::Row, S::Row) {
-        let scales = simd.load(&self.scales[block]);
+        let scales = self.scales.load(simd, block);
         let offsets = match self.offsets {
-            PanelOffsets::Each(offsets) => simd.load(&offsets[block]),
+            PanelOffsets::Each(offsets) => offsets.load(simd, block),
             PanelOffsets::Scales(factor) => {
                 let (factor, mut offsets) = (simd.splat_f32s(factor), scales);
                 for offset in offsets.as_mut() {
@@ -375,7 +414,9 @@ mod tests {
         let blocks = inputs / block;
         let per_byte = 8 / bits as usize;
         let codes: Vec<u8> = (0..outputs * inputs / per_byte).map(|i| (i * 89 + i / 7) as u8).collect();
-        let scales: Vec<f32> = (0..outputs * blocks).map(|i| 0.01 + (i % 13) as f32 * 0.003).collect();
+        // Those of every other form are numbers of f16.
+        let exact = |x: f32| if block == 32 { half::f16::from_f32(x).to_f32() } else { x };
+        let scales: Vec<f32> = (0..outputs * blocks).map(|i| exact(0.01 + (i % 13) as f32 * 0.003)).collect();
         let zero_floats: Vec<f32> = (0..outputs * blocks).map(|i| 7.25 + (i % 5) as f32).collect();
         let zero_row = (blocks * bits as usize).div_ceil(8);
         let zero_codes: Vec<u8> = (0..outputs * zero_row).map(|i| (i * 53 + 100) as u8).collect();

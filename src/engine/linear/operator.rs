@@ -15,7 +15,10 @@ use super::{
     packed::{PANEL, Packed},
 };
 use crate::{
-    engine::operators::{floats, guard, output, set_width, share, size},
+    engine::{
+        constants::Constants,
+        operators::{floats, guard, output, set_width, share, size},
+    },
     model::paged::LINEAR,
 };
 
@@ -24,12 +27,12 @@ const TASKS_MAX: usize = 32;
 
 /// Products with packed weights, which the attribute `index` counts.
 pub(crate) struct PackedLinear {
-    pub weights: Arc<[Packed]>,
+    pub constants: Arc<Constants>,
 }
 
 /// One node of the graph.
 pub(crate) struct LinearKernel {
-    weights: Arc<[Packed]>,
+    constants: Arc<Constants>,
     index: usize,
 }
 
@@ -50,10 +53,11 @@ impl Operator for PackedLinear {
 
     fn create_kernel<'attr>(&self, context: &KernelContext<'attr>) -> ort::Result<Self::Kernel<'attr>> {
         let index = size(context, LINEAR, "index")?;
-        if index >= self.weights.len() {
-            return Err(ort::Error::new(format!("{LINEAR} {index} has no weights, there are {}", self.weights.len())));
+        let count = self.constants.linears.len();
+        if index >= count {
+            return Err(ort::Error::new(format!("{LINEAR} {index} has no weights, there are {count}")));
         }
-        Ok(LinearKernel { weights: Arc::clone(&self.weights), index })
+        Ok(LinearKernel { constants: Arc::clone(&self.constants), index })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -64,7 +68,7 @@ impl Operator for PackedLinear {
 
 impl Kernel for LinearKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        guard(LINEAR, || run(&self.weights[self.index], context))
+        guard(LINEAR, || run(&self.constants.linears[self.index], context))
     }
 }
 

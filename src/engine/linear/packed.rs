@@ -4,6 +4,8 @@
 //! block]`, zero points packed like the weights, or floats like the scales, or absent (the middle of the
 //! range). A weight is `(q - zero) * scale`; here `q * scale + offset` with `offset = -zero * scale`.
 
+use half::f16;
+
 use crate::model::{LinearSource, ZeroPoints};
 
 /// Outputs of a panel: four vectors of AVX2, two of AVX-512.
@@ -24,7 +26,7 @@ pub(crate) struct Packed {
     /// `[panels, inputs]` at 8 bits; at 4 `[panels, inputs / 2]`, the even input's in the low half.
     pub(super) codes: Vec<Lane<u8>>,
     /// `[panels, inputs / block]`.
-    pub(super) scales: Vec<Lane<f32>>,
+    pub(super) scales: Factors,
     pub(super) offsets: Offsets,
 }
 
@@ -33,7 +35,29 @@ pub(super) enum Offsets {
     /// So many scales.
     Scales(f32),
     /// `[panels, inputs / block]`.
-    Each(Vec<Lane<f32>>),
+    Each(Factors),
+}
+
+/// Numbers of panels, in f16 where that is what they are: a decode reads them all.
+pub(super) enum Factors {
+    Wide(Vec<Lane<f32>>),
+    Narrow(Vec<Lane<u16>>),
+}
+
+/// A number is taken for an f16 that went through two roundings of f32.
+const NARROW_TOLERANCE: f32 = 2.0 * f32::EPSILON;
+
+impl Factors {
+    fn of(wide: Vec<Lane<f32>>) -> Self {
+        let is_narrow = |x: &f32| {
+            let half = f16::from_f32(*x).to_f32();
+            (half - x).abs() <= NARROW_TOLERANCE * x.abs()
+        };
+        if !wide.iter().flat_map(|lane| &lane.0).all(is_narrow) {
+            return Self::Wide(wide);
+        }
+        Self::Narrow(wide.iter().map(|lane| Lane(lane.0.map(|x| f16::from_f32(x).to_bits()))).collect())
+    }
 }
 
 /// Weights that are not what their node says.
@@ -98,14 +122,14 @@ pub(crate) fn pack(source: &LinearSource, codes: &[u8], scales: &[u8], zeros: &[
     };
     let offsets = match source.zero_points {
         ZeroPoints::Middle => Offsets::Scales(-zero(0, 0)),
-        _ => Offsets::Each(per_block(&|output, block| -zero(output, block) * scale(output, block))),
+        _ => Offsets::Each(Factors::of(per_block(&|output, block| -zero(output, block) * scale(output, block)))),
     };
     let row_bytes = inputs * bits as usize / 8;
     let lanes = panel_rows(outputs, row_bytes).map(|(first, byte)| {
         let lane = |i: usize| if first + i < outputs { codes[(first + i) * row_bytes + byte] } else { 0 };
         Lane(std::array::from_fn(lane))
     });
-    Ok(Packed { inputs, outputs, bits, block, codes: lanes.collect(), scales: per_block(&scale), offsets })
+    Ok(Packed { inputs, outputs, bits, block, codes: lanes.collect(), scales: Factors::of(per_block(&scale)), offsets })
 }
 
 /// The first output of each panel, with each of `rows` rows of it.
