@@ -20,12 +20,13 @@ fn scores(engine: &mut dyn Engine, together: bool) -> Vec<f32> {
     let vocab = engine.info().vocab;
     let tokens: Vec<TokenId> = (0..90).map(|i| TokenId(((i * 37 + 11) % (vocab - 1)) as u32)).collect();
     let slots = [engine.open().unwrap(), engine.open().unwrap()];
-    let pieces = [[&tokens[..50], &tokens[50..51], &tokens[51..60]], [&tokens[60..67], &tokens[67..89], &tokens[89..]]];
+    let steps =
+        [[&tokens[..50], &tokens[60..67]], [&tokens[50..51], &tokens[67..89]], [&tokens[51..60], &tokens[89..]]];
     let mut found = [Vec::new(), Vec::new()];
-    for step in 0..3 {
+    for pieces in steps {
         let row = |i: usize| Row {
             slot: slots[i],
-            tokens: pieces[i][step],
+            tokens: pieces[i],
             want: Want::Scores { first: false, next: Some(TokenId(3)) },
         };
         let outputs = if together {

@@ -62,7 +62,8 @@ impl Operator for PagedAttention {
             head_dim: size("head_dim")?,
             scale: context.get("scale").ok_or_else(|| ort::Error::new(format!("{ATTENTION} has no `scale`")))?,
         };
-        if shape.kv_heads == 0 || shape.head_dim == 0 || shape.heads == 0 || shape.heads % shape.kv_heads != 0 {
+        let shared = shape.kv_heads > 0 && shape.heads.is_multiple_of(shape.kv_heads);
+        if !shared || shape.heads == 0 || shape.head_dim == 0 {
             return Err(ort::Error::new(format!("{ATTENTION} cannot share heads: {shape:?}")));
         }
         let interleaved = size("rotary_interleaved")? != 0;
