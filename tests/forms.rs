@@ -63,7 +63,9 @@ fn fresh(dir: &Path) -> OnnxLoader {
 fn check(name: &str, dir: &Path) {
     let loader = fresh(dir);
     let mut paged = EngineLoader::load(&loader).unwrap();
-    assert!(matches!(loader.form(), Some(Form::Paged { .. })), "{name}: {:?}", loader.form());
+    // Mistral's attention looks back only so far, which the rewrite refuses.
+    let pages = !name.contains("mistral");
+    assert_eq!(matches!(loader.form(), Some(Form::Paged { .. })), pages, "{name}: {:?}", loader.form());
     let together = scores(&mut *paged, true);
     let expected = scores(&mut *loader.load_plain().unwrap(), false);
     let difference = largest(&together, &expected);
