@@ -262,9 +262,11 @@ fn measure(backend: &mut impl Backend, window: &Window) -> ort::Result<Option<Ro
         .into_iter()
         .map(|position| backend.keys_at(position, &tokens))
         .collect::<ort::Result<Vec<_>>>()?;
-    let epsilon = match key_type {
-        Some(ElementType::F16) => f64::from(half::f16::EPSILON.to_f32()),
-        _ => f64::from(f32::EPSILON),
-    };
-    Ok(Rotation::measure(head_dim, &zero.keys, &at, epsilon))
+    let measure = |epsilon: f32| Rotation::measure(head_dim, &zero.keys, &at, f64::from(epsilon));
+    let narrow = || measure(half::f16::EPSILON.to_f32());
+    Ok(match key_type {
+        Some(ElementType::F16) => narrow(),
+        // Some exports keep f32 what they have computed in f16.
+        _ => measure(f32::EPSILON).or_else(narrow),
+    })
 }

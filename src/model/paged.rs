@@ -81,6 +81,12 @@ pub enum NotPaged {
         /// An attribute or input.
         what: String,
     },
+    /// An operator that rounds all tokens of a run by their common range: neighbours would change answers.
+    #[error("`{operator}` rounds all tokens of a run together")]
+    RoundsTogether {
+        /// Its type.
+        operator: String,
+    },
     /// Something else than attention depends on a row's length or past.
     #[error("`{input}` is needed outside of attention")]
     StillNeeded {
@@ -134,6 +140,9 @@ impl Paged {
         graph.output.retain(|output| !presents.contains(&output.name()));
         let linears = replace_linears(&mut graph);
         prune(&mut graph);
+        if let Some(node) = graph.node.iter().find(|node| node.op_type().starts_with("DynamicQuantize")) {
+            return Err(NotPaged::RoundsTogether { operator: node.op_type().to_owned() });
+        }
         let position_ids = flatten_inputs(&mut graph, &head)?;
         model.opset_import.push(OperatorSetIdProto { domain: Some(DOMAIN.into()), version: Some(1) });
         model.graph = Some(graph);
