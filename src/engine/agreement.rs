@@ -62,12 +62,12 @@ fn row<'a>(slot: SlotIndex, tokens: &'a [TokenId], next: Option<&TokenId>) -> Ro
 }
 
 /// How far two probes are apart, and how far two forms of the model may be: the largest difference, or
-/// the mean one where activations are rounded. Not a number, or infinite, where they do not compare.
+/// the mean one where activations are rounded. Infinite where they do not compare.
 pub(super) fn compare(one: &[f32], other: &[f32], contract: &Contract) -> (f32, f32) {
     if contract.quantized_activations {
         (differences(one, other).iter().sum::<f32>() / one.len().max(1) as f32, TOLERANCE_ROUNDED_MEAN)
     } else {
-        let largest = differences(one, other).into_iter().fold(0.0, |most, x| if x <= most { most } else { x });
+        let largest = differences(one, other).into_iter().fold(0.0, f32::max);
         (largest, if is_narrow(contract) { TOLERANCE_F16 } else { TOLERANCE_F32 })
     }
 }
@@ -76,7 +76,13 @@ fn differences(one: &[f32], other: &[f32]) -> Vec<f32> {
     if one.len() != other.len() {
         return vec![f32::INFINITY];
     }
-    one.iter().zip(other).map(|(a, b)| (a - b).abs()).collect()
+    // A number that is none is as far from everything as can be; two equal infinities are equal.
+    let difference = |(a, b): (&f32, &f32)| match (a - b).abs() {
+        _ if a == b => 0.0,
+        x if x.is_nan() => f32::INFINITY,
+        x => x,
+    };
+    one.iter().zip(other).map(difference).collect()
 }
 
 /// Whether anything is kept in f16.
@@ -93,5 +99,7 @@ mod tests {
     fn what_does_not_compare_is_infinitely_far() {
         assert_eq!(differences(&[1.0, 2.0], &[1.0, 2.5]), [0.0, 0.5]);
         assert_eq!(differences(&[1.0], &[1.0, 2.5]), [f32::INFINITY]);
+        let (nan, inf) = (f32::NAN, f32::NEG_INFINITY);
+        assert_eq!(differences(&[5.0, nan, inf, inf], &[0.0, 0.0, inf, 0.0]), [5.0, f32::INFINITY, 0.0, f32::INFINITY]);
     }
 }

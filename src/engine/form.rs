@@ -8,6 +8,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
     time::UNIX_EPOCH,
 };
 
@@ -91,6 +92,10 @@ impl WhyPlain {
     }
 }
 
+/// Part of every kept form's name: raised with each change of what makes or runs a paged form, so that
+/// none is taken over that this code did not compare.
+const FORMS_VERSION: u32 = 1;
+
 /// Forms that earlier processes have made, one file each.
 pub(super) struct Cache {
     file: Option<PathBuf>,
@@ -104,6 +109,8 @@ impl Cache {
             for part in [env!("CARGO_PKG_VERSION"), runtime.build_info()] {
                 hash.update(part);
             }
+            hash.update(FORMS_VERSION.to_le_bytes());
+            hash.update(format!("{:?}", model.contract));
             hash.update(window.to_le_bytes());
             hash.update([options.activations as u8]);
             hash.update(&model.overlay.bytes);
@@ -127,7 +134,9 @@ impl Cache {
         let write = || {
             fs::create_dir_all(file.parent().unwrap_or(Path::new(".")))?;
             // Under another name first: nobody shall read half a file.
-            let unfinished = file.with_extension(std::process::id().to_string());
+            static COUNT: AtomicU32 = AtomicU32::new(0);
+            let count = COUNT.fetch_add(1, Ordering::Relaxed);
+            let unfinished = file.with_extension(format!("{}.{count}", std::process::id()));
             fs::write(&unfinished, graph)?;
             fs::rename(unfinished, file)
         };
@@ -137,10 +146,15 @@ impl Cache {
     }
 }
 
-/// Names, sizes and times of the files beside a graph: weights that were replaced make another model.
+/// Names, sizes and times of the files beside a graph and one folder below: weights that were replaced
+/// make another model.
 fn files(folder: &Path) -> Vec<Vec<u8>> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().collect::<Vec<_>>();
+    let entries = list(folder);
+    let below: Vec<_> = entries.iter().flat_map(|entry| list(&entry.path())).collect();
     let mut files: Vec<Vec<u8>> = entries
+        .into_iter()
+        .chain(below)
         .filter_map(|entry| {
             let metadata = fs::metadata(entry.path()).ok().filter(fs::Metadata::is_file)?;
             let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;

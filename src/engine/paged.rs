@@ -77,12 +77,14 @@ impl PagedGraph {
         }
         self.binding
             .bind_input(self.head.row_index, &Tensor::from_array(([self.wanted.len()], self.wanted.clone()))?)?;
+        // Of no rows, too: a run must have an output.
         self.binding.bind_output_to_device("logits", &self.cpu)?;
         if hidden {
             self.binding.bind_output_to_device(self.head.hidden_output, &self.cpu)?;
         }
         let mut given = self.session.run_binding_with_options(&self.binding, &self.stop.options)?;
         let logits = session::take(&mut given, "logits")?;
+        let logits = (!self.wanted.is_empty()).then_some(logits);
         let hidden = if hidden { Some(session::take(&mut given, self.head.hidden_output)?) } else { None };
         Ok(Outputs { logits, hidden })
     }
@@ -111,7 +113,10 @@ impl PagedGraph {
         }));
         let outputs = self.execute(&tokens, positions.as_deref(), hidden)?;
         let [wide_logits, wide_hidden] = &mut self.wide;
-        let mut logits = session::floats(&outputs.logits, wide_logits)?;
+        let mut logits = match &outputs.logits {
+            Some(logits) => session::floats(logits, wide_logits)?,
+            None => &[],
+        };
         let mut hidden = match &outputs.hidden {
             Some(hidden) => session::floats(hidden, wide_hidden)?,
             None => &[],
@@ -127,9 +132,9 @@ impl PagedGraph {
     }
 }
 
-/// What a run gave: `[rows, vocab]` and, if wanted, `[1, tokens, hidden]`.
+/// What a run gave, each if wanted: `[rows, vocab]` and `[1, tokens, hidden]`.
 struct Outputs {
-    logits: DynTensor,
+    logits: Option<DynTensor>,
     hidden: Option<DynTensor>,
 }
 

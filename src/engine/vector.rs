@@ -66,7 +66,8 @@ widest!(
 pub(crate) fn exp(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
-    let x = x.max(-87.0);
+    // Written so that what is no number stays none.
+    let x = if x < -87.0 { -87.0 } else { x };
     let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     // ln 2 in two parts, so that `n * ln 2` is subtracted exactly.
@@ -146,6 +147,7 @@ mod tests {
         }
         assert!(worst < 1e-7, "{worst}");
         assert!(exp(-1e4) < 1e-37 && exp(f32::NEG_INFINITY) < 1e-37);
+        assert!(exp(f32::NAN).is_nan());
     }
 
     #[test]

@@ -61,8 +61,12 @@ impl LinearSource {
         let size = |name| node.int(name).and_then(|size| usize::try_from(size).ok());
         let (inputs, outputs, block) = (size("K")?, size("N")?, size("block_size")?);
         let bits = u32::try_from(node.int("bits").unwrap_or(4)).ok()?;
-        let understood =
-            matches!(bits, 4 | 8) && block >= 16 && inputs > 0 && outputs > 0 && inputs.is_multiple_of(block);
+        let understood = matches!(bits, 4 | 8)
+            && block >= 16
+            && block.is_power_of_two()
+            && inputs > 0
+            && outputs > 0
+            && inputs.is_multiple_of(block);
         let input = |index: usize| node.input.get(index).filter(|name| !name.is_empty());
         // A permutation of the inputs, and a bias.
         if !understood || input(4).is_some() || input(5).is_some() {
@@ -78,7 +82,11 @@ impl LinearSource {
             None => (ZeroPoints::Middle, Stored::Inline(Bytes::new())),
             Some(name) => {
                 let zeros = tensor(name)?;
-                let kind = if zeros.data_type() == scales.data_type() { ZeroPoints::Floats } else { ZeroPoints::Codes };
+                let kind = match zeros.data_type() {
+                    kind if kind == scales.data_type() => ZeroPoints::Floats,
+                    onnx::UINT8 => ZeroPoints::Codes,
+                    _ => return None,
+                };
                 (kind, Stored::of(zeros)?)
             }
         };
@@ -121,7 +129,8 @@ impl Stored {
             return Some(Self::File { location: location.to_owned(), offset, length });
         }
         if let Some(raw) = &tensor.raw_data {
-            return Some(Self::Inline(raw.clone()));
+            // A copy: a slice would keep the whole file mapped.
+            return Some(Self::Inline(Bytes::copy_from_slice(raw)));
         }
         let floats: Vec<u8> = tensor.float_data.iter().flat_map(|x| x.to_le_bytes()).collect();
         (!floats.is_empty()).then(|| Self::Inline(floats.into()))

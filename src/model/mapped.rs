@@ -15,7 +15,7 @@ use memmap2::Mmap;
 pub(crate) fn map(path: &Path) -> io::Result<Bytes> {
     let file = File::open(path)?;
     // SAFETY: a mapping is sound as long as nobody changes or shortens the file while it is mapped.
-    // It is mapped only while the model is opened or rewritten, read-only and private; model files
+    // It is mapped only while the model is opened, first loaded or rewritten, read-only and private; model files
     // are written by set-up under another name and renamed into place. ONNX Runtime, which keeps the
     // same files mapped for the life of a session, asks as much of them.
     let mapping = unsafe { Mmap::map(&file)? };

@@ -32,6 +32,18 @@ pub(crate) const LINEAR: &str = "PackedLinear";
 /// Attributes of GroupQueryAttention and the only value of each that is understood; absent is as good.
 const UNDERSTOOD: [(&str, i64); 3] = [("local_window_size", -1), ("smooth_softmax", 0), ("qk_output", 0)];
 
+/// Further attributes that are known; one that is not may change what attention is.
+const KNOWN: [&str; 8] = [
+    "num_heads",
+    "kv_num_heads",
+    "scale",
+    "softcap",
+    "do_rotary",
+    "rotary_interleaved",
+    "k_quant_type",
+    "v_quant_type",
+];
+
 /// Inputs of GroupQueryAttention: what is behind the rotation tables must be absent, positions aside.
 const QUERY: usize = 0;
 const KEY: usize = 1;
@@ -162,7 +174,7 @@ fn replace_attention(
         |node: &NodeProto| node.op_type() == "GroupQueryAttention" && node.input.get(PAST_KEY) == Some(&names.past_key);
     let index = graph.node.iter().position(is_attention).ok_or(NotPaged::NoAttention { layer })?;
     let attention = &graph.node[index];
-    check_understood(attention, layer)?;
+    check_understood(attention, contract, layer)?;
     let Some(output) = attention.output.first() else {
         return Err(NotPaged::NoAttention { layer });
     };
@@ -232,6 +244,7 @@ fn replace_linears(graph: &mut GraphProto) -> Vec<LinearSource> {
     let mut linears = Vec::new();
     for index in 0..graph.node.len() {
         let Some(source) = LinearSource::of(&graph.node[index], graph) else {
+            keep_activations(&mut graph.node[index]);
             continue;
         };
         let node = &mut graph.node[index];
@@ -244,8 +257,26 @@ fn replace_linears(graph: &mut GraphProto) -> Vec<LinearSource> {
     linears
 }
 
-fn check_understood(attention: &NodeProto, layer: usize) -> Result<(), NotPaged> {
+/// A product that stays the runtime's rounds no activations either, whatever it was exported to do.
+fn keep_activations(node: &mut NodeProto) {
+    if node.op_type() == "MatMulNBits" {
+        let levels = node.attribute.iter_mut().filter(|attribute| attribute.name() == "accuracy_level");
+        levels.for_each(|level| level.i = Some(1));
+    }
+}
+
+fn check_understood(attention: &NodeProto, contract: &Contract, layer: usize) -> Result<(), NotPaged> {
     let refused = |what: &str| Err(NotPaged::Attention { layer, what: what.to_owned() });
+    let is_known = |name: &str| KNOWN.contains(&name) || UNDERSTOOD.iter().any(|(known, _)| *known == name);
+    if let Some(unknown) = attention.attribute.iter().find(|attribute| !is_known(attribute.name())) {
+        return refused(unknown.name());
+    }
+    if attention.int("kv_num_heads").and_then(|heads| usize::try_from(heads).ok()) != Some(contract.kv_heads) {
+        return refused("kv_num_heads");
+    }
+    if attention.input.get(POSITIONS).is_some_and(|name| !name.is_empty() && name != "position_ids") {
+        return refused("positions that are computed");
+    }
     for (name, value) in UNDERSTOOD {
         if attention.int(name).is_some_and(|found| found != value) {
             return refused(name);

@@ -19,6 +19,9 @@ const SHORT: f64 = 0.01;
 /// Fewer tokens than this are not worth a place in a run.
 const CHUNK_MIN: usize = 16;
 
+/// The least part of a run that decodes are charged with.
+const SHARE_MIN: f64 = 0.05;
+
 /// The weight of the newest run in what is remembered.
 const NEWEST: f64 = 0.25;
 
@@ -54,8 +57,13 @@ impl Pace {
         if tokens == 0 {
             return blend(&mut self.decodes, took);
         }
-        let theirs = if decodes > 0 { self.decodes.unwrap_or(0.0) } else { 0.0 };
-        blend(&mut self.token, (took - theirs).max(0.0) / tokens as f64);
+        match (decodes, self.token, self.decodes) {
+            (0, _, _) => blend(&mut self.token, took / tokens as f64),
+            // Of two unknowns the one that changes with who is there is learnt: what decodes cost.
+            (_, Some(token), _) => blend(&mut self.decodes, (took - token * tokens as f64).max(took * SHARE_MIN)),
+            (_, None, Some(decodes)) => blend(&mut self.token, (took - decodes).max(0.0) / tokens as f64),
+            (_, None, None) => blend(&mut self.token, took / tokens as f64),
+        }
     }
 }
 
@@ -94,6 +102,25 @@ mod tests {
             let run = 30.0 + 2.0 * pace.chunk(true) as f64;
             assert!((90.0..=30.0 * STRETCH_MAX).contains(&run), "{run}");
         }
+    }
+
+    #[test]
+    fn a_crowd_that_grows_beside_an_endless_prompt_is_noticed() {
+        let mut pace = Pace::new(256);
+        pace.observe(1, 0, ms(10));
+        pace.observe(0, 100, ms(100));
+        assert_eq!(pace.chunk(true), 24, "2.4 times 10 ms at 1 ms a token");
+        for _ in 0..50 {
+            let chunk = pace.chunk(true);
+            pace.observe(16, chunk, ms(100 + chunk as u64));
+        }
+        assert!((230..=240).contains(&pace.chunk(true)), "{}", pace.chunk(true));
+        let mut unknown = Pace::new(256);
+        for _ in 0..50 {
+            let chunk = unknown.chunk(true);
+            unknown.observe(4, chunk, ms(30 + chunk as u64));
+        }
+        assert!(unknown.chunk(true) < 120, "no run of decodes alone was ever seen: {}", unknown.chunk(true));
     }
 
     #[test]

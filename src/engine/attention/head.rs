@@ -5,7 +5,7 @@
 //! `[BLOCK, head_dim]`: both products of attention then read whole vectors in order.
 //!
 //! Keys are rotated already. How many of the rows are filled is known by the slot, not here; what lies
-//! behind them is zeros or left over, and is never read.
+//! behind them is zeros or left over, and is never used.
 
 use std::ops::Range;
 

@@ -30,7 +30,7 @@ const fn export(file: &'static str, base: f64) -> Export {
     Export { file, base, rotated: 16, interleaved: false }
 }
 
-/// Farther than the 200 positions that f32 angles of any base tell apart, and short enough to be quick.
+/// Far enough for a base that is wrong by a hundredth to show, and short enough to be quick.
 const FAR: usize = 300;
 
 fn path(file: &str) -> PathBuf {
