@@ -16,9 +16,9 @@ pub(crate) struct Dims {
     pub c_stride: usize,
 }
 
-/// Rows that share the loading of `b`: with two vectors each, more sums than hide a multiply-add's
-/// latency, and as many as still fit the registers.
-const ROWS: usize = 6;
+/// Rows that share the loading of `b`: with two vectors each, as many sums as hide a multiply-add's
+/// latency and still fit the registers.
+const ROWS: usize = 4;
 
 /// `c = a * b`, or `c += a * b` where `add` says so.
 #[inline(always)]
@@ -31,8 +31,6 @@ pub(crate) fn product<S: Simd>(simd: S, dims: Dims, a: &[f32], b: &[f32], c: &mu
             1 => rows::<S, 1>(simd, dims, a, b, c, add),
             2 => rows::<S, 2>(simd, dims, a, b, c, add),
             3 => rows::<S, 3>(simd, dims, a, b, c, add),
-            4 => rows::<S, 4>(simd, dims, a, b, c, add),
-            5 => rows::<S, 5>(simd, dims, a, b, c, add),
             _ => rows::<S, ROWS>(simd, dims, a, b, c, add),
         }
         row += count;

@@ -90,19 +90,15 @@ impl Stand {
     /// Ours, as an application has it that changes no setting.
     pub(super) fn motorbrain(&self, group: Group) -> Engine {
         let folder = self.models.join(match group {
-            Group::Equal => "smollm2-exact",
+            Group::Equal => "smollm2-8bit",
             Group::Lossy => "smollm2-4bit",
             Group::Qwen => "qwen",
         });
-        let form = match group {
-            Group::Equal => "the GGUF's 4-bit blocks exactly, head in 8 bits",
-            _ => form(group),
-        };
         Engine {
             name: "motorbrain".into(),
             team: Team::MotorBrain,
             group,
-            form,
+            form: form(group),
             weights: folder.join("model.onnx.data"),
             program: self.worker_program(),
             load: json!({ "op": "load", "model": folder }),
