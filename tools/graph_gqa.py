@@ -1,4 +1,4 @@
-"""The default form: GroupQueryAttention, fused norms and 8-bit weights (or 4-bit, which cost quality).
+"""The default form: GroupQueryAttention, fused norms and the GGUF's own 4-bit blocks, its head in 8 bits.
 
 Past and present may be one buffer, rows are right-padded, and positions follow from the mask, so
 there is no `position_ids` input: the contract of the onnxruntime-genai exporter. The bytes of the
@@ -28,25 +28,23 @@ def write_gqa(
     folder: Path,
     advance=lambda: None,
     accuracy_level: int = ACCURACY_LEVEL,
-    bits: int = 8,
-    between: bool = False,
+    bits: int | None = None,
 ) -> None:
     """Writes `model.onnx` and its data; `advance` is called after each layer.
 
-    `between`: all products but the head in 4 bits between each block's least and largest number, which
-    keeps weights that were Q4_1 exactly; the head in `bits`.
+    All products but the head have 4 bits between each block's least and largest number, which keeps weights
+    that were Q4_1 exactly; the head has 8. With `bits` all have as many, in symmetric blocks.
     """
-    writer = _Writer(model.config, Graph(folder, "gqa"), accuracy_level, bits, between)
-    writer.write(model, advance)
+    _Writer(model.config, Graph(folder, "gqa", activations="int8"), accuracy_level, bits).write(model, advance)
 
 
 class _Writer:
-    def __init__(self, config: Config, graph: Graph, accuracy_level: int, bits: int, between: bool) -> None:
+    def __init__(self, config: Config, graph: Graph, accuracy_level: int, bits: int | None) -> None:
         self.config = config
         self.graph = graph
         self.accuracy_level = accuracy_level
-        self.bits = bits
-        self.between = between
+        self.bits = bits or 8
+        self.exact = bits is None
 
     def write(self, model: Model, advance) -> None:
         config, graph = self.config, self.graph
@@ -131,7 +129,7 @@ class _Writer:
         return self._linear(f"{name}.mlp.down_proj", gated, layer.down)
 
     def _linear(self, name: str, x: str, matrix: np.ndarray) -> str:
-        if not self.between:
+        if not self.exact:
             return self._product(name, x, self._store(name, matrix), matrix.shape)
         parts = zip(("weight", "scales", "zeros"), quantize_between(matrix))
         weight = [self.graph.weight(f"{name}.{part}", array) for part, array in parts]

@@ -8,12 +8,15 @@ use motorbrain_actors::{
     tokens::TokenId,
 };
 
+use super::linear::Precision;
 use crate::model::{Contract, ElementType};
 
 /// The largest difference allowed of two log-probabilities. f32 sums of some hundred terms in another
 /// order differ by 1e-6 a layer, and logits are sums of many layers; what is wrong by a position, a
 /// head or a scale differs by tenths.
 const TOLERANCE_F32: f32 = 2e-3;
+/// Products with weights of few bits round activations to 16 bits, which is 1e-5 a product.
+const TOLERANCE_WORDS: f32 = 2e-2;
 /// f16 rounds to 1e-3 of a number.
 const TOLERANCE_F16: f32 = 5e-2;
 /// Rounded activations alone make 0.09 on average on a trained model (and up to 0.8, so that the largest
@@ -62,13 +65,19 @@ fn row<'a>(slot: SlotIndex, tokens: &'a [TokenId], next: Option<&TokenId>) -> Ro
 }
 
 /// How far two probes are apart, and how far two forms of the model may be: the largest difference, or
-/// the mean one where activations are rounded. Infinite where they do not compare.
-pub(super) fn compare(one: &[f32], other: &[f32], contract: &Contract) -> (f32, f32) {
-    if contract.quantized_activations {
+/// the mean one where activations are rounded to 8 bits. Infinite where they do not compare. `products`:
+/// what those of our own round activations to, where there are any.
+pub(super) fn compare(one: &[f32], other: &[f32], contract: &Contract, products: Option<Precision>) -> (f32, f32) {
+    if contract.quantized_activations || products == Some(Precision::Bytes) {
         (differences(one, other).iter().sum::<f32>() / one.len().max(1) as f32, TOLERANCE_ROUNDED_MEAN)
     } else {
         let largest = differences(one, other).into_iter().fold(0.0, f32::max);
-        (largest, if is_narrow(contract) { TOLERANCE_F16 } else { TOLERANCE_F32 })
+        let allowed = match products {
+            _ if is_narrow(contract) => TOLERANCE_F16,
+            Some(_) => TOLERANCE_WORDS,
+            None => TOLERANCE_F32,
+        };
+        (largest, allowed)
     }
 }
 

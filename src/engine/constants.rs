@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use half::f16;
 
-use super::linear::{self, Packed};
-use crate::model::{ElementType, LinearSource, Paged, Stored, TableSource, mapped};
+use super::linear::{self, Packed, Precision};
+use crate::model::{Activations, ElementType, LinearSource, Paged, Stored, TableSource, mapped};
 
 /// See the module's description.
 #[derive(Default)]
@@ -28,11 +28,17 @@ pub(crate) struct Table {
 }
 
 impl Constants {
+    /// The least that products round activations to; `None` where there are none.
+    pub(super) fn coarsest(&self) -> Option<Precision> {
+        let coarse = self.linears.iter().any(|packed| packed.precision() == Precision::Bytes);
+        (!self.linears.is_empty()).then_some(if coarse { Precision::Bytes } else { Precision::Words })
+    }
+
     /// Reads a paged form's constants; files are relative to `folder`. The error is a message: the model
     /// was checked when it was opened, so its files are others since.
-    pub(super) fn read(paged: &Paged, folder: &Path) -> Result<Self, String> {
+    pub(super) fn read(paged: &Paged, folder: &Path, activations: Activations) -> Result<Self, String> {
         let mut files = Files { folder: folder.to_owned(), open: HashMap::new() };
-        let linears = paged.linears.iter().map(|source| files.linear(source)).collect::<Result<_, _>>()?;
+        let linears = paged.linears.iter().map(|source| files.linear(source, activations)).collect::<Result<_, _>>()?;
         let tables = paged.tables.iter().map(|source| files.table(source)).collect::<Result<_, _>>()?;
         Ok(Self { linears, tables })
     }
@@ -45,9 +51,10 @@ struct Files {
 }
 
 impl Files {
-    fn linear(&mut self, source: &LinearSource) -> Result<Packed, String> {
+    fn linear(&mut self, source: &LinearSource, activations: Activations) -> Result<Packed, String> {
+        let precision = if activations == Activations::Int8 { Precision::Bytes } else { Precision::Words };
         let [codes, scales, zeros] = [&source.codes, &source.scales, &source.zeros].map(|stored| self.bytes(stored));
-        linear::pack(source, &codes?, &scales?, &zeros?).map_err(|error| error.to_string())
+        linear::pack(source, &codes?, &scales?, &zeros?, precision).map_err(|error| error.to_string())
     }
 
     fn table(&mut self, source: &TableSource) -> Result<Table, String> {

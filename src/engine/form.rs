@@ -15,18 +15,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::runtime::Runtime;
-use crate::model::{Model, NotPaged};
-
-/// What becomes of activations where a model's products have weights of few bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activations {
-    /// As the graph says: rounded to 8 bits at accuracy level 4, by the runtime's own operators.
-    #[default]
-    AsExported,
-    /// Kept in f32, whatever the graph says: a token then gives the same read in a prompt, decoded
-    /// alone, in company, or replayed.
-    F32,
-}
+use crate::model::{Activations, Model, NotPaged};
 
 /// How a form is chosen.
 #[derive(Clone, Debug, Default)]
@@ -85,8 +74,8 @@ impl WhyPlain {
     /// What to do about it, where something can be done.
     pub fn hint(&self) -> Option<String> {
         matches!(self, Self::RoundsActivations).then(|| {
-            "set `runtime.activations` to \"f32\": many conversations then share a run, and answers are equal \
-             however they are cut"
+            "set `runtime.activations` to \"int8\" or, more exactly, \"f32\": many conversations then share a run, \
+             and answers are equal however they are cut"
                 .into()
         })
     }
@@ -94,7 +83,7 @@ impl WhyPlain {
 
 /// Part of every kept form's name: raised with each change of what makes or runs a paged form, so that
 /// none is taken over that this code did not compare.
-const FORMS_VERSION: u32 = 1;
+const FORMS_VERSION: u32 = 2;
 
 /// Forms that earlier processes have made, one file each.
 pub(super) struct Cache {

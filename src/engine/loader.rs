@@ -15,7 +15,7 @@ use super::{
     agreement,
     backend::Backend,
     constants::Constants,
-    form::{Activations, Cache, Form, FormOptions, WhyPlain},
+    form::{Cache, Form, FormOptions, WhyPlain},
     graph::Graph,
     onnx::OnnxEngine,
     paged::PagedGraph,
@@ -24,7 +24,7 @@ use super::{
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
 };
-use crate::model::{ElementType, Family, FuseRotary, Model, Paged};
+use crate::model::{Activations, ElementType, Family, FuseRotary, Model, Paged};
 
 /// How engines of a model are made.
 #[derive(Clone, Debug)]
@@ -138,8 +138,7 @@ impl OnnxLoader {
     /// has. The outer error ends the load; the inner one means that the plain form runs.
     fn choose(&self) -> Result<Result<Chosen, WhyPlain>, LoadError> {
         let Model { contract, overlay, .. } = &*self.model;
-        let as_exported = self.form.activations == Activations::AsExported && !self.model.keeps_activations;
-        if contract.quantized_activations && as_exported {
+        if contract.quantized_activations && self.activations() == Activations::AsExported {
             return Ok(Err(WhyPlain::RoundsActivations));
         }
         let fused = contract.family == Family::Plain;
@@ -174,7 +173,7 @@ impl OnnxLoader {
             Err(error) if error.transient => return Err(error),
             Err(error) => return Ok(Err(WhyPlain::DoesNotRun { message: error.message })),
         };
-        let (difference, allowed) = agreement::compare(&expected, &found, contract);
+        let (difference, allowed) = agreement::compare(&expected, &found, contract, shared.constants.coarsest());
         if difference > allowed {
             return Ok(Err(WhyPlain::Differs { found: difference, allowed }));
         }
@@ -199,12 +198,21 @@ impl OnnxLoader {
         Ok(Paged::fuse(&self.model.overlay, &self.model.contract, &rotary)?)
     }
 
+    /// What becomes of activations: what the settings say, else the model.
+    fn activations(&self) -> Activations {
+        match self.form.activations {
+            Activations::AsExported => self.model.activations,
+            set => set,
+        }
+    }
+
     fn share(&self, paged: Paged) -> Result<Arc<Shared>, LoadError> {
-        let constants = Constants::read(&paged, &self.model.overlay.folder).map_err(|message| LoadError {
-            transient: false,
-            message: format!("cannot load {}: {message}", self.model.graph.display()),
-            hint: Some("fetch the model's files again; they do not belong together".into()),
-        })?;
+        let constants =
+            Constants::read(&paged, &self.model.overlay.folder, self.activations()).map_err(|message| LoadError {
+                transient: false,
+                message: format!("cannot load {}: {message}", self.model.graph.display()),
+                hint: Some("fetch the model's files again; they do not belong together".into()),
+            })?;
         Ok(Arc::new(Shared { paged, constants: Arc::new(constants) }))
     }
 

@@ -26,7 +26,8 @@ mod session;
 mod vector;
 mod window;
 
-pub use form::{Activations, Form, FormOptions, WhyPlain};
+pub use crate::model::Activations;
+pub use form::{Form, FormOptions, WhyPlain};
 pub use loader::{EngineOptions, OnnxLoader};
 pub use rotation::{Layout, Rotation};
 pub use runtime::{Runtime, RuntimeError};

@@ -3,6 +3,7 @@
 //! The graph is the truth; config files and presets are claims about it. This module reads files and
 //! starts no session: it knows no ONNX Runtime. What a session loads is the [`Overlay`].
 
+mod activations;
 mod config_files;
 mod context;
 mod contract;
@@ -38,6 +39,7 @@ use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 pub(crate) use self::fuse::FuseRotary;
 pub(crate) use self::linears::{LinearSource, Stored, TableSource, ZeroPoints};
 pub use self::{
+    activations::Activations,
     config_files::ConfigFileError,
     context::{ContextLimit, ContextSource},
     contract::{Contract, ElementType, Family, KvNames},
@@ -58,10 +60,6 @@ pub use self::{
     weights::{Form, Rewritten, UnknownForm, WeightsError},
 };
 use self::{config_files::ConfigFiles, external::Home, graph::GraphFile, view::View};
-
-/// The metadata entry of a graph that says what its activations are to be. Accuracy level 4 is then only
-/// for runtimes that have nothing better.
-pub const ACTIVATIONS_ENTRY: &str = "motorbrain.activations";
 
 /// Which model to open.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -100,9 +98,8 @@ pub struct Model {
     pub manifest: Option<Checked>,
     /// Who wrote the graph, as the graph has it; may be empty.
     pub producer: String,
-    /// Whether its exporter asks for activations in f32 where the operators of its products would round
-    /// them: the metadata entry [`ACTIVATIONS_ENTRY`] says `f32`.
-    pub keeps_activations: bool,
+    /// What its exporter asks for in the metadata entry `motorbrain.activations`.
+    pub activations: Activations,
     /// Nodes of the model's own graph.
     pub nodes: usize,
     /// What its user may want to know.
@@ -164,8 +161,8 @@ impl Model {
         notes.extend(context.note());
         notes.extend(config_notes(&configs, &contract));
         notes.extend(rotation_note(&rotation));
-        let entry = file.model.metadata_props.iter().find(|entry| entry.key() == ACTIVATIONS_ENTRY);
-        let keeps_activations = entry.is_some_and(|entry| entry.value() == "f32");
+        let entry = file.model.metadata_props.iter().find(|entry| entry.key() == activations::ACTIVATIONS_ENTRY);
+        let activations = entry.map_or(Activations::AsExported, |entry| Activations::of_entry(entry.value()));
         let (head, nodes, producer) = (head.ok(), file.graph.node.len(), producer(&file.model));
         let overlay = Overlay::build(file, &home, head, &contract);
         Ok(Self {
@@ -180,7 +177,7 @@ impl Model {
             rotation,
             manifest,
             producer,
-            keeps_activations,
+            activations,
             nodes,
             notes,
         })

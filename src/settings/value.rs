@@ -160,6 +160,6 @@ macro_rules! words {
     };
 }
 
-words!(Activations, "`as_exported` or `f32`", "as_exported" => AsExported "f32" => F32);
+words!(Activations, "`as_exported`, `f32` or `int8`", "as_exported" => AsExported "f32" => F32 "int8" => Int8);
 words!(Overflow, "`slide` or `error`", "slide" => Slide "error" => Error);
 words!(Pooling, "`mean` or `last`", "mean" => Mean "last" => Last);

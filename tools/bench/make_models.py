@@ -5,8 +5,9 @@
 
 FILE is the GGUF or a wheel that holds it, the first DIR the default model's folder. What is made:
 
-    smollm2.gguf, smollm2-8bit and smollm2-4bit (ours), each with its twin -genai, smollm2-exact (ours:
-    the GGUF's own 4-bit blocks, which genai runs at a tenth of the speed), matmul.onnx
+    smollm2.gguf, smollm2-8bit-genai (its best within 2 % of the GGUF's perplexity: it runs the GGUF's own
+    4-bit blocks at a tenth of the speed), smollm2-exact (ours, those blocks), smollm2-4bit (ours, lossy)
+    with its twin -genai, matmul.onnx
     qwen.gguf, qwen (ours, plain f32), qwen-genai
 
 A folder or file of an earlier run is replaced only when its successor is complete.
@@ -39,15 +40,15 @@ def make_smollm2(source: Path, default: Path, out: Path) -> None:
     with gguf_file(source) as path:
         replace_file(out / "smollm2.gguf", lambda partial: shutil.copyfile(path, partial))
         file = GgufFile(path)
-        make_endless(default, out / "smollm2-8bit")
-        with partial_folder(out / "smollm2-exact") as partial:
-            write_gqa(file.model(), partial, between=True)
+        make_endless(default, out / "smollm2-exact")
+        with partial_folder(out / "smollm2-8bit") as partial:
+            write_gqa(file.model(), partial, bits=8)
             copy_endless(default, partial)
         with partial_folder(out / "smollm2-4bit") as partial:
             write_gqa(file.model(), partial, bits=4)
             copy_endless(default, partial)
     make_genai(out / "smollm2-4bit", out / "smollm2-4bit-genai")
-    make_genai(default, out / "smollm2-8bit-genai")
+    make_genai(out / "smollm2-8bit", out / "smollm2-8bit-genai")
     replace_file(out / "matmul.onnx", write_matmul)
 
 

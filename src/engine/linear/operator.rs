@@ -11,8 +11,9 @@ use ort::{
 };
 
 use super::{
-    kernel::{Scratch, multiply},
+    kernel::{Rows, Scratch, multiply, round_rows},
     packed::{PANEL, Packed},
+    rounded::Rounded,
 };
 use crate::{
     engine::{
@@ -22,8 +23,11 @@ use crate::{
     model::paged::LINEAR,
 };
 
-/// Tasks of a product at most: several for each thread, so that none waits long for another.
-const TASKS_MAX: usize = 32;
+/// Tasks of a product, where it is large enough: several for each thread, so that none waits long for another.
+const TASKS: usize = 32;
+
+/// Rows of a task at most: enough to share the unpacking of weights, and they stay in the second cache.
+const ROWS_MAX: usize = 64;
 
 /// Products with packed weights, which the attribute `index` counts.
 pub(crate) struct PackedLinear {
@@ -88,27 +92,61 @@ fn run(weights: &Packed, context: &ComputeContext) -> ort::Result<()> {
     if output.is_empty() {
         return Ok(());
     }
-    let panels = weights.panels();
-    let tasks = panels.min(TASKS_MAX);
-    // Each task's outputs are columns, so rows are what tasks take turns to write to.
-    let output: Vec<Mutex<&mut [f32]>> = output.chunks_mut(weights.outputs).map(Mutex::new).collect();
-    share(context, LINEAR, tasks, |task| {
-        let panels = task * panels / tasks..(task + 1) * panels / tasks;
-        give(weights, panels, rows, &output);
+    thread_local! {
+        static ROUNDED: RefCell<Rounded> = RefCell::default();
+    }
+    ROUNDED.with_borrow_mut(|rounded| {
+        let count = rows.len() / width;
+        rounded.resize(count, weights.inputs, weights.block, weights.precision);
+        round_all(context, weights, rows, rounded)?;
+        multiply_all(context, weights, rounded, count, output)
     })
 }
 
-fn give(weights: &Packed, panels: std::ops::Range<usize>, rows: &[f32], output: &[Mutex<&mut [f32]>]) {
+fn round_all(context: &ComputeContext, weights: &Packed, rows: &[f32], rounded: &mut Rounded) -> ort::Result<()> {
+    let packed = rounded.packed.chunks_mut(ROWS_MAX * weights.inputs / weights.precision.packed());
+    let factors = rounded.factors.chunks_mut(ROWS_MAX * weights.blocks());
+    let parts = rows.chunks(ROWS_MAX * weights.inputs).zip(packed.zip(factors)).map(Mutex::new);
+    let parts: Vec<_> = parts.collect();
+    share(context, LINEAR, parts.len(), |task| {
+        let mut part = parts[task].lock().unwrap_or_else(PoisonError::into_inner);
+        let (rows, (packed, factors)) = &mut *part;
+        round_rows(weights, rows, packed, factors);
+    })
+}
+
+fn multiply_all(
+    context: &ComputeContext,
+    weights: &Packed,
+    rounded: &Rounded,
+    count: usize,
+    output: &mut [f32],
+) -> ort::Result<()> {
     thread_local! {
         static SCRATCH: RefCell<Scratch> = RefCell::default();
     }
-    SCRATCH.with_borrow_mut(|scratch| {
-        multiply(weights, panels.clone(), rows, scratch);
-        let columns = panels.start * PANEL..weights.outputs.min(panels.end * PANEL);
-        for (row, sums) in output.iter().zip(scratch.sums.chunks_exact(panels.len() * PANEL)) {
-            let mut row = row.lock().unwrap_or_else(PoisonError::into_inner);
-            let to = &mut row[columns.clone()];
-            to.copy_from_slice(&sums[..to.len()]);
-        }
-    });
+    // Tasks of the same rows write to different columns of them, so they take turns.
+    let output: Vec<_> = output.chunks_mut(ROWS_MAX * weights.outputs).map(Mutex::new).collect();
+    let all = weights.panels();
+    let parts = TASKS.div_ceil(output.len()).min(all);
+    share(context, LINEAR, output.len() * parts, |task| {
+        let (chunk, part) = (task / parts, task % parts);
+        let panels = part * all / parts..(part + 1) * all / parts;
+        let (first, last) = (chunk * ROWS_MAX, count.min((chunk + 1) * ROWS_MAX));
+        let (row, blocks) = (weights.inputs / weights.precision.packed(), weights.blocks());
+        let rows = Rows {
+            packed: &rounded.packed[first * row..last * row],
+            factors: &rounded.factors[first * blocks..last * blocks],
+            count: last - first,
+        };
+        SCRATCH.with_borrow_mut(|scratch| {
+            multiply(weights, panels.clone(), rows, scratch);
+            let columns = panels.start * PANEL..weights.outputs.min(panels.end * PANEL);
+            let mut output = output[chunk].lock().unwrap_or_else(PoisonError::into_inner);
+            for (row, sums) in output.chunks_mut(weights.outputs).zip(scratch.sums.chunks_exact(panels.len() * PANEL)) {
+                let to = &mut row[columns.clone()];
+                to.copy_from_slice(&sums[..to.len()]);
+            }
+        });
+    })
 }

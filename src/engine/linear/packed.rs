@@ -1,4 +1,4 @@
-//! Weights as the kernel reads them: panels of [`PANEL`] outputs, in each the inputs one after the other.
+//! Weights as the kernel reads them: panels of [`PANEL`] outputs, in each [`STEP`] inputs after the other.
 //!
 //! From MatMulNBits: bytes `[outputs, inputs / block, block * bits / 8]`, scales `[outputs, inputs /
 //! block]`, zero points packed like the weights, or floats like the scales, or absent (the middle of the
@@ -6,15 +6,22 @@
 
 use half::f16;
 
+use super::rounded::Precision;
 use crate::model::{LinearSource, ZeroPoints};
 
 /// Outputs of a panel: four vectors of AVX2, two of AVX-512.
 pub(crate) const PANEL: usize = 32;
 
-/// Bytes or numbers of one panel's outputs, aligned so that no vector straddles two cache lines.
-#[derive(Clone, Copy)]
-#[repr(C, align(32))]
-pub(super) struct Lane<T>(pub [T; PANEL]);
+/// Inputs whose codes lie side by side: four pairs.
+pub(super) const STEP: usize = 8;
+
+/// Inputs that share a scale at most: a block's sum, `255 * 32_767 * 256`, still is an integer of 32 bits.
+const BLOCK_MAX: usize = 256;
+
+/// A cache line, which no vector shall straddle.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub [u8; 64]);
 
 /// A layer's weights.
 pub(crate) struct Packed {
@@ -23,40 +30,43 @@ pub(crate) struct Packed {
     pub(super) bits: u32,
     /// Inputs that share a scale.
     pub(super) block: usize,
-    /// `[panels, inputs]` at 8 bits; at 4 `[panels, inputs / 2]`, the even input's in the low half.
-    pub(super) codes: Vec<Lane<u8>>,
-    /// `[panels, inputs / block]`.
+    /// `[panels, inputs / STEP]` times, at 8 bits, four pairs `[PANEL, 2]`; at 4 bits `[PANEL, 2]` times 16
+    /// bits, pair `i` in bits `4 * i` and up.
+    pub(super) codes: Vec<Line>,
+    /// `[panels, inputs / block, PANEL]`.
     pub(super) scales: Factors,
     pub(super) offsets: Offsets,
+    /// What activations are rounded to.
+    pub(super) precision: Precision,
 }
 
 /// What is added to a scaled code.
 pub(super) enum Offsets {
-    /// So many scales.
-    Scales(f32),
-    /// `[panels, inputs / block]`.
+    /// All codes are so much too large.
+    Middle(i32),
+    /// `[panels, inputs / block, PANEL]`.
     Each(Factors),
 }
 
 /// Numbers of panels, in f16 where that is what they are: a decode reads them all.
 pub(super) enum Factors {
-    Wide(Vec<Lane<f32>>),
-    Narrow(Vec<Lane<u16>>),
+    Wide(Vec<f32>),
+    Narrow(Vec<u16>),
 }
 
 /// A number is taken for an f16 that went through two roundings of f32.
 const NARROW_TOLERANCE: f32 = 2.0 * f32::EPSILON;
 
 impl Factors {
-    fn of(wide: Vec<Lane<f32>>) -> Self {
+    fn of(wide: Vec<f32>) -> Self {
         let is_narrow = |x: &f32| {
             let half = f16::from_f32(*x).to_f32();
             (half - x).abs() <= NARROW_TOLERANCE * x.abs()
         };
-        if !wide.iter().flat_map(|lane| &lane.0).all(is_narrow) {
+        if !wide.iter().all(is_narrow) {
             return Self::Wide(wide);
         }
-        Self::Narrow(wide.iter().map(|lane| Lane(lane.0.map(|x| f16::from_f32(x).to_bits()))).collect())
+        Self::Narrow(wide.iter().map(|x| f16::from_f32(*x).to_bits()).collect())
     }
 }
 
@@ -72,6 +82,11 @@ pub(crate) struct PackError {
 }
 
 impl Packed {
+    /// What activations are rounded to.
+    pub(crate) fn precision(&self) -> Precision {
+        self.precision
+    }
+
     pub(super) fn panels(&self) -> usize {
         self.outputs.div_ceil(PANEL)
     }
@@ -80,61 +95,103 @@ impl Packed {
         self.inputs / self.block
     }
 
-    /// Inputs of one row of codes.
-    pub(super) fn inputs_per_code(&self) -> usize {
-        if self.bits == 4 { 2 } else { 1 }
+    /// Lines of [`STEP`] inputs.
+    pub(super) fn lines(&self) -> usize {
+        STEP * PANEL * self.bits as usize / 8 / size_of::<Line>()
     }
 }
 
-/// Packs a layer's weights.
+/// Packs a layer's weights. Activations become `precision` where that can be had.
 ///
 /// # Errors
 /// The tensors are not as large as the node says.
-pub(crate) fn pack(source: &LinearSource, codes: &[u8], scales: &[u8], zeros: &[u8]) -> Result<Packed, PackError> {
-    let LinearSource { inputs, outputs, bits, block, .. } = *source;
-    let blocks = inputs / block;
+pub(crate) fn pack(
+    source: &LinearSource,
+    codes: &[u8],
+    scales: &[u8],
+    zeros: &[u8],
+    precision: Precision,
+) -> Result<Packed, PackError> {
+    let LinearSource { inputs, outputs, bits, .. } = *source;
+    let source_blocks = inputs / source.block;
     let check = |what, found: usize, expected| {
         if found == expected { Ok(()) } else { Err(PackError { what, inputs, outputs, found, expected }) }
     };
     check("weights", codes.len(), outputs * inputs * bits as usize / 8)?;
-    check("scales", scales.len(), outputs * blocks * 4)?;
-    let zero_row = (blocks * bits as usize).div_ceil(8);
+    check("scales", scales.len(), outputs * source_blocks * 4)?;
+    let zero_row = (source_blocks * bits as usize).div_ceil(8);
     match source.zero_points {
         ZeroPoints::Middle => {}
         ZeroPoints::Codes => check("zero points", zeros.len(), outputs * zero_row)?,
-        ZeroPoints::Floats => check("zero points", zeros.len(), outputs * blocks * 4)?,
+        ZeroPoints::Floats => check("zero points", zeros.len(), outputs * source_blocks * 4)?,
     }
     let float = |bytes: &[u8], index: usize| f32::from_le_bytes(std::array::from_fn(|i| bytes[4 * index + i]));
-    let scale = |output: usize, block: usize| float(scales, output * blocks + block);
+    let scale = |output: usize, block: usize| float(scales, output * source_blocks + block);
+    let middle = 1 << (bits - 1);
     let zero = |output: usize, block: usize| match source.zero_points {
-        ZeroPoints::Middle => (1u32 << (bits - 1)) as f32,
+        ZeroPoints::Middle => middle as f32,
         ZeroPoints::Codes => f32::from(code(&zeros[output * zero_row..], block, bits)),
-        ZeroPoints::Floats => float(zeros, output * blocks + block),
+        ZeroPoints::Floats => float(zeros, output * source_blocks + block),
     };
+    let block = source.block.min(BLOCK_MAX);
     // Outputs behind the last of the last panel are zeros: a scale of 0.
     let per_block = |value: &dyn Fn(usize, usize) -> f32| {
-        panel_rows(outputs, blocks)
-            .map(|(first, block)| {
-                let lane = |i: usize| if first + i < outputs { value(first + i, block) } else { 0.0 };
-                Lane(std::array::from_fn(lane))
-            })
-            .collect::<Vec<_>>()
+        let values = panel_rows(outputs, inputs / block).flat_map(|(first, index)| {
+            let source_block = index * block / source.block;
+            (first..first + PANEL).map(move |output| if output < outputs { value(output, source_block) } else { 0.0 })
+        });
+        Factors::of(values.collect())
     };
     let offsets = match source.zero_points {
-        ZeroPoints::Middle => Offsets::Scales(-zero(0, 0)),
-        _ => Offsets::Each(Factors::of(per_block(&|output, block| -zero(output, block) * scale(output, block)))),
+        ZeroPoints::Middle => Offsets::Middle(middle),
+        _ => Offsets::Each(per_block(&|output, block| -zero(output, block) * scale(output, block))),
     };
     let row_bytes = inputs * bits as usize / 8;
-    let lanes = panel_rows(outputs, row_bytes).map(|(first, byte)| {
-        let lane = |i: usize| if first + i < outputs { codes[(first + i) * row_bytes + byte] } else { 0 };
-        Lane(std::array::from_fn(lane))
-    });
-    Ok(Packed { inputs, outputs, bits, block, codes: lanes.collect(), scales: Factors::of(per_block(&scale)), offsets })
+    let mut packed = Packed {
+        inputs,
+        outputs,
+        bits,
+        block,
+        codes: Vec::new(),
+        scales: per_block(&scale),
+        offsets,
+        precision: if bits == 4 { precision } else { Precision::Words },
+    };
+    packed.codes = vec![Line([0; 64]); packed.panels() * (inputs / STEP) * packed.lines()];
+    let steps = bytemuck::cast_slice_mut::<_, u8>(&mut packed.codes).chunks_exact_mut(STEP * PANEL * bits as usize / 8);
+    for ((first, step), to) in panel_rows(outputs, inputs / STEP).zip(steps) {
+        for output in first..outputs.min(first + PANEL) {
+            let row = &codes[output * row_bytes..][..row_bytes];
+            let at = output - first;
+            match bits {
+                4 => to[4 * at..][..4].copy_from_slice(&interleaved(&row[step * STEP / 2..])),
+                _ => {
+                    let pairs = row[step * STEP..][..STEP].as_chunks::<2>().0;
+                    pairs
+                        .iter()
+                        .enumerate()
+                        .for_each(|(i, pair)| to[2 * (i * PANEL + at)..][..2].copy_from_slice(pair));
+                }
+            }
+        }
+    }
+    Ok(packed)
 }
 
 /// The first output of each panel, with each of `rows` rows of it.
 fn panel_rows(outputs: usize, rows: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..outputs).step_by(PANEL).flat_map(move |first| (0..rows).map(move |row| (first, row)))
+}
+
+/// Eight codes of 4 bits at the front, one after the other: first the even ones, then the odd ones.
+fn interleaved(codes: &[u8]) -> [u8; 4] {
+    let all = u32::from_le_bytes([codes[0], codes[1], codes[2], codes[3]]);
+    let gather = |x: u32| {
+        let x = x & 0x0f0f_0f0f;
+        let x = (x | x >> 4) & 0x00ff_00ff;
+        (x | x >> 8) & 0xffff
+    };
+    (gather(all) | gather(all >> 4) << 16).to_le_bytes()
 }
 
 /// Code number `index` of a packed row.
@@ -153,12 +210,12 @@ mod tests {
     #[test]
     fn tensors_of_another_size_are_refused() {
         let source = LinearSource::for_test(64, 3, 4, 32, ZeroPoints::Middle);
-        assert!(pack(&source, &[0; 96], &[0; 24], &[]).is_ok());
-        let refused = pack(&source, &[0; 95], &[0; 24], &[]).err().unwrap();
+        assert!(pack(&source, &[0; 96], &[0; 24], &[], Precision::Words).is_ok());
+        let refused = pack(&source, &[0; 95], &[0; 24], &[], Precision::Words).err().unwrap();
         assert_eq!(
             refused.to_string(),
             "the weights of a product of 64 inputs and 3 outputs have 95 bytes, expected 96"
         );
-        assert!(pack(&source, &[0; 96], &[0; 20], &[]).is_err());
+        assert!(pack(&source, &[0; 96], &[0; 20], &[], Precision::Words).is_err());
     }
 }

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::Serialize;
 
+use crate::model::Activations;
+
 /// What weights are to become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -42,6 +44,14 @@ impl Form {
             Self::Fast => "fast",
             Self::Faithful => "faithful",
             Self::Small => "small",
+        }
+    }
+
+    /// What activations are to become.
+    pub(crate) const fn activations(self) -> Activations {
+        match self {
+            Self::Fast | Self::Faithful => Activations::F32,
+            Self::Small => Activations::Int8,
         }
     }
 

@@ -43,7 +43,8 @@ pub use self::{
     form::{Form, UnknownForm},
 };
 use super::{
-    ACTIVATIONS_ENTRY, ModelError,
+    ModelError,
+    activations::ACTIVATIONS_ENTRY,
     external::{self, Home},
     graph::GraphFile,
     head,
@@ -140,7 +141,7 @@ fn rewrite(
     import_microsoft(model, graph);
     if !rounds {
         // Nothing rounded its activations before; other runtimes may, now that they can.
-        model.metadata_props.push(StringStringEntryProto::new(ACTIVATIONS_ENTRY, "f32"));
+        model.metadata_props.push(StringStringEntryProto::new(ACTIVATIONS_ENTRY, form.activations().entry()));
     }
     model.ir_version = model.ir_version.max(Some(IR_VERSION_MIN));
     data.finish()?;

@@ -76,9 +76,9 @@ impl Stand {
     pub(super) fn engines(&self, group: Group, quick: bool) -> Vec<Engine> {
         let mut engines = vec![self.motorbrain(group).roomy(), self.genai(group)];
         let gguf = match group {
-            Group::Equal => Some(("GGUF: Q4_1, embeddings in 8 bits", "smollm2.gguf")),
+            Group::Equal => Some((form(Team::LlamaCpp, group), "smollm2.gguf")),
             Group::Lossy => None,
-            Group::Qwen => Some((form(group), "qwen.gguf")),
+            Group::Qwen => Some((form(Team::LlamaCpp, group), "qwen.gguf")),
         };
         if let Some((form, file)) = gguf {
             let flash: &[&str] = if quick { &["on"] } else { &["on", "off"] };
@@ -90,7 +90,7 @@ impl Stand {
     /// Ours, as an application has it that changes no setting.
     pub(super) fn motorbrain(&self, group: Group) -> Engine {
         let folder = self.models.join(match group {
-            Group::Equal => "smollm2-8bit",
+            Group::Equal => "smollm2-exact",
             Group::Lossy => "smollm2-4bit",
             Group::Qwen => "qwen",
         });
@@ -98,7 +98,7 @@ impl Stand {
             name: "motorbrain".into(),
             team: Team::MotorBrain,
             group,
-            form: form(group),
+            form: form(Team::MotorBrain, group),
             weights: folder.join("model.onnx.data"),
             program: self.worker_program(),
             load: json!({ "op": "load", "model": folder }),
@@ -135,7 +135,7 @@ impl Stand {
             name: "onnxruntime-genai".into(),
             team: Team::Genai,
             group,
-            form: form(group),
+            form: form(Team::Genai, group),
             weights: folder.join("model.onnx.data"),
             program: self.peer("peer_genai.py", &["--threads", &self.threads.to_string()]),
             load: json!({ "op": "load", "model": folder }),
@@ -162,11 +162,12 @@ impl Stand {
     }
 }
 
-/// How the ONNX form of a group keeps its weights.
-fn form(group: Group) -> &'static str {
-    match group {
-        Group::Equal => "8-bit blocks of 32",
-        Group::Lossy => "4-bit blocks of 32, rounded to nearest",
-        Group::Qwen => "f32",
+/// How a team's form of a group keeps its weights.
+fn form(team: Team, group: Group) -> &'static str {
+    match (group, team) {
+        (Group::Equal, Team::Genai) => "8-bit blocks of 32",
+        (Group::Equal, _) => "the GGUF's 4-bit blocks, embeddings in 8 bits",
+        (Group::Lossy, _) => "4-bit blocks of 32, rounded to nearest",
+        (Group::Qwen, _) => "f32",
     }
 }

@@ -143,7 +143,7 @@ fn build_worker(project: &Project) -> Result<PathBuf, Error> {
 
 /// The networks' sizes, from the models' own config.json.
 fn shapes(stand: &Stand, qwen: bool) -> Result<BTreeMap<String, Shape>, Error> {
-    let models = [("smollm2", "smollm2-8bit"), ("qwen", "qwen")];
+    let models = [("smollm2", "smollm2-exact"), ("qwen", "qwen")];
     let wanted = models.into_iter().filter(|(name, _)| qwen || *name != "qwen");
     wanted
         .map(|(name, folder)| {

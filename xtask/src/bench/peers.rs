@@ -98,7 +98,7 @@ fn make_smollm2(project: &Project) -> Result<Vec<PathBuf>, Error> {
     model::remove_download(project)?;
     made(
         project,
-        &["smollm2-8bit", "smollm2-8bit-genai", "smollm2-4bit", "smollm2-4bit-genai"],
+        &["smollm2-exact", "smollm2-8bit", "smollm2-8bit-genai", "smollm2-4bit", "smollm2-4bit-genai"],
         &["smollm2.gguf", "matmul.onnx"],
     )
 }
