@@ -29,6 +29,8 @@ pub(super) struct Scratch {
     most: Vec<f32>,
     /// The sum of its exponentials so far.
     sums: Vec<f32>,
+    /// `[head_dim]`: a key on its way into the cache, rotated.
+    pub key: Vec<f32>,
     /// A block that is not kept as f32.
     block: Vec<f32>,
 }
