@@ -116,7 +116,7 @@ fn a_failed_run_leaves_no_trace() {
         assert_eq!((error.kind, error.row), (kind, Some(1)), "{error}");
     }
     // The full window has not slid: the same row still slides it, and only now.
-    let output = engine.run(&[good]).unwrap().remove(0);
+    let output = engine.run(&[good]).unwrap().next().unwrap();
     assert_eq!((output.taken, output.dropped, output.context_len), (3, 12, 40));
 }
 

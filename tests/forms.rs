@@ -29,10 +29,10 @@ fn scores(engine: &mut dyn Engine, together: bool) -> Vec<f32> {
             tokens: pieces[i],
             want: Want::Scores { first: false, next: Some(TokenId(3)) },
         };
-        let outputs = if together {
-            engine.run(&[row(0), row(1)]).unwrap()
+        let outputs: Vec<_> = if together {
+            engine.run(&[row(0), row(1)]).unwrap().collect()
         } else {
-            [row(0), row(1)].map(|row| engine.run(&[row]).unwrap().remove(0)).into()
+            [row(0), row(1)].map(|row| engine.run(&[row]).unwrap().next().unwrap()).into()
         };
         found.iter_mut().zip(outputs).for_each(|(found, output)| found.extend(output.scores));
     }

@@ -8,7 +8,7 @@
 //! Invariant of every slot: `kv_len <= context_len <= window.size`, and `context_len - kv_len <= 1`
 //! (a token that was sampled last has no keys and values yet; the next run reads it first).
 
-use std::sync::Arc;
+use std::{sync::Arc, vec::Drain};
 
 use crate::tokens::TokenId;
 
@@ -205,12 +205,12 @@ pub trait Engine: 'static {
     fn rewind(&mut self, slot: SlotIndex, context_len: usize) -> Result<(), EngineError>;
 
     /// One execution of the model over a batch of rows. Commits all rows or none; outputs are in the
-    /// order of `rows`. Every row makes progress: a token is taken, scored or sampled, or the one that
+    /// order of `rows`, handed over in memory that the engine keeps. Every row makes progress: a token is taken, scored or sampled, or the one that
     /// was sampled last gets its keys and values, so that giving the rest again comes to an end.
     ///
     /// # Errors
     /// See [`EngineErrorKind`]; no slot has changed.
-    fn run(&mut self, rows: &[Row<'_>]) -> Result<Vec<RowOutput>, EngineError>;
+    fn run(&mut self, rows: &[Row<'_>]) -> Result<Drain<'_, RowOutput>, EngineError>;
 
     /// Bytes of KV memory held by all slots.
     fn kv_bytes(&self) -> usize;

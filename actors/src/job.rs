@@ -228,9 +228,9 @@ impl Pulse {
         *lock(&self.0.running) = Some(running);
     }
 
-    /// It ended.
-    pub fn end(&self) {
-        *lock(&self.0.running) = None;
+    /// It ended; gives back what was begun.
+    pub fn end(&self) -> Option<Running> {
+        lock(&self.0.running).take()
     }
 
     /// The run in progress, or the one during which the actor died.

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod job;
 pub mod message;
 pub mod policy;
+pub mod reuse;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod tokens;

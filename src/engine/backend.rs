@@ -48,7 +48,7 @@ pub(crate) struct RunError {
 /// A graph in a session, and the memory of its caches.
 pub(crate) trait Backend {
     /// One conversation's keys and values. How many of its rows are filled is known by its slot.
-    type Kv;
+    type Kv: 'static;
 
     /// What the graph takes and gives.
     fn contract(&self) -> &Contract;

@@ -23,6 +23,7 @@ mod rotation;
 mod runtime;
 mod sampling;
 mod session;
+mod side;
 mod vector;
 mod window;
 
@@ -32,4 +33,5 @@ pub use loader::{EngineOptions, OnnxLoader};
 pub use rotation::{Layout, Rotation};
 pub use runtime::{Runtime, RuntimeError};
 pub use session::SessionOptions;
+pub use side::{Side, side};
 pub use window::{Overflow, WindowError, WindowOptions};

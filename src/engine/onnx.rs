@@ -4,12 +4,13 @@
 //! the [`Backend`]'s. What is left here is bookkeeping: which tokens a slot's context holds, how many of
 //! them are cached, and that a run changes all its slots or none.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, mem, sync::Arc, vec::Drain};
 
 use motorbrain_actors::{
     engine::{
         Engine, EngineError, EngineErrorKind, EngineInfo, Interrupt, Pooling, Row, RowOutput, SlotIndex, Want, Window,
     },
+    reuse::emptied,
     tokens::TokenId,
 };
 
@@ -18,7 +19,7 @@ use super::{
     rotation::Rotation,
     sampling,
     session::engine_error,
-    vector,
+    side, vector,
     window::{DoesNotFit, RowPlan, plan},
 };
 
@@ -30,11 +31,27 @@ pub(crate) struct OnnxEngine<B: Backend> {
     rotation: Option<Arc<Rotation>>,
     slots: HashMap<SlotIndex, Slot<B::Kv>>,
     next_slot: u32,
+    work: Workspace<B::Kv>,
+}
+
+/// What a run needs beside its slots, kept for its memory: a decoded token allocates nothing.
+struct Workspace<K: 'static> {
+    /// One for each row, and more where an earlier run had more.
+    planned: Vec<Planned>,
+    /// The rows' slots, out of their map for the time of the run.
+    slots: Vec<Slot<K>>,
+    /// The cache to run on, where it is not the slot's own.
+    moved: Vec<Option<K>>,
+    feeds: Vec<(&'static mut K, Feed<'static>)>,
+    executed: Vec<Executed<K>>,
+    outputs: Vec<RowOutput>,
+    sampling: sampling::Scratch,
 }
 
 /// One conversation. Invariants: `kv_len <= context.len() <= window.size`, and at most the last
 /// token of the context has no keys and values yet.
 struct Slot<K> {
+    /// With room for a full window and the token that makes it slide, from the beginning.
     context: Vec<TokenId>,
     kv: K,
     /// Tokens of the context whose keys and values are cached.
@@ -55,7 +72,7 @@ struct Executed<K> {
 impl<B: Backend> OnnxEngine<B> {
     /// An engine without slots.
     pub(crate) fn new(backend: B, info: EngineInfo, rotation: Option<Arc<Rotation>>) -> Self {
-        Self { backend, info, rotation, slots: HashMap::new(), next_slot: 0 }
+        Self { backend, info, rotation, slots: HashMap::new(), next_slot: 0, work: Workspace::default() }
     }
 
     fn check(&self, index: usize, row: &Row<'_>, rows: &[Row<'_>]) -> Result<(), EngineError> {
@@ -87,53 +104,84 @@ impl<B: Backend> OnnxEngine<B> {
     }
 
     /// Plans every row; nothing has changed yet.
-    fn plan(&self, rows: &[Row<'_>]) -> Result<Vec<Planned>, EngineError> {
+    fn plan(&self, rows: &[Row<'_>], planned: &mut Vec<Planned>) -> Result<(), EngineError> {
         let window = &self.info.window;
-        let plan_row = |(index, row): (usize, &Row<'_>)| {
+        planned.resize_with(planned.len().max(rows.len()), Planned::default);
+        for (index, (row, planned)) in rows.iter().zip(planned).enumerate() {
             self.check(index, row, rows)?;
             let slot = &self.slots[&row.slot];
             let (context_len, new) = (slot.context.len(), row.tokens.len());
-            let plan = plan(window, context_len, slot.kv_len, new, &row.want).map_err(|DoesNotFit| EngineError {
-                kind: EngineErrorKind::ContextFull,
-                row: Some(index),
-                message: format!(
-                    "the context of {context_len} tokens and {new} more do not fit the window of {}, which does not slide",
-                    window.size
-                ),
-            })?;
-            Ok(Planned { fed: Fed::new(&slot.context, row, plan, window), plan })
-        };
-        rows.iter().enumerate().map(plan_row).collect()
+            planned.plan =
+                plan(window, context_len, slot.kv_len, new, &row.want).map_err(|DoesNotFit| EngineError {
+                    kind: EngineErrorKind::ContextFull,
+                    row: Some(index),
+                    message: format!(
+                        "the context of {context_len} tokens and {new} more do not fit the window of {}, which does not slide",
+                        window.size
+                    ),
+                })?;
+            planned.fed.fill(&slot.context, row, planned.plan, window);
+        }
+        Ok(())
     }
 
-    /// Runs the rows on `slots`, which stay as they are but for rows behind their filled ones.
-    fn execute(
-        &mut self,
-        rows: &[Row<'_>],
-        planned: &[Planned],
-        slots: &mut [Slot<B::Kv>],
-    ) -> Result<Vec<Executed<B::Kv>>, EngineError> {
+    /// Plans the rows, runs them and commits all of them or none.
+    fn run_rows(&mut self, rows: &[Row<'_>], work: &mut Workspace<B::Kv>) -> Result<(), EngineError> {
+        self.plan(rows, &mut work.planned)?;
+        let interrupted =
+            || EngineError { kind: EngineErrorKind::Interrupted, row: None, message: "the run was stopped".to_owned() };
+        if self.backend.take_interrupt() {
+            return Err(interrupted());
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        // All of them were found when they were planned.
+        work.slots.extend(rows.iter().filter_map(|row| self.slots.remove(&row.slot)));
+        let mut result = self.execute(rows, work);
+        if result.is_err() && self.backend.take_interrupt() {
+            result = Err(interrupted());
+        }
+        let window = &self.info.window;
+        if result.is_ok() {
+            let commit = |((row, slot), executed): ((_, &mut Slot<_>), _)| slot.commit(row, executed, window);
+            work.outputs.extend(rows.iter().zip(&mut work.slots).zip(work.executed.drain(..)).map(commit));
+        }
+        for (row, slot) in rows.iter().zip(work.slots.drain(..)) {
+            slot.check_invariants(self.backend.capacity(&slot.kv), window.size);
+            self.slots.insert(row.slot, slot);
+        }
+        result
+    }
+
+    /// Runs the rows on their slots, which stay as they are but for rows behind their filled ones.
+    fn execute(&mut self, rows: &[Row<'_>], work: &mut Workspace<B::Kv>) -> Result<(), EngineError> {
         let Self { backend, info, rotation, .. } = self;
+        let Workspace { planned, slots, moved, feeds: kept, executed, sampling, .. } = work;
         let slider = Slider { rotation: rotation.as_deref(), window: &info.window };
         let failed = |row: usize| move |error: ort::Error| engine_error(&error, Some(row));
-        let mut moved = Vec::with_capacity(rows.len());
         for (index, (planned, slot)) in planned.iter().zip(&*slots).enumerate() {
             moved.push(slider.make_room(backend, slot, planned).map_err(failed(index))?);
         }
-        let caches = slots.iter_mut().zip(&mut moved).map(|(slot, moved)| moved.as_mut().unwrap_or(&mut slot.kv));
-        let mut feeds: Vec<_> = caches.zip(planned.iter().map(|planned| planned.fed.feed())).collect();
-        let mut executed = Vec::with_capacity(rows.len());
-        backend
-            .run(&mut feeds, &mut |index, given| executed.push(planned[index].digest(&rows[index], info, given)))
-            .map_err(|RunError { row, error }| engine_error(&error, row))?;
-        drop(feeds);
-        let slid = executed.into_iter().zip(moved).zip(slots).enumerate().map(|(index, ((executed, moved), slot))| {
-            let mut executed = executed.map_err(|NotNumbers| EngineError {
-                kind: EngineErrorKind::Rejected,
-                row: Some(index),
-                message: "the model's logits are not numbers".to_owned(),
-            })?;
-            executed.kv = executed.kv.or(moved);
+        let caches = slots.iter_mut().zip(&mut *moved).map(|(slot, moved)| moved.as_mut().unwrap_or(&mut slot.kv));
+        let mut feeds = emptied(mem::take(kept));
+        feeds.extend(caches.zip(planned.iter().map(|planned| planned.fed.feed())));
+        let mut not_numbers = None;
+        let result = backend.run(&mut feeds, &mut |index, given| {
+            if vector::has_nan(given.logits) {
+                not_numbers = not_numbers.or(Some(index));
+            } else {
+                executed.push(planned[index].digest(&rows[index], info, given, sampling));
+            }
+        });
+        *kept = emptied(feeds);
+        result.map_err(|RunError { row, error }| engine_error(&error, row))?;
+        if let Some(row) = not_numbers {
+            let message = "the model's logits are not numbers".to_owned();
+            return Err(EngineError { kind: EngineErrorKind::Rejected, row: Some(row), message });
+        }
+        for (index, ((executed, moved), slot)) in executed.iter_mut().zip(moved).zip(slots).enumerate() {
+            executed.kv = executed.kv.take().or(moved.take());
             // The sampled token would be number `size + 1` of the context.
             if executed.output.sampled.is_some() && executed.kv_len == info.window.size {
                 let full = executed.kv.as_ref().unwrap_or(&slot.kv);
@@ -141,9 +189,22 @@ impl<B: Backend> OnnxEngine<B> {
                 executed.kv_len -= info.window.slide;
                 executed.output.dropped += info.window.slide;
             }
-            Ok(executed)
-        });
-        slid.collect()
+        }
+        Ok(())
+    }
+}
+
+impl<K> Default for Workspace<K> {
+    fn default() -> Self {
+        Self {
+            planned: Vec::new(),
+            slots: Vec::new(),
+            moved: Vec::new(),
+            feeds: Vec::new(),
+            executed: Vec::new(),
+            outputs: Vec::new(),
+            sampling: sampling::Scratch::default(),
+        }
     }
 }
 
@@ -184,7 +245,8 @@ impl<B: Backend + 'static> Engine for OnnxEngine<B> {
         let kv = self.backend.empty().map_err(|error| engine_error(&error, None))?;
         let index = SlotIndex(self.next_slot);
         self.next_slot += 1;
-        self.slots.insert(index, Slot { context: Vec::new(), kv, kv_len: 0, floor: 0 });
+        self.slots
+            .insert(index, Slot { context: Vec::with_capacity(self.info.window.size + 1), kv, kv_len: 0, floor: 0 });
         Ok(index)
     }
 
@@ -211,32 +273,14 @@ impl<B: Backend + 'static> Engine for OnnxEngine<B> {
         Ok(())
     }
 
-    fn run(&mut self, rows: &[Row<'_>]) -> Result<Vec<RowOutput>, EngineError> {
-        let planned = self.plan(rows)?;
-        let interrupted =
-            || EngineError { kind: EngineErrorKind::Interrupted, row: None, message: "the run was stopped".to_owned() };
-        if self.backend.take_interrupt() {
-            return Err(interrupted());
-        }
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        // Out of the map for the time of the run; all of them were found when they were planned.
-        let mut slots: Vec<_> = rows.iter().filter_map(|row| self.slots.remove(&row.slot)).collect();
-        let result = self.execute(rows, &planned, &mut slots);
-        let window = self.info.window;
-        let result = match result {
-            Ok(executed) => {
-                let commit = |((row, slot), executed): ((_, &mut Slot<_>), _)| slot.commit(row, executed, &window);
-                Ok(rows.iter().zip(&mut slots).zip(executed).map(commit).collect())
-            }
-            Err(error) => Err(if self.backend.take_interrupt() { interrupted() } else { error }),
-        };
-        for (row, slot) in rows.iter().zip(slots) {
-            slot.check_invariants(self.backend.capacity(&slot.kv), window.size);
-            self.slots.insert(row.slot, slot);
-        }
-        result
+    fn run(&mut self, rows: &[Row<'_>]) -> Result<Drain<'_, RowOutput>, EngineError> {
+        let mut work = mem::take(&mut self.work);
+        let result = side::engine(|| self.run_rows(rows, &mut work));
+        // What a run has left over holds caches.
+        work.executed.clear();
+        work.moved.clear();
+        self.work = work;
+        result.map(|()| self.work.outputs.drain(..))
     }
 
     fn kv_bytes(&self) -> usize {
@@ -250,24 +294,25 @@ impl<B: Backend + 'static> Engine for OnnxEngine<B> {
 }
 
 /// What a row will do in its run.
+#[derive(Default)]
 struct Planned {
     plan: RowPlan,
     fed: Fed,
 }
 
-/// Logits that are not numbers.
-struct NotNumbers;
-
 impl Planned {
     /// Makes of what the run gave what the row wants.
-    fn digest<K>(&self, row: &Row<'_>, info: &EngineInfo, given: Given<'_, K>) -> Result<Executed<K>, NotNumbers> {
+    fn digest<K>(
+        &self,
+        row: &Row<'_>,
+        info: &EngineInfo,
+        given: Given<'_, K>,
+        scratch: &mut sampling::Scratch,
+    ) -> Executed<K> {
         let Self { plan, fed } = self;
-        if vector::has_nan(given.logits) {
-            return Err(NotNumbers);
-        }
         let sampled = match row.want {
             Want::Next { sampling, seed, number, top } if !given.logits.is_empty() => {
-                Some(sampling::sample(given.logits, &sampling, seed, number, top))
+                Some(sampling::sample(given.logits, &sampling, seed, number, top, scratch))
             }
             _ => None,
         };
@@ -279,11 +324,12 @@ impl Planned {
             scores: fed.scores(given.logits, info.vocab),
             sampled,
         };
-        Ok(Executed { kv: given.kv, kv_len: fed.past + fed.tokens.len(), output })
+        Executed { kv: given.kv, kv_len: fed.past + fed.tokens.len(), output }
     }
 }
 
 /// The tokens that a row really runs, and which of their logits are wanted for what.
+#[derive(Default)]
 struct Fed {
     /// The context's last token where the plan says so, then the new ones that are taken.
     tokens: Vec<TokenId>,
@@ -299,22 +345,32 @@ struct Fed {
 }
 
 impl Fed {
-    fn new(context: &[TokenId], row: &Row<'_>, plan: RowPlan, window: &Window) -> Self {
+    /// Fills in a row's, in the memory of an earlier one.
+    fn fill(&mut self, context: &[TokenId], row: &Row<'_>, plan: RowPlan, window: &Window) {
+        let Self { tokens, logits_of, targets, .. } = self;
         let last = context.last().filter(|_| plan.last);
         let lead = usize::from(last.is_some());
-        let tokens: Vec<TokenId> = last.into_iter().chain(&row.tokens[..plan.take]).copied().collect();
-        let dropped = if plan.slide { window.slide } else { 0 };
-        let (logits_of, targets) = match row.want {
-            Want::Next { .. } if plan.take == row.tokens.len() => (vec![tokens.len() - 1], Vec::new()),
+        tokens.clear();
+        tokens.extend(last.into_iter().chain(&row.tokens[..plan.take]));
+        logits_of.clear();
+        targets.clear();
+        match row.want {
+            Want::Next { .. } if plan.take == row.tokens.len() => logits_of.push(tokens.len() - 1),
             Want::Scores { first, next } => {
-                let following: Vec<TokenId> = row.tokens.iter().copied().chain(next).collect();
-                let scored = if first { 0 } else { lead }..tokens.len();
-                scored.filter_map(|i| following.get(i + 1 - lead).map(|target| (i, *target))).unzip()
+                let start = if first { 0 } else { lead };
+                // What follows the token at `start`.
+                let following = row.tokens.iter().chain(&next).skip(start + 1 - lead);
+                for (index, target) in (start..tokens.len()).zip(following) {
+                    logits_of.push(index);
+                    targets.push(*target);
+                }
             }
-            _ => (Vec::new(), Vec::new()),
-        };
-        let hidden = matches!(row.want, Want::Hidden(_)) && plan.take > 0;
-        Self { past: context.len() - dropped - lead, tokens, lead, logits_of, targets, hidden }
+            _ => {}
+        }
+        let dropped = if plan.slide { window.slide } else { 0 };
+        self.past = context.len() - dropped - lead;
+        self.lead = lead;
+        self.hidden = matches!(row.want, Want::Hidden(_)) && plan.take > 0;
     }
 
     fn feed(&self) -> Feed<'_> {

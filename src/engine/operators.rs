@@ -13,13 +13,14 @@ use std::{
 
 use ort::{
     operator::{ComputeContext, KernelContext, OperatorDomain, ShapeInferenceContext},
-    value::{DynValue, ValueRefMut, ValueType},
+    value::{DynValue, ValueRef, ValueRefMut, ValueType},
 };
 
 use super::{
     attention::{Batch, PagedAttention},
     constants::Constants,
     linear::PackedLinear,
+    side,
 };
 use crate::model::paged::DOMAIN;
 
@@ -32,7 +33,7 @@ pub(crate) fn operators(batch: &Batch, constants: &Arc<Constants>) -> ort::Resul
 
 /// Runs a kernel; a panic becomes an error.
 pub(crate) fn guard(operator: &str, work: impl FnOnce() -> ort::Result<()>) -> ort::Result<()> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(panicked(operator)))
+    side::engine(|| catch_unwind(AssertUnwindSafe(work))).unwrap_or_else(|_| Err(panicked(operator)))
 }
 
 fn panicked(operator: &str) -> ort::Error {
@@ -47,11 +48,12 @@ pub(crate) fn share(
     task: impl Fn(usize) + Sync + Send,
 ) -> ort::Result<()> {
     let failed = AtomicBool::new(false);
-    context.par_for(count, 0, |index| {
-        if catch_unwind(AssertUnwindSafe(|| task(index))).is_err() {
+    let task = |index| {
+        if side::engine(|| catch_unwind(AssertUnwindSafe(|| task(index)))).is_err() {
             failed.store(true, Ordering::Release);
         }
-    })?;
+    };
+    side::runtime(|| context.par_for(count, 0, task))?;
     if failed.into_inner() { Err(panicked(operator)) } else { Ok(()) }
 }
 
@@ -69,9 +71,15 @@ pub(crate) fn floats(value: Option<&DynValue>) -> ort::Result<Option<(usize, &[f
     Ok(Some((width.unwrap_or(0), numbers)))
 }
 
+/// One of the operator's inputs.
+pub(crate) fn input(context: &ComputeContext, index: usize) -> ort::Result<Option<ValueRef<'_>>> {
+    side::runtime(|| context.input(index))
+}
+
 /// The operator's one output.
 pub(crate) fn output<'c>(context: &'c ComputeContext, operator: &str, shape: &[i64]) -> ort::Result<ValueRefMut<'c>> {
-    context.output(0, shape)?.ok_or_else(|| ort::Error::new(format!("{operator} has no output")))
+    let output = side::runtime(|| context.output(0, shape))?;
+    output.ok_or_else(|| ort::Error::new(format!("{operator} has no output")))
 }
 
 /// The output has the first input's shape but for its last dimension: said while the graph is loaded, so

@@ -1,10 +1,10 @@
 //! The paged form of a model in a session: any number of rows in one run, keys and values in blocks.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
 use ort::{
-    memory::MemoryInfo,
+    memory::{Allocator, MemoryInfo},
     session::{IoBinding, Session},
     value::{DynTensor, Tensor},
 };
@@ -17,6 +17,7 @@ use super::{
     rotation::KeysAt,
     runtime::Runtime,
     session::{self, SessionOptions, Stop},
+    side,
 };
 use crate::model::{Contract, Head, Model, Paged};
 
@@ -30,8 +31,7 @@ pub(crate) struct PagedGraph {
     position_ids: bool,
     stop: Arc<Stop>,
     batch: Batch,
-    /// Which logits each run wants, `[rows]`; kept for its memory.
-    wanted: Vec<i64>,
+    inputs: Inputs,
     /// Logits and hidden states that the graph gives in fewer bits.
     wide: [Vec<f32>; 2],
 }
@@ -63,28 +63,30 @@ impl PagedGraph {
             position_ids: paged.position_ids,
             stop: Stop::new()?,
             batch,
-            wanted: Vec::new(),
+            inputs: Inputs { tokens: Numbers::new()?, positions: Numbers::new()?, wanted: Numbers::new()? },
             wide: Default::default(),
         })
     }
 
-    /// Runs the rows that the batch names.
-    fn execute(&mut self, tokens: &[i64], positions: Option<&[i64]>, hidden: bool) -> ort::Result<Outputs> {
-        let shape = [1, tokens.len()];
-        self.binding.bind_input("input_ids", &Tensor::from_array((shape, tokens.to_vec()))?)?;
-        if let Some(positions) = positions {
-            self.binding.bind_input("position_ids", &Tensor::from_array((shape, positions.to_vec()))?)?;
-        }
-        self.binding
-            .bind_input(self.head.row_index, &Tensor::from_array(([self.wanted.len()], self.wanted.clone()))?)?;
-        // Of no rows, too: a run must have an output.
-        self.binding.bind_output_to_device("logits", &self.cpu)?;
-        if hidden {
-            self.binding.bind_output_to_device(self.head.hidden_output, &self.cpu)?;
-        }
-        let mut given = self.session.run_binding_with_options(&self.binding, &self.stop.options)?;
+    /// Runs the rows that the batch names, on what `inputs` holds.
+    fn execute(&mut self, hidden: bool) -> ort::Result<Outputs> {
+        let Inputs { tokens, positions, wanted } = &self.inputs;
+        let given = side::runtime(|| {
+            self.binding.bind_input("input_ids", &tokens.tensor)?;
+            if self.position_ids {
+                self.binding.bind_input("position_ids", &positions.tensor)?;
+            }
+            self.binding.bind_input(self.head.row_index, &wanted.tensor)?;
+            // Of no rows, too: a run must have an output.
+            self.binding.bind_output_to_device("logits", &self.cpu)?;
+            if hidden {
+                self.binding.bind_output_to_device(self.head.hidden_output, &self.cpu)?;
+            }
+            self.session.run_binding_with_options(&self.binding, &self.stop.options)
+        });
+        let mut given = given?;
         let logits = session::take(&mut given, "logits")?;
-        let logits = (!self.wanted.is_empty()).then_some(logits);
+        let logits = (wanted.len() > 0).then_some(logits);
         let hidden = if hidden { Some(session::take(&mut given, self.head.hidden_output)?) } else { None };
         Ok(Outputs { logits, hidden })
     }
@@ -94,16 +96,19 @@ impl PagedGraph {
         rows: &[(&mut Arc<PagedKv>, Feed<'_>)],
         take: &mut dyn FnMut(usize, Given<'_, Arc<PagedKv>>),
     ) -> ort::Result<()> {
-        let tokens: Vec<i64> = rows.iter().flat_map(|(_, feed)| feed.tokens).map(|token| i64::from(token.0)).collect();
-        let position = |feed: &Feed<'_>| (feed.past as i64..).take(feed.tokens.len());
-        let positions: Option<Vec<i64>> =
-            self.position_ids.then(|| rows.iter().flat_map(|(_, feed)| position(feed)).collect());
-        self.wanted.clear();
-        let mut first = 0;
-        for (_, feed) in rows {
-            self.wanted.extend(feed.logits_of.iter().map(|index| (first + index) as i64));
-            first += feed.tokens.len();
+        let feeds = || rows.iter().map(|(_, feed)| feed);
+        let tokens = feeds().map(|feed| feed.tokens.len()).sum();
+        self.inputs.tokens.fill([1, tokens], feeds().flat_map(|feed| feed.tokens).map(|token| i64::from(token.0)))?;
+        if self.position_ids {
+            let positions = feeds().flat_map(|feed| (feed.past as i64..).take(feed.tokens.len()));
+            self.inputs.positions.fill([1, tokens], positions)?;
         }
+        let wanted = feeds().scan(0, |behind, feed| {
+            let first = *behind;
+            *behind += feed.tokens.len();
+            Some(feed.logits_of.iter().map(move |index| (first + index) as i64))
+        });
+        self.inputs.wanted.fill([feeds().map(|feed| feed.logits_of.len()).sum()], wanted.flatten())?;
         let hidden = rows.iter().any(|(_, feed)| feed.hidden);
         self.batch.rows().extend(rows.iter().map(|(kv, feed)| BatchRow {
             kv: Arc::clone(kv),
@@ -111,7 +116,7 @@ impl PagedGraph {
             position: feed.past,
             tokens: feed.tokens.len(),
         }));
-        let outputs = self.execute(&tokens, positions.as_deref(), hidden)?;
+        let outputs = self.execute(hidden)?;
         let [wide_logits, wide_hidden] = &mut self.wide;
         let mut logits = match &outputs.logits {
             Some(logits) => session::floats(logits, wide_logits)?,
@@ -128,6 +133,40 @@ impl PagedGraph {
             let mine = mine.ok_or_else(|| ort::Error::new("the run gave fewer logits than were asked for"))?;
             take(index, Given { logits: mine, hidden: states.unwrap_or_default(), kv: None });
         }
+        Ok(())
+    }
+}
+
+/// What a run is given.
+struct Inputs {
+    /// `[1, tokens]`.
+    tokens: Numbers,
+    /// `[1, tokens]`, where the graph asks for them.
+    positions: Numbers,
+    /// Which tokens give logits, `[rows]`.
+    wanted: Numbers,
+}
+
+/// An input of the graph, kept from run to run: a decode of the same rows is given in the same memory.
+struct Numbers {
+    tensor: Tensor<i64>,
+}
+
+impl Numbers {
+    fn new() -> ort::Result<Self> {
+        Ok(Self { tensor: Tensor::new(&Allocator::default(), [0usize])? })
+    }
+
+    fn len(&self) -> usize {
+        self.tensor.shape().num_elements()
+    }
+
+    /// Takes the shape's numbers from `numbers`.
+    fn fill<const N: usize>(&mut self, shape: [usize; N], numbers: impl Iterator<Item = i64>) -> ort::Result<()> {
+        if self.tensor.shape().len() != N || self.len() != shape.iter().product::<usize>() {
+            self.tensor = side::runtime(|| Tensor::new(&Allocator::default(), shape))?;
+        }
+        self.tensor.extract_tensor_mut().1.iter_mut().zip(numbers).for_each(|(to, number)| *to = number);
         Ok(())
     }
 }
@@ -179,7 +218,7 @@ impl Backend for PagedGraph {
         let result = self.run_rows(rows, take);
         self.batch.rows().clear();
         // The binding would keep this run's outputs alive until the next.
-        self.binding.clear_outputs();
+        side::runtime(|| self.binding.clear_outputs());
         // With one row it is clear whose fault a failure is.
         let row = (rows.len() == 1).then_some(0);
         result.map_err(|error| RunError { row, error })
@@ -187,14 +226,15 @@ impl Backend for PagedGraph {
 
     /// Each token is alone in its cache, so nothing need lie before it.
     fn keys_at(&mut self, position: usize, tokens: &[TokenId]) -> ort::Result<KeysAt> {
+        let shape = [1, tokens.len()];
+        self.inputs.tokens.fill(shape, tokens.iter().map(|token| i64::from(token.0)))?;
+        self.inputs.positions.fill(shape, iter::repeat(position as i64))?;
+        self.inputs.wanted.fill([0], iter::empty())?;
         let caches: Vec<_> = tokens.iter().map(|_| Arc::new(PagedKv::new(&self.contract))).collect();
         caches.iter().for_each(|kv| kv.grow(1));
         let rows = caches.iter().map(|kv| BatchRow { kv: Arc::clone(kv), past: 0, position, tokens: 1 });
         self.batch.rows().extend(rows);
-        self.wanted.clear();
-        let ids: Vec<i64> = tokens.iter().map(|token| i64::from(token.0)).collect();
-        let positions = self.position_ids.then(|| vec![position as i64; tokens.len()]);
-        let result = self.execute(&ids, positions.as_deref(), false);
+        let result = self.execute(false);
         self.batch.rows().clear();
         self.binding.clear_outputs();
         result?;

@@ -20,18 +20,36 @@ pub(crate) fn logprob(logits: &[f32], log_sum_exp: f64, token: TokenId) -> f32 {
     (f64::from(logits[token.0 as usize]) - log_sum_exp) as f32
 }
 
+/// Memory of a draw, kept from one to the next.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    tokens: Vec<TokenId>,
+    weighted: Vec<(TokenId, f64)>,
+}
+
 /// Draws the next token. `seed` and `number` (of the token since the last reset) determine the draw.
-pub(crate) fn sample(logits: &[f32], sampling: &Sampling, seed: u64, number: u64, top: usize) -> Sampled {
+pub(crate) fn sample(
+    logits: &[f32],
+    sampling: &Sampling,
+    seed: u64,
+    number: u64,
+    top: usize,
+    Scratch { tokens, weighted }: &mut Scratch,
+) -> Sampled {
     let normaliser = log_sum_exp(logits);
     let token = if sampling.temperature == 0.0 {
         most_likely(logits)
     } else {
-        draw(&candidates(logits, sampling), uniform(seed, number))
+        let kept = if sampling.top_k == 0 { logits.len() } else { sampling.top_k };
+        best(logits, kept, tokens);
+        weigh(logits, sampling, tokens, weighted);
+        draw(weighted, uniform(seed, number))
     };
+    best(logits, top, tokens);
     Sampled {
         token,
         logprob: logprob(logits, normaliser, token),
-        top: best(logits, top).into_iter().map(|t| (t, logprob(logits, normaliser, t))).collect(),
+        top: tokens.iter().map(|t| (*t, logprob(logits, normaliser, *t))).collect(),
     }
 }
 
@@ -42,33 +60,33 @@ fn most_likely(logits: &[f32]) -> TokenId {
 }
 
 /// The `count` tokens of the largest logits, best first; the smaller id first where two are equal.
-fn best(logits: &[f32], count: usize) -> Vec<TokenId> {
-    let better = |a: &u32, b: &u32| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b));
+fn best(logits: &[f32], count: usize, tokens: &mut Vec<TokenId>) {
+    let logit = |token: &TokenId| logits[token.0 as usize];
+    let better = |a: &TokenId, b: &TokenId| logit(b).total_cmp(&logit(a)).then(a.cmp(b));
+    tokens.clear();
     match count.min(logits.len()) {
-        0 => Vec::new(),
-        1 => vec![most_likely(logits)],
+        0 => {}
+        1 => tokens.push(most_likely(logits)),
         count => {
-            let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
-            if count < ids.len() {
-                ids.select_nth_unstable_by(count - 1, better);
-                ids.truncate(count);
+            tokens.extend((0..logits.len() as u32).map(TokenId));
+            if count < tokens.len() {
+                tokens.select_nth_unstable_by(count - 1, better);
+                tokens.truncate(count);
             }
-            ids.sort_unstable_by(better);
-            ids.into_iter().map(TokenId).collect()
+            tokens.sort_unstable_by(better);
         }
     }
 }
 
-/// The tokens that may be drawn with their weights, best first: temperature, then top-k, then the
-/// smallest set whose share of what top-k kept reaches top-p (Holtzman et al. 2020, "The Curious Case
-/// of Neural Text Degeneration"). Never empty.
-fn candidates(logits: &[f32], sampling: &Sampling) -> Vec<(TokenId, f64)> {
-    let kept = if sampling.top_k == 0 { logits.len() } else { sampling.top_k };
-    let tokens = best(logits, kept);
+/// Of what top-k kept, best first, the tokens that may be drawn with their weights: temperature, then
+/// the smallest set whose share reaches top-p (Holtzman et al. 2020, "The Curious Case of Neural Text
+/// Degeneration"). Never empty.
+fn weigh(logits: &[f32], sampling: &Sampling, tokens: &[TokenId], weighted: &mut Vec<(TokenId, f64)>) {
     let max = f64::from(logits[tokens[0].0 as usize]);
     let temperature = f64::from(sampling.temperature);
-    let mut weighted: Vec<(TokenId, f64)> =
-        tokens.into_iter().map(|t| (t, ((f64::from(logits[t.0 as usize]) - max) / temperature).exp())).collect();
+    let weight = |token: &TokenId| ((f64::from(logits[token.0 as usize]) - max) / temperature).exp();
+    weighted.clear();
+    weighted.extend(tokens.iter().map(|token| (*token, weight(token))));
     if sampling.top_p < 1.0 {
         let enough = f64::from(sampling.top_p) * weighted.iter().map(|(_, w)| w).sum::<f64>();
         let mut reached = 0.0;
@@ -78,7 +96,6 @@ fn candidates(logits: &[f32], sampling: &Sampling) -> Vec<(TokenId, f64)> {
         });
         weighted.truncate(nucleus.map_or(weighted.len(), |last| last + 1));
     }
-    weighted
 }
 
 /// The token at the place `at`, from 0 to 1, of the cumulated weights.
@@ -116,19 +133,25 @@ mod tests {
         tokens.iter().map(|t| t.0).collect()
     }
 
+    fn sample_once(logits: &[f32], sampling: &Sampling, seed: u64, number: u64, top: usize) -> Sampled {
+        sample(logits, sampling, seed, number, top, &mut Scratch::default())
+    }
+
     #[test]
     fn greedy_takes_the_smallest_of_the_best() {
-        let sampled = sample(&LOGITS, &Sampling::GREEDY, 7, 7, 3);
+        let sampled = sample_once(&LOGITS, &Sampling::GREEDY, 7, 7, 3);
         assert_eq!(sampled.token, TokenId(1));
         assert_eq!(sampled.top.iter().map(|(t, _)| t.0).collect::<Vec<_>>(), [1, 2, 3]);
-        let total: f32 = sample(&LOGITS, &Sampling::GREEDY, 0, 0, 5).top.iter().map(|(_, l)| l.exp()).sum();
+        let total: f32 = sample_once(&LOGITS, &Sampling::GREEDY, 0, 0, 5).top.iter().map(|(_, l)| l.exp()).sum();
         assert!((total - 1.0).abs() < 1e-6, "{total}");
     }
 
     #[test]
     fn best_is_ordered_whatever_the_count() {
         for count in 0..=6 {
-            let found = ids(&best(&LOGITS, count));
+            let mut found = vec![TokenId(9)];
+            best(&LOGITS, count, &mut found);
+            let found = ids(&found);
             assert_eq!(found, [1, 2, 3, 0, 4][..count.min(5)], "{count}");
         }
     }
@@ -136,8 +159,9 @@ mod tests {
     #[test]
     fn top_k_and_top_p_cut_the_tail() {
         let kept = |top_k, top_p| {
-            let sampling = Sampling { temperature: 1.0, top_k, top_p };
-            ids(&candidates(&LOGITS, &sampling).iter().map(|(t, _)| *t).collect::<Vec<_>>())
+            let mut scratch = Scratch::default();
+            sample(&LOGITS, &Sampling { temperature: 1.0, top_k, top_p }, 0, 0, 0, &mut scratch);
+            scratch.weighted.iter().map(|(token, _)| token.0).collect::<Vec<_>>()
         };
         assert_eq!(kept(0, 1.0), [1, 2, 3, 0, 4]);
         assert_eq!(kept(3, 1.0), [1, 2, 3]);
@@ -153,7 +177,7 @@ mod tests {
         let mut counts = [0usize; 5];
         let draws = 20_000;
         for number in 0..draws {
-            counts[sample(&LOGITS, &sampling, 42, number, 0).token.0 as usize] += 1;
+            counts[sample_once(&LOGITS, &sampling, 42, number, 0).token.0 as usize] += 1;
         }
         let scaled: Vec<f64> = LOGITS.iter().map(|l| f64::from(*l / 0.5).exp()).collect();
         let sum: f64 = scaled.iter().sum();
@@ -168,7 +192,7 @@ mod tests {
     #[test]
     fn a_draw_depends_on_seed_and_number_alone() {
         let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0 };
-        let run = |seed| (0..64).map(|n| sample(&LOGITS, &sampling, seed, n, 0).token.0).collect::<Vec<_>>();
+        let run = |seed| (0..64).map(|n| sample_once(&LOGITS, &sampling, seed, n, 0).token.0).collect::<Vec<_>>();
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
         assert_ne!(run(1)[1..], run(2)[..63], "neighbouring seeds are no shifted copies");
@@ -177,7 +201,7 @@ mod tests {
     #[test]
     fn extreme_logits_stay_finite() {
         let logits = [f32::NEG_INFINITY, 1e30, -1e30];
-        let sampled = sample(&logits, &Sampling { temperature: 1e-6, top_k: 0, top_p: 0.9 }, 3, 3, 2);
+        let sampled = sample_once(&logits, &Sampling { temperature: 1e-6, top_k: 0, top_p: 0.9 }, 3, 3, 2);
         assert_eq!((sampled.token, sampled.logprob), (TokenId(1), 0.0));
     }
 }

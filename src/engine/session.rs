@@ -19,7 +19,7 @@ use ort::{
     value::{DynTensor, DynTensorValueType, DynValue, Tensor, TensorElementType},
 };
 
-use super::runtime::Runtime;
+use super::{runtime::Runtime, side};
 
 /// How a session uses the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +85,9 @@ pub(crate) fn row(values: Vec<i64>) -> ort::Result<Tensor<i64>> {
 
 /// An output that was bound.
 pub(crate) fn take(outputs: &mut SessionOutputs<'_>, name: &str) -> ort::Result<DynTensor> {
-    let value: DynValue = outputs.remove(name).ok_or_else(|| ort::Error::new(format!("the run gave no `{name}`")))?;
-    value.downcast::<DynTensorValueType>()
+    let value: Option<DynValue> = side::runtime(|| outputs.remove(name));
+    let value = value.ok_or_else(|| ort::Error::new(format!("the run gave no `{name}`")))?;
+    side::runtime(|| value.downcast::<DynTensorValueType>())
 }
 
 /// A tensor's numbers as f32; `wide` holds them where the tensor's are narrower.

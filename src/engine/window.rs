@@ -97,7 +97,7 @@ impl WindowOptions {
 }
 
 /// What one run does for one row.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RowPlan {
     /// Drop `slide` tokens before anything is read.
     pub slide: bool,

@@ -139,7 +139,7 @@ fn prefill(engine: &mut dyn Engine, tokens: &[TokenId]) -> Result<f64, PrepareEr
 }
 
 fn run(engine: &mut dyn Engine, slot: SlotIndex, tokens: &[TokenId], want: Want) -> Result<RowOutput, EngineError> {
-    Ok(engine.run(&[Row { slot, tokens, want }])?.pop().unwrap_or_default())
+    Ok(engine.run(&[Row { slot, tokens, want }])?.next().unwrap_or_default())
 }
 
 fn per_second(tokens: usize, time: Option<&Duration>) -> f64 {

@@ -73,7 +73,7 @@ pub(crate) fn run(engine: &mut dyn Engine, slot: SlotIndex, mut tokens: &[TokenI
     let mut outputs = Vec::new();
     let mut want = want;
     loop {
-        let output = engine.run(&[Row { slot, tokens, want }]).unwrap().remove(0);
+        let output = engine.run(&[Row { slot, tokens, want }]).unwrap().next().unwrap();
         tokens = &tokens[output.taken..];
         let done = match &mut want {
             Want::Next { .. } => output.sampled.is_some(),

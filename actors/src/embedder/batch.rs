@@ -25,39 +25,28 @@ pub(super) struct Candidate {
     pub(super) alone: bool,
 }
 
-/// A candidate that rides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Ride {
-    /// Which candidate.
-    pub(super) index: usize,
-    /// How many of its tokens; 0 for a decode row.
-    pub(super) tokens: usize,
-}
-
-/// Chooses among `candidates`, which stand in the order of their last ride, longest ago first.
-/// `chunk` is at least 1. Not empty unless `candidates` is.
-pub(super) fn plan(candidates: &[Candidate], chunk: usize) -> Vec<Ride> {
+/// Chooses among `candidates`, which stand in the order of their last ride, longest ago first: who rides
+/// and with how many tokens, 0 for a decode row. `chunk` is at least 1. Not empty unless `candidates` is.
+pub(super) fn plan<T>(
+    candidates: impl Iterator<Item = (T, Candidate)>,
+    chunk: usize,
+) -> impl Iterator<Item = (T, usize)> {
+    let mut candidates = candidates.peekable();
+    // One that rides alone waits until it has come to the front.
+    let alone = candidates.peek().is_some_and(|(_, front)| front.alone);
+    let count = if alone { 1 } else { usize::MAX };
     let mut left = chunk;
-    let mut rides = Vec::new();
-    for (index, candidate) in candidates.iter().enumerate() {
-        // One that rides alone waits until it has come to the front.
-        if candidate.alone && index > 0 {
-            continue;
-        }
+    candidates.take(count).filter(move |(_, candidate)| candidate.alone == alone).filter_map(move |(who, candidate)| {
         match candidate.need {
-            Need::Decode => rides.push(Ride { index, tokens: 0 }),
-            Need::Prefill(tokens) if left > 0 => {
+            Need::Decode => Some((who, 0)),
+            Need::Prefill(_) if left == 0 => None,
+            Need::Prefill(tokens) => {
                 let tokens = tokens.min(left);
                 left -= tokens;
-                rides.push(Ride { index, tokens });
+                Some((who, tokens))
             }
-            Need::Prefill(_) => {}
         }
-        if candidate.alone {
-            break;
-        }
-    }
-    rides
+    })
 }
 
 #[cfg(test)]
@@ -78,9 +67,12 @@ mod tests {
         Candidate { alone: true, ..candidate }
     }
 
+    fn rides(candidates: &[Candidate], chunk: usize) -> Vec<(usize, usize)> {
+        plan(candidates.iter().copied().enumerate(), chunk).collect()
+    }
+
     fn check(candidates: &[Candidate], chunk: usize, expected: &[(usize, usize)]) {
-        let rides: Vec<_> = plan(candidates, chunk).iter().map(|ride| (ride.index, ride.tokens)).collect();
-        assert_eq!(rides, expected, "{candidates:?} in chunks of {chunk}");
+        assert_eq!(rides(candidates, chunk), expected, "{candidates:?} in chunks of {chunk}");
     }
 
     #[test]
@@ -120,10 +112,10 @@ mod tests {
             let mut order: Vec<usize> = (0..count).collect();
             let mut rode = vec![false; count];
             for _ in 0..count {
-                let rides = plan(&candidates, chunk);
+                let rides = rides(&candidates, chunk);
                 let (mut back, mut front): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
                 for index in 0..count {
-                    let rides = rides.iter().any(|ride| ride.index == index);
+                    let rides = rides.iter().any(|(rider, _)| *rider == index);
                     rode[order[index]] |= rides;
                     if rides { &mut back } else { &mut front }.push((order[index], candidates[index]));
                 }
@@ -138,10 +130,10 @@ mod tests {
             candidates in candidates(),
             chunk in 1_usize..16,
         ) {
-            let rides = plan(&candidates, chunk);
-            prop_assert_eq!(rides[0].index, 0);
-            prop_assert!(rides.iter().map(|ride| ride.tokens).sum::<usize>() <= chunk);
-            prop_assert!(rides.len() == 1 || rides.iter().all(|ride| !candidates[ride.index].alone));
+            let rides = rides(&candidates, chunk);
+            prop_assert_eq!(rides[0].0, 0);
+            prop_assert!(rides.iter().map(|(_, tokens)| tokens).sum::<usize>() <= chunk);
+            prop_assert!(rides.len() == 1 || rides.iter().all(|(rider, _)| !candidates[*rider].alone));
         }
     }
 }

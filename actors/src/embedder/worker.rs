@@ -25,6 +25,7 @@ use crate::{
     engine::{Engine, EngineError, EngineErrorKind, EngineInfo, Row, RowOutput, Want},
     job::{Job, Pulse, Report, RequestId, Running},
     message::ConversationId,
+    reuse::emptied,
 };
 
 mod ending;
@@ -58,6 +59,11 @@ pub(super) struct Worker {
     pace: Pace,
     /// As last reported.
     kv_bytes: usize,
+    /// What a run needs, kept between runs for its memory; empty then.
+    riders: Vec<Rider>,
+    rows: Vec<Row<'static>>,
+    requests: Vec<RequestId>,
+    outputs: Vec<RowOutput>,
 }
 
 impl Worker {
@@ -73,6 +79,10 @@ impl Worker {
             embedding: arguments.embedding,
             pace: Pace::new(arguments.chunk.max(1)),
             kv_bytes: 0,
+            riders: Vec::new(),
+            rows: Vec::new(),
+            requests: Vec::new(),
+            outputs: Vec::new(),
         }
     }
 
@@ -98,7 +108,7 @@ impl Worker {
     pub(super) fn hang(&self, duration: Duration) {
         self.pulse.begin(Running { since: now(), requests: Vec::new() });
         std::thread::sleep(duration);
-        self.pulse.end();
+        drop(self.pulse.end());
     }
 
     /// Answers what needs no run, then runs the model once if anything else waits.
@@ -107,56 +117,55 @@ impl Worker {
     /// The engine's fatal error; the worker must not be used again.
     pub(super) fn run(&mut self) -> Result<(), EngineError> {
         self.settle_all()?;
-        let riders = self.riders();
+        let mut riders = mem::take(&mut self.riders);
+        self.choose(&mut riders);
         if !riders.is_empty() {
             let result = self.run_rows(&riders);
-            if !matches!(&result, Err(error) if error.kind == EngineErrorKind::Fatal) {
-                self.pulse.end();
+            if !matches!(&result, Err(error) if error.kind == EngineErrorKind::Fatal)
+                && let Some(Running { requests, .. }) = self.pulse.end()
+            {
+                self.requests = requests;
             }
             match result {
-                Ok(outputs) => {
-                    assert_eq!(outputs.len(), riders.len(), "a run gives one output a row");
-                    for (rider, output) in riders.iter().zip(outputs) {
-                        self.absorb(rider, output)?;
-                    }
-                }
+                Ok(()) => self.absorb_all(&riders)?,
                 Err(error) => self.blame(&riders, error)?,
             }
-            self.rotate(riders);
+            self.rotate(&mut riders);
         }
+        self.riders = riders;
         self.report_memory();
         Ok(())
     }
 
     /// What rides in the next run.
-    fn riders(&self) -> Vec<Rider> {
-        let (lanes, candidates): (Vec<_>, Vec<_>) = self
-            .ready
-            .iter()
-            .filter_map(|key| {
-                let lane = self.lanes.get(key)?;
-                let task = lane.queue.front()?;
-                let need = match lane.history.tokens.len() - lane.restored {
-                    0 => task.need(),
-                    rest => Need::Prefill(rest),
-                };
-                Some(((key, lane), Candidate { need, alone: task.job.alone || lane.suspect }))
-            })
-            .unzip();
-        let decoding = candidates.iter().any(|candidate| candidate.need == Need::Decode);
-        batch::plan(&candidates, self.pace.chunk(decoding))
-            .into_iter()
-            .map(|ride| {
-                let (key, lane) = lanes[ride.index];
-                Rider { key: key.clone(), tokens: ride.tokens, restoring: lane.restoring() }
-            })
-            .collect()
+    fn choose(&self, riders: &mut Vec<Rider>) {
+        let decoding = self.candidates().any(|(_, candidate)| candidate.need == Need::Decode);
+        let rides = batch::plan(self.candidates(), self.pace.chunk(decoding));
+        riders.extend(rides.map(|((key, lane), tokens)| Rider {
+            key: key.clone(),
+            tokens,
+            restoring: lane.restoring(),
+        }));
     }
 
-    /// One execution of the model, named in the pulse.
-    fn run_rows(&mut self, riders: &[Rider]) -> Result<Vec<RowOutput>, EngineError> {
-        let mut rows = Vec::with_capacity(riders.len());
-        let mut requests = Vec::with_capacity(riders.len());
+    /// Lanes that have a row ready.
+    fn candidates(&self) -> impl Iterator<Item = ((&LaneKey, &Lane), Candidate)> {
+        self.ready.iter().filter_map(|key| {
+            let lane = self.lanes.get(key)?;
+            let task = lane.queue.front()?;
+            let need = match lane.history.tokens.len() - lane.restored {
+                0 => task.need(),
+                rest => Need::Prefill(rest),
+            };
+            Some(((key, lane), Candidate { need, alone: task.job.alone || lane.suspect }))
+        })
+    }
+
+    /// One execution of the model, named in the pulse; `outputs` then has one a rider.
+    fn run_rows(&mut self, riders: &[Rider]) -> Result<(), EngineError> {
+        let mut rows = emptied(mem::take(&mut self.rows));
+        let mut requests = mem::take(&mut self.requests);
+        requests.clear();
         let restoring = riders.iter().filter(|rider| rider.restoring).count();
         for rider in riders {
             let Some(lane) = self.lanes.get(&rider.key) else {
@@ -177,10 +186,22 @@ impl Worker {
         tracing::trace!(rows = rows.len(), tokens, restoring, "run");
         let since = now();
         self.pulse.begin(Running { since, requests });
-        let outputs = self.engine.run(&rows)?;
+        self.outputs.extend(self.engine.run(&rows)?);
         let decodes = rows.iter().filter(|row| row.tokens.is_empty()).count();
         self.pace.observe(decodes, tokens, now().saturating_duration_since(since));
-        Ok(outputs)
+        self.rows = emptied(rows);
+        Ok(())
+    }
+
+    /// Takes in what a run gave.
+    fn absorb_all(&mut self, riders: &[Rider]) -> Result<(), EngineError> {
+        let mut outputs = mem::take(&mut self.outputs);
+        assert_eq!(outputs.len(), riders.len(), "a run gives one output a row");
+        for (rider, output) in riders.iter().zip(outputs.drain(..)) {
+            self.absorb(rider, output)?;
+        }
+        self.outputs = outputs;
+        Ok(())
     }
 
     /// Takes in what a run gave one row.
@@ -214,12 +235,12 @@ impl Worker {
     }
 
     /// Those who rode go to the back; those who have no job left leave.
-    fn rotate(&mut self, riders: Vec<Rider>) {
+    fn rotate(&mut self, riders: &mut Vec<Rider>) {
         // Riders stand in the order of `ready`, so one walk over both finds them.
         let mut riding = riders.iter().peekable();
         self.ready.retain(|key| riding.next_if(|rider| rider.key == *key).is_none());
         let busy = |rider: &Rider| self.lanes.get(&rider.key).is_some_and(|lane| !lane.queue.is_empty());
-        let back = riders.into_iter().filter(busy).map(|rider| rider.key);
+        let back = riders.drain(..).filter(busy).map(|rider| rider.key);
         self.ready.extend(back);
     }
 

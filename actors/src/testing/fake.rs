@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    vec::Drain,
 };
 
 use super::{
@@ -43,13 +44,14 @@ pub struct FakeEngine {
     info: EngineInfo,
     control: FakeControl,
     slots: BTreeMap<SlotIndex, Slot>,
+    outputs: Vec<RowOutput>,
     interrupted: Arc<AtomicBool>,
 }
 
 impl FakeEngine {
     /// An engine that is what `info` says and fails when `control` says.
     pub fn new(info: EngineInfo, control: FakeControl) -> Self {
-        Self { info, control, slots: BTreeMap::new(), interrupted: Arc::default() }
+        Self { info, control, slots: BTreeMap::new(), outputs: Vec::new(), interrupted: Arc::default() }
     }
 
     /// The tokens that a slot's context holds.
@@ -101,7 +103,7 @@ impl Engine for FakeEngine {
         Ok(())
     }
 
-    fn run(&mut self, rows: &[Row<'_>]) -> Result<Vec<RowOutput>, EngineError> {
+    fn run(&mut self, rows: &[Row<'_>]) -> Result<Drain<'_, RowOutput>, EngineError> {
         self.control.enter(rows, &self.interrupted)?;
         let mut changed = BTreeMap::new();
         let mut outputs = Vec::with_capacity(rows.len());
@@ -112,7 +114,8 @@ impl Engine for FakeEngine {
             assert!(changed.insert(row.slot, slot).is_none(), "{:?} is in one run twice", row.slot);
         }
         self.slots.append(&mut changed);
-        Ok(outputs)
+        self.outputs = outputs;
+        Ok(self.outputs.drain(..))
     }
 
     fn kv_bytes(&self) -> usize {

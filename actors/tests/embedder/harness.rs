@@ -286,7 +286,7 @@ impl Reference {
     fn read(&mut self, token: TokenId, want: Want) -> motorbrain_actors::engine::RowOutput {
         loop {
             let tokens = &[token];
-            let output = self.engine.run(&[Row { slot: self.slot, tokens, want }]).unwrap().remove(0);
+            let output = self.engine.run(&[Row { slot: self.slot, tokens, want }]).unwrap().next().unwrap();
             self.context_len = output.context_len;
             if output.taken == 1 {
                 self.total += 1;
@@ -307,7 +307,7 @@ impl Reference {
                 while sampled.len() < *count && !stops(&sampled) {
                     let want = Want::Next { sampling: *sampling, seed: *seed, number: self.total, top: *top };
                     let row = Row { slot: self.slot, tokens: &[], want };
-                    let output = self.engine.run(&[row]).unwrap().remove(0);
+                    let output = self.engine.run(&[row]).unwrap().next().unwrap();
                     self.context_len = output.context_len;
                     self.total += 1;
                     sampled.extend(output.sampled);
@@ -330,7 +330,7 @@ impl Reference {
             let context = self.context();
             context.iter().for_each(|&token| drop(copy.read(token, Want::Nothing)));
             let want = Want::Next { sampling: Sampling::GREEDY, seed: 0, number: 0, top: vocab };
-            let output = copy.engine.run(&[Row { slot: copy.slot, tokens: &[], want }]).unwrap().remove(0);
+            let output = copy.engine.run(&[Row { slot: copy.slot, tokens: &[], want }]).unwrap().next().unwrap();
             output.sampled.unwrap().top.into_iter().find(|(id, _)| *id == token).unwrap().1
         });
         self.read(token, Want::Nothing);

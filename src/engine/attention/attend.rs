@@ -29,6 +29,8 @@ pub(super) struct Scratch {
     most: Vec<f32>,
     /// The sum of its exponentials so far.
     sums: Vec<f32>,
+    /// `[head_dim]`: a key on its way into the cache, rotated.
+    pub key: Vec<f32>,
     /// A block that is not kept as f32.
     block: Vec<f32>,
 }
@@ -130,6 +132,28 @@ impl Attend<'_> {
             };
             let values = self.head.values((start + offset) / BLOCK, block);
             product(simd, dims, &scores[offset..], values, mixed, true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{engine::attention::head::BLOCKS_READ, model::ElementType};
+
+    /// Nothing else of a decode depends on how long the context is.
+    #[test]
+    fn a_decode_reads_each_block_of_its_context_once() {
+        let (head_dim, group) = (8, 3);
+        for element in [ElementType::F32, ElementType::F16] {
+            for visible in [1, 31, 32, 33, SPAN, SPAN + 1, 512, 1536, 1537] {
+                let mut head = KvHead::new(element, element, head_dim);
+                head.grow(visible + 3 * BLOCK);
+                let scratch = &mut Scratch { queries: vec![0.5; group * head_dim], ..Scratch::default() };
+                BLOCKS_READ.set(0);
+                pulp::Arch::new().dispatch(Attend { head: &head, head_dim, group, visible, scratch });
+                assert_eq!(BLOCKS_READ.get(), 2 * visible.div_ceil(BLOCK), "keys and values of {visible} tokens");
+            }
         }
     }
 }

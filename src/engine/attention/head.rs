@@ -16,6 +16,12 @@ use crate::{engine::rotation::Turn, model::ElementType};
 /// Tokens of a block: a whole number of vectors on every machine, and at most 31 rows stay unused.
 pub(super) const BLOCK: usize = 32;
 
+#[cfg(test)]
+thread_local! {
+    /// Blocks that this thread has read: what attention costs, for a test.
+    pub(super) static BLOCKS_READ: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Blocks of one kind of tensor.
 enum Blocks {
     F32(Vec<Box<[f32]>>),
@@ -58,6 +64,8 @@ impl Blocks {
 
     /// A block as f32; `scratch` holds it where it is not.
     fn read<'a>(&'a self, block: usize, scratch: &'a mut Vec<f32>) -> &'a [f32] {
+        #[cfg(test)]
+        BLOCKS_READ.set(BLOCKS_READ.get() + 1);
         match self {
             Self::F32(blocks) => &blocks[block],
             Self::F16(blocks) => {

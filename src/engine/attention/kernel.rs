@@ -17,6 +17,10 @@ const TASK_QUERIES: usize = 48;
 /// Multiply-adds below which waking other threads takes longer than the work.
 const SHARED_WORK_MIN: usize = 1 << 17;
 
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
 /// A layer's sizes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shape {
@@ -152,7 +156,7 @@ impl Layer<'_> {
             }
             first += tokens;
         }
-        tasks.sort_by_key(|task| std::cmp::Reverse(self.visible(task)));
+        tasks.sort_unstable_by_key(|task| std::cmp::Reverse(self.visible(task)));
     }
 
     /// Whether the work is worth several threads.
@@ -167,27 +171,25 @@ impl Layer<'_> {
         let first: usize = self.rows[..row].iter().map(|row| row.tokens).sum();
         let BatchRow { kv, past, position, tokens } = &self.rows[row];
         let mut kv = kv.write(self.shape.layer, head);
-        let mut rotated = Vec::with_capacity(self.shape.head_dim);
-        for token in 0..*tokens {
-            let key = self.keys.row(first + token, head);
-            let value = self.values.row(first + token, head);
-            match self.rotary {
-                Some(rotary) => {
-                    rotated.clear();
-                    rotary.rotate(position + token, key, 1.0, &mut rotated);
-                    kv.write(past + token, &rotated, value);
+        SCRATCH.with_borrow_mut(|Scratch { key: rotated, .. }| {
+            for token in 0..*tokens {
+                let key = self.keys.row(first + token, head);
+                let value = self.values.row(first + token, head);
+                match self.rotary {
+                    Some(rotary) => {
+                        rotated.clear();
+                        rotary.rotate(position + token, key, 1.0, rotated);
+                        kv.write(past + token, rotated, value);
+                    }
+                    None => kv.write(past + token, key, value),
                 }
-                None => kv.write(past + token, key, value),
             }
-        }
+        });
     }
 
     /// Mixes the values for one task's queries. `pieces`: the output, `[tokens, heads * head_dim]`, cut
     /// as the tasks are.
     pub(super) fn mix(&self, task: &Task, pieces: &[Mutex<&mut [f32]>]) {
-        thread_local! {
-            static SCRATCH: RefCell<Scratch> = RefCell::default();
-        }
         SCRATCH.with_borrow_mut(|scratch| {
             let row = &self.rows[task.row];
             let kv = row.kv.read(self.shape.layer, task.head);
@@ -230,10 +232,9 @@ impl Layer<'_> {
     }
 
     /// Cuts the output as the tasks are.
-    pub(super) fn pieces<'o>(&self, mut output: &'o mut [f32]) -> Vec<Mutex<&'o mut [f32]>> {
+    pub(super) fn cut<'o>(&self, mut output: &'o mut [f32], pieces: &mut Vec<Mutex<&'o mut [f32]>>) {
         let width = self.shape.heads * self.shape.head_dim;
         let tokens_max = (TASK_QUERIES / self.shape.group()).max(1);
-        let mut pieces = Vec::new();
         for row in self.rows {
             let (mut mine, rest) = output.split_at_mut(row.tokens * width);
             while !mine.is_empty() {
@@ -243,6 +244,5 @@ impl Layer<'_> {
             }
             output = rest;
         }
-        pieces
     }
 }

@@ -1,7 +1,11 @@
 //! The operator as ONNX Runtime sees it: attributes, tensors, threads.
 
-use std::sync::Arc;
+use std::{
+    mem,
+    sync::{Arc, Mutex},
+};
 
+use motorbrain_actors::reuse::emptied;
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::TensorElementType,
@@ -14,7 +18,7 @@ use super::{
 use crate::{
     engine::{
         constants::{Constants, Table},
-        operators::{floats, guard, output, set_width, share, size},
+        operators::{floats, guard, input, output, set_width, share, size},
     },
     model::paged::ATTENTION,
 };
@@ -33,8 +37,9 @@ pub(crate) struct AttentionKernel {
     /// Which tables rotate queries and keys; `None`: they are rotated already.
     table: Option<usize>,
     interleaved: bool,
-    /// Kept between runs for its memory.
+    /// Kept between runs for their memory.
     tasks: Vec<Task>,
+    pieces: Vec<Mutex<&'static mut [f32]>>,
 }
 
 impl Operator for PagedAttention {
@@ -72,7 +77,7 @@ impl Operator for PagedAttention {
             return Err(ort::Error::new(format!("{ATTENTION} has no rotation tables {table:?}")));
         }
         let (batch, constants) = (self.batch.clone(), Arc::clone(&self.constants));
-        Ok(AttentionKernel { batch, shape, constants, table, interleaved, tasks: Vec::new() })
+        Ok(AttentionKernel { batch, shape, constants, table, interleaved, tasks: Vec::new(), pieces: Vec::new() })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -89,7 +94,7 @@ impl Kernel for AttentionKernel {
 
 impl AttentionKernel {
     fn run(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        let (query, key, value) = (context.input(0)?, context.input(1)?, context.input(2)?);
+        let (query, key, value) = (input(context, 0)?, input(context, 1)?, input(context, 2)?);
         let query = floats(query.as_deref())?;
         let (key, value) = (floats(key.as_deref())?, floats(value.as_deref())?);
         let rotary = self.table.map(|table| {
@@ -105,18 +110,20 @@ impl AttentionKernel {
         let mut output = output(context, ATTENTION, &[1, tokens as i64, width as i64])?;
         let (_, output) = output.try_extract_tensor_mut::<f32>()?;
         layer.plan(&mut self.tasks);
-        let pieces = layer.pieces(output);
+        let mut pieces = emptied(mem::take(&mut self.pieces));
+        layer.cut(output, &mut pieces);
         let heads = rows.len() * self.shape.kv_heads;
         let store = |index: usize| layer.store(index / self.shape.kv_heads, index % self.shape.kv_heads);
         let mix = |index: usize| layer.mix(&self.tasks[index], &pieces);
         if layer.is_shared() {
             share(context, ATTENTION, heads, store)?;
-            share(context, ATTENTION, self.tasks.len(), mix)
+            share(context, ATTENTION, self.tasks.len(), mix)?;
         } else {
             (0..heads).for_each(store);
             (0..self.tasks.len()).for_each(mix);
-            Ok(())
         }
+        self.pieces = emptied(pieces);
+        Ok(())
     }
 }
 

@@ -13,8 +13,10 @@ use crate::{
 impl Worker {
     /// Brings every lane to a front task that needs a run; lanes without one are ready no more.
     pub(super) fn settle_all(&mut self) -> Result<(), EngineError> {
-        for key in mem::take(&mut self.ready) {
-            if self.settle(&key)? {
+        for _ in 0..self.ready.len() {
+            if let Some(key) = self.ready.pop_front()
+                && self.settle(&key)?
+            {
                 self.ready.push_back(key);
             }
         }

@@ -27,7 +27,7 @@ pub(super) fn open(engine: &mut dyn Engine) -> SlotIndex {
 pub(super) fn run_one(engine: &mut dyn Engine, slot: SlotIndex, tokens: &[TokenId], want: Want) -> RowOutput {
     let mut outputs = engine.run(&[Row { slot, tokens, want }]).expect("the row runs");
     assert_eq!(outputs.len(), 1, "one output for one row");
-    outputs.remove(0)
+    outputs.next().expect("there is one")
 }
 
 /// Reads all `tokens` in chunks, giving the rest again where a row was taken partly.

@@ -61,7 +61,7 @@ pub(super) fn batching_changes_no_answer(engine: &mut dyn Engine, tolerance: Tol
     };
     let (together, alone) = (prepared(), prepared());
     let rows: Vec<_> = together.iter().zip(wants).map(|(&slot, (tokens, want))| Row { slot, tokens, want }).collect();
-    let outputs = engine.run(&rows).expect("the batch runs");
+    let outputs: Vec<_> = engine.run(&rows).expect("the batch runs").collect();
     assert_eq!(outputs.len(), rows.len(), "one output a row");
     for ((found, slot), (tokens, want)) in outputs.iter().zip(alone).zip(wants) {
         let expected = run_one(engine, slot, tokens, want);
