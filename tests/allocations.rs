@@ -182,7 +182,7 @@ fn check(form: &str, conversations: usize, threads: usize, sampling: Sampling) {
 #[test]
 fn a_decoded_token_allocates_nothing_in_the_engine() {
     let _turn = alone();
-    for form in ["tiny-plain", "tiny-plain-f16", "tiny-gqa-fp32"] {
+    for form in ["tiny-plain", "tiny-plain-f16", "tiny-gqa-fp32", "tiny-gqa-int4"] {
         for conversations in [1, 8] {
             for threads in [1, 2] {
                 check(form, conversations, threads, Sampling::GREEDY);

@@ -11,6 +11,7 @@ mod contract_error;
 mod error;
 mod external;
 pub(crate) mod fuse;
+mod gated;
 mod graph;
 mod head;
 mod io;

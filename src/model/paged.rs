@@ -13,6 +13,7 @@ use prost::Message;
 use super::{
     contract::{Contract, ElementType},
     fuse::{self, FuseRotary, NotFused, prune},
+    gated::Gated,
     linears::{LinearSource, TableSource},
     onnx::{self, AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
     overlay::{Head, Overlay},
@@ -26,7 +27,8 @@ pub(crate) const DOMAIN: &str = "motorbrain";
 pub(crate) const ATTENTION: &str = "PagedAttention";
 
 /// The operator for products with quantised weights: input f32 `[.., inputs]`, output `[.., outputs]`; its
-/// weights are number `index` of [`Paged::linears`].
+/// weights are number `index` of [`Paged::linears`]. With two inputs, or one of twice the width, what is
+/// multiplied is `silu(first) * second`.
 pub(crate) const LINEAR: &str = "PackedLinear";
 
 /// Attributes of GroupQueryAttention and the only value of each that is understood; absent is as good.
@@ -247,8 +249,14 @@ fn replace_linears(graph: &mut GraphProto) -> Vec<LinearSource> {
             keep_activations(&mut graph.node[index]);
             continue;
         };
+        let input = graph.node[index].input.first().cloned().unwrap_or_default();
+        let inputs = match Gated::of(graph, &input) {
+            None => vec![input],
+            Some(Gated::Halves(whole)) => vec![whole],
+            Some(Gated::Two { gate, up }) => vec![gate, up],
+        };
         let node = &mut graph.node[index];
-        node.input.truncate(1);
+        node.input = inputs;
         node.op_type = Some(LINEAR.into());
         node.domain = Some(DOMAIN.into());
         node.attribute = vec![integer("index", linears.len() as i64), integer("outputs", source.outputs as i64)];

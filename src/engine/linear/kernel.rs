@@ -11,7 +11,7 @@ use pulp::{NullaryFnOnce, Scalar};
 use super::{
     lanes::Lanes,
     packed::{Factors, Line, Offsets, PANEL, Packed, STEP},
-    rounded::{Factor, Precision, round},
+    rounded::{Factor, Inputs, Precision, round},
 };
 
 /// Inputs that are unpacked at a time: 8 KiB of a panel.
@@ -70,8 +70,8 @@ fn dispatch(work: impl Work) {
 }
 
 /// Rounds rows for these weights.
-pub(super) fn round_rows(weights: &Packed, rows: &[f32], packed: &mut [i32], factors: &mut [Factor]) {
-    struct Round<'a>(&'a Packed, &'a [f32], &'a mut [i32], &'a mut [Factor]);
+pub(super) fn round_rows(weights: &Packed, rows: Inputs<'_>, packed: &mut [i32], factors: &mut [Factor]) {
+    struct Round<'a>(&'a Packed, Inputs<'a>, &'a mut [i32], &'a mut [Factor]);
 
     impl Work for Round<'_> {
         #[inline(always)]
@@ -561,7 +561,7 @@ mod tests {
                 let (mut rounded, mut scratch) = (Rounded::default(), Scratch::default());
                 rounded.resize(count, inputs, packed.block, packed.precision);
                 let Rounded { packed: integers, factors } = &mut rounded;
-                round_rows(&packed, rows, integers, factors);
+                round_rows(&packed, Inputs::of(inputs, inputs, rows, None).unwrap(), integers, factors);
                 multiply(&packed, 0..packed.panels(), Rows { packed: integers, factors, count }, &mut scratch);
                 let sums = scratch.sums;
                 let width = packed.panels() * PANEL;

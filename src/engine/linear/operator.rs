@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -13,12 +14,12 @@ use ort::{
 use super::{
     kernel::{Rows, Scratch, multiply, round_rows},
     packed::{PANEL, Packed},
-    rounded::Rounded,
+    rounded::{Inputs, Rounded},
 };
 use crate::{
     engine::{
         constants::Constants,
-        operators::{floats, guard, output, set_width, share, size},
+        operators::{floats, guard, input, output, set_width, share, size},
     },
     model::paged::LINEAR,
 };
@@ -38,6 +39,8 @@ pub(crate) struct PackedLinear {
 pub(crate) struct LinearKernel {
     constants: Arc<Constants>,
     index: usize,
+    /// Of the output; kept between runs for its memory.
+    shape: Vec<i64>,
 }
 
 impl Operator for PackedLinear {
@@ -48,7 +51,7 @@ impl Operator for PackedLinear {
     }
 
     fn inputs(&self) -> impl IntoIterator<Item = OperatorInput> {
-        [OperatorInput::required(TensorElementType::Float32)]
+        [OperatorInput::required(TensorElementType::Float32), OperatorInput::optional(TensorElementType::Float32)]
     }
 
     fn outputs(&self) -> impl IntoIterator<Item = OperatorOutput> {
@@ -61,7 +64,7 @@ impl Operator for PackedLinear {
         if index >= count {
             return Err(ort::Error::new(format!("{LINEAR} {index} has no weights, there are {count}")));
         }
-        Ok(LinearKernel { constants: Arc::clone(&self.constants), index })
+        Ok(LinearKernel { constants: Arc::clone(&self.constants), index, shape: Vec::new() })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -72,46 +75,54 @@ impl Operator for PackedLinear {
 
 impl Kernel for LinearKernel {
     fn compute(&mut self, context: &ComputeContext) -> ort::Result<()> {
-        guard(LINEAR, || run(&self.constants.linears[self.index], context))
+        guard(LINEAR, || self.run(context))
     }
 }
 
-fn run(weights: &Packed, context: &ComputeContext) -> ort::Result<()> {
-    let input = context.input(0)?;
-    let input = input.as_deref().ok_or_else(|| ort::Error::new(format!("{LINEAR} has no input")))?;
-    let mut shape = input.shape().to_vec();
-    let (width, rows) = floats(Some(input))?.unwrap_or_default();
-    if width != weights.inputs {
-        return Err(ort::Error::new(format!("{LINEAR} takes {} numbers a row, not {width}", weights.inputs)));
+impl LinearKernel {
+    fn run(&mut self, context: &ComputeContext) -> ort::Result<()> {
+        let weights = &self.constants.linears[self.index];
+        let (first, second) = (input(context, 0)?, input(context, 1)?);
+        let first = first.as_deref().ok_or_else(|| ort::Error::new(format!("{LINEAR} has no input")))?;
+        let (width, numbers) = floats(Some(first))?.unwrap_or_default();
+        let second = floats(second.as_deref())?.map(|(_, numbers)| numbers);
+        let Some(rows) = Inputs::of(weights.inputs, width, numbers, second) else {
+            return Err(ort::Error::new(format!("{LINEAR} takes {} numbers a row, not {width}", weights.inputs)));
+        };
+        self.shape.clear();
+        self.shape.extend_from_slice(first.shape());
+        if let Some(last) = self.shape.last_mut() {
+            *last = weights.outputs as i64;
+        }
+        let mut output = output(context, LINEAR, &self.shape)?;
+        let (_, output) = output.try_extract_tensor_mut::<f32>()?;
+        if output.is_empty() {
+            return Ok(());
+        }
+        thread_local! {
+            static ROUNDED: RefCell<Rounded> = RefCell::default();
+        }
+        ROUNDED.with_borrow_mut(|rounded| {
+            let count = numbers.len() / width;
+            rounded.resize(count, weights.inputs, weights.block, weights.precision);
+            round_all(context, weights, rows, rounded)?;
+            multiply_all(context, weights, rounded, count, output)
+        })
     }
-    if let Some(last) = shape.last_mut() {
-        *last = weights.outputs as i64;
-    }
-    let mut output = output(context, LINEAR, &shape)?;
-    let (_, output) = output.try_extract_tensor_mut::<f32>()?;
-    if output.is_empty() {
+}
+
+fn round_all(context: &ComputeContext, weights: &Packed, rows: Inputs<'_>, rounded: &mut Rounded) -> ort::Result<()> {
+    let chunk = ROWS_MAX * weights.inputs / weights.precision.packed();
+    if rounded.packed.len() <= chunk {
+        round_rows(weights, rows, &mut rounded.packed, &mut rounded.factors);
         return Ok(());
     }
-    thread_local! {
-        static ROUNDED: RefCell<Rounded> = RefCell::default();
-    }
-    ROUNDED.with_borrow_mut(|rounded| {
-        let count = rows.len() / width;
-        rounded.resize(count, weights.inputs, weights.block, weights.precision);
-        round_all(context, weights, rows, rounded)?;
-        multiply_all(context, weights, rounded, count, output)
-    })
-}
-
-fn round_all(context: &ComputeContext, weights: &Packed, rows: &[f32], rounded: &mut Rounded) -> ort::Result<()> {
-    let packed = rounded.packed.chunks_mut(ROWS_MAX * weights.inputs / weights.precision.packed());
     let factors = rounded.factors.chunks_mut(ROWS_MAX * weights.blocks());
-    let parts = rows.chunks(ROWS_MAX * weights.inputs).zip(packed.zip(factors)).map(Mutex::new);
-    let parts: Vec<_> = parts.collect();
+    let parts: Vec<_> = rounded.packed.chunks_mut(chunk).zip(factors).map(Mutex::new).collect();
     share(context, LINEAR, parts.len(), |task| {
         let mut part = parts[task].lock().unwrap_or_else(PoisonError::into_inner);
-        let (rows, (packed, factors)) = &mut *part;
-        round_rows(weights, rows, packed, factors);
+        let (packed, factors) = &mut *part;
+        round_rows(weights, rows.from(task * ROWS_MAX), packed, factors);
     })
 }
 
@@ -122,14 +133,18 @@ fn multiply_all(
     count: usize,
     output: &mut [f32],
 ) -> ort::Result<()> {
-    thread_local! {
-        static SCRATCH: RefCell<Scratch> = RefCell::default();
-    }
     // Tasks of the same rows write to different columns of them, so they take turns.
-    let output: Vec<_> = output.chunks_mut(ROWS_MAX * weights.outputs).map(Mutex::new).collect();
+    let (one, many): ([_; 1], Vec<_>);
+    let chunks: &[Mutex<&mut [f32]>] = if count <= ROWS_MAX {
+        one = [Mutex::new(output)];
+        &one
+    } else {
+        many = output.chunks_mut(ROWS_MAX * weights.outputs).map(Mutex::new).collect();
+        &many
+    };
     let all = weights.panels();
-    let parts = TASKS.div_ceil(output.len()).min(all);
-    share(context, LINEAR, output.len() * parts, |task| {
+    let parts = TASKS.div_ceil(chunks.len()).min(all);
+    share(context, LINEAR, chunks.len() * parts, |task| {
         let (chunk, part) = (task / parts, task % parts);
         let panels = part * all / parts..(part + 1) * all / parts;
         let (first, last) = (chunk * ROWS_MAX, count.min((chunk + 1) * ROWS_MAX));
@@ -139,14 +154,21 @@ fn multiply_all(
             factors: &rounded.factors[first * blocks..last * blocks],
             count: last - first,
         };
-        SCRATCH.with_borrow_mut(|scratch| {
-            multiply(weights, panels.clone(), rows, scratch);
-            let columns = panels.start * PANEL..weights.outputs.min(panels.end * PANEL);
-            let mut output = output[chunk].lock().unwrap_or_else(PoisonError::into_inner);
-            for (row, sums) in output.chunks_mut(weights.outputs).zip(scratch.sums.chunks_exact(panels.len() * PANEL)) {
-                let to = &mut row[columns.clone()];
-                to.copy_from_slice(&sums[..to.len()]);
-            }
-        });
+        give(weights, panels, rows, &chunks[chunk]);
     })
+}
+
+fn give(weights: &Packed, panels: Range<usize>, rows: Rows<'_>, output: &Mutex<&mut [f32]>) {
+    thread_local! {
+        static SCRATCH: RefCell<Scratch> = RefCell::default();
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        multiply(weights, panels.clone(), rows, scratch);
+        let columns = panels.start * PANEL..weights.outputs.min(panels.end * PANEL);
+        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+        for (row, sums) in output.chunks_mut(weights.outputs).zip(scratch.sums.chunks_exact(panels.len() * PANEL)) {
+            let to = &mut row[columns.clone()];
+            to.copy_from_slice(&sums[..to.len()]);
+        }
+    });
 }

@@ -16,7 +16,7 @@ pub(crate) const PANEL: usize = 32;
 pub(super) const STEP: usize = 8;
 
 /// Inputs that share a scale at most: a block's sum, `255 * 32_767 * 256`, still is an integer of 32 bits.
-const BLOCK_MAX: usize = 256;
+pub(super) const BLOCK_MAX: usize = 256;
 
 /// A cache line, which no vector shall straddle.
 #[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]

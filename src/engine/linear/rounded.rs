@@ -3,6 +3,9 @@
 //! Products of integers are exact and faster than those of f32. A row is rounded by itself, so its result
 //! depends on no other.
 
+use super::packed::BLOCK_MAX;
+use crate::engine::vector::exp;
+
 /// What activations are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Precision {
@@ -66,16 +69,69 @@ impl Rounded {
 /// pairs, seen as bytes.
 const BYTES: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 
-/// Rounds some rows, block by block. What is not finite makes its block's scale not a number.
+/// What a product is given: rows of numbers, or of two whose gate they are, `silu(first) * second`.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a> {
+    first: &'a [f32],
+    second: Option<&'a [f32]>,
+    /// Numbers of a row.
+    inputs: usize,
+    /// From one row to the next.
+    stride: usize,
+}
+
+impl<'a> Inputs<'a> {
+    /// Rows of `width` numbers; twice the `inputs` are both of a gate's. `None` where sizes do not fit.
+    pub(super) fn of(inputs: usize, width: usize, first: &'a [f32], second: Option<&'a [f32]>) -> Option<Self> {
+        let halves = || first.get(inputs..).unwrap_or_default();
+        let second = match second {
+            _ if width == 0 => return None,
+            None if width == inputs => None,
+            None if width == 2 * inputs => Some(halves()),
+            Some(second) if width == inputs && second.len() == first.len() => Some(second),
+            _ => return None,
+        };
+        Some(Self { first, second, inputs, stride: width })
+    }
+
+    /// The rows behind the first `skipped`.
+    pub(super) fn from(self, skipped: usize) -> Self {
+        let at = skipped * self.stride;
+        Self { first: &self.first[at..], second: self.second.map(|second| &second[at..]), ..self }
+    }
+}
+
+/// Rounds as many rows as there is room for, block by block. What is not finite makes its block's scale not
+/// a number.
 #[inline(always)]
-pub(super) fn round(rows: &[f32], block: usize, precision: Precision, packed: &mut [i32], factors: &mut [Factor]) {
-    let parts = rows.chunks_exact(block).zip(packed.chunks_exact_mut(block / precision.packed())).zip(factors);
-    for ((values, packed), factor) in parts {
+pub(super) fn round(rows: Inputs<'_>, block: usize, precision: Precision, packed: &mut [i32], factors: &mut [Factor]) {
+    let Inputs { first, second, inputs, stride } = rows;
+    let mut gated = [0.0; BLOCK_MAX];
+    let parts = packed.chunks_exact_mut(block / precision.packed()).zip(factors);
+    for (index, (packed, factor)) in parts.enumerate() {
+        let (row, column) = (index / (inputs / block), index % (inputs / block) * block);
+        let at = row * stride + column;
+        let mut values = &first[at..][..block];
+        if let Some(second) = second {
+            let gated = &mut gated[..block];
+            for ((gated, gate), up) in gated.iter_mut().zip(values).zip(&second[at..][..block]) {
+                *gated = silu(*gate) * up;
+            }
+            values = gated;
+        }
         *factor = match precision {
             Precision::Words => round_words(values, bytemuck::cast_slice_mut(packed)),
             Precision::Bytes => round_bytes(values, bytemuck::cast_slice_mut(packed)),
         };
     }
+}
+
+/// `x / (1 + e^-x)` (Elfwing et al. 2017).
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    // Written so that what is no number stays none; the exponential's own bound is 88.
+    let minus = if -x > 88.0 { 88.0 } else { -x };
+    x / (1.0 + exp(minus))
 }
 
 #[inline(always)]
@@ -141,6 +197,28 @@ mod tests {
             assert!((f32::from(*integer) * factor.scale - value).abs() <= largest / 65_000.0);
         }
         assert_eq!(factor.sum, integers.iter().copied().map(i32::from).sum::<i32>());
+    }
+
+    #[test]
+    fn a_gate_is_computed_on_the_way() {
+        let numbers: Vec<f32> = (0..128).map(|i| ((i * 37) % 101) as f32 * 0.3 - 15.0).collect();
+        let (mut packed, mut factors) = (vec![0; 32], vec![Factor::default(); 2]);
+        // One row of 64 in one tensor, then in two.
+        for (width, second) in [(128, None), (64, Some(&numbers[64..]))] {
+            let first = if second.is_none() { &numbers[..] } else { &numbers[..64] };
+            let rows = Inputs::of(64, width, first, second).unwrap_or_else(|| panic!("sizes fit"));
+            round(rows, 32, Precision::Words, &mut packed, &mut factors);
+            let integers: &[i16] = bytemuck::cast_slice(&packed);
+            for (i, integer) in integers.iter().enumerate() {
+                let (gate, up) = (f64::from(numbers[i]), f64::from(numbers[64 + i]));
+                let expected = gate / (1.0 + (-gate).exp()) * up;
+                let scale = f64::from(factors[i / 32].scale);
+                assert!((f64::from(*integer) * scale - expected).abs() <= 0.51 * scale, "{i}");
+            }
+        }
+        assert!(Inputs::of(64, 96, &numbers[..96], None).is_none());
+        assert!(Inputs::of(64, 64, &numbers[..64], Some(&numbers[..32])).is_none());
+        assert!(silu(-1e4).abs() < 1e-30 && silu(1e4) == 1e4 && silu(f32::NAN).is_nan());
     }
 
     #[test]

@@ -1,0 +1,110 @@
+//! The gate of a feed-forward network, `silu(gate) * up`, which the product behind it computes on the way.
+
+use super::onnx::{GraphProto, NodeProto};
+
+/// Where a product finds both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Gated {
+    /// In one tensor, the gate's half first.
+    Halves(String),
+    /// In two.
+    Two { gate: String, up: String },
+}
+
+impl Gated {
+    /// What `tensor` is made of, where it is a gate and nothing but one product takes it.
+    pub(crate) fn of(graph: &GraphProto, tensor: &str) -> Option<Self> {
+        let product = made_by(graph, tensor, "Mul")?;
+        if takers(graph, tensor) != 1 {
+            return None;
+        }
+        let [one, other] = both(product)?;
+        let (gate, up) =
+            [(one, other), (other, one)].into_iter().find_map(|(active, up)| Some((activated(graph, active)?, up)))?;
+        let halves = made_by(graph, gate, "Split").filter(|split| {
+            // Equal parts of the last dimension.
+            split.output.iter().map(String::as_str).eq([gate, up])
+                && split.int("axis") == Some(-1)
+                && split.input.get(1).is_none_or(String::is_empty)
+        });
+        Some(match halves.and_then(|split| split.input.first()) {
+            Some(whole) => Self::Halves(whole.clone()),
+            None => Self::Two { gate: gate.to_owned(), up: up.to_owned() },
+        })
+    }
+}
+
+/// `gate` of `gate * sigmoid(gate)`.
+fn activated<'g>(graph: &'g GraphProto, tensor: &str) -> Option<&'g str> {
+    let [one, other] = both(made_by(graph, tensor, "Mul")?)?;
+    let is_sigmoid = |sigmoid: &str, of: &str| {
+        made_by(graph, sigmoid, "Sigmoid").and_then(|node| node.input.first()).is_some_and(|input| input == of)
+    };
+    match () {
+        () if is_sigmoid(other, one) => Some(one),
+        () if is_sigmoid(one, other) => Some(other),
+        () => None,
+    }
+}
+
+fn both(node: &NodeProto) -> Option<[&str; 2]> {
+    let [one, other] = node.input.as_slice() else { return None };
+    Some([one, other])
+}
+
+fn made_by<'g>(graph: &'g GraphProto, tensor: &str, op_type: &str) -> Option<&'g NodeProto> {
+    let node = graph.node.iter().find(|node| node.output.iter().any(|output| output == tensor))?;
+    (node.op_type() == op_type).then_some(node)
+}
+
+/// How many take a tensor, the graph's outputs among them.
+fn takers(graph: &GraphProto, tensor: &str) -> usize {
+    let inputs = graph.node.iter().flat_map(|node| &node.input).filter(|input| *input == tensor).count();
+    inputs + graph.output.iter().filter(|output| output.name() == tensor).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        NodeProto { op_type: Some(op_type.into()), input: names(inputs), output: names(outputs), ..Default::default() }
+    }
+
+    fn graph(last: &[&str]) -> GraphProto {
+        let nodes = vec![
+            node("Sigmoid", &["gate"], &["sigmoid"]),
+            node("Mul", &["sigmoid", "gate"], &["active"]),
+            node("Mul", &["up", "active"], &["gated"]),
+            node("MatMul", last, &["down"]),
+        ];
+        GraphProto { node: nodes, ..Default::default() }
+    }
+
+    #[test]
+    fn a_gate_is_found_in_any_order_of_its_factors() {
+        let two = Gated::Two { gate: "gate".into(), up: "up".into() };
+        assert_eq!(Gated::of(&graph(&["gated", "w"]), "gated"), Some(two));
+        assert_eq!(Gated::of(&graph(&["gated", "gated"]), "gated"), None, "somebody else takes it");
+        let mut other = graph(&["gated", "w"]);
+        other.node[0].input[0] = "up".into();
+        assert_eq!(Gated::of(&other, "gated"), None, "the sigmoid of something else");
+    }
+
+    #[test]
+    fn halves_of_one_tensor_are_taken_whole() {
+        let axis = |axis| crate::model::onnx::AttributeProto {
+            name: Some("axis".into()),
+            i: Some(axis),
+            r#type: Some(2),
+            ..Default::default()
+        };
+        let mut graph = graph(&["gated", "w"]);
+        graph.node.push(node("Split", &["whole"], &["gate", "up"]));
+        graph.node[4].attribute = vec![axis(-1)];
+        assert_eq!(Gated::of(&graph, "gated"), Some(Gated::Halves("whole".into())));
+        graph.node[4].attribute = vec![axis(1)];
+        assert!(matches!(Gated::of(&graph, "gated"), Some(Gated::Two { .. })));
+    }
+}
