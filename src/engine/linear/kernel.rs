@@ -113,7 +113,7 @@ impl Work for Multiply<'_> {
                 codes: &weights.codes[panel * lines..][..lines],
                 scales: floats(&weights.scales, range.clone(), scales),
                 offsets: match &weights.offsets {
-                    Offsets::Middle(middle) => PanelOffsets::Middle(*middle),
+                    Offsets::Scales(factor) => PanelOffsets::Scales(*factor),
                     Offsets::Each(each) => PanelOffsets::Each(floats(each, range, offsets)),
                 },
                 blocks,
@@ -325,7 +325,7 @@ struct Panel<'a> {
 
 #[derive(Clone, Copy)]
 enum PanelOffsets<'a> {
-    Middle(i32),
+    Scales(f32),
     Each(&'a [f32]),
 }
 
@@ -366,7 +366,7 @@ impl<'a> Panel<'a> {
             scales: &self.scales[factors.clone()],
             offsets: match self.offsets {
                 PanelOffsets::Each(offsets) => PanelOffsets::Each(&offsets[factors]),
-                middle => middle,
+                scales => scales,
             },
             blocks: blocks.len(),
             steps: self.steps,
@@ -450,15 +450,8 @@ impl<'a> Panel<'a> {
                 *total = lanes.load(&sums.floats[(first + m) * sums.width + (vector + v) * L::COUNT..]);
             }
         }
-        let middle = match self.offsets {
-            PanelOffsets::Middle(middle) => middle,
-            PanelOffsets::Each(_) => 0,
-        };
         for block in 0..self.blocks {
             let mut integers = [[lanes.splat(0); V]; M];
-            for (integers, row) in integers.iter_mut().zip(&rows) {
-                *integers = [lanes.splat(row.factors[block].sum.wrapping_mul(-middle)); V];
-            }
             let codes = &codes[block * self.steps..][..self.steps];
             let mut inputs: [&[S::Inputs]; M] = [&[]; M];
             for (inputs, row) in inputs.iter_mut().zip(&rows) {
@@ -468,16 +461,15 @@ impl<'a> Panel<'a> {
             for v in 0..V {
                 let at = block * PANEL + (vector + v) * L::COUNT;
                 let scale = lanes.load(&self.scales[at..]);
+                let offset = match self.offsets {
+                    PanelOffsets::Scales(factor) => lanes.mul(scale, lanes.splat_float(factor)),
+                    PanelOffsets::Each(offsets) => lanes.load(&offsets[at..]),
+                };
                 for (m, row) in rows.iter().enumerate() {
-                    let factor = lanes.mul(scale, lanes.splat_float(row.factors[block].scale));
-                    totals[m][v] = lanes.mul_add(lanes.float(integers[m][v]), factor, totals[m][v]);
-                }
-                if let PanelOffsets::Each(offsets) = self.offsets {
-                    let offset = lanes.load(&offsets[at..]);
-                    for (m, row) in rows.iter().enumerate() {
-                        let Factor { scale, sum } = row.factors[block];
-                        totals[m][v] = lanes.mul_add(offset, lanes.splat_float(scale * sum as f32), totals[m][v]);
-                    }
+                    let Factor { scale: step, sum } = row.factors[block];
+                    let factor = lanes.mul(scale, lanes.splat_float(step));
+                    let total = lanes.mul_add(lanes.float(integers[m][v]), factor, totals[m][v]);
+                    totals[m][v] = lanes.mul_add(offset, lanes.splat_float(sum), total);
                 }
             }
         }

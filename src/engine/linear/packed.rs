@@ -42,8 +42,8 @@ pub(crate) struct Packed {
 
 /// What is added to a scaled code.
 pub(super) enum Offsets {
-    /// All codes are so much too large.
-    Middle(i32),
+    /// So many scales.
+    Scales(f32),
     /// `[panels, inputs / block, PANEL]`.
     Each(Factors),
 }
@@ -127,9 +127,8 @@ pub(crate) fn pack(
     }
     let float = |bytes: &[u8], index: usize| f32::from_le_bytes(std::array::from_fn(|i| bytes[4 * index + i]));
     let scale = |output: usize, block: usize| float(scales, output * source_blocks + block);
-    let middle = 1 << (bits - 1);
     let zero = |output: usize, block: usize| match source.zero_points {
-        ZeroPoints::Middle => middle as f32,
+        ZeroPoints::Middle => (1u32 << (bits - 1)) as f32,
         ZeroPoints::Codes => f32::from(code(&zeros[output * zero_row..], block, bits)),
         ZeroPoints::Floats => float(zeros, output * source_blocks + block),
     };
@@ -143,7 +142,7 @@ pub(crate) fn pack(
         Factors::of(values.collect())
     };
     let offsets = match source.zero_points {
-        ZeroPoints::Middle => Offsets::Middle(middle),
+        ZeroPoints::Middle => Offsets::Scales(-zero(0, 0)),
         _ => Offsets::Each(per_block(&|output, block| -zero(output, block) * scale(output, block))),
     };
     let row_bytes = inputs * bits as usize / 8;

@@ -41,8 +41,9 @@ const LEAST: f32 = 1e-30;
 /// Rows of activations.
 #[derive(Default)]
 pub(super) struct Rounded {
-    /// `[rows, inputs / Precision::packed]`. Words in order, the first in the low half; bytes in the order
-    /// [`BYTES`] of each eight.
+    /// `[rows, inputs / Precision::packed]`. Words in order, the first in the low half; of each eight bytes
+    /// 0, 4, 1, 5, 2, 6, 3, 7: so lie codes of 4 bits, packed as four pairs of words, in the low and in the
+    /// high halves of bytes.
     pub packed: Vec<i32>,
     /// `[rows, blocks]`.
     pub factors: Vec<Factor>,
@@ -53,8 +54,8 @@ pub(super) struct Rounded {
 pub(super) struct Factor {
     /// What 1 stands for.
     pub scale: f32,
-    /// The sum of the block's integers.
-    pub sum: i32,
+    /// The sum of the block's rounded activations.
+    pub sum: f32,
 }
 
 impl Rounded {
@@ -64,10 +65,6 @@ impl Rounded {
         self.factors.resize(rows * (inputs / block), Factor::default());
     }
 }
-
-/// The inputs of a step as its low and high quads have them: what lies in 4 bits, `[PANEL, 2]` times four
-/// pairs, seen as bytes.
-const BYTES: [usize; 8] = [0, 4, 1, 5, 2, 6, 3, 7];
 
 /// What a product is given: rows of numbers, or of two whose gate they are, `silu(first) * second`.
 #[derive(Clone, Copy)]
@@ -121,7 +118,7 @@ pub(super) fn round(rows: Inputs<'_>, block: usize, precision: Precision, packed
         }
         *factor = match precision {
             Precision::Words => round_words(values, bytemuck::cast_slice_mut(packed)),
-            Precision::Bytes => round_bytes(values, bytemuck::cast_slice_mut(packed)),
+            Precision::Bytes => round_bytes(values, packed),
         };
     }
 }
@@ -142,20 +139,30 @@ fn round_words(values: &[f32], integers: &mut [i16]) -> Factor {
         *integer = nearest(*value, inverse) as i16;
         sum += i32::from(*integer);
     }
-    Factor { scale, sum }
+    Factor { scale, sum: scale * sum as f32 }
 }
 
 #[inline(always)]
-fn round_bytes(values: &[f32], integers: &mut [i8]) -> Factor {
+fn round_bytes(values: &[f32], packed: &mut [i32]) -> Factor {
     let (scale, inverse) = scale(values, Precision::Bytes);
+    let integers: &mut [i8] = bytemuck::cast_slice_mut(packed);
     let mut sum = 0;
-    for (integers, values) in integers.as_chunks_mut::<8>().0.iter_mut().zip(values.as_chunks::<8>().0) {
-        for (integer, index) in integers.iter_mut().zip(BYTES) {
-            *integer = nearest(values[index], inverse) as i8;
-            sum += i32::from(*integer);
-        }
+    for (integer, value) in integers.iter_mut().zip(values) {
+        *integer = nearest(*value, inverse) as i8;
+        sum += i32::from(*integer);
     }
-    Factor { scale, sum }
+    for step in packed.as_chunks_mut::<2>().0 {
+        let [first, second] = step.map(|bytes| bytes as u32);
+        *step = [mixed(first, second) as i32, mixed(first >> 16, second >> 16) as i32];
+    }
+    Factor { scale, sum: scale * sum as f32 }
+}
+
+/// The two lower bytes of both, by turns.
+#[inline(always)]
+fn mixed(first: u32, second: u32) -> u32 {
+    let apart = |x: u32| (x & 0xff) | (x & 0xff00) << 8;
+    apart(first) | apart(second) << 8
 }
 
 /// What 1 stands for, and its inverse.
@@ -196,7 +203,7 @@ mod tests {
         for (value, integer) in values.iter().zip(&integers) {
             assert!((f32::from(*integer) * factor.scale - value).abs() <= largest / 65_000.0);
         }
-        assert_eq!(factor.sum, integers.iter().copied().map(i32::from).sum::<i32>());
+        assert_eq!(factor.sum, factor.scale * integers.iter().copied().map(i32::from).sum::<i32>() as f32);
     }
 
     #[test]
@@ -224,7 +231,7 @@ mod tests {
     #[test]
     fn zeros_stay_and_what_is_not_finite_is_seen() {
         let (integers, factor) = rounded(&[0.0, -0.0, 1e-38, 0.0]);
-        assert_eq!((integers, factor.scale, factor.sum), (vec![0; 4], 0.0, 0));
+        assert_eq!((integers, factor.scale, factor.sum), (vec![0; 4], 0.0, 0.0));
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert!(rounded(&[1.0, bad, 0.0, 2.0]).1.scale.is_nan());
         }
