@@ -13,7 +13,7 @@ use super::{
     attention::{Batch, BatchRow, PagedKv},
     backend::{Backend, Feed, Given, Kept, RunError},
     constants::Constants,
-    operators::operators,
+    operators::{operators, with_domain},
     rotation::KeysAt,
     runtime::Runtime,
     session::{self, SessionOptions, Stop},
@@ -50,9 +50,9 @@ impl PagedGraph {
     ) -> ort::Result<Self> {
         let head = model.overlay.head.ok_or_else(|| ort::Error::new("a paged form has a head"))?;
         let batch = Batch::default();
-        let session = session::builder(runtime, options, &model.overlay.folder)?
-            .with_operators(operators(&batch, constants)?)?
-            .commit_from_memory(&paged.bytes)?;
+        let mut builder = session::builder(runtime, options, &model.overlay.folder)?
+            .with_operators(operators(&batch, constants)?)?;
+        let session = with_domain(|| builder.commit_from_memory(&paged.bytes))?;
         let binding = session.create_binding()?;
         Ok(Self {
             session,
