@@ -13,6 +13,7 @@ use super::{
     attention::{Batch, BatchRow, PagedKv},
     backend::{Backend, Feed, Given, Kept, RunError},
     constants::Constants,
+    initializers::Initializers,
     operators::{operators, with_domain},
     rotation::KeysAt,
     runtime::Runtime,
@@ -34,6 +35,8 @@ pub(crate) struct PagedGraph {
     wanted: Vec<i64>,
     /// Logits and hidden states that the graph gives in fewer bits.
     wide: [Vec<f32>; 2],
+    /// What the session reads: dropped after it.
+    _initializers: Arc<Initializers>,
 }
 
 impl PagedGraph {
@@ -46,13 +49,14 @@ impl PagedGraph {
         model: &Model,
         paged: &Paged,
         constants: &Arc<Constants>,
+        initializers: &Arc<Initializers>,
         options: SessionOptions,
     ) -> ort::Result<Self> {
         let head = model.overlay.head.ok_or_else(|| ort::Error::new("a paged form has a head"))?;
         let batch = Batch::default();
-        let mut builder = session::builder(runtime, options, &model.overlay.folder)?
-            .with_operators(operators(&batch, constants)?)?;
-        let session = with_domain(|| builder.commit_from_memory(&paged.bytes))?;
+        let builder =
+            session::builder(runtime, options, &model.overlay.folder)?.with_operators(operators(&batch, constants)?)?;
+        let session = with_domain(|| initializers.commit(builder, &paged.bytes))?;
         let binding = session.create_binding()?;
         Ok(Self {
             session,
@@ -65,6 +69,7 @@ impl PagedGraph {
             batch,
             wanted: Vec::new(),
             wide: Default::default(),
+            _initializers: Arc::clone(initializers),
         })
     }
 

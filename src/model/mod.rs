@@ -12,6 +12,7 @@ mod external;
 pub(crate) mod fuse;
 mod graph;
 mod head;
+mod initializers;
 mod io;
 mod layout;
 mod linears;
@@ -36,6 +37,7 @@ use std::{
 use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 
 pub(crate) use self::fuse::FuseRotary;
+pub(crate) use self::initializers::Initializer;
 pub(crate) use self::linears::{LinearSource, Stored, TableSource, ZeroPoints};
 pub use self::{
     config_files::ConfigFileError,

@@ -13,6 +13,7 @@ use prost::Message;
 use super::{
     contract::{Contract, ElementType},
     fuse::{self, FuseRotary, NotFused, prune},
+    initializers::{self, Initializer},
     linears::{LinearSource, TableSource},
     onnx::{self, AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
     overlay::{Head, Overlay},
@@ -64,6 +65,8 @@ pub struct Paged {
     pub(crate) linears: Vec<LinearSource>,
     /// The rotation tables of its attentions, which the graph no longer has.
     pub(crate) tables: Vec<TableSource>,
+    /// What its sessions share.
+    pub(crate) shareable: Vec<Initializer>,
 }
 
 /// Why a graph has no paged form.
@@ -157,8 +160,9 @@ impl Paged {
         }
         let position_ids = flatten_inputs(&mut graph, &head)?;
         model.opset_import.push(OperatorSetIdProto { domain: Some(DOMAIN.into()), version: Some(1) });
+        let shareable = initializers::shareable(&graph);
         model.graph = Some(graph);
-        Ok(Self { bytes: model.encode_to_vec(), position_ids, linears, tables })
+        Ok(Self { bytes: model.encode_to_vec(), position_ids, linears, tables, shareable })
     }
 }
 
