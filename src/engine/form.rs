@@ -94,7 +94,7 @@ impl WhyPlain {
 
 /// Part of every kept form's name: raised with each change of what makes or runs a paged form, so that
 /// none is taken over that this code did not compare.
-const FORMS_VERSION: u32 = 1;
+const FORMS_VERSION: u32 = 2;
 
 /// Forms that earlier processes have made, one file each.
 pub(super) struct Cache {

@@ -26,6 +26,7 @@ pub(crate) mod paged;
 mod presets;
 mod rotation;
 mod tokenizer;
+mod transposed;
 mod view;
 pub(crate) mod weights;
 

@@ -17,6 +17,7 @@ use super::{
     linears::{LinearSource, TableSource},
     onnx::{self, AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
     overlay::{Head, Overlay},
+    transposed,
 };
 
 /// The domain of our operators.
@@ -154,6 +155,9 @@ impl Paged {
             contract.kv.iter().flat_map(|kv| [kv.present_key.as_str(), kv.present_value.as_str()]).collect();
         graph.output.retain(|output| !presents.contains(&output.name()));
         let linears = replace_linears(&mut graph);
+        if transposed::fuse(&mut graph) {
+            fuse::import_microsoft(&mut model);
+        }
         prune(&mut graph);
         if let Some(node) = graph.node.iter().find(|node| node.op_type().starts_with("DynamicQuantize")) {
             return Err(NotPaged::RoundsTogether { operator: node.op_type().to_owned() });
