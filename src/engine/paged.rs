@@ -1,6 +1,6 @@
 //! The paged form of a model in a session: any number of rows in one run, keys and values in blocks.
 
-use std::sync::Arc;
+use std::{collections::TryReserveError, sync::Arc};
 
 use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
 use ort::{
@@ -159,13 +159,13 @@ impl Backend for PagedGraph {
     }
 
     fn make_room(&self, kv: &Self::Kv, filled: usize, new: usize) -> ort::Result<Option<Self::Kv>> {
-        kv.grow(filled + new);
+        kv.grow(filled + new).map_err(no_memory)?;
         Ok(None)
     }
 
     fn copy(&self, from: &Self::Kv, kept: &[Kept<'_>], new: usize) -> ort::Result<Self::Kv> {
         let to = PagedKv::new(&self.contract);
-        to.grow(kept.iter().map(|kept| kept.rows.len()).sum::<usize>() + new);
+        to.grow(kept.iter().map(|kept| kept.rows.len()).sum::<usize>() + new).map_err(no_memory)?;
         for (from, mut to) in from.pairs(&to) {
             let mut filled = 0;
             for Kept { rows, turn } in kept {
@@ -193,7 +193,7 @@ impl Backend for PagedGraph {
     /// Each token is alone in its cache, so nothing need lie before it.
     fn keys_at(&mut self, position: usize, tokens: &[TokenId]) -> ort::Result<KeysAt> {
         let caches: Vec<_> = tokens.iter().map(|_| Arc::new(PagedKv::new(&self.contract))).collect();
-        caches.iter().for_each(|kv| kv.grow(1));
+        caches.iter().try_for_each(|kv| kv.grow(1)).map_err(no_memory)?;
         let rows = caches.iter().map(|kv| BatchRow { kv: Arc::clone(kv), past: 0, position, tokens: 1 });
         self.batch.rows().extend(rows);
         self.wanted.clear();
@@ -215,4 +215,9 @@ impl Backend for PagedGraph {
     fn take_interrupt(&self) -> bool {
         self.stop.take()
     }
+}
+
+/// Said in the runtime's own words, which [`session::engine_error`] knows.
+fn no_memory(cause: TryReserveError) -> ort::Error {
+    ort::Error::new(format!("{} for keys and values: {cause}", session::NO_MEMORY))
 }
