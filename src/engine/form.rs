@@ -9,7 +9,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
-    time::UNIX_EPOCH,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use sha2::{Digest, Sha256};
@@ -83,7 +83,13 @@ impl WhyPlain {
 
 /// Part of every kept form's name: raised with each change of what makes or runs a paged form, so that
 /// none is taken over that this code did not compare.
-const FORMS_VERSION: u32 = 2;
+const FORMS_VERSION: u32 = 3;
+
+/// Forms that are kept, those that were last used: of a large model one has some megabytes.
+const FORMS_MAX: usize = 8;
+
+/// Hexadecimal digits of a kept form's name.
+const NAME_LEN: usize = 32;
 
 /// Forms that earlier processes have made, one file each.
 pub(super) struct Cache {
@@ -106,7 +112,7 @@ impl Cache {
             for file in files(&model.overlay.folder) {
                 hash.update(file);
             }
-            let name: String = hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+            let name: String = hash.finalize().iter().take(NAME_LEN / 2).map(|byte| format!("{byte:02x}")).collect();
             folder.join(name)
         });
         Self { file }
@@ -114,7 +120,13 @@ impl Cache {
 
     /// What [`Self::keep`] kept: a rewritten graph, or nothing but the fact.
     pub(super) fn get(&self) -> Option<Vec<u8>> {
-        fs::read(self.file.as_ref()?).ok()
+        let file = self.file.as_ref()?;
+        let graph = fs::read(file).ok()?;
+        // Used now, so that others go first. It stays readable where that cannot be noted.
+        if let Ok(file) = fs::File::options().append(true).open(file) {
+            let _ = file.set_modified(SystemTime::now());
+        }
+        Some(graph)
     }
 
     /// Keeps a form. That it cannot is no matter but of time.
@@ -131,6 +143,27 @@ impl Cache {
         };
         if let Err(error) = write() {
             tracing::debug!(%error, file = %file.display(), "a model's form was not kept");
+        }
+        forget(file.parent().unwrap_or(Path::new(".")));
+    }
+}
+
+/// Deletes the forms that were not used for longest, and what processes have left that died while they
+/// wrote. Nothing else that lies in the folder.
+fn forget(folder: &Path) {
+    let is_form = |name: &str| name.len() >= NAME_LEN && name.as_bytes()[..NAME_LEN].iter().all(u8::is_ascii_hexdigit);
+    let mut forms: Vec<(SystemTime, PathBuf)> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_form))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    forms.sort();
+    let old = forms.len().saturating_sub(FORMS_MAX);
+    for (_, form) in &forms[..old] {
+        if let Err(error) = fs::remove_file(form) {
+            tracing::debug!(%error, file = %form.display(), "an old form stays");
         }
     }
 }
@@ -154,4 +187,29 @@ fn files(folder: &Path) -> Vec<Vec<u8>> {
         .collect();
     files.sort();
     files
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_forms_that_were_last_used_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |number: usize| folder.path().join(format!("{number:032x}"));
+        for number in 0..FORMS_MAX {
+            fs::write(path(number), "graph").unwrap();
+            let long_ago = SystemTime::now() - Duration::from_secs(1000 - number as u64);
+            fs::File::options().append(true).open(path(number)).unwrap().set_modified(long_ago).unwrap();
+        }
+        fs::write(folder.path().join("notes.txt"), "a user's own").unwrap();
+        assert!(Cache { file: Some(path(0)) }.get().is_some());
+        Cache { file: Some(path(99)) }.keep(b"graph");
+        let left: Vec<usize> = (0..100).filter(|&number| path(number).exists()).collect();
+        assert_eq!(left, [0, 2, 3, 4, 5, 6, 7, 99]);
+        assert!(folder.path().join("notes.txt").exists());
+    }
 }

@@ -15,6 +15,7 @@ use ort::{
 
 use super::{
     backend::{Backend, Feed, Given, Kept, RunError},
+    initializers::Initializers,
     kv_cache::{KvCache, KvMemory, LayerKv},
     rotation::KeysAt,
     runtime::Runtime,
@@ -33,6 +34,8 @@ pub(crate) struct Graph {
     stop: Arc<Stop>,
     /// Logits and hidden states that the graph gives in fewer bits.
     wide: [Vec<f32>; 2],
+    /// What the session reads: dropped after it.
+    _initializers: Arc<Initializers>,
 }
 
 /// What a run gave.
@@ -48,9 +51,15 @@ impl Graph {
     ///
     /// # Errors
     /// The runtime's own.
-    pub(crate) fn load(runtime: &Runtime, model: &Model, window: usize, options: SessionOptions) -> ort::Result<Self> {
+    pub(crate) fn load(
+        runtime: &Runtime,
+        model: &Model,
+        initializers: Arc<Initializers>,
+        window: usize,
+        options: SessionOptions,
+    ) -> ort::Result<Self> {
         let builder = session::builder(runtime, options, &model.overlay.folder)?;
-        let session = { builder }.commit_from_memory(&model.overlay.bytes)?;
+        let session = initializers.commit(builder, &model.overlay.bytes)?;
         let binding = session.create_binding()?;
         Ok(Self {
             session,
@@ -61,6 +70,7 @@ impl Graph {
             head: model.overlay.head,
             stop: Stop::new()?,
             wide: Default::default(),
+            _initializers: initializers,
         })
     }
 

@@ -1,10 +1,10 @@
 //! Making engines: one for each actor and each of its incarnations, all of the same model.
 //!
 //! What does not change from one engine to the next is worked out once and shared: the model's files,
-//! the runtime's library, the form that runs best with its packed weights, and the rotation measured on
-//! the model's keys.
+//! the runtime's library, the form that runs best with its packed weights, the constants that ONNX Runtime
+//! itself reads, and the rotation measured on the model's keys.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use motorbrain_actors::{
     engine::{Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Window},
@@ -17,6 +17,7 @@ use super::{
     constants::Constants,
     form::{Cache, Form, FormOptions, WhyPlain},
     graph::Graph,
+    initializers::Initializers,
     onnx::OnnxEngine,
     paged::PagedGraph,
     rotation::{Layout, Rotation, positions},
@@ -47,6 +48,9 @@ pub struct OnnxLoader {
     rotation: OnceLock<Option<Arc<Rotation>>>,
     /// Made by the first load; whoever comes meanwhile waits.
     chosen: Mutex<Option<Chosen>>,
+    /// What engines on the model's own graph share, for as long as there is one: where another form
+    /// runs, that is only until both are compared.
+    plain: Mutex<Weak<Initializers>>,
 }
 
 /// The form in use and what its engines share.
@@ -57,10 +61,14 @@ struct Chosen {
     paged: Option<Arc<Shared>>,
 }
 
+/// What was chosen, and an engine on it where one was made on the way.
+type Made = (Chosen, Option<Box<dyn Engine>>);
+
 /// A paged form with what its operators keep of it.
 struct Shared {
     paged: Paged,
     constants: Arc<Constants>,
+    initializers: Arc<Initializers>,
 }
 
 impl OnnxLoader {
@@ -71,7 +79,16 @@ impl OnnxLoader {
     pub fn new(runtime: Runtime, model: Arc<Model>, options: EngineOptions) -> Result<Self, WindowError> {
         let EngineOptions { session, window, form } = options;
         let window = window.resolve(model.context.tokens)?;
-        Ok(Self { runtime, model, session, window, form, rotation: OnceLock::new(), chosen: Mutex::new(None) })
+        Ok(Self {
+            runtime,
+            model,
+            session,
+            window,
+            form,
+            rotation: OnceLock::new(),
+            chosen: Mutex::default(),
+            plain: Mutex::default(),
+        })
     }
 
     /// The model's rotation as an engine has measured it: `None` before the first load, and where the
@@ -96,13 +113,14 @@ impl OnnxLoader {
     /// # Errors
     /// Why there is none.
     pub fn load_plain(&self) -> Result<Box<dyn Engine>, LoadError> {
-        let graph = Graph::load(&self.runtime, &self.model, self.window.size, self.session);
+        let initializers = self.plain_initializers().map_err(|error| self.failed(&error))?;
+        let graph = Graph::load(&self.runtime, &self.model, initializers, self.window.size, self.session);
         self.engine(graph.map_err(|error| self.failed(&error))?)
     }
 
     fn load_paged(&self, shared: &Shared) -> Result<Box<dyn Engine>, LoadError> {
-        let Shared { paged, constants } = shared;
-        let graph = PagedGraph::load(&self.runtime, &self.model, paged, constants, self.session);
+        let Shared { paged, constants, initializers } = shared;
+        let graph = PagedGraph::load(&self.runtime, &self.model, paged, constants, initializers, self.session);
         self.engine(graph.map_err(|error| self.failed(&error))?)
     }
 
@@ -118,37 +136,65 @@ impl OnnxLoader {
         Ok(Box::new(OnnxEngine::new(backend, info, rotation)))
     }
 
-    /// The form to run, chosen now if it is not yet.
-    fn chosen(&self) -> Result<Chosen, LoadError> {
+    fn plain_initializers(&self) -> ort::Result<Arc<Initializers>> {
+        let mut plain = self.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = plain.upgrade() {
+            return Ok(shared);
+        }
+        let overlay = &self.model.overlay;
+        let opened = Arc::new(Initializers::open(&overlay.shareable, &overlay.folder)?);
+        *plain = Arc::downgrade(&opened);
+        Ok(opened)
+    }
+
+    /// The form to run, chosen now if it is not yet, and an engine where one was made to find out.
+    fn chosen(&self) -> Result<Made, LoadError> {
         let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(chosen) = &*chosen {
-            return Ok(chosen.clone());
+            return Ok((chosen.clone(), None));
         }
-        let made = match self.choose()? {
+        let (made, engine) = match self.choose()? {
             Ok(made) => made,
             Err(why) => {
                 tracing::info!(reason = %why, "the model runs as exported, one conversation after the other");
-                Chosen { form: Form::Plain(why), paged: None }
+                (Chosen { form: Form::Plain(why), paged: None }, None)
             }
         };
-        Ok(chosen.insert(made).clone())
+        Ok((chosen.insert(made).clone(), engine))
+    }
+
+    /// The form that an earlier process has kept, with an engine on it; `None` where there is none that
+    /// can still be loaded.
+    fn kept(&self, cache: &Cache, fused: bool) -> Result<Option<Made>, LoadError> {
+        let Model { contract, overlay, .. } = &*self.model;
+        let Some(graph) = cache.get() else { return Ok(None) };
+        let paged = if fused { Paged::of_fused(&graph, overlay, contract) } else { overlay.paged.clone() };
+        let Ok(paged) = paged else { return Ok(None) };
+        let loaded = self.share(paged).and_then(|shared| Ok((self.load_paged(&shared)?, shared)));
+        match loaded {
+            Ok((engine, shared)) => {
+                let form = Form::Paged { fused, difference: None };
+                Ok(Some((Chosen { form, paged: Some(shared) }, Some(engine))))
+            }
+            Err(error) if error.transient => Err(error),
+            Err(error) => {
+                tracing::debug!(error = error.message, "a kept form does not load, so it is made again");
+                Ok(None)
+            }
+        }
     }
 
     /// Makes the paged form and compares it with the model's own graph, or finds that an earlier process
     /// has. The outer error ends the load; the inner one means that the plain form runs.
-    fn choose(&self) -> Result<Result<Chosen, WhyPlain>, LoadError> {
+    fn choose(&self) -> Result<Result<Made, WhyPlain>, LoadError> {
         let Model { contract, overlay, .. } = &*self.model;
         if contract.quantized_activations && self.activations() == Activations::AsExported {
             return Ok(Err(WhyPlain::RoundsActivations));
         }
         let fused = contract.family == Family::Plain;
         let cache = Cache::of(&self.form, &self.runtime, &self.model, self.window.size);
-        if let Some(graph) = cache.get() {
-            let paged = if fused { Paged::of_fused(&graph, overlay, contract) } else { overlay.paged.clone() };
-            if let Ok(paged) = paged {
-                let paged = Some(self.share(paged)?);
-                return Ok(Ok(Chosen { form: Form::Paged { fused, difference: None }, paged }));
-            }
+        if let Some(kept) = self.kept(&cache, fused)? {
+            return Ok(Ok(kept));
         }
         if !fused && let Err(why) = &overlay.paged {
             return Ok(Err(why.clone().into()));
@@ -179,7 +225,8 @@ impl OnnxLoader {
         }
         tracing::debug!(difference, "the paged form gives the model's numbers");
         cache.keep(&graph);
-        Ok(Ok(Chosen { form: Form::Paged { fused, difference: Some(difference) }, paged: Some(shared) }))
+        let form = Form::Paged { fused, difference: Some(difference) };
+        Ok(Ok((Chosen { form, paged: Some(shared) }, None)))
     }
 
     fn overlay_paged(&self) -> Result<(Paged, Vec<u8>), WhyPlain> {
@@ -207,13 +254,15 @@ impl OnnxLoader {
     }
 
     fn share(&self, paged: Paged) -> Result<Arc<Shared>, LoadError> {
-        let constants =
-            Constants::read(&paged, &self.model.overlay.folder, self.activations()).map_err(|message| LoadError {
-                transient: false,
-                message: format!("cannot load {}: {message}", self.model.graph.display()),
-                hint: Some("fetch the model's files again; they do not belong together".into()),
-            })?;
-        Ok(Arc::new(Shared { paged, constants: Arc::new(constants) }))
+        let folder = &self.model.overlay.folder;
+        let constants = Constants::read(&paged, folder, self.activations()).map_err(|message| LoadError {
+            transient: false,
+            message: format!("cannot load {}: {message}", self.model.graph.display()),
+            hint: Some("fetch the model's files again; they do not belong together".into()),
+        })?;
+        let initializers = Initializers::open(&paged.shareable, folder);
+        let initializers = Arc::new(initializers.map_err(|error| self.failed(&error))?);
+        Ok(Arc::new(Shared { paged, constants: Arc::new(constants), initializers }))
     }
 
     fn failed(&self, error: &ort::Error) -> LoadError {
@@ -236,9 +285,10 @@ impl OnnxLoader {
 
 impl EngineLoader for OnnxLoader {
     fn load(&self) -> Result<Box<dyn Engine>, LoadError> {
-        match self.chosen()?.paged {
-            Some(shared) => self.load_paged(&shared),
-            None => self.load_plain(),
+        match self.chosen()? {
+            (_, Some(engine)) => Ok(engine),
+            (Chosen { paged: Some(shared), .. }, None) => self.load_paged(&shared),
+            (Chosen { paged: None, .. }, None) => self.load_plain(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod constants;
 pub(crate) mod equal;
 mod form;
 mod graph;
+mod initializers;
 mod kv_cache;
 mod linear;
 mod loader;

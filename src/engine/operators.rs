@@ -6,7 +6,7 @@
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -29,6 +29,29 @@ pub(crate) fn operators(batch: &Batch, constants: &Arc<Constants>) -> ort::Resul
     OperatorDomain::new(DOMAIN)?
         .add(PagedAttention { batch: batch.clone(), constants: Arc::clone(constants) })?
         .add(PackedLinear { constants: Arc::clone(constants) })
+}
+
+/// Makes a session with our operators. The first one tells the runtime of their domain, and two that do so
+/// at once fail: it looks whether it knows the domain, and then adds it.
+pub(crate) fn with_domain<T>(commit: impl FnOnce() -> ort::Result<T>) -> ort::Result<T> {
+    static DOMAIN: First = First(Mutex::new(false));
+    DOMAIN.run(commit)
+}
+
+/// Lets one in at a time until one has succeeded.
+struct First(Mutex<bool>);
+
+impl First {
+    fn run<T, E>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        let mut done = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *done {
+            drop(done);
+            return work();
+        }
+        let result = work();
+        *done = result.is_ok();
+        result
+    }
 }
 
 /// Runs a kernel; a panic becomes an error.
@@ -92,4 +115,42 @@ pub(crate) fn set_width(context: &mut ShapeInferenceContext, width: i64) -> ort:
         *last = width;
     }
     context.set_output(0, &ValueType::Tensor { ty, shape, dimension_symbols })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::{
+        sync::{Barrier, atomic::AtomicUsize},
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn one_after_the_other_until_one_succeeds_and_then_all_at_once() {
+        let first = First(Mutex::new(false));
+        let (inside, tries) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    first.run(|| {
+                        let number = tries.fetch_add(1, Ordering::SeqCst);
+                        let others = inside.fetch_add(1, Ordering::SeqCst);
+                        assert!(number > 1 || others == 0, "{others} others");
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                        // The first fails, so the second is alone as well.
+                        if number == 0 { Err(()) } else { Ok(()) }
+                    })
+                });
+            }
+        });
+        // Both must be inside to pass.
+        let both = Barrier::new(2);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| first.run(|| Ok::<_, ()>(both.wait())).unwrap());
+            }
+        });
+    }
 }

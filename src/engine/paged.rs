@@ -1,6 +1,6 @@
 //! The paged form of a model in a session: any number of rows in one run, keys and values in blocks.
 
-use std::{iter, sync::Arc};
+use std::{collections::TryReserveError, iter, sync::Arc};
 
 use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
 use ort::{
@@ -13,7 +13,8 @@ use super::{
     attention::{Batch, BatchRow, PagedKv},
     backend::{Backend, Feed, Given, Kept, RunError},
     constants::Constants,
-    operators::operators,
+    initializers::Initializers,
+    operators::{operators, with_domain},
     rotation::KeysAt,
     runtime::Runtime,
     session::{self, SessionOptions, Stop},
@@ -34,6 +35,8 @@ pub(crate) struct PagedGraph {
     inputs: Inputs,
     /// Logits and hidden states that the graph gives in fewer bits.
     wide: [Vec<f32>; 2],
+    /// What the session reads: dropped after it.
+    _initializers: Arc<Initializers>,
 }
 
 impl PagedGraph {
@@ -46,13 +49,14 @@ impl PagedGraph {
         model: &Model,
         paged: &Paged,
         constants: &Arc<Constants>,
+        initializers: &Arc<Initializers>,
         options: SessionOptions,
     ) -> ort::Result<Self> {
         let head = model.overlay.head.ok_or_else(|| ort::Error::new("a paged form has a head"))?;
         let batch = Batch::default();
-        let session = session::builder(runtime, options, &model.overlay.folder)?
-            .with_operators(operators(&batch, constants)?)?
-            .commit_from_memory(&paged.bytes)?;
+        let builder =
+            session::builder(runtime, options, &model.overlay.folder)?.with_operators(operators(&batch, constants)?)?;
+        let session = with_domain(|| initializers.commit(builder, &paged.bytes))?;
         let binding = session.create_binding()?;
         Ok(Self {
             session,
@@ -65,6 +69,7 @@ impl PagedGraph {
             batch,
             inputs: Inputs { tokens: Numbers::new()?, positions: Numbers::new()?, wanted: Numbers::new()? },
             wide: Default::default(),
+            _initializers: Arc::clone(initializers),
         })
     }
 
@@ -193,13 +198,13 @@ impl Backend for PagedGraph {
     }
 
     fn make_room(&self, kv: &Self::Kv, filled: usize, new: usize) -> ort::Result<Option<Self::Kv>> {
-        kv.grow(filled + new);
+        kv.grow(filled + new).map_err(no_memory)?;
         Ok(None)
     }
 
     fn copy(&self, from: &Self::Kv, kept: &[Kept<'_>], new: usize) -> ort::Result<Self::Kv> {
         let to = PagedKv::new(&self.contract);
-        to.grow(kept.iter().map(|kept| kept.rows.len()).sum::<usize>() + new);
+        to.grow(kept.iter().map(|kept| kept.rows.len()).sum::<usize>() + new).map_err(no_memory)?;
         for (from, mut to) in from.pairs(&to) {
             let mut filled = 0;
             for Kept { rows, turn } in kept {
@@ -231,7 +236,7 @@ impl Backend for PagedGraph {
         self.inputs.positions.fill(shape, iter::repeat(position as i64))?;
         self.inputs.wanted.fill([0], iter::empty())?;
         let caches: Vec<_> = tokens.iter().map(|_| Arc::new(PagedKv::new(&self.contract))).collect();
-        caches.iter().for_each(|kv| kv.grow(1));
+        caches.iter().try_for_each(|kv| kv.grow(1)).map_err(no_memory)?;
         let rows = caches.iter().map(|kv| BatchRow { kv: Arc::clone(kv), past: 0, position, tokens: 1 });
         self.batch.rows().extend(rows);
         let result = self.execute(false);
@@ -250,4 +255,9 @@ impl Backend for PagedGraph {
     fn take_interrupt(&self) -> bool {
         self.stop.take()
     }
+}
+
+/// Said in the runtime's own words, which [`session::engine_error`] knows.
+fn no_memory(cause: TryReserveError) -> ort::Error {
+    ort::Error::new(format!("{} for keys and values: {cause}", session::NO_MEMORY))
 }

@@ -103,10 +103,13 @@ pub(crate) fn floats<'a>(tensor: &'a DynTensor, wide: &'a mut Vec<f32>) -> ort::
     }
 }
 
+/// How the runtime begins to say that there is no memory.
+pub(crate) const NO_MEMORY: &str = "Failed to allocate memory";
+
 /// An engine's error for one of the runtime's. Whatever a kernel refuses, the session stays usable.
 pub(crate) fn engine_error(error: &ort::Error, row: Option<usize>) -> EngineError {
     let message = error.message().to_owned();
-    let kind = if message.contains("bad_alloc") || message.contains("Failed to allocate memory") {
+    let kind = if message.contains("bad_alloc") || message.contains(NO_MEMORY) {
         EngineErrorKind::OutOfMemory
     } else if error.code() == ort::ErrorCode::DeviceReset {
         EngineErrorKind::Fatal

@@ -14,6 +14,7 @@ pub(crate) mod fuse;
 mod gated;
 mod graph;
 mod head;
+mod initializers;
 mod io;
 mod layout;
 mod linears;
@@ -27,6 +28,7 @@ pub(crate) mod paged;
 mod presets;
 mod rotation;
 mod tokenizer;
+mod transposed;
 mod view;
 pub(crate) mod weights;
 
@@ -38,6 +40,7 @@ use std::{
 use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 
 pub(crate) use self::fuse::FuseRotary;
+pub(crate) use self::initializers::Initializer;
 pub(crate) use self::linears::{LinearSource, Stored, TableSource, ZeroPoints};
 pub use self::{
     activations::Activations,

@@ -18,6 +18,7 @@ use super::{
     external::{self, Home},
     graph::GraphFile,
     head::{HeadPlan, NoHead},
+    initializers::{self, Initializer},
     onnx::{self, AttributeProto, Dimension, GraphProto, NodeProto, TensorProto, ValueInfoProto},
     paged::{NotPaged, Paged},
     view::View,
@@ -43,6 +44,8 @@ pub struct Overlay {
     pub head: Option<Head>,
     /// The form in which many conversations share a run, or why there is none.
     pub paged: Result<Paged, NotPaged>,
+    /// What its sessions share.
+    pub(crate) shareable: Vec<Initializer>,
 }
 
 /// What the overlay adds to the model's own inputs and outputs.
@@ -89,9 +92,10 @@ impl Overlay {
             head
         });
         external::point_into(&mut graph, &bytes, home);
+        let shareable = initializers::shareable(&graph);
         model.graph = Some(graph);
         let paged = Paged::build(&model, contract, head.as_ref());
-        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), head, paged }
+        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), head, paged, shareable }
     }
 }
 

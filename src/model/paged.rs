@@ -14,9 +14,11 @@ use super::{
     contract::{Contract, ElementType},
     fuse::{self, FuseRotary, NotFused, prune},
     gated::Gated,
+    initializers::{self, Initializer},
     linears::{LinearSource, TableSource},
     onnx::{self, AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
     overlay::{Head, Overlay},
+    transposed,
 };
 
 /// The domain of our operators.
@@ -66,6 +68,8 @@ pub struct Paged {
     pub(crate) linears: Vec<LinearSource>,
     /// The rotation tables of its attentions, which the graph no longer has.
     pub(crate) tables: Vec<TableSource>,
+    /// What its sessions share.
+    pub(crate) shareable: Vec<Initializer>,
 }
 
 /// Why a graph has no paged form.
@@ -153,14 +157,18 @@ impl Paged {
             contract.kv.iter().flat_map(|kv| [kv.present_key.as_str(), kv.present_value.as_str()]).collect();
         graph.output.retain(|output| !presents.contains(&output.name()));
         let linears = replace_linears(&mut graph);
+        if transposed::fuse(&mut graph) {
+            fuse::import_microsoft(&mut model);
+        }
         prune(&mut graph);
         if let Some(node) = graph.node.iter().find(|node| node.op_type().starts_with("DynamicQuantize")) {
             return Err(NotPaged::RoundsTogether { operator: node.op_type().to_owned() });
         }
         let position_ids = flatten_inputs(&mut graph, &head)?;
         model.opset_import.push(OperatorSetIdProto { domain: Some(DOMAIN.into()), version: Some(1) });
+        let shareable = initializers::shareable(&graph);
         model.graph = Some(graph);
-        Ok(Self { bytes: model.encode_to_vec(), position_ids, linears, tables })
+        Ok(Self { bytes: model.encode_to_vec(), position_ids, linears, tables, shareable })
     }
 }
 

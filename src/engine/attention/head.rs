@@ -7,7 +7,7 @@
 //! Keys are rotated already. How many of the rows are filled is known by the slot, not here; what lies
 //! behind them is zeros or left over, and is never used.
 
-use std::ops::Range;
+use std::{collections::TryReserveError, ops::Range};
 
 use half::{f16, slice::HalfFloatSliceExt};
 
@@ -43,10 +43,10 @@ impl Blocks {
         }
     }
 
-    fn grow(&mut self, count: usize, size: usize) {
+    fn grow(&mut self, count: usize, size: usize) -> Result<(), TryReserveError> {
         match self {
-            Self::F32(blocks) => blocks.resize_with(count.max(blocks.len()), || vec![0.0; size].into()),
-            Self::F16(blocks) => blocks.resize_with(count.max(blocks.len()), || vec![f16::ZERO; size].into()),
+            Self::F32(blocks) => grow(blocks, count, size),
+            Self::F16(blocks) => grow(blocks, count, size),
         }
     }
 
@@ -78,6 +78,18 @@ impl Blocks {
     }
 }
 
+/// Adds blocks of zeros until there are `count`; those that there was memory for stay.
+fn grow<T: Clone + Default>(blocks: &mut Vec<Box<[T]>>, count: usize, size: usize) -> Result<(), TryReserveError> {
+    blocks.try_reserve(count.saturating_sub(blocks.len()))?;
+    while blocks.len() < count {
+        let mut block = Vec::new();
+        block.try_reserve_exact(size)?;
+        block.resize(size, T::default());
+        blocks.push(block.into());
+    }
+    Ok(())
+}
+
 /// See the module's description.
 pub(crate) struct KvHead {
     keys: Blocks,
@@ -92,15 +104,18 @@ impl KvHead {
     }
 
     /// Makes room for `tokens` in all.
-    pub(crate) fn grow(&mut self, tokens: usize) {
+    ///
+    /// # Errors
+    /// The system has no more memory. What is filled stays as it is.
+    pub(crate) fn grow(&mut self, tokens: usize) -> Result<(), TryReserveError> {
         let (count, size) = (tokens.div_ceil(BLOCK), BLOCK * self.head_dim);
-        self.keys.grow(count, size);
-        self.values.grow(count, size);
+        self.keys.grow(count, size)?;
+        self.values.grow(count, size)
     }
 
     /// Rows there is room for.
     pub(crate) fn capacity(&self) -> usize {
-        self.keys.len() * BLOCK
+        self.keys.len().min(self.values.len()) * BLOCK
     }
 
     /// Writes one token's key and value, `[head_dim]` each.
@@ -141,5 +156,21 @@ impl KvHead {
             let value = from.values(row / BLOCK, &mut values);
             self.write(filled + offset, &key, &value[row % BLOCK * self.head_dim..][..self.head_dim]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[test]
+    fn memory_that_the_system_does_not_have_is_an_error_and_changes_nothing() {
+        let mut head = KvHead::new(ElementType::F32, ElementType::F16, 2);
+        head.grow(40).unwrap();
+        head.write(39, &[1.0, 2.0], &[3.0, 4.0]);
+        assert!(head.grow(usize::MAX).is_err());
+        assert_eq!(head.capacity(), 2 * BLOCK);
+        assert_eq!(head.key(39), [1.0, 2.0]);
     }
 }

@@ -13,7 +13,10 @@ mod head;
 mod kernel;
 mod operator;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    collections::TryReserveError,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 pub(crate) use head::KvHead;
 pub(crate) use operator::PagedAttention;
@@ -40,15 +43,19 @@ impl PagedKv {
     }
 
     /// Makes room for `tokens` in all.
-    pub(super) fn grow(&self, tokens: usize) {
+    ///
+    /// # Errors
+    /// The system has no more memory. What is filled stays as it is.
+    pub(super) fn grow(&self, tokens: usize) -> Result<(), TryReserveError> {
         if self.capacity() < tokens {
-            self.heads.iter().for_each(|head| write(head).grow(tokens));
+            self.heads.iter().try_for_each(|head| write(head).grow(tokens))?;
         }
+        Ok(())
     }
 
-    /// Tokens there is room for.
+    /// Tokens there is room for: in the last head, since heads grow one after the other.
     pub(super) fn capacity(&self) -> usize {
-        self.heads.first().map_or(0, |head| read(head).capacity())
+        self.heads.last().map_or(0, |head| read(head).capacity())
     }
 
     /// One head, to be read.

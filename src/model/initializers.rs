@@ -1,0 +1,139 @@
+//! Large constants of a graph that all its sessions may have in common, wherever they are in memory.
+//!
+//! ONNX Runtime takes a value that is handed to it in the place of an initializer, as long as it has
+//! the initializer's shape when the graph is ready to run. Some of the runtime's rewrites turn a constant
+//! around under its own name, so only constants whose every use is known are listed: what products
+//! multiply with, what is looked up, what attention rotates by.
+
+use super::{
+    external::{Reference, bytes_of},
+    onnx::{self, GraphProto, NodeProto, TensorProto},
+    view::View,
+};
+
+/// From here up sharing is worth a look, in bytes.
+const BYTES_MIN: u64 = 1024;
+
+/// A constant that lies in a file of the model's folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Initializer {
+    pub(crate) name: String,
+    /// The schema's number of its type.
+    pub(crate) data_type: i32,
+    pub(crate) dims: Vec<i64>,
+    /// Relative to the folder.
+    pub(crate) location: String,
+    /// In bytes.
+    pub(crate) offset: u64,
+    /// In bytes, as many as shape and type ask for.
+    pub(crate) bytes: u64,
+}
+
+/// The constants of a graph that its sessions may share.
+pub(crate) fn shareable(graph: &GraphProto) -> Vec<Initializer> {
+    let view = View::new(graph);
+    // Old graphs list initializers among their inputs: those are defaults, no constants.
+    let is_constant = |name: &str| !view.is_output(name) && !graph.input.iter().any(|input| input.name() == name);
+    let is_known = |name: &str| {
+        let mut users = view.consumers(name).iter().map(|&index| &graph.node[index]);
+        users.all(|node| takes_as_it_is(node, name))
+    };
+    let shareable = graph.initializer.iter().filter_map(Initializer::of);
+    shareable.filter(|found| is_constant(&found.name) && is_known(&found.name)).collect()
+}
+
+/// Whether the runtime leaves a constant as it is, whatever it makes of a node that takes it.
+fn takes_as_it_is(node: &NodeProto, name: &str) -> bool {
+    let places = match node.op_type() {
+        "MatMul" | "FusedMatMul" | "Gemm" | "MatMulInteger" => 1..=1,
+        // Folded away, under a new name.
+        "Transpose" | "Gather" => 0..=0,
+        "GatherBlockQuantized" => 0..=3,
+        "MatMulNBits" => 1..=3,
+        "GroupQueryAttention" => 7..=8,
+        _ => return false,
+    };
+    // A subgraph's use is no input.
+    let mut uses = node.input.iter().enumerate().filter(|(_, input)| *input == name).peekable();
+    uses.peek().is_some() && uses.all(|(place, _)| places.contains(&place))
+}
+
+impl Initializer {
+    fn of(tensor: &TensorProto) -> Option<Self> {
+        if tensor.data_location() != onnx::EXTERNAL {
+            return None;
+        }
+        let Reference { location, offset, length } = Reference::of(tensor).ok()?;
+        let bytes =
+            bytes_of(tensor).filter(|&bytes| bytes >= BYTES_MIN && length.is_none_or(|length| length == bytes))?;
+        let whole = matches!(tensor.data_type(), onnx::FLOAT | onnx::FLOAT16 | onnx::UINT8 | onnx::INT8);
+        whole.then(|| Self {
+            name: tensor.name().to_owned(),
+            data_type: tensor.data_type(),
+            dims: tensor.dims.clone(),
+            location: location.to_owned(),
+            offset,
+            bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::onnx::{StringStringEntryProto, ValueInfoProto};
+
+    fn operator(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
+        NodeProto {
+            op_type: Some(op_type.into()),
+            input: inputs.iter().map(|&input| input.to_owned()).collect(),
+            output: vec![output.to_owned()],
+            ..NodeProto::default()
+        }
+    }
+
+    fn constant(name: &str, dims: &[i64], data_type: i32) -> TensorProto {
+        TensorProto {
+            name: Some(name.into()),
+            dims: dims.to_vec(),
+            data_type: Some(data_type),
+            data_location: Some(onnx::EXTERNAL),
+            external_data: vec![
+                StringStringEntryProto::new("location", "weights"),
+                StringStringEntryProto::new("offset", "64"),
+            ],
+            ..TensorProto::default()
+        }
+    }
+
+    #[test]
+    fn what_is_turned_around_or_unknown_stays_the_sessions_own() {
+        let value = |name: &str| ValueInfoProto { name: Some(name.into()), ..ValueInfoProto::default() };
+        let large = |name| constant(name, &[32, 32], onnx::FLOAT);
+        let graph = GraphProto {
+            node: vec![
+                operator("Gather", &["table", "ids"], "x"),
+                operator("MatMul", &["x", "matrix"], "y"),
+                operator("MatMul", &["left", "y"], "z"),
+                operator("Add", &["z", "sum"], "a"),
+                operator("MatMul", &["a", "also_added"], "b"),
+                operator("Add", &["b", "also_added"], "c"),
+                operator("MatMul", &["c", "small"], "d"),
+                operator("MatMul", &["d", "default"], "e"),
+                operator("MatMul", &["e", "whole_numbers"], "f"),
+            ],
+            initializer: ["table", "matrix", "left", "sum", "also_added", "default"]
+                .into_iter()
+                .map(large)
+                .chain([constant("small", &[4, 4], onnx::FLOAT), constant("whole_numbers", &[32, 32], onnx::INT64)])
+                .collect(),
+            input: vec![value("ids"), value("default")],
+            output: vec![value("f")],
+            ..GraphProto::default()
+        };
+        let found = shareable(&graph);
+        assert_eq!(found.iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["table", "matrix"]);
+        let Initializer { dims, location, offset, bytes, .. } = &found[0];
+        assert_eq!((dims.as_slice(), location.as_str(), *offset, *bytes), (&[32, 32][..], "weights", 64, 4096));
+    }
+}
