@@ -10,7 +10,7 @@ const ROUNDS_QUICK: usize = 2;
 /// Which parts of the benchmark, and how often.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Fewer points, two rounds, SmolLM2 in the 8-bit form only, and no results written
+    /// Fewer points, two rounds, SmolLM2 without the lossy form only, and no results written
     #[arg(long)]
     pub(super) quick: bool,
     /// Only these scenarios; may be given more than once
