@@ -26,7 +26,8 @@ pub(super) struct Candidate {
 }
 
 /// Chooses among `candidates`, which stand in the order of their last ride, longest ago first: who rides
-/// and with how many tokens, 0 for a decode row. `chunk` is at least 1. Not empty unless `candidates` is.
+/// and with how many tokens, 0 for a decode row. Not empty unless
+/// `candidates` is, or `chunk` is 0 and nobody decodes.
 pub(super) fn plan<T>(
     candidates: impl Iterator<Item = (T, Candidate)>,
     chunk: usize,

@@ -3,7 +3,9 @@
 //! A run is as long as all that rides in it. Prompts alone are read in whole chunks, which is fastest.
 //! Beside decodes a chunk may make a run [`STRETCH_MAX`] times as long as the decodes alone take, so
 //! that a gap between two tokens stays within that bound however long a prompt is. What a token of a
-//! prompt costs, and a run of decodes, is what the last runs have cost.
+//! prompt costs, which grows with its context, is learnt from every run with prompts; what decodes cost, from
+//! runs without: each [`LOOK`]th beside a prompt is one. (Learnt from the same runs, each would be charged with
+//! what the other has grown by, and chunks would grow without a bound.)
 //!
 //! Pure: durations are told, no clock is read.
 
@@ -19,8 +21,11 @@ const SHORT: f64 = 0.01;
 /// Fewer tokens than this are not worth a place in a run.
 const CHUNK_MIN: usize = 16;
 
-/// The least part of a run that decodes are charged with.
+/// The least part of a run that its prompts are charged with.
 const SHARE_MIN: f64 = 0.05;
+
+/// Runs from one look at what decodes cost alone to the next: a prompt waits a hundredth longer for it.
+const LOOK: u32 = 32;
 
 /// The weight of the newest run in what is remembered.
 const NEWEST: f64 = 0.25;
@@ -33,16 +38,21 @@ pub(super) struct Pace {
     decodes: Option<f64>,
     /// A token of a prompt.
     token: Option<f64>,
+    /// Runs with both since the last of nothing but decodes.
+    both: u32,
 }
 
 impl Pace {
     /// Nothing is known yet: chunks are whole. `chunk_max` is at least 1.
     pub(super) fn new(chunk_max: usize) -> Self {
-        Self { chunk_max, decodes: None, token: None }
+        Self { chunk_max, decodes: None, token: None, both: 0 }
     }
 
-    /// The most prompt tokens in the next run; `decoding`: whether a decode rides in it.
+    /// The most prompt tokens in the next run; `decoding`: whether a decode rides in it. 0: decodes alone.
     pub(super) fn chunk(&self, decoding: bool) -> usize {
+        if decoding && self.both >= if self.decodes.is_some() { LOOK } else { 1 } {
+            return 0;
+        }
         let (true, Some(decodes), Some(token)) = (decoding, self.decodes, self.token) else {
             return self.chunk_max;
         };
@@ -54,15 +64,20 @@ impl Pace {
     /// A run of so many decode rows and prompt tokens took so long.
     pub(super) fn observe(&mut self, decodes: usize, tokens: usize, took: Duration) {
         let took = took.as_secs_f64();
-        if tokens == 0 {
-            return blend(&mut self.decodes, took);
-        }
-        match (decodes, self.token, self.decodes) {
-            (0, _, _) => blend(&mut self.token, took / tokens as f64),
-            // Of two unknowns the one that changes with who is there is learnt: what decodes cost.
-            (_, Some(token), _) => blend(&mut self.decodes, (took - token * tokens as f64).max(took * SHARE_MIN)),
-            (_, None, Some(decodes)) => blend(&mut self.token, (took - decodes).max(0.0) / tokens as f64),
-            (_, None, None) => blend(&mut self.token, took / tokens as f64),
+        match (decodes, tokens) {
+            (_, 0) => {
+                // Beside a prompt it sees who is there now; who was there before is no matter.
+                if std::mem::take(&mut self.both) > 0 {
+                    self.decodes = None;
+                }
+                blend(&mut self.decodes, took);
+            }
+            (0, _) => blend(&mut self.token, took / tokens as f64),
+            _ => {
+                self.both += 1;
+                let prompts = (took - self.decodes.unwrap_or(0.0)).max(took * SHARE_MIN);
+                blend(&mut self.token, prompts / tokens as f64);
+            }
         }
     }
 }
@@ -100,7 +115,8 @@ mod tests {
             let chunk = pace.chunk(true);
             pace.observe(8, chunk, ms(30 + 2 * chunk as u64));
             let run = 30.0 + 2.0 * pace.chunk(true) as f64;
-            assert!((90.0..=30.0 * STRETCH_MAX).contains(&run), "{run}");
+            let look = pace.chunk(true) == 0;
+            assert!(look || (90.0..=30.0 * STRETCH_MAX).contains(&run), "{run}");
         }
     }
 
@@ -114,13 +130,34 @@ mod tests {
             let chunk = pace.chunk(true);
             pace.observe(16, chunk, ms(100 + chunk as u64));
         }
-        assert!((230..=240).contains(&pace.chunk(true)), "{}", pace.chunk(true));
+        assert!((225..=245).contains(&pace.chunk(true)), "{}", pace.chunk(true));
         let mut unknown = Pace::new(256);
         for _ in 0..50 {
             let chunk = unknown.chunk(true);
             unknown.observe(4, chunk, ms(30 + chunk as u64));
         }
         assert!(unknown.chunk(true) < 120, "no run of decodes alone was ever seen: {}", unknown.chunk(true));
+    }
+
+    #[test]
+    fn a_prompt_whose_tokens_cost_more_and_more_is_read_in_smaller_chunks() {
+        let mut pace = Pace::new(256);
+        pace.observe(8, 0, ms(20));
+        let mut read = 0;
+        let mut longest = 0.0f64;
+        for run in 0..400 {
+            let chunk = pace.chunk(true);
+            // A millisecond a token at first, three at 8,000.
+            let took = 20.0 + chunk as f64 * (1.0 + read as f64 / 4000.0);
+            pace.observe(8, chunk, Duration::from_secs_f64(took / 1e3));
+            read += chunk;
+            // The first chunks are whole: what a token costs is not known yet.
+            if run > 8 {
+                longest = longest.max(took);
+            }
+        }
+        assert!(read > 5000, "{read}");
+        assert!(longest <= 20.0 * 4.0, "{longest}");
     }
 
     #[test]

@@ -139,7 +139,8 @@ impl Worker {
 
     /// What rides in the next run.
     fn choose(&self, riders: &mut Vec<Rider>) {
-        let decoding = self.candidates().any(|(_, candidate)| candidate.need == Need::Decode);
+        let alone = self.candidates().next().is_some_and(|(_, front)| front.alone);
+        let decoding = !alone && self.candidates().any(|(_, other)| other.need == Need::Decode && !other.alone);
         let rides = batch::plan(self.candidates(), self.pace.chunk(decoding));
         riders.extend(rides.map(|((key, lane), tokens)| Rider {
             key: key.clone(),

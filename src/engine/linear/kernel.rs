@@ -75,9 +75,9 @@ pub(super) fn round_rows(weights: &Packed, rows: Inputs<'_>, packed: &mut [i32],
 
     impl Work for Round<'_> {
         #[inline(always)]
-        fn run<L: Lanes>(self, _lanes: L) {
+        fn run<L: Lanes>(self, lanes: L) {
             let Self(weights, rows, packed, factors) = self;
-            round(rows, weights.block, weights.precision, packed, factors);
+            round(lanes, rows, weights.block, weights.precision, packed, factors);
         }
     }
 

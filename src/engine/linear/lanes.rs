@@ -46,7 +46,13 @@ pub(super) trait Lanes: Copy {
     fn quads(self, from: &[u8], high: bool) -> Self::Ints;
     /// Writes pairs to the front.
     fn store_words(self, x: Self::Ints, to: &mut [u8]);
+    /// The nearest integers of `values * factor`, at most 127 in magnitude, as bytes: of each eight 0, 4, 1,
+    /// 5, 2, 6, 3, 7. Returns their sum.
+    fn round_bytes(self, values: &[f32; ROUND], factor: f32, to: &mut [i32; ROUND / 4]) -> i32;
 }
+
+/// Numbers that [`Lanes::round_bytes`] rounds.
+pub(super) const ROUND: usize = 16;
 
 /// Bytes at the front.
 #[inline(always)]
@@ -144,18 +150,26 @@ impl Lanes for Scalar {
     fn store_words(self, x: Self::Ints, to: &mut [u8]) {
         to[..32].copy_from_slice(&cast::<_, [u8; 32]>(x));
     }
+
+    #[inline(always)]
+    fn round_bytes(self, values: &[f32; ROUND], factor: f32, to: &mut [i32; ROUND / 4]) -> i32 {
+        let bytes = values.map(|value| (value * factor).round_ties_even() as i8);
+        let mixed: [i8; ROUND] = std::array::from_fn(|i| bytes[i / 8 * 8 + i % 8 / 2 + i % 2 * 4]);
+        *to = cast(mixed);
+        bytes.iter().copied().map(i32::from).sum()
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{__m256, __m256i, __m512, __m512i};
+    use std::arch::x86_64::{__m128i, __m256, __m256i, __m512, __m512i};
 
     use pulp::{
         Simd, cast,
         x86::{V3, V4},
     };
 
-    use super::{Lanes, front};
+    use super::{Lanes, ROUND, front};
 
     /// Of 16 bits the low four.
     const NIBBLE: i16 = 15;
@@ -242,6 +256,18 @@ mod x86 {
         fn store_words(self, x: __m256i, to: &mut [u8]) {
             to[..32].copy_from_slice(&cast::<_, [u8; 32]>(x));
         }
+
+        #[inline(always)]
+        fn round_bytes(self, values: &[f32; ROUND], factor: f32, to: &mut [i32; ROUND / 4]) -> i32 {
+            let factor = self.splat_float(factor);
+            let rounded = |from: &[f32]| self.avx._mm256_cvtps_epi32(self.mul(self.load(from), factor));
+            // Both pack within halves of 128 bits: 0 to 3 and 8 to 11 in the first, the others in the second.
+            let words = self.avx2._mm256_packs_epi32(rounded(values), rounded(&values[8..]));
+            let bytes: [__m128i; 2] = cast(self.avx2._mm256_packs_epi16(words, words));
+            *to = cast(self.sse2._mm_unpacklo_epi8(bytes[0], bytes[1]));
+            let sums = self.avx2._mm256_madd_epi16(words, self.avx._mm256_set1_epi16(1));
+            cast::<_, [i32; 8]>(sums).iter().sum()
+        }
     }
 
     impl Lanes for V4 {
@@ -325,6 +351,11 @@ mod x86 {
         #[inline(always)]
         fn store_words(self, x: __m512i, to: &mut [u8]) {
             to[..64].copy_from_slice(&cast::<_, [u8; 64]>(x));
+        }
+
+        #[inline(always)]
+        fn round_bytes(self, values: &[f32; ROUND], factor: f32, to: &mut [i32; ROUND / 4]) -> i32 {
+            (*self).round_bytes(values, factor, to)
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Products of integers are exact and faster than those of f32. A row is rounded by itself, so its result
 //! depends on no other.
 
-use super::packed::BLOCK_MAX;
+use super::{lanes::Lanes, packed::BLOCK_MAX};
 use crate::engine::vector::exp;
 
 /// What activations are rounded to.
@@ -101,7 +101,14 @@ impl<'a> Inputs<'a> {
 /// Rounds as many rows as there is room for, block by block. What is not finite makes its block's scale not
 /// a number.
 #[inline(always)]
-pub(super) fn round(rows: Inputs<'_>, block: usize, precision: Precision, packed: &mut [i32], factors: &mut [Factor]) {
+pub(super) fn round<L: Lanes>(
+    lanes: L,
+    rows: Inputs<'_>,
+    block: usize,
+    precision: Precision,
+    packed: &mut [i32],
+    factors: &mut [Factor],
+) {
     let Inputs { first, second, inputs, stride } = rows;
     let mut gated = [0.0; BLOCK_MAX];
     let parts = packed.chunks_exact_mut(block / precision.packed()).zip(factors);
@@ -118,7 +125,7 @@ pub(super) fn round(rows: Inputs<'_>, block: usize, precision: Precision, packed
         }
         *factor = match precision {
             Precision::Words => round_words(values, bytemuck::cast_slice_mut(packed)),
-            Precision::Bytes => round_bytes(values, packed),
+            Precision::Bytes => round_bytes(lanes, values, packed),
         };
     }
 }
@@ -143,26 +150,13 @@ fn round_words(values: &[f32], integers: &mut [i16]) -> Factor {
 }
 
 #[inline(always)]
-fn round_bytes(values: &[f32], packed: &mut [i32]) -> Factor {
+fn round_bytes<L: Lanes>(lanes: L, values: &[f32], packed: &mut [i32]) -> Factor {
     let (scale, inverse) = scale(values, Precision::Bytes);
-    let integers: &mut [i8] = bytemuck::cast_slice_mut(packed);
     let mut sum = 0;
-    for (integer, value) in integers.iter_mut().zip(values) {
-        *integer = nearest(*value, inverse) as i8;
-        sum += i32::from(*integer);
-    }
-    for step in packed.as_chunks_mut::<2>().0 {
-        let [first, second] = step.map(|bytes| bytes as u32);
-        *step = [mixed(first, second) as i32, mixed(first >> 16, second >> 16) as i32];
+    for (values, packed) in values.as_chunks().0.iter().zip(packed.as_chunks_mut().0) {
+        sum += lanes.round_bytes(values, inverse, packed);
     }
     Factor { scale, sum: scale * sum as f32 }
-}
-
-/// The two lower bytes of both, by turns.
-#[inline(always)]
-fn mixed(first: u32, second: u32) -> u32 {
-    let apart = |x: u32| (x & 0xff) | (x & 0xff00) << 8;
-    apart(first) | apart(second) << 8
 }
 
 /// What 1 stands for, and its inverse.
@@ -214,7 +208,7 @@ mod tests {
         for (width, second) in [(128, None), (64, Some(&numbers[64..]))] {
             let first = if second.is_none() { &numbers[..] } else { &numbers[..64] };
             let rows = Inputs::of(64, width, first, second).unwrap_or_else(|| panic!("sizes fit"));
-            round(rows, 32, Precision::Words, &mut packed, &mut factors);
+            round(pulp::Scalar::new(), rows, 32, Precision::Words, &mut packed, &mut factors);
             let integers: &[i16] = bytemuck::cast_slice(&packed);
             for (i, integer) in integers.iter().enumerate() {
                 let (gate, up) = (f64::from(numbers[i]), f64::from(numbers[64 + i]));
