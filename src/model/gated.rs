@@ -66,18 +66,14 @@ fn takers(graph: &GraphProto, tensor: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn node(op_type: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
-        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        NodeProto { op_type: Some(op_type.into()), input: names(inputs), output: names(outputs), ..Default::default() }
-    }
+    use crate::model::build::{int, operator};
 
     fn graph(last: &[&str]) -> GraphProto {
         let nodes = vec![
-            node("Sigmoid", &["gate"], &["sigmoid"]),
-            node("Mul", &["sigmoid", "gate"], &["active"]),
-            node("Mul", &["up", "active"], &["gated"]),
-            node("MatMul", last, &["down"]),
+            operator("Sigmoid", &["gate"], &["sigmoid"]),
+            operator("Mul", &["sigmoid", "gate"], &["active"]),
+            operator("Mul", &["up", "active"], &["gated"]),
+            operator("MatMul", last, &["down"]),
         ];
         GraphProto { node: nodes, ..Default::default() }
     }
@@ -94,17 +90,11 @@ mod tests {
 
     #[test]
     fn halves_of_one_tensor_are_taken_whole() {
-        let axis = |axis| crate::model::onnx::AttributeProto {
-            name: Some("axis".into()),
-            i: Some(axis),
-            r#type: Some(2),
-            ..Default::default()
-        };
         let mut graph = graph(&["gated", "w"]);
-        graph.node.push(node("Split", &["whole"], &["gate", "up"]));
-        graph.node[4].attribute = vec![axis(-1)];
+        graph.node.push(operator("Split", &["whole"], &["gate", "up"]));
+        graph.node[4].attribute = vec![int("axis", -1)];
         assert_eq!(Gated::of(&graph, "gated"), Some(Gated::Halves("whole".into())));
-        graph.node[4].attribute = vec![axis(1)];
+        graph.node[4].attribute = vec![int("axis", 1)];
         assert!(matches!(Gated::of(&graph, "gated"), Some(Gated::Two { .. })));
     }
 }

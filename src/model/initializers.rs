@@ -81,16 +81,10 @@ impl Initializer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::onnx::{StringStringEntryProto, ValueInfoProto};
-
-    fn operator(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
-        NodeProto {
-            op_type: Some(op_type.into()),
-            input: inputs.iter().map(|&input| input.to_owned()).collect(),
-            output: vec![output.to_owned()],
-            ..NodeProto::default()
-        }
-    }
+    use crate::model::{
+        build::operator,
+        onnx::{StringStringEntryProto, ValueInfoProto},
+    };
 
     fn constant(name: &str, dims: &[i64], data_type: i32) -> TensorProto {
         TensorProto {
@@ -112,15 +106,15 @@ mod tests {
         let large = |name| constant(name, &[32, 32], onnx::FLOAT);
         let graph = GraphProto {
             node: vec![
-                operator("Gather", &["table", "ids"], "x"),
-                operator("MatMul", &["x", "matrix"], "y"),
-                operator("MatMul", &["left", "y"], "z"),
-                operator("Add", &["z", "sum"], "a"),
-                operator("MatMul", &["a", "also_added"], "b"),
-                operator("Add", &["b", "also_added"], "c"),
-                operator("MatMul", &["c", "small"], "d"),
-                operator("MatMul", &["d", "default"], "e"),
-                operator("MatMul", &["e", "whole_numbers"], "f"),
+                operator("Gather", &["table", "ids"], &["x"]),
+                operator("MatMul", &["x", "matrix"], &["y"]),
+                operator("MatMul", &["left", "y"], &["z"]),
+                operator("Add", &["z", "sum"], &["a"]),
+                operator("MatMul", &["a", "also_added"], &["b"]),
+                operator("Add", &["b", "also_added"], &["c"]),
+                operator("MatMul", &["c", "small"], &["d"]),
+                operator("MatMul", &["d", "default"], &["e"]),
+                operator("MatMul", &["e", "whole_numbers"], &["f"]),
             ],
             initializer: ["table", "matrix", "left", "sum", "also_added", "default"]
                 .into_iter()

@@ -4,6 +4,7 @@
 //! starts no session: it knows no ONNX Runtime. What a session loads is the [`Overlay`].
 
 mod activations;
+mod build;
 mod config_files;
 mod context;
 mod contract;

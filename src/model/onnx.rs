@@ -30,6 +30,8 @@ pub const UINT64: i32 = 13;
 pub const BFLOAT16: i32 = 16;
 /// [`TensorProto::data_location`]: the data lies in another file.
 pub const EXTERNAL: i32 = 1;
+/// The `type` of an [`AttributeProto`] that holds a float.
+pub const ATTRIBUTE_FLOAT: i32 = 1;
 /// The `type` of an [`AttributeProto`] that holds an integer.
 pub const ATTRIBUTE_INT: i32 = 2;
 /// The `type` of an [`AttributeProto`] that holds integers.

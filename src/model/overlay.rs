@@ -14,6 +14,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
+    build::operator,
     contract::Contract,
     external::{self, Home},
     graph::GraphFile,
@@ -112,9 +113,9 @@ fn edit(graph: &mut GraphProto, head: Head, plan: HeadPlan, contract: &Contract)
     graph.node[entry].input[0] = PICKED_ROWS.into();
     let added = [
         row_shape(facts.hidden),
-        operator("Reshape", &[&hidden_states, ROW_SHAPE], FLAT_ROWS),
-        operator("Gather", &[FLAT_ROWS, head.row_index], PICKED_ROWS),
-        operator("Identity", &[&hidden_states], head.hidden_output),
+        operator("Reshape", &[&hidden_states, ROW_SHAPE], &[FLAT_ROWS]),
+        operator("Gather", &[FLAT_ROWS, head.row_index], &[PICKED_ROWS]),
+        operator("Identity", &[&hidden_states], &[head.hidden_output]),
     ];
     graph.node.splice(entry..entry, added);
 
@@ -133,16 +134,6 @@ fn edit(graph: &mut GraphProto, head: Head, plan: HeadPlan, contract: &Contract)
     }
 }
 
-fn operator(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
-    NodeProto {
-        input: inputs.iter().map(|&input| input.to_owned()).collect(),
-        output: vec![output.to_owned()],
-        name: Some(format!("motorbrain/{output}")),
-        op_type: Some(op_type.to_owned()),
-        ..NodeProto::default()
-    }
-}
-
 /// The shape [-1, hidden], as a node: in old graphs an initializer would have to be an input, too.
 fn row_shape(hidden: usize) -> NodeProto {
     let sizes = [-1, i64::try_from(hidden).unwrap_or(i64::MAX)];
@@ -158,5 +149,5 @@ fn row_shape(hidden: usize) -> NodeProto {
         r#type: Some(onnx::ATTRIBUTE_TENSOR),
         ..AttributeProto::default()
     };
-    NodeProto { attribute: vec![attribute], ..operator("Constant", &[], ROW_SHAPE) }
+    NodeProto { attribute: vec![attribute], ..operator("Constant", &[], &[ROW_SHAPE]) }
 }

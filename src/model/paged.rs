@@ -11,12 +11,13 @@
 use prost::Message;
 
 use super::{
+    build::{cast, float, int},
     contract::{Contract, ElementType},
     fuse::{self, FuseRotary, NotFused, prune},
     gated::Gated,
     initializers::{self, Initializer},
     linears::{LinearSource, TableSource},
-    onnx::{self, AttributeProto, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
+    onnx::{self, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
     overlay::{Head, Overlay},
     transposed,
 };
@@ -188,11 +189,11 @@ fn replace_attention(
     let Some(output) = attention.output.first() else {
         return Err(NotPaged::NoAttention { layer });
     };
-    let int = |name, otherwise| attention.int(name).unwrap_or(otherwise);
-    let float = |name| attention.attr(name).and_then(|attribute| attribute.f);
+    let int_of = |name, otherwise| attention.int(name).unwrap_or(otherwise);
+    let float_of = |name| attention.attr(name).and_then(|attribute| attribute.f);
     // 0 stands for the usual 1 / sqrt(head_dim).
-    let scale = float("scale").filter(|scale| *scale != 0.0).unwrap_or((contract.head_dim as f32).sqrt().recip());
-    let rotates = int("do_rotary", 0) != 0;
+    let scale = float_of("scale").filter(|scale| *scale != 0.0).unwrap_or((contract.head_dim as f32).sqrt().recip());
+    let rotates = int_of("do_rotary", 0) != 0;
     let input = |index: usize| attention.input.get(index).filter(|name| !name.is_empty());
     let mut table = -1;
     if rotates {
@@ -215,7 +216,7 @@ fn replace_attention(
         .map(|(place, name)| match name {
             Some(name) if narrow => {
                 let wide = format!("{DOMAIN}/attention.{layer}.input.{place}");
-                added.push(cast(name, &wide, onnx::FLOAT));
+                added.push(cast(name, &wide, ElementType::F32));
                 wide
             }
             name => name.cloned().unwrap_or_default(),
@@ -232,18 +233,18 @@ fn replace_attention(
         op_type: Some(ATTENTION.into()),
         domain: Some(DOMAIN.into()),
         attribute: vec![
-            integer("layer", layer as i64),
-            integer("table", table),
-            integer("num_heads", int("num_heads", 0)),
-            integer("kv_num_heads", int("kv_num_heads", 0)),
-            integer("head_dim", contract.head_dim as i64),
-            integer("rotary_interleaved", int("rotary_interleaved", 0)),
-            AttributeProto { name: Some("scale".into()), f: Some(scale), r#type: Some(1), ..Default::default() },
+            int("layer", layer as i64),
+            int("table", table),
+            int("num_heads", int_of("num_heads", 0)),
+            int("kv_num_heads", int_of("kv_num_heads", 0)),
+            int("head_dim", contract.head_dim as i64),
+            int("rotary_interleaved", int_of("rotary_interleaved", 0)),
+            float("scale", scale),
         ],
         ..NodeProto::default()
     });
     if narrow {
-        added.push(cast(&wide, output, onnx::FLOAT16));
+        added.push(cast(&wide, output, ElementType::F16));
     }
     graph.node.splice(index..=index, added);
     Ok(())
@@ -267,7 +268,7 @@ fn replace_linears(graph: &mut GraphProto) -> Vec<LinearSource> {
         node.input = inputs;
         node.op_type = Some(LINEAR.into());
         node.domain = Some(DOMAIN.into());
-        node.attribute = vec![integer("index", linears.len() as i64), integer("outputs", source.outputs as i64)];
+        node.attribute = vec![int("index", linears.len() as i64), int("outputs", source.outputs as i64)];
         linears.push(source);
     }
     linears
@@ -341,20 +342,4 @@ fn flatten_inputs(graph: &mut GraphProto, head: &Head) -> Result<bool, NotPaged>
         );
     }
     Ok(position_ids)
-}
-
-fn cast(from: &str, to: &str, elem_type: i32) -> NodeProto {
-    NodeProto {
-        input: vec![from.to_owned()],
-        output: vec![to.to_owned()],
-        name: Some(format!("{to}.cast")),
-        op_type: Some("Cast".into()),
-        attribute: vec![integer("to", elem_type.into())],
-        ..NodeProto::default()
-    }
-}
-
-/// The schema's number for an attribute that holds an integer is 2.
-fn integer(name: &str, value: i64) -> AttributeProto {
-    AttributeProto { name: Some(name.into()), i: Some(value), r#type: Some(2), ..Default::default() }
 }

@@ -7,7 +7,10 @@
 
 use std::collections::HashMap;
 
-use super::onnx::{self, ATTRIBUTE_INT, AttributeProto, GraphProto, NodeProto};
+use super::{
+    build::int,
+    onnx::{self, GraphProto, NodeProto},
+};
 
 /// Rewrites every such product of a graph; true where there was one. The transpositions stay, for whoever
 /// else takes them.
@@ -29,12 +32,7 @@ pub(crate) fn fuse(graph: &mut GraphProto) -> bool {
         node.input[1].clone_from(matrix);
         node.op_type = Some("FusedMatMul".into());
         node.domain = Some(onnx::MICROSOFT.into());
-        node.attribute = vec![AttributeProto {
-            name: Some("transB".into()),
-            i: Some(1),
-            r#type: Some(ATTRIBUTE_INT),
-            ..AttributeProto::default()
-        }];
+        node.attribute = vec![int("transB", 1)];
         fused = true;
     }
     fused
@@ -52,16 +50,7 @@ fn is_standard(node: &NodeProto) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::onnx::TensorProto;
-
-    fn operator(op_type: &str, inputs: &[&str], output: &str) -> NodeProto {
-        NodeProto {
-            op_type: Some(op_type.into()),
-            input: inputs.iter().map(|&input| input.to_owned()).collect(),
-            output: vec![output.to_owned()],
-            ..NodeProto::default()
-        }
-    }
+    use crate::model::{build::operator, onnx::TensorProto};
 
     #[test]
     fn only_products_with_a_turned_constant_change() {
@@ -73,12 +62,12 @@ mod tests {
         };
         let mut graph = GraphProto {
             node: vec![
-                operator("Transpose", &["matrix"], "turned"),
-                operator("MatMul", &["x", "turned"], "y"),
-                operator("Transpose", &["half"], "turned_half"),
-                operator("MatMul", &["y", "turned_half"], "z"),
-                operator("Transpose", &["z"], "turned_z"),
-                operator("MatMul", &["turned", "turned_z"], "a"),
+                operator("Transpose", &["matrix"], &["turned"]),
+                operator("MatMul", &["x", "turned"], &["y"]),
+                operator("Transpose", &["half"], &["turned_half"]),
+                operator("MatMul", &["y", "turned_half"], &["z"]),
+                operator("Transpose", &["z"], &["turned_z"]),
+                operator("MatMul", &["turned", "turned_z"], &["a"]),
             ],
             initializer: vec![constant("matrix", onnx::FLOAT), constant("half", onnx::FLOAT16)],
             ..GraphProto::default()

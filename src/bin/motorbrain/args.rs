@@ -114,7 +114,7 @@ Examples:
   motorbrain prepare models/mine --out models/mine-small --weights small --force
 
 Forms:
-  fast      8 bits, activations too; refused where it predicts more than 2 % worse
+  fast      8 bits; refused where it predicts more than 2 % worse
   faithful  f32: a token decoded alone and the same one read in a prompt agree
   small     4 bits, the output projection 8; the table says what it loses")]
     Prepare {

@@ -153,32 +153,19 @@ fn floats<'a>(factors: &'a Factors, range: Range<usize>, scratch: &'a mut Vec<f3
 trait Source {
     /// The codes of [`STEP`] inputs of a panel.
     type Codes: bytemuck::Pod;
-    /// As many activations of a row.
-    type Inputs: bytemuck::Pod;
+    /// As many activations of a row, some in each number.
+    type Inputs: bytemuck::Pod + AsRef<[i32]>;
+
+    /// A vector of outputs' codes that belong to the `part`th number of a step's inputs.
+    fn codes<L: Lanes>(lanes: L, codes: &Self::Codes, part: usize, vector: usize) -> L::Ints;
+
+    /// `sum` and the products of codes and activations.
+    #[inline(always)]
+    fn dot<L: Lanes>(lanes: L, codes: L::Ints, inputs: L::Ints, sum: L::Ints) -> L::Ints {
+        lanes.dot(codes, inputs, sum)
+    }
 
     /// Adds the products of `M` rows with `V` vectors of a block's codes.
-    fn add<L: Lanes, const M: usize, const V: usize>(
-        lanes: L,
-        codes: &[Self::Codes],
-        vector: usize,
-        rows: [&[Self::Inputs]; M],
-        sums: &mut [[L::Ints; V]; M],
-    );
-}
-
-/// Codes that are multiplied as pairs of 16 bits.
-trait Pairs {
-    /// The codes of [`STEP`] inputs of a panel.
-    type Codes: bytemuck::Pod;
-
-    /// A vector of outputs' codes of the step's `pair`th pair.
-    fn pair<L: Lanes>(lanes: L, codes: &Self::Codes, pair: usize, vector: usize) -> L::Ints;
-}
-
-impl<P: Pairs> Source for P {
-    type Codes = P::Codes;
-    type Inputs = [i32; STEP / 2];
-
     #[inline(always)]
     fn add<L: Lanes, const M: usize, const V: usize>(
         lanes: L,
@@ -187,17 +174,29 @@ impl<P: Pairs> Source for P {
         rows: [&[Self::Inputs]; M],
         sums: &mut [[L::Ints; V]; M],
     ) {
-        for (step, codes) in codes.iter().enumerate() {
-            for pair in 0..STEP / 2 {
-                let mut weights = [lanes.splat(0); V];
-                for (v, weights) in weights.iter_mut().enumerate() {
-                    *weights = P::pair(lanes, codes, pair, vector + v);
-                }
-                for (sums, row) in sums.iter_mut().zip(&rows) {
-                    let x = lanes.splat(row[step][pair]);
-                    for (sum, weights) in sums.iter_mut().zip(&weights) {
-                        *sum = lanes.dot(x, *weights, *sum);
-                    }
+        add_steps::<L, Self, M, V>(lanes, codes, vector, rows, sums);
+    }
+}
+
+/// Adds the products of some steps.
+#[inline(always)]
+fn add_steps<L: Lanes, S: Source + ?Sized, const M: usize, const V: usize>(
+    lanes: L,
+    codes: &[S::Codes],
+    vector: usize,
+    rows: [&[S::Inputs]; M],
+    sums: &mut [[L::Ints; V]; M],
+) {
+    for (step, codes) in codes.iter().enumerate() {
+        for part in 0..size_of::<S::Inputs>() / size_of::<i32>() {
+            let mut weights = [lanes.splat(0); V];
+            for (v, weights) in weights.iter_mut().enumerate() {
+                *weights = S::codes(lanes, codes, part, vector + v);
+            }
+            for (sums, row) in sums.iter_mut().zip(&rows) {
+                let x = lanes.splat(row[step].as_ref()[part]);
+                for (sum, weights) in sums.iter_mut().zip(&weights) {
+                    *sum = S::dot(lanes, *weights, x, *sum);
                 }
             }
         }
@@ -207,11 +206,12 @@ impl<P: Pairs> Source for P {
 /// 4 bits, as in [`Packed`].
 struct Nibbles;
 
-impl Pairs for Nibbles {
+impl Source for Nibbles {
     type Codes = [u8; STEP * PANEL / 2];
+    type Inputs = [i32; STEP / 2];
 
     #[inline(always)]
-    fn pair<L: Lanes>(lanes: L, codes: &Self::Codes, pair: usize, vector: usize) -> L::Ints {
+    fn codes<L: Lanes>(lanes: L, codes: &Self::Codes, pair: usize, vector: usize) -> L::Ints {
         lanes.nibbles(&codes[vector * L::COUNT * 4..], pair)
     }
 }
@@ -219,11 +219,12 @@ impl Pairs for Nibbles {
 /// 8 bits, as in [`Packed`].
 struct Bytes;
 
-impl Pairs for Bytes {
+impl Source for Bytes {
     type Codes = [u8; STEP * PANEL];
+    type Inputs = [i32; STEP / 2];
 
     #[inline(always)]
-    fn pair<L: Lanes>(lanes: L, codes: &Self::Codes, pair: usize, vector: usize) -> L::Ints {
+    fn codes<L: Lanes>(lanes: L, codes: &Self::Codes, pair: usize, vector: usize) -> L::Ints {
         lanes.bytes(&codes[pair * PANEL * 2 + vector * L::COUNT * 2..])
     }
 }
@@ -231,11 +232,12 @@ impl Pairs for Bytes {
 /// 16 bits: unpacked.
 struct Words;
 
-impl Pairs for Words {
+impl Source for Words {
     type Codes = [u8; STEP * PANEL * 2];
+    type Inputs = [i32; STEP / 2];
 
     #[inline(always)]
-    fn pair<L: Lanes>(lanes: L, codes: &Self::Codes, pair: usize, vector: usize) -> L::Ints {
+    fn codes<L: Lanes>(lanes: L, codes: &Self::Codes, pair: usize, vector: usize) -> L::Ints {
         lanes.words(&codes[pair * PANEL * 4 + vector * L::COUNT * 4..])
     }
 }
@@ -248,6 +250,16 @@ impl Source for Quads {
     type Inputs = [i32; STEP / 4];
 
     #[inline(always)]
+    fn codes<L: Lanes>(lanes: L, codes: &Self::Codes, quad: usize, vector: usize) -> L::Ints {
+        lanes.quads(&codes[vector * L::COUNT * 4..], quad == 1)
+    }
+
+    #[inline(always)]
+    fn dot<L: Lanes>(lanes: L, codes: L::Ints, inputs: L::Ints, sum: L::Ints) -> L::Ints {
+        lanes.dot_bytes(codes, inputs, sum)
+    }
+
+    #[inline(always)]
     fn add<L: Lanes, const M: usize, const V: usize>(
         lanes: L,
         codes: &[Self::Codes],
@@ -256,23 +268,16 @@ impl Source for Quads {
         sums: &mut [[L::Ints; V]; M],
     ) {
         let (whole, rest) = codes.as_chunks::<STEPS_MAX>();
-        let mut parts = [[].as_slice(); M];
-        for (part, row) in parts.iter_mut().zip(&rows) {
-            *part = row.as_chunks::<STEPS_MAX>().0;
-        }
         for (index, codes) in whole.iter().enumerate() {
-            let mut inputs = [&[[0; STEP / 4]; STEPS_MAX]; M];
-            for (inputs, part) in inputs.iter_mut().zip(&parts) {
-                *inputs = &part[index];
+            let mut parts = [&[[0; STEP / 4]; STEPS_MAX]; M];
+            for (part, row) in parts.iter_mut().zip(&rows) {
+                *part = &row.as_chunks().0[index];
             }
-            add_short(lanes, codes, vector, inputs, sums);
+            add_short(lanes, codes, vector, parts.map(<[_; STEPS_MAX]>::as_slice), sums);
         }
-        for (step, codes) in rest.iter().enumerate() {
-            let mut inputs = [&[[0; STEP / 4]; 1]; M];
-            for (inputs, row) in inputs.iter_mut().zip(&rows) {
-                *inputs = &row.as_chunks().0[whole.len() * STEPS_MAX + step];
-            }
-            add_short(lanes, &[*codes], vector, inputs, sums);
+        if !rest.is_empty() {
+            let first = codes.len() - rest.len();
+            add_short(lanes, rest, vector, rows.map(|row| &row[first..]), sums);
         }
     }
 }
@@ -280,30 +285,17 @@ impl Source for Quads {
 /// Steps whose products of `15 * 127`, two at a time, fit 16 bits when they are added.
 const STEPS_MAX: usize = 4;
 
-/// Adds the products of a few steps, which are summed in 16 bits first.
+/// Adds the products of at most [`STEPS_MAX`] steps, which are summed in 16 bits first.
 #[inline(always)]
-fn add_short<L: Lanes, const M: usize, const V: usize, const N: usize>(
+fn add_short<L: Lanes, const M: usize, const V: usize>(
     lanes: L,
-    codes: &[<Quads as Source>::Codes; N],
+    codes: &[<Quads as Source>::Codes],
     vector: usize,
-    rows: [&[[i32; STEP / 4]; N]; M],
+    rows: [&[<Quads as Source>::Inputs]; M],
     sums: &mut [[L::Ints; V]; M],
 ) {
     let mut halves = [[lanes.splat(0); V]; M];
-    for (step, codes) in codes.iter().enumerate() {
-        for quad in 0..STEP / 4 {
-            let mut weights = [lanes.splat(0); V];
-            for (v, weights) in weights.iter_mut().enumerate() {
-                *weights = lanes.quads(&codes[(vector + v) * L::COUNT * 4..], quad == 1);
-            }
-            for (halves, row) in halves.iter_mut().zip(&rows) {
-                let x = lanes.splat(row[step][quad]);
-                for (half, weights) in halves.iter_mut().zip(&weights) {
-                    *half = lanes.dot_bytes(*weights, x, *half);
-                }
-            }
-        }
-    }
+    add_steps::<L, Quads, M, V>(lanes, codes, vector, rows, &mut halves);
     let ones = lanes.splat(0x0001_0001);
     for (sums, halves) in sums.iter_mut().zip(&halves) {
         for (sum, half) in sums.iter_mut().zip(halves) {
@@ -345,7 +337,13 @@ struct Row<'a, I> {
 impl<'a> Panel<'a> {
     /// Adds the products of all rows with a whole panel of pairs.
     #[inline(always)]
-    fn multiply_pairs<L: Lanes, P: Pairs>(self, lanes: L, rows: Rows<'_>, words: &mut Vec<Line>, sums: &mut Sums<'_>) {
+    fn multiply_pairs<L: Lanes, P: Source<Inputs = [i32; STEP / 2]>>(
+        self,
+        lanes: L,
+        rows: Rows<'_>,
+        words: &mut Vec<Line>,
+        sums: &mut Sums<'_>,
+    ) {
         if rows.count <= ROWS {
             return self.multiply::<L, P>(lanes, rows, 0, sums);
         }
@@ -375,18 +373,18 @@ impl<'a> Panel<'a> {
 
     /// The same with its codes as [`Words`].
     #[inline(always)]
-    fn unpacked<'w, L: Lanes, P: Pairs>(self, lanes: L, words: &'w mut Vec<Line>) -> Panel<'w>
+    fn unpacked<'w, L: Lanes, P: Source>(self, lanes: L, words: &'w mut Vec<Line>) -> Panel<'w>
     where
         'a: 'w,
     {
         let steps: &[P::Codes] = bytemuck::cast_slice(self.codes);
-        let lines = steps.len() * size_of::<<Words as Pairs>::Codes>() / size_of::<Line>();
+        let lines = steps.len() * size_of::<<Words as Source>::Codes>() / size_of::<Line>();
         words.resize(words.len().max(lines), Line([0; 64]));
-        let to: &mut [<Words as Pairs>::Codes] = bytemuck::cast_slice_mut(&mut words[..lines]);
+        let to: &mut [<Words as Source>::Codes] = bytemuck::cast_slice_mut(&mut words[..lines]);
         for (step, to) in steps.iter().zip(to) {
             for pair in 0..STEP / 2 {
                 for vector in 0..PANEL / L::COUNT {
-                    let codes = P::pair(lanes, step, pair, vector);
+                    let codes = P::codes(lanes, step, pair, vector);
                     lanes.store_words(codes, &mut to[pair * PANEL * 4 + vector * L::COUNT * 4..]);
                 }
             }

@@ -8,7 +8,6 @@
 //! that went in, by numbers: this module starts no session.
 
 mod attention;
-mod build;
 mod cache;
 mod heads;
 mod mask;
@@ -37,7 +36,7 @@ use self::{
 pub(crate) use self::{prune::prune, rotary::FuseRotary};
 use super::{
     contract::{Contract, ElementType, Family},
-    onnx::{GraphProto, ModelProto, OperatorSetIdProto},
+    onnx::{self, GraphProto, ModelProto, OperatorSetIdProto},
     view::View,
 };
 
@@ -93,8 +92,8 @@ pub(crate) fn fuse(graph: &mut GraphProto, contract: &Contract, rotary: &FuseRot
 
 /// Declares that a model uses ONNX Runtime's own operators.
 pub(crate) fn import_microsoft(model: &mut ModelProto) {
-    if !model.opset_import.iter().any(|set| set.domain() == build::MICROSOFT) {
-        let set = OperatorSetIdProto { domain: Some(build::MICROSOFT.into()), version: Some(1) };
+    if !model.opset_import.iter().any(|set| set.domain() == onnx::MICROSOFT) {
+        let set = OperatorSetIdProto { domain: Some(onnx::MICROSOFT.into()), version: Some(1) };
         model.opset_import.push(set);
     }
 }

@@ -9,11 +9,11 @@
 //! its element type, as exporters do by these casts. Norms that look different stay as they are.
 
 use super::{
-    build::{float, int, operator, with},
     scalar::scalar,
     walk::{COPIES, both_orders, float_type, integers, made_by, maker, source},
 };
 use crate::model::{
+    build::{float, int, operator, with},
     contract::ElementType,
     onnx::{GraphProto, NodeProto},
     view::View,

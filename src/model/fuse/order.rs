@@ -57,7 +57,7 @@ fn outputs(node: &NodeProto) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::fuse::build::operator;
+    use crate::model::build::operator;
 
     #[test]
     fn only_what_stands_too_early_moves() {

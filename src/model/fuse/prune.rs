@@ -55,7 +55,7 @@ impl Needed {
 mod tests {
     use super::*;
     use crate::model::{
-        fuse::build::operator,
+        build::operator,
         onnx::{TensorProto, ValueInfoProto},
     };
 

@@ -1,7 +1,7 @@
 //! A residual sum and the norm that follows it, made one operator.
 
-use super::build::{float, microsoft, operator, with};
 use crate::model::{
+    build::{float, microsoft, operator, with},
     onnx::{GraphProto, NodeProto},
     view::View,
 };

@@ -5,11 +5,9 @@
 //! Which numbers form a pair and how fast each turns is measured on the untouched graph, so only the
 //! tensor that enters is looked for here.
 
-use super::{
-    build::floats,
-    walk::{COPIES, LAYOUT, both_orders, made_by, maker, source},
-};
+use super::walk::{COPIES, LAYOUT, both_orders, made_by, maker, source};
 use crate::model::{
+    build::floats,
     contract::ElementType,
     onnx::{NodeProto, TensorProto},
     view::View,

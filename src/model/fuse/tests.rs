@@ -7,8 +7,8 @@ use std::path::Path;
 use bytes::Bytes;
 use prost::Message;
 
-use super::{build::operator, *};
-use crate::model::onnx::ValueInfoProto;
+use super::*;
+use crate::model::{build::operator, onnx::ValueInfoProto};
 
 const FREQUENCIES: [f64; 8] = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003];
 

@@ -2,13 +2,9 @@
 
 use std::collections::HashSet;
 
-use super::{
-    attention::Attention,
-    build::{cast, float, int, integers, microsoft, operator, with},
-    heads::Projection,
-    rotary::FuseRotary,
-};
+use super::{attention::Attention, heads::Projection, rotary::FuseRotary};
 use crate::model::{
+    build::{cast, float, int, integers, microsoft, operator, with},
     contract::{Contract, ElementType, KvNames},
     onnx::{Dimension, GraphProto, NodeProto, TensorProto, type_proto},
 };

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use super::{
     Format, WeightsError,
     blocks::{self, Quantized},
-    build,
     data_file::DataFile,
     edit::Edit,
     floats::{self, Rows, constant},
@@ -16,6 +15,7 @@ use super::{
     source::Source,
 };
 use crate::model::{
+    build,
     onnx::{self, NodeProto, TensorProto},
     view::View,
 };
@@ -49,7 +49,7 @@ impl Emitter<'_, '_> {
         let name = self.name(group, "weight");
         let tensor = self.data.put(&name, onnx::FLOAT, &[rows.k, rows.n], &rows.columns_first())?;
         self.edit.initializers.push(tensor);
-        self.replace(group, |input, output| build::node("MatMul", &[input, &name], &[output]))
+        self.replace(group, |input, output| build::operator("MatMul", &[input, &name], &[output]))
     }
 
     /// Replaces a group by one MatMulNBits of its quantised weights.
@@ -64,13 +64,14 @@ impl Emitter<'_, '_> {
         };
         self.edit.initializers.extend([shared.values.clone(), shared.scales.clone()]);
         let block_size = i64::try_from(format.block_size).unwrap_or(i64::MAX);
-        let sizes = [("K", rows.k), ("N", n)].map(|(name, size)| build::integer(name, size as i64));
+        let sizes = [("K", rows.k), ("N", n)].map(|(name, size)| build::int(name, size as i64));
         self.replace(group, |input, output| {
-            let mut node = build::microsoft("MatMulNBits", &[input, &values_name, &scales_name], &[output]);
+            let mut node =
+                build::microsoft(build::operator("MatMulNBits", &[input, &values_name, &scales_name], &[output]));
             node.attribute.extend(sizes.clone());
-            node.attribute.push(build::integer("bits", i64::from(format.bits)));
-            node.attribute.push(build::integer("block_size", block_size));
-            node.attribute.push(build::integer("accuracy_level", Format::ACCURACY_LEVEL));
+            node.attribute.push(build::int("bits", i64::from(format.bits)));
+            node.attribute.push(build::int("block_size", block_size));
+            node.attribute.push(build::int("accuracy_level", Format::ACCURACY_LEVEL));
             node
         })?;
         Ok(shared)
@@ -161,7 +162,7 @@ impl Emitter<'_, '_> {
         let (name, sum) = (self.name(group, "bias"), self.name(group, "sum"));
         let tensor = self.data.put(&name, data_type, &[n], &data)?;
         self.edit.initializers.push(tensor);
-        nodes.push(build::node("Add", &[&raw, &name], &[&sum]));
+        nodes.push(build::operator("Add", &[&raw, &name], &[&sum]));
         Ok(sum)
     }
 
@@ -174,10 +175,10 @@ impl Emitter<'_, '_> {
         }
         let sizes = self.name(group, "sizes");
         let widths: Vec<i64> = group.members.iter().map(|member| member.n as i64).collect();
-        self.edit.initializers.push(build::vector(&sizes, &widths));
+        self.edit.initializers.push(build::integers(&sizes, &[widths.len() as i64], &widths));
         let results: Vec<&str> = group.members.iter().map(Product::result).collect();
-        let mut split = build::node("Split", &[whole, &sizes], &results);
-        split.attribute.push(build::integer("axis", -1));
+        let mut split = build::operator("Split", &[whole, &sizes], &results);
+        split.attribute.push(build::int("axis", -1));
         nodes.push(split);
     }
 

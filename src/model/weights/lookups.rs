@@ -5,13 +5,13 @@
 //! stored once.
 
 use super::{
-    Format, WeightsError, build,
+    Format, WeightsError,
     emit::{Emitter, Shared},
     floats::{Rows, constant},
     products::{self, Matrix},
     source::Source,
 };
-use crate::model::{onnx::NodeProto, view::View};
+use crate::model::{build, onnx::NodeProto, view::View};
 
 /// A Gather of rows, or of columns, of a constant matrix.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,20 +79,24 @@ impl Lookup {
         edit.initializers.push(table);
         let turned = format!("{name}.rows");
         let output = if self.columns { &turned } else { &self.output };
-        let mut gather = build::microsoft("GatherBlockQuantized", &[&name, &self.ids, shared.scales.name()], &[output]);
+        let mut gather = build::microsoft(build::operator(
+            "GatherBlockQuantized",
+            &[&name, &self.ids, shared.scales.name()],
+            &[output],
+        ));
         let attributes = [
             ("bits", i64::from(format.bits)),
             ("block_size", format.block_size as i64),
             ("gather_axis", 0),
             ("quantize_axis", 1),
         ];
-        gather.attribute.extend(attributes.map(|(name, value)| build::integer(name, value)));
+        gather.attribute.extend(attributes.map(|(name, value)| build::int(name, value)));
         let mut nodes = vec![gather];
         if self.columns {
             // [..ids, k] as [k, ..ids]; ONNX Runtime drops it where a Transpose back follows.
-            let mut transpose = build::node("Transpose", &[&turned], &[&self.output]);
+            let mut transpose = build::operator("Transpose", &[&turned], &[&self.output]);
             let last = self.rank as i64;
-            transpose.attribute.push(build::integers("perm", [last].into_iter().chain(0..last).collect()));
+            transpose.attribute.push(build::ints("perm", [last].into_iter().chain(0..last).collect()));
             nodes.push(transpose);
         }
         edit.removed.insert(self.node);

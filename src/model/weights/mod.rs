@@ -10,7 +10,6 @@
 //! are no multiple of a block stays as it is.
 
 mod blocks;
-mod build;
 mod data_file;
 mod edit;
 mod emit;
