@@ -5,7 +5,7 @@
 //! cargo xtask demo
 //! ```
 //!
-//! First the default model (8-bit weights) answers questions. Then its f32 form, whose arithmetic is
+//! First the default model (weights of 4 and 8 bits) answers questions. Then its f32 form, whose arithmetic is
 //! the same however tokens are batched and replayed, holds conversations twice: undisturbed, and with
 //! an actor killed while it works. Answers that differ end the demo with an error.
 

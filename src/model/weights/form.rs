@@ -10,7 +10,7 @@ use crate::model::Activations;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Form {
-    /// 8 bits with activations rounded to 8 bits as well: the fastest within 2 % of the original's
+    /// 8 bits, activations as good as f32: the fastest within 2 % of the original's
     /// perplexity.
     Fast,
     /// f32 throughout, so that a token decoded alone and the same one read in a prefill agree.
