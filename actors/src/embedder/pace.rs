@@ -4,7 +4,7 @@
 //! Beside decodes a chunk may make a run [`STRETCH_MAX`] times as long as the decodes alone take, so
 //! that a gap between two tokens stays within that bound however long a prompt is. What a token of a
 //! prompt costs, which grows with its context, is learnt from every run with prompts; what decodes cost, from
-//! runs without: each [`LOOK`]th beside a prompt is one. (Learnt from the same runs, each would be charged with
+//! runs without: beside a prompt there are [`LOOKS`] after each [`LOOK`]. (Learnt from the same runs, each would be charged with
 //! what the other has grown by, and chunks would grow without a bound.)
 //!
 //! Pure: durations are told, no clock is read.
@@ -19,13 +19,16 @@ const STRETCH_MAX: f64 = 3.4;
 const SHORT: f64 = 0.01;
 
 /// Fewer tokens than this are not worth a place in a run.
-const CHUNK_MIN: usize = 16;
+const CHUNK_MIN: usize = 4;
 
 /// The least part of a run that its prompts are charged with.
 const SHARE_MIN: f64 = 0.05;
 
-/// Runs from one look at what decodes cost alone to the next: a prompt waits a hundredth longer for it.
-const LOOK: u32 = 32;
+/// Runs from one look at what decodes cost alone to the next.
+const LOOK: u32 = 64;
+
+/// Runs of a look: the first finds the caches full of the prompt's, so the shortest counts.
+const LOOKS: u32 = 2;
 
 /// The weight of the newest run in what is remembered.
 const NEWEST: f64 = 0.25;
@@ -40,17 +43,20 @@ pub(super) struct Pace {
     token: Option<f64>,
     /// Runs with both since the last of nothing but decodes.
     both: u32,
+    /// Of the looks beside a prompt, those that are done.
+    looked: u32,
 }
 
 impl Pace {
     /// Nothing is known yet: chunks are whole. `chunk_max` is at least 1.
     pub(super) fn new(chunk_max: usize) -> Self {
-        Self { chunk_max, decodes: None, token: None, both: 0 }
+        Self { chunk_max, decodes: None, token: None, both: 0, looked: 0 }
     }
 
     /// The most prompt tokens in the next run; `decoding`: whether a decode rides in it. 0: decodes alone.
     pub(super) fn chunk(&self, decoding: bool) -> usize {
-        if decoding && self.both >= if self.decodes.is_some() { LOOK } else { 1 } {
+        let due = if self.decodes.is_some() { LOOK } else { 1 };
+        if decoding && (self.looked > 0 || self.both >= due) {
             return 0;
         }
         let (true, Some(decodes), Some(token)) = (decoding, self.decodes, self.token) else {
@@ -66,11 +72,16 @@ impl Pace {
         let took = took.as_secs_f64();
         match (decodes, tokens) {
             (_, 0) => {
-                // Beside a prompt it sees who is there now; who was there before is no matter.
-                if std::mem::take(&mut self.both) > 0 {
-                    self.decodes = None;
+                if self.both == 0 {
+                    return blend(&mut self.decodes, took);
                 }
-                blend(&mut self.decodes, took);
+                // Who is there now is seen; who was there before is no matter.
+                let shortest = self.decodes.filter(|_| self.looked > 0).map_or(took, |known| known.min(took));
+                self.decodes = Some(shortest);
+                self.looked += 1;
+                if self.looked == LOOKS {
+                    (self.both, self.looked) = (0, 0);
+                }
             }
             (0, _) => blend(&mut self.token, took / tokens as f64),
             _ => {
@@ -126,7 +137,7 @@ mod tests {
         pace.observe(1, 0, ms(10));
         pace.observe(0, 100, ms(100));
         assert_eq!(pace.chunk(true), 24, "2.4 times 10 ms at 1 ms a token");
-        for _ in 0..50 {
+        for _ in 0..2 * LOOK {
             let chunk = pace.chunk(true);
             pace.observe(16, chunk, ms(100 + chunk as u64));
         }

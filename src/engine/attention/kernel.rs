@@ -14,6 +14,11 @@ use super::{
 /// tasks for every thread.
 const TASK_QUERIES: usize = 48;
 
+/// Pieces that a row's tokens are cut into where they are few, of at least so many tokens: KV heads alone
+/// are too few tasks to share evenly.
+const PIECES: usize = 4;
+const PIECE_TOKENS_MIN: usize = 4;
+
 /// Multiply-adds below which waking other threads takes longer than the work.
 const SHARED_WORK_MIN: usize = 1 << 17;
 
@@ -145,9 +150,9 @@ impl Layer<'_> {
     /// Cuts the run into tasks; those that begin latest in their row, which see most keys, first.
     pub(super) fn plan(&self, tasks: &mut Vec<Task>) {
         tasks.clear();
-        let tokens_max = (TASK_QUERIES / self.shape.group()).max(1);
         let (mut first, mut piece) = (0, 0);
         for (row, BatchRow { tokens, .. }) in self.rows.iter().enumerate() {
+            let tokens_max = self.piece_tokens(*tokens);
             for offset in (0..*tokens).step_by(tokens_max) {
                 let tokens = tokens_max.min(tokens - offset);
                 let task = |head| Task { row, head, first: first + offset, offset, tokens, piece };
@@ -226,6 +231,12 @@ impl Layer<'_> {
         }
     }
 
+    /// The most tokens of a task, of a row that has so many. What a token gets does not depend on it.
+    fn piece_tokens(&self, tokens: usize) -> usize {
+        let most = (TASK_QUERIES / self.shape.group()).max(1);
+        tokens.div_ceil(PIECES).max(PIECE_TOKENS_MIN).min(most)
+    }
+
     /// How many keys the task's first token sees.
     fn visible(&self, task: &Task) -> usize {
         self.rows[task.row].past + task.offset + 1
@@ -234,8 +245,8 @@ impl Layer<'_> {
     /// Cuts the output as the tasks are.
     pub(super) fn cut<'o>(&self, mut output: &'o mut [f32], pieces: &mut Vec<Mutex<&'o mut [f32]>>) {
         let width = self.shape.heads * self.shape.head_dim;
-        let tokens_max = (TASK_QUERIES / self.shape.group()).max(1);
         for row in self.rows {
+            let tokens_max = self.piece_tokens(row.tokens);
             let (mut mine, rest) = output.split_at_mut(row.tokens * width);
             while !mine.is_empty() {
                 let (piece, after) = mine.split_at_mut(mine.len().min(tokens_max * width));
