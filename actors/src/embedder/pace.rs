@@ -151,6 +151,23 @@ mod tests {
     }
 
     #[test]
+    fn the_shortest_look_counts_and_none_from_before() {
+        let mut pace = Pace::new(256);
+        // One decoded alone, then seven more beside a prompt of 1 ms a token.
+        pace.observe(1, 0, ms(5));
+        pace.observe(0, 100, ms(100));
+        while pace.chunk(true) > 0 {
+            pace.observe(8, pace.chunk(true), ms(20 + pace.chunk(true) as u64));
+        }
+        for took in [26, 20] {
+            assert_eq!(pace.chunk(true), 0, "a look is due");
+            pace.observe(8, 0, ms(took));
+        }
+        assert_eq!(pace.decodes, Some(0.02));
+        assert!(pace.chunk(true) > 0);
+    }
+
+    #[test]
     fn a_prompt_whose_tokens_cost_more_and_more_is_read_in_smaller_chunks() {
         let mut pace = Pace::new(256);
         pace.observe(8, 0, ms(20));
