@@ -19,7 +19,6 @@ mod loader;
 mod onnx;
 mod operators;
 mod paged;
-mod product;
 mod rotation;
 mod runtime;
 mod sampling;

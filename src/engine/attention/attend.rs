@@ -7,11 +7,11 @@
 
 use pulp::{Simd, WithSimd};
 
-use super::head::{BLOCK, KvHead};
-use crate::engine::{
-    product::{Dims, product},
-    vector,
+use super::{
+    head::{BLOCK, KvHead},
+    product::{PANEL, Packed, Rows, Sums, pack, product},
 };
+use crate::engine::vector;
 
 /// Tokens whose scores are held at once.
 const SPAN: usize = 4 * BLOCK;
@@ -21,10 +21,12 @@ const SPAN: usize = 4 * BLOCK;
 pub(super) struct Scratch {
     /// `[queries, head_dim]`, rotated and scaled.
     pub queries: Vec<f32>,
-    /// `[queries, head_dim]`: the answer.
+    /// The same, packed for the products.
+    packed: Vec<f32>,
+    /// `[queries, head_dim]`, each row with zeros up to a whole panel: the answer.
     pub mixed: Vec<f32>,
-    /// `[queries, SPAN]`.
-    scores: Vec<f32>,
+    /// `[SPAN / BLOCK, queries, BLOCK]`.
+    scores: Vec<[f32; BLOCK]>,
     /// The largest score so far of each query.
     most: Vec<f32>,
     /// The sum of its exponentials so far.
@@ -58,80 +60,85 @@ impl WithSimd for Attend<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let count = self.scratch.queries.len() / self.head_dim;
-        self.scratch.mixed.clear();
-        self.scratch.mixed.resize(count * self.head_dim, 0.0);
-        self.scratch.scores.resize(count * SPAN, 0.0);
-        self.scratch.most.clear();
-        self.scratch.most.resize(count, f32::NEG_INFINITY);
-        self.scratch.sums.clear();
-        self.scratch.sums.resize(count, 0.0);
+        let width = self.width();
+        let Scratch { queries, packed, mixed, scores, most, sums, .. } = &mut *self.scratch;
+        packed.clear();
+        pack(queries, self.head_dim, packed);
+        mixed.clear();
+        mixed.resize(count * width, 0.0);
+        scores.resize(SPAN / BLOCK * count, [0.0; BLOCK]);
+        most.clear();
+        most.resize(count, f32::NEG_INFINITY);
+        sums.clear();
+        sums.resize(count, 0.0);
         let end = self.visible_to(count - 1);
         for start in (0..end).step_by(SPAN) {
-            let width = (end - start).min(SPAN);
-            self.score(simd, start, width, count);
-            self.normalise(start, width, count);
-            self.mix(simd, start, width, count);
+            let tokens = (end - start).min(SPAN);
+            self.score(simd, start, tokens, count);
+            self.normalise(start, tokens, count);
+            self.mix(simd, start, tokens, count);
         }
         let Scratch { mixed, sums, .. } = &mut *self.scratch;
-        for (mixed, sum) in mixed.chunks_exact_mut(self.head_dim).zip(sums) {
+        for (mixed, sum) in mixed.chunks_exact_mut(width).zip(sums) {
             vector::scale(mixed, 1.0 / *sum);
         }
     }
 }
 
 impl Attend<'_> {
+    /// Numbers of a row of the answer.
+    fn width(&self) -> usize {
+        self.head.value_panels() * PANEL
+    }
+
     /// Products of all queries with the keys of a span.
     #[inline(always)]
-    fn score<S: Simd>(&mut self, simd: S, start: usize, width: usize, count: usize) {
-        let dims =
-            Dims { m: count, n: BLOCK, k: self.head_dim, a_stride: self.head_dim, b_stride: BLOCK, c_stride: SPAN };
-        let Scratch { queries, scores, block, .. } = &mut *self.scratch;
-        for offset in (0..width).step_by(BLOCK) {
+    fn score<S: Simd>(&mut self, simd: S, start: usize, tokens: usize, count: usize) {
+        let Scratch { packed, scores, block, .. } = &mut *self.scratch;
+        let queries = Packed { data: packed, k: self.head_dim };
+        for (offset, scores) in (0..tokens).step_by(BLOCK).zip(scores.chunks_exact_mut(count)) {
             let keys = self.head.keys((start + offset) / BLOCK, block);
-            product(simd, dims, queries, keys, &mut scores[offset..], false);
+            let data = scores.as_flattened_mut();
+            product(simd, count, queries, keys, &mut Sums { data, stride: BLOCK, panels: BLOCK / PANEL, add: false });
         }
     }
 
     /// Scores become weights; what was mixed so far is brought to the new scale.
     #[inline(always)]
-    fn normalise(&mut self, start: usize, width: usize, count: usize) {
+    fn normalise(&mut self, start: usize, tokens: usize, count: usize) {
+        let width = self.width();
         for query in 0..count {
-            let visible = self.visible_to(query).saturating_sub(start).min(width);
+            let visible = self.visible_to(query).saturating_sub(start).min(tokens);
             let Scratch { scores, most, sums, mixed, .. } = &mut *self.scratch;
-            let scores = &mut scores[query * SPAN..][..width];
-            let (seen, unseen) = scores.split_at_mut(visible);
-            unseen.fill(0.0);
-            if seen.is_empty() {
-                continue;
+            let blocks = || (0..tokens).step_by(BLOCK).map(|first| visible.saturating_sub(first).min(BLOCK));
+            let mut now = most[query];
+            for (scores, seen) in scores.iter_mut().skip(query).step_by(count).zip(blocks()) {
+                scores[seen..].fill(f32::NEG_INFINITY);
+                now = now.max(vector::max(scores));
             }
-            let before = most[query];
-            let now = before.max(vector::max(seen));
-            let sum = vector::exp_in_place(seen, now);
-            if now > before && start > 0 {
-                let factor = vector::exp(before - now);
+            if now > most[query] && start > 0 {
+                let factor = vector::exp(most[query] - now);
                 sums[query] *= factor;
-                vector::scale(&mut mixed[query * self.head_dim..][..self.head_dim], factor);
+                vector::scale(&mut mixed[query * width..][..width], factor);
             }
-            sums[query] += sum;
             most[query] = now;
+            for (scores, seen) in scores.iter_mut().skip(query).step_by(count).zip(blocks()) {
+                // What is not seen adds less than the last digit of the largest, which is 1.
+                sums[query] += vector::exp_in_place(scores, now);
+                scores[seen..].fill(0.0);
+            }
         }
     }
 
     /// Adds the values of a span by their weights.
     #[inline(always)]
-    fn mix<S: Simd>(&mut self, simd: S, start: usize, width: usize, count: usize) {
+    fn mix<S: Simd>(&mut self, simd: S, start: usize, tokens: usize, count: usize) {
+        let (stride, panels) = (self.width(), self.head.value_panels());
         let Scratch { mixed, scores, block, .. } = &mut *self.scratch;
-        for offset in (0..width).step_by(BLOCK) {
-            let dims = Dims {
-                m: count,
-                n: self.head_dim,
-                k: (width - offset).min(BLOCK),
-                a_stride: SPAN,
-                b_stride: self.head_dim,
-                c_stride: self.head_dim,
-            };
+        for (offset, rows) in (0..tokens).step_by(BLOCK).zip(scores.chunks_exact(count)) {
+            let weights = Rows { rows, k: (tokens - offset).min(BLOCK) };
             let values = self.head.values((start + offset) / BLOCK, block);
-            product(simd, dims, &scores[offset..], values, mixed, true);
+            product(simd, count, weights, values, &mut Sums { data: mixed, stride, panels, add: true });
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Keys and values of one conversation in one layer and one KV head, in blocks of [`BLOCK`] tokens.
 //!
 //! Blocks are allocated one by one, so that a conversation costs what it holds and growing copies
-//! nothing. In a block keys lie transposed, `[head_dim, BLOCK]`, and values as they come,
-//! `[BLOCK, head_dim]`: both products of attention then read whole vectors in order.
+//! nothing. A block lies in panels of [`PANEL`] columns, as the products of attention read them: keys
+//! transposed, `[BLOCK / PANEL, head_dim, PANEL]`, and values with zeros up to a whole panel,
+//! `[ceil(head_dim / PANEL), BLOCK, PANEL]`.
 //!
 //! Keys are rotated already. How many of the rows are filled is known by the slot, not here; what lies
 //! behind them is zeros or left over, and is never used.
@@ -11,10 +12,14 @@ use std::{collections::TryReserveError, ops::Range};
 
 use half::{f16, slice::HalfFloatSliceExt};
 
-use crate::{engine::rotation::Turn, model::ElementType};
+use super::product::{PANEL, Panels};
+use crate::{
+    engine::{rotation::Turn, vector},
+    model::ElementType,
+};
 
-/// Tokens of a block: a whole number of vectors on every machine, and at most 31 rows stay unused.
-pub(super) const BLOCK: usize = 32;
+/// Tokens of a block: whole panels, and at most 31 rows stay unused.
+pub(super) const BLOCK: usize = 2 * PANEL;
 
 #[cfg(test)]
 thread_local! {
@@ -50,7 +55,7 @@ impl Blocks {
         }
     }
 
-    /// Writes `values` from `at`, `step` apart.
+    /// Writes `values` from `at` on, `step` apart.
     fn write(&mut self, block: usize, at: usize, step: usize, values: &[f32]) {
         match self {
             Self::F32(blocks) => {
@@ -63,15 +68,16 @@ impl Blocks {
     }
 
     /// A block as f32; `scratch` holds it where it is not.
+    #[inline(always)]
     fn read<'a>(&'a self, block: usize, scratch: &'a mut Vec<f32>) -> &'a [f32] {
         #[cfg(test)]
         BLOCKS_READ.set(BLOCKS_READ.get() + 1);
         match self {
             Self::F32(blocks) => &blocks[block],
             Self::F16(blocks) => {
-                let block = &blocks[block];
+                let block: &[f16] = &blocks[block];
                 scratch.resize(block.len(), 0.0);
-                block.convert_to_f32_slice(scratch);
+                vector::widen(block.reinterpret_cast(), scratch);
                 scratch
             }
         }
@@ -108,9 +114,14 @@ impl KvHead {
     /// # Errors
     /// The system has no more memory. What is filled stays as it is.
     pub(crate) fn grow(&mut self, tokens: usize) -> Result<(), TryReserveError> {
-        let (count, size) = (tokens.div_ceil(BLOCK), BLOCK * self.head_dim);
-        self.keys.grow(count, size)?;
-        self.values.grow(count, size)
+        let count = tokens.div_ceil(BLOCK);
+        self.keys.grow(count, BLOCK * self.head_dim)?;
+        self.values.grow(count, BLOCK * self.value_panels() * PANEL)
+    }
+
+    /// Panels of a block's values.
+    pub(super) fn value_panels(&self) -> usize {
+        self.head_dim.div_ceil(PANEL)
     }
 
     /// Rows there is room for.
@@ -121,42 +132,68 @@ impl KvHead {
     /// Writes one token's key and value, `[head_dim]` each.
     pub(super) fn write(&mut self, row: usize, key: &[f32], value: &[f32]) {
         let (block, row) = (row / BLOCK, row % BLOCK);
-        self.keys.write(block, row, BLOCK, key);
-        self.values.write(block, row * self.head_dim, 1, value);
+        self.keys.write(block, self.key_place(row), PANEL, key);
+        for (panel, value) in value.chunks(PANEL).enumerate() {
+            self.values.write(block, value_place(row, panel), 1, value);
+        }
     }
 
-    /// A block's keys, `[head_dim, BLOCK]`.
-    pub(super) fn keys<'a>(&'a self, block: usize, scratch: &'a mut Vec<f32>) -> &'a [f32] {
-        self.keys.read(block, scratch)
+    /// Where a row's key begins in its block; its numbers are a panel apart.
+    fn key_place(&self, row: usize) -> usize {
+        row / PANEL * self.head_dim * PANEL + row % PANEL
     }
 
-    /// A block's values, `[BLOCK, head_dim]`.
-    pub(super) fn values<'a>(&'a self, block: usize, scratch: &'a mut Vec<f32>) -> &'a [f32] {
-        self.values.read(block, scratch)
+    /// A block's keys, a panel for so many tokens.
+    #[inline(always)]
+    pub(super) fn keys<'a>(&'a self, block: usize, scratch: &'a mut Vec<f32>) -> Panels<'a> {
+        Panels { data: self.keys.read(block, scratch), depth: self.head_dim }
+    }
+
+    /// A block's values, a panel for so many dimensions.
+    #[inline(always)]
+    pub(super) fn values<'a>(&'a self, block: usize, scratch: &'a mut Vec<f32>) -> Panels<'a> {
+        Panels { data: self.values.read(block, scratch), depth: BLOCK }
     }
 
     /// One token's key.
     pub(crate) fn key(&self, row: usize) -> Vec<f32> {
-        let mut scratch = Vec::new();
-        let block = self.keys(row / BLOCK, &mut scratch);
-        block.iter().skip(row % BLOCK).step_by(BLOCK).copied().collect()
+        let (mut key, mut scratch) = (Vec::new(), Vec::new());
+        self.read_key(row, &mut scratch, &mut key);
+        key
+    }
+
+    fn read_key(&self, row: usize, scratch: &mut Vec<f32>, key: &mut Vec<f32>) {
+        let block = self.keys.read(row / BLOCK, scratch);
+        key.clear();
+        key.extend(block[self.key_place(row % BLOCK)..].iter().step_by(PANEL).take(self.head_dim));
+    }
+
+    fn read_value(&self, row: usize, scratch: &mut Vec<f32>, value: &mut Vec<f32>) {
+        let block = self.values.read(row / BLOCK, scratch);
+        value.clear();
+        value.extend((0..self.value_panels()).flat_map(|panel| &block[value_place(row % BLOCK, panel)..][..PANEL]));
+        value.truncate(self.head_dim);
     }
 
     /// Appends rows of another head behind this one's first `filled`, keys turned on the way. There
     /// must be room.
     pub(crate) fn append(&mut self, filled: usize, from: &Self, rows: Range<usize>, turn: Option<&Turn<'_>>) {
         let (mut keys, mut values) = (Vec::new(), Vec::new());
-        let mut key = vec![0f32; self.head_dim];
+        let (mut key, mut value) = (Vec::new(), Vec::new());
         for (offset, row) in rows.enumerate() {
-            let block = from.keys(row / BLOCK, &mut keys);
-            key.iter_mut().zip(block.iter().skip(row % BLOCK).step_by(BLOCK)).for_each(|(to, x)| *to = *x);
+            from.read_key(row, &mut keys, &mut key);
+            from.read_value(row, &mut values, &mut value);
             if let Some(turn) = turn {
                 turn.apply(&mut key);
             }
-            let value = from.values(row / BLOCK, &mut values);
-            self.write(filled + offset, &key, &value[row % BLOCK * self.head_dim..][..self.head_dim]);
+            self.write(filled + offset, &key, &value);
         }
     }
+}
+
+/// Where a part of a row's value begins in its block.
+fn value_place(row: usize, panel: usize) -> usize {
+    (panel * BLOCK + row) * PANEL
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::{
 use super::{
     BatchRow, KvHead,
     attend::{Attend, Scratch},
+    product::PANEL,
 };
 
 /// Queries of a task at most: enough that its keys are loaded once for many, few enough that there are
@@ -200,7 +201,7 @@ impl Layer<'_> {
             let kv = row.kv.read(self.shape.layer, task.head);
             self.attend(task, &kv, scratch);
             let mut piece = pieces[task.piece].lock().unwrap_or_else(PoisonError::into_inner);
-            self.give(task, &scratch.mixed, &mut piece);
+            self.give(task, &scratch.mixed, kv.value_panels() * PANEL, &mut piece);
         });
     }
 
@@ -222,12 +223,15 @@ impl Layer<'_> {
         pulp::Arch::new().dispatch(Attend { head: kv, head_dim, group, visible, scratch });
     }
 
-    /// Copies a task's answer, `[tokens, group, head_dim]`, to its columns of the output.
-    fn give(&self, task: &Task, mixed: &[f32], piece: &mut [f32]) {
-        let (width, columns) = (self.shape.heads * self.shape.head_dim, self.shape.group() * self.shape.head_dim);
-        let rows = piece.chunks_exact_mut(width).zip(mixed.chunks_exact(columns));
-        for (to, from) in rows {
-            to[task.head * columns..][..columns].copy_from_slice(from);
+    /// Copies a task's answer, `[tokens, group]` rows of `width` numbers of which `head_dim` count, to its
+    /// columns of the output.
+    fn give(&self, task: &Task, mixed: &[f32], width: usize, piece: &mut [f32]) {
+        let Shape { heads, head_dim, .. } = self.shape;
+        let first = task.head * self.shape.group();
+        let tokens = piece.chunks_exact_mut(heads * head_dim).zip(mixed.chunks_exact(self.shape.group() * width));
+        for (to, from) in tokens {
+            let heads = to[first * head_dim..].chunks_exact_mut(head_dim).zip(from.chunks_exact(width));
+            heads.for_each(|(to, from)| to.copy_from_slice(&from[..head_dim]));
         }
     }
 

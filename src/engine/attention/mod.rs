@@ -12,6 +12,7 @@ mod attend;
 mod head;
 mod kernel;
 mod operator;
+mod product;
 
 use std::{
     collections::TryReserveError,

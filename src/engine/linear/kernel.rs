@@ -13,6 +13,7 @@ use super::{
     packed::{Factors, Line, Offsets, PANEL, Packed, STEP},
     rounded::{Factor, Inputs, Precision, round},
 };
+use crate::engine::vector;
 
 /// Inputs that are unpacked at a time: 8 KiB of a panel.
 const STRETCH: usize = 128;
@@ -132,18 +133,12 @@ impl Work for Multiply<'_> {
 /// Factors as f32.
 #[inline(always)]
 fn floats<'a>(factors: &'a Factors, range: Range<usize>, scratch: &'a mut Vec<f32>) -> &'a [f32] {
-    /// f16 as f32: sign apart, exponent and fraction shifted into place are the number times 2^-112
-    /// (exactly, also where the f16 is subnormal).
-    const SCALE: f32 = f32::from_bits((127 + 112) << 23);
     match factors {
         Factors::Wide(floats) => &floats[range],
         Factors::Narrow(halves) => {
             let halves = &halves[range];
             scratch.resize(halves.len(), 0.0);
-            for (to, bits) in scratch.iter_mut().zip(halves) {
-                let bits = u32::from(*bits);
-                *to = f32::from_bits((bits & 0x8000) << 16 | (bits & 0x7fff) << 13) * SCALE;
-            }
+            vector::widen(halves, scratch);
             scratch
         }
     }
