@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use self::engines::Stand;
 pub(crate) use self::options::Options;
 use self::options::Scenario;
-use self::results::{Group, Results, Shape};
+use self::results::{Group, Part, Results, Shape};
 use self::scenarios::Scenarios;
 use crate::error::Error;
 use crate::process::{cargo, show};
@@ -51,19 +51,22 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<String, Error>
         shapes: shapes(&stand, qwen)?,
         ..Results::default()
     };
+    let last = project.bench().join("last");
+    if options.resume {
+        let path = last.join("results.json");
+        let text = fs::read(&path).map_err(Error::files("read", &path))?;
+        let before = serde_json::from_slice(&text).map_err(|cause| Error::files("read", &path)(cause.into()))?;
+        if !results.take_over(before) {
+            let cause = "it is of another commit, machine or number of rounds: run without --continue";
+            return Err(Error::files("continue", &path)(std::io::Error::other(cause)));
+        }
+    }
     if results.machine.load_average > LOAD_QUIET {
         println!("the load average is {:.2}: what else runs here will show", results.machine.load_average);
     }
-    let measured = measure(&mut Scenarios { project, stand: &stand, options, results: &mut results });
-
-    // What was found before something went wrong is an hour's work, too.
-    let folder = if options.is_whole() && measured.is_ok() {
-        project.root().join("benches")
-    } else {
-        project.bench().join("last")
-    };
+    measure(&mut Scenarios { project, stand: &stand, options, results: &mut results }, &last)?;
+    let folder = if options.is_whole() { project.root().join("benches") } else { last };
     write(&results, &folder)?;
-    measured?;
     Ok(format!("read {}", folder.join("RESULTS.md").display()))
 }
 
@@ -76,31 +79,39 @@ pub(crate) fn actors(project: &Project) -> Result<String, Error> {
     Ok("compare the figures with those of the docs; measure on a quiet machine".into())
 }
 
-fn measure(scenarios: &mut Scenarios<'_>) -> Result<(), Error> {
+/// Measures what is wanted and not done, and writes what is found to `folder` after each part.
+fn measure(scenarios: &mut Scenarios<'_>, folder: &std::path::Path) -> Result<(), Error> {
     let options = scenarios.options;
-    if options.wants(Scenario::Limits) {
-        scenarios.limits()?;
-    }
+    let mut part = |scenario, group, run: &dyn Fn(&mut Scenarios<'_>) -> Result<(), Error>| {
+        let part = Part { scenario, group };
+        if !options.wants(scenario) || scenarios.results.done.contains(&part) {
+            return Ok(());
+        }
+        // A part that was broken off left nothing: its series are kept when it is whole.
+        let known = scenarios.results.series.len();
+        let ran = run(scenarios);
+        match ran {
+            Ok(()) => scenarios.results.done.push(part),
+            Err(_) => scenarios.results.series.truncate(known),
+        }
+        write(scenarios.results, folder).and(ran)
+    };
+    part(Scenario::Limits, None, &|scenarios| scenarios.limits())?;
     for group in options.groups() {
         println!("== {}", group.title());
         for (scenario, run) in COMPARED {
             // Random weights have no perplexity worth knowing, and their turns cost what those of others do.
             let pointless =
                 group == Group::Qwen && matches!(scenario, Scenario::Quality | Scenario::Turn | Scenario::Embed);
-            if options.wants(scenario) && !pointless {
-                run(scenarios, group)?;
+            if !pointless {
+                part(scenario, Some(group), &|scenarios| run(scenarios, group))?;
             }
         }
-        for (scenario, run) in OURS {
-            if options.wants(scenario) && group == Group::Equal {
-                run(scenarios, group)?;
-            }
+        for (scenario, run) in OURS.into_iter().filter(|_| group == Group::Equal) {
+            part(scenario, Some(group), &|scenarios| run(scenarios, group))?;
         }
     }
-    if options.wants(Scenario::Layer) {
-        scenarios.messages()?;
-    }
-    Ok(())
+    part(Scenario::Layer, None, &|scenarios| scenarios.messages())
 }
 
 type Run = fn(&mut Scenarios<'_>, Group) -> Result<(), Error>;

@@ -1,6 +1,7 @@
 //! What of the benchmark is run: everything, or less.
 
 use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use super::results::Group;
 
@@ -19,13 +20,17 @@ pub(crate) struct Options {
     /// Only these models; may be given more than once
     #[arg(long, value_name = "NAME")]
     pub(super) model: Vec<ModelName>,
+    /// Goes on with a run of the same commit that was broken off, and measures what it did not
+    #[arg(long = "continue")]
+    pub(super) resume: bool,
     /// How often each point is measured [default: 5, or 2 with --quick]
     #[arg(long, value_name = "N")]
     rounds: Option<std::num::NonZero<usize>>,
 }
 
 /// A scenario, as `--only` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(super) enum Scenario {
     /// The machine's own limits
     Limits,

@@ -6,6 +6,7 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 use super::engines::Engine;
+use super::options::Scenario;
 use super::statistics::median;
 
 /// Engines that are compared with each other.
@@ -187,9 +188,28 @@ pub(super) struct Results {
     pub(super) shapes: BTreeMap<String, Shape>,
     pub(super) engines: Vec<EngineRecord>,
     pub(super) series: Vec<Series>,
+    /// What is measured, each by itself: a run that is broken off goes on behind it.
+    pub(super) done: Vec<Part>,
+}
+
+/// A scenario of a group; of none where it measures no model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Part {
+    pub(super) scenario: Scenario,
+    pub(super) group: Option<Group>,
 }
 
 impl Results {
+    /// Takes over what another run found under the same conditions; false, and nothing, if they differ.
+    pub(super) fn take_over(&mut self, before: Self) -> bool {
+        let machine = Machine { load_average: self.machine.load_average, ..before.machine };
+        let same = self.commit == before.commit && self.rounds == before.rounds && self.machine == machine;
+        if same {
+            (self.engines, self.series, self.done) = (before.engines, before.series, before.done);
+        }
+        same
+    }
+
     /// Notes an engine, unless it is known.
     pub(super) fn know(&mut self, engine: &Engine, version: &str) {
         if self.record(engine).is_none() {
@@ -263,6 +283,32 @@ mod tests {
     fn series(team: Team, engine: &str, measure: Measure, samples: &[f64]) -> Series {
         let (engine, samples) = (engine.to_owned(), samples.to_vec());
         Series { measure, group: Group::Equal, engine, team, point: Point::tokens(512), samples }
+    }
+
+    #[test]
+    fn only_a_run_under_the_same_conditions_is_taken_over() {
+        let before = Results {
+            commit: "c".into(),
+            rounds: 3,
+            machine: Machine { cores: 2, load_average: 0.5, ..Machine::default() },
+            series: vec![series(Team::MotorBrain, "ours", Measure::Prefill, &[99.0])],
+            done: vec![Part { scenario: Scenario::Prefill, group: Some(Group::Equal) }],
+            ..Results::default()
+        };
+        let fresh = Results { series: Vec::new(), done: Vec::new(), ..before.clone() };
+        let busier = Machine { load_average: 1.0, ..before.machine.clone() };
+        let mut now = Results { machine: busier.clone(), ..fresh.clone() };
+        assert!(now.take_over(before.clone()));
+        assert_eq!(now, Results { machine: busier, ..before.clone() });
+        for other in [
+            Results { commit: "d".into(), ..fresh.clone() },
+            Results { rounds: 5, ..fresh.clone() },
+            Results { machine: Machine { cores: 4, ..Machine::default() }, ..fresh.clone() },
+        ] {
+            let mut now = other.clone();
+            assert!(!now.take_over(before.clone()));
+            assert_eq!(now, other);
+        }
     }
 
     #[test]
