@@ -118,88 +118,77 @@ impl<L: Left, const M: usize, const P: usize> WithSimd for RowsOf<'_, '_, L, M, 
 
     /// `P` panels at a time and what remains by one.
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { row, left, right, sums } = self;
+    fn with_simd<S: Simd>(mut self, simd: S) {
         let mut panel = 0;
-        while panel + P <= sums.panels {
-            panels::<S, M, P>(simd, row, panel, left, right, sums);
+        while panel + P <= self.sums.panels {
+            self.panels::<S, P>(simd, panel);
             panel += P;
         }
-        while panel < sums.panels {
-            panels::<S, M, 1>(simd, row, panel, left, right, sums);
+        while panel < self.sums.panels {
+            self.panels::<S, 1>(simd, panel);
             panel += 1;
         }
     }
 }
 
-/// Chooses how many vectors are a panel.
-#[inline(always)]
-fn panels<S: Simd, const M: usize, const P: usize>(
-    simd: S,
-    row: usize,
-    panel: usize,
-    left: impl Left,
-    right: Panels<'_>,
-    sums: &mut Sums<'_>,
-) {
-    match PANEL / S::F32_LANES {
-        1 => tile::<S, M, P, 1>(simd, row, panel, left, right, sums),
-        2 => tile::<S, M, P, 2>(simd, row, panel, left, right, sums),
-        4 => tile::<S, M, P, 4>(simd, row, panel, left, right, sums),
-        _ => tile::<S, M, P, PANEL>(simd, row, panel, left, right, sums),
-    }
-}
-
-/// `M` rows by `P` panels of `V` vectors, kept in registers.
-#[inline(always)]
-fn tile<S: Simd, const M: usize, const P: usize, const V: usize>(
-    simd: S,
-    row: usize,
-    panel: usize,
-    left: impl Left,
-    right: Panels<'_>,
-    sums: &mut Sums<'_>,
-) {
-    let mut tile = [[[simd.splat_f32s(0.0); V]; P]; M];
-    let place = |offset: usize, index: usize| (row + offset) * sums.stride + (panel + index) * PANEL;
-    if sums.add {
-        for (offset, tile) in tile.iter_mut().enumerate() {
-            for (index, tile) in tile.iter_mut().enumerate() {
-                tile.copy_from_slice(S::as_simd_f32s(&sums.data[place(offset, index)..][..PANEL]).0);
-            }
+impl<L: Left, const M: usize, const P: usize> RowsOf<'_, '_, L, M, P> {
+    /// Chooses how many vectors are a panel.
+    #[inline(always)]
+    fn panels<S: Simd, const N: usize>(&mut self, simd: S, panel: usize) {
+        match PANEL / S::F32_LANES {
+            1 => self.tile::<S, N, 1>(simd, panel),
+            2 => self.tile::<S, N, 2>(simd, panel),
+            4 => self.tile::<S, N, 4>(simd, panel),
+            _ => self.tile::<S, N, PANEL>(simd, panel),
         }
     }
-    let right: [_; P] = array::from_fn(|index| right.panel(panel + index));
-    // As long as the first: no check a step.
-    let right = right.map(|panel| &panel[..right[0].len()]);
-    for (step, x) in left.steps::<M>(row).take(right[0].len()).enumerate() {
-        let b: [[_; V]; P] = array::from_fn(|index| {
-            let b = S::as_simd_f32s(&right[index][step]).0;
-            array::from_fn(|vector| b[vector])
-        });
-        // The fewer are kept in registers while the more pass by.
-        if M > P * V {
-            for (tile, x) in tile.iter_mut().zip(x) {
-                let x = simd.splat_f32s(x);
-                for (tile, b) in tile.as_flattened_mut().iter_mut().zip(b.as_flattened()) {
-                    *tile = simd.mul_add_f32s(x, *b, *tile);
+
+    /// `M` rows by `N` panels of `V` vectors, kept in registers.
+    #[inline(always)]
+    fn tile<S: Simd, const N: usize, const V: usize>(&mut self, simd: S, panel: usize) {
+        let Self { row, left, right, sums } = self;
+        let (row, left) = (*row, *left);
+        let mut tile = [[[simd.splat_f32s(0.0); V]; N]; M];
+        let place = |offset: usize, index: usize| (row + offset) * sums.stride + (panel + index) * PANEL;
+        if sums.add {
+            for (offset, tile) in tile.iter_mut().enumerate() {
+                for (index, tile) in tile.iter_mut().enumerate() {
+                    tile.copy_from_slice(S::as_simd_f32s(&sums.data[place(offset, index)..][..PANEL]).0);
                 }
             }
-        } else {
-            let x = x.map(|x| simd.splat_f32s(x));
-            for index in 0..P {
-                for vector in 0..V {
-                    for (tile, x) in tile.iter_mut().zip(x) {
-                        tile[index][vector] = simd.mul_add_f32s(x, b[index][vector], tile[index][vector]);
+        }
+        let right: [_; N] = array::from_fn(|index| right.panel(panel + index));
+        // As long as the first: no check a step.
+        let right = right.map(|panel| &panel[..right[0].len()]);
+        for (step, x) in left.steps::<M>(row).take(right[0].len()).enumerate() {
+            let b: [[_; V]; N] = array::from_fn(|index| {
+                let b = S::as_simd_f32s(&right[index][step]).0;
+                array::from_fn(|vector| b[vector])
+            });
+            // The fewer are kept in registers while the more pass by.
+            if M > N * V {
+                for (tile, x) in tile.iter_mut().zip(x) {
+                    let x = simd.splat_f32s(x);
+                    for (tile, b) in tile.as_flattened_mut().iter_mut().zip(b.as_flattened()) {
+                        *tile = simd.mul_add_f32s(x, *b, *tile);
+                    }
+                }
+            } else {
+                let x = x.map(|x| simd.splat_f32s(x));
+                for index in 0..N {
+                    for vector in 0..V {
+                        for (tile, x) in tile.iter_mut().zip(x) {
+                            tile[index][vector] = simd.mul_add_f32s(x, b[index][vector], tile[index][vector]);
+                        }
                     }
                 }
             }
         }
-    }
-    for (offset, tile) in tile.iter().enumerate() {
-        for (index, tile) in tile.iter().enumerate() {
-            let to = &mut sums.data[place(offset, index)..][..PANEL];
-            S::as_mut_simd_f32s(to).0.copy_from_slice(tile);
+        for (offset, tile) in tile.iter().enumerate() {
+            for (index, tile) in tile.iter().enumerate() {
+                let to = &mut sums.data[place(offset, index)..][..PANEL];
+                S::as_mut_simd_f32s(to).0.copy_from_slice(tile);
+            }
         }
     }
 }

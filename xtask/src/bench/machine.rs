@@ -12,6 +12,9 @@ use crate::project::Project;
 /// The instruction sets that decide how fast products are.
 const FEATURES: [&str; 8] = ["avx", "avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "amx_int8"];
 
+/// The end of a commit's name where files differ from it.
+pub(super) const DIRTY: &str = "-dirty";
+
 /// Cores that this process may use.
 pub(super) fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
@@ -41,7 +44,10 @@ pub(super) fn processor_identity() -> String {
 
 /// The commit that is checked out, with a mark where files differ from it.
 pub(super) fn commit(project: &Project) -> String {
-    let described = ask(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(project.root()));
+    let described = ask(Command::new("git")
+        .args(["describe", "--always"])
+        .arg(format!("--dirty={DIRTY}"))
+        .current_dir(project.root()));
     described.map_or_else(|_| String::new(), |(_, text)| text).trim().to_owned()
 }
 

@@ -47,6 +47,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<String, Error>
         command: command_line(std::env::args().skip(1)),
         commit: machine::commit(project),
         rounds: options.rounds(),
+        quick: options.quick,
         machine: machine::describe(),
         shapes: shapes(&stand, qwen)?,
         ..Results::default()
@@ -57,7 +58,7 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<String, Error>
         let text = fs::read(&path).map_err(Error::files("read", &path))?;
         let before = serde_json::from_slice(&text).map_err(|cause| Error::files("read", &path)(cause.into()))?;
         if !results.take_over(before) {
-            let cause = "it is of another commit, machine or number of rounds: run without --continue";
+            let cause = "it is of another commit, machine or number of points or rounds, or files differ from the commit: run without --continue";
             return Err(Error::files("continue", &path)(std::io::Error::other(cause)));
         }
     }

@@ -6,6 +6,7 @@ use std::fs;
 use serde::{Deserialize, Serialize};
 
 use super::engines::Engine;
+use super::machine::DIRTY;
 use super::options::Scenario;
 use super::statistics::median;
 
@@ -184,6 +185,8 @@ pub(super) struct Results {
     pub(super) command: String,
     pub(super) commit: String,
     pub(super) rounds: usize,
+    /// Of fewer points.
+    pub(super) quick: bool,
     pub(super) machine: Machine,
     pub(super) shapes: BTreeMap<String, Shape>,
     pub(super) engines: Vec<EngineRecord>,
@@ -200,10 +203,12 @@ pub(super) struct Part {
 }
 
 impl Results {
-    /// Takes over what another run found under the same conditions; false, and nothing, if they differ.
+    /// Takes over what another run found under the same conditions; false, and nothing, if they differ, or
+    /// may differ since files do from those of the commit.
     pub(super) fn take_over(&mut self, before: Self) -> bool {
         let machine = Machine { load_average: self.machine.load_average, ..before.machine };
-        let same = self.commit == before.commit && self.rounds == before.rounds && self.machine == machine;
+        let now = (&self.commit, self.rounds, self.quick, &self.machine);
+        let same = now == (&before.commit, before.rounds, before.quick, &machine) && !self.commit.ends_with(DIRTY);
         if same {
             (self.engines, self.series, self.done) = (before.engines, before.series, before.done);
         }
@@ -303,12 +308,17 @@ mod tests {
         for other in [
             Results { commit: "d".into(), ..fresh.clone() },
             Results { rounds: 5, ..fresh.clone() },
+            Results { quick: true, ..fresh.clone() },
             Results { machine: Machine { cores: 4, ..Machine::default() }, ..fresh.clone() },
         ] {
             let mut now = other.clone();
             assert!(!now.take_over(before.clone()));
             assert_eq!(now, other);
         }
+        let mut dirty = Results { commit: format!("c{DIRTY}"), ..fresh };
+        assert!(!dirty.clone().take_over(dirty.clone()));
+        dirty.commit = before.commit.clone();
+        assert!(dirty.take_over(before));
     }
 
     #[test]
