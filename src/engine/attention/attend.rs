@@ -148,6 +148,49 @@ mod tests {
     use super::*;
     use crate::{engine::attention::head::BLOCKS_READ, model::ElementType};
 
+    /// Softmax of the products with all keys that a query sees, by the values: in f64 and in one go.
+    fn plain(query: &[f32], rows: &[(Vec<f32>, Vec<f32>)]) -> Vec<f64> {
+        let score = |key: &[f32]| query.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+        let scores: Vec<f64> = rows.iter().map(|(key, _)| score(key)).collect();
+        let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        let value = |dim: usize| rows.iter().zip(&weights).map(move |((_, v), w)| f64::from(v[dim]) * w / sum).sum();
+        (0..query.len()).map(value).collect()
+    }
+
+    /// Within the roundings of f32: sums of some hundred numbers of about one.
+    #[test]
+    fn each_query_gets_the_softmax_of_the_keys_that_it_sees() {
+        for (head_dim, group, tokens, visible) in
+            [(8, 1, 1, 1), (18, 3, 5, 30), (16, 7, 3, 127), (64, 3, 16, 250), (40, 2, 9, 380)]
+        {
+            // Of f16, so that both caches hold them exactly. Later keys score more, so that the largest moves.
+            let number = |row: usize, dim: usize| ((row * 31 + dim * 17) % 23) as f32 / 16.0 - 0.6875;
+            let rows: Vec<(Vec<f32>, Vec<f32>)> = (0..visible + tokens)
+                .map(|row| {
+                    let key = (0..head_dim).map(|dim| number(row, dim) + (row / 64) as f32 / 8.0).collect();
+                    (key, (0..head_dim).map(|dim| number(row + 5, dim)).collect())
+                })
+                .collect();
+            let queries: Vec<f32> = (0..tokens * group * head_dim).map(|i| number(i / 7, i) + 0.25).collect();
+            for element in [ElementType::F32, ElementType::F16] {
+                let mut head = KvHead::new(element, element, head_dim);
+                assert!(head.grow(rows.len()).is_ok());
+                rows.iter().enumerate().for_each(|(row, (key, value))| head.write(row, key, value));
+                let scratch = &mut Scratch { queries: queries.clone(), ..Scratch::default() };
+                pulp::Arch::new().dispatch(Attend { head: &head, head_dim, group, visible, scratch });
+                let width = head.value_panels() * PANEL;
+                for (index, query) in queries.chunks_exact(head_dim).enumerate() {
+                    let expected = plain(query, &rows[..visible + index / group]);
+                    let found = &scratch.mixed[index * width..][..head_dim];
+                    let near = expected.iter().zip(found).all(|(e, f)| (e - f64::from(*f)).abs() < 1e-5);
+                    assert!(near, "{element:?} {head_dim} {group} {visible}, {index}: {expected:?} {found:?}");
+                }
+            }
+        }
+    }
+
     /// Nothing else of a decode depends on how long the context is.
     #[test]
     fn a_decode_reads_each_block_of_its_context_once() {
