@@ -27,7 +27,7 @@ use crate::model::paged::DOMAIN;
 /// The operators of a session whose runs are described by `batch`.
 pub(crate) fn operators(batch: &Batch, constants: &Arc<Constants>) -> ort::Result<OperatorDomain> {
     OperatorDomain::new(DOMAIN)?
-        .add(PagedAttention { batch: batch.clone(), constants: Arc::clone(constants) })?
+        .add(PagedAttention::new(batch.clone(), Arc::clone(constants)))?
         .add(PackedLinear { constants: Arc::clone(constants) })
 }
 

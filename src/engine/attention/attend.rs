@@ -3,7 +3,10 @@
 //! Keys are gone through in spans of [`SPAN`] tokens, and the softmax is kept up to date from span to
 //! span (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022,
 //! "FlashAttention"), so that memory does not grow with the context and keys that no query may see are
-//! never read. Spans begin at multiples of their size: what a query gets depends on its keys alone.
+//! never read. From section to section ([`SECTION`] tokens) it is begun anew and what was found is added up,
+//! so that sections of a long context can be shared among threads (Dao et al. 2023, "Flash-Decoding"). Both
+//! begin at multiples of their size, and sections are added in order wherever they were computed: what a
+//! query gets depends on its keys alone.
 
 use pulp::{Simd, WithSimd};
 
@@ -16,6 +19,10 @@ use crate::engine::vector;
 /// Tokens whose scores are held at once.
 const SPAN: usize = 4 * BLOCK;
 
+/// Tokens of a section: enough that what is done once for each is nothing beside them, few enough that a long
+/// context has sections for every thread.
+pub(super) const SECTION: usize = 8 * SPAN;
+
 /// Memory of one thread, kept from call to call.
 #[derive(Default)]
 pub(super) struct Scratch {
@@ -23,21 +30,74 @@ pub(super) struct Scratch {
     pub queries: Vec<f32>,
     /// The same, packed for the products.
     packed: Vec<f32>,
-    /// `[queries, head_dim]`, each row with zeros up to a whole panel: the answer.
-    pub mixed: Vec<f32>,
     /// `[SPAN / BLOCK, queries, BLOCK]`.
     scores: Vec<[f32; BLOCK]>,
-    /// The largest score so far of each query.
-    most: Vec<f32>,
-    /// The sum of its exponentials so far.
-    sums: Vec<f32>,
-    /// `[head_dim]`: a key on its way into the cache, rotated.
-    pub key: Vec<f32>,
     /// A block that is not kept as f32.
     block: Vec<f32>,
 }
 
-/// Queries and the keys they see. The queries are those of neighbouring tokens, `group` for each.
+/// What some queries have found among some of their keys.
+#[derive(Default)]
+pub(super) struct Found {
+    /// `[queries, width]`: values by the exponentials of their scores less `most`, with zeros up to a whole
+    /// panel.
+    mixed: Vec<f32>,
+    /// The largest score of each query; negative infinity where it has seen no key.
+    most: Vec<f32>,
+    /// The sum of its exponentials.
+    sums: Vec<f32>,
+}
+
+impl Found {
+    fn clear(&mut self, queries: usize, width: usize) {
+        let Self { mixed, most, sums } = self;
+        let cleared = [(mixed, queries * width, 0.0), (most, queries, f32::NEG_INFINITY), (sums, queries, 0.0)];
+        for (numbers, len, value) in cleared {
+            numbers.clear();
+            numbers.resize(len, value);
+        }
+    }
+
+    /// Adds what the same queries have found among further keys.
+    pub(super) fn add(&mut self, further: &Self) {
+        pulp::Arch::new().dispatch(Add { to: self, further });
+    }
+
+    /// The mean of the values by their weights, a row with zeros up to a whole panel for each query. To be
+    /// asked for when all keys were seen.
+    pub(super) fn answers(&mut self) -> impl Iterator<Item = &[f32]> {
+        let width = self.mixed.len() / self.sums.len().max(1);
+        self.mixed.chunks_exact_mut(width.max(1)).zip(&self.sums).map(|(mixed, sum)| {
+            vector::scale(mixed, 1.0 / *sum);
+            &*mixed
+        })
+    }
+}
+
+struct Add<'a> {
+    to: &'a mut Found,
+    further: &'a Found,
+}
+
+impl WithSimd for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { to, further } = self;
+        let width = to.mixed.len() / to.most.len().max(1);
+        let rows = to.mixed.chunks_exact_mut(width.max(1)).zip(further.mixed.chunks_exact(width.max(1)));
+        for (query, (mixed, more)) in rows.enumerate() {
+            let now = to.most[query].max(further.most[query]);
+            let (old, new) = (vector::exp(to.most[query] - now), vector::exp(further.most[query] - now));
+            mixed.iter_mut().zip(more).for_each(|(x, more)| *x = more.mul_add(new, *x * old));
+            to.sums[query] = further.sums[query].mul_add(new, to.sums[query] * old);
+            to.most[query] = now;
+        }
+    }
+}
+
+/// Queries and the keys they see in one section. The queries are those of neighbouring tokens, `group` for each.
 pub(super) struct Attend<'a> {
     pub head: &'a KvHead,
     pub head_dim: usize,
@@ -45,7 +105,11 @@ pub(super) struct Attend<'a> {
     pub group: usize,
     /// How many keys the first token's queries see; each further token's see one more.
     pub visible: usize,
+    /// Which [`SECTION`] of the keys.
+    pub section: usize,
     pub scratch: &'a mut Scratch,
+    /// What is found, in place of what was there.
+    pub found: &'a mut Found,
 }
 
 impl Attend<'_> {
@@ -60,37 +124,23 @@ impl WithSimd for Attend<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let count = self.scratch.queries.len() / self.head_dim;
-        let width = self.width();
-        let Scratch { queries, packed, mixed, scores, most, sums, .. } = &mut *self.scratch;
+        let Scratch { queries, packed, scores, .. } = &mut *self.scratch;
         packed.clear();
         pack(queries, self.head_dim, packed);
-        mixed.clear();
-        mixed.resize(count * width, 0.0);
         scores.resize(SPAN / BLOCK * count, [0.0; BLOCK]);
-        most.clear();
-        most.resize(count, f32::NEG_INFINITY);
-        sums.clear();
-        sums.resize(count, 0.0);
-        let end = self.visible_to(count - 1);
-        for start in (0..end).step_by(SPAN) {
+        self.found.clear(count, self.head.value_panels() * PANEL);
+        let first = self.section * SECTION;
+        let end = self.visible_to(count - 1).min(first + SECTION);
+        for start in (first..end).step_by(SPAN) {
             let tokens = (end - start).min(SPAN);
             self.score(simd, start, tokens, count);
             self.normalise(start, tokens, count);
             self.mix(simd, start, tokens, count);
         }
-        let Scratch { mixed, sums, .. } = &mut *self.scratch;
-        for (mixed, sum) in mixed.chunks_exact_mut(width).zip(sums) {
-            vector::scale(mixed, 1.0 / *sum);
-        }
     }
 }
 
 impl Attend<'_> {
-    /// Numbers of a row of the answer.
-    fn width(&self) -> usize {
-        self.head.value_panels() * PANEL
-    }
-
     /// Products of all queries with the keys of a span.
     #[inline(always)]
     fn score<S: Simd>(&mut self, simd: S, start: usize, tokens: usize, count: usize) {
@@ -106,17 +156,22 @@ impl Attend<'_> {
     /// Scores become weights; what was mixed so far is brought to the new scale.
     #[inline(always)]
     fn normalise(&mut self, start: usize, tokens: usize, count: usize) {
-        let width = self.width();
+        let width = self.head.value_panels() * PANEL;
         for query in 0..count {
             let visible = self.visible_to(query).saturating_sub(start).min(tokens);
-            let Scratch { scores, most, sums, mixed, .. } = &mut *self.scratch;
+            let Found { mixed, most, sums } = &mut *self.found;
+            let scores = &mut self.scratch.scores;
             let blocks = || (0..tokens).step_by(BLOCK).map(|first| visible.saturating_sub(first).min(BLOCK));
+            if visible == 0 {
+                scores.iter_mut().skip(query).step_by(count).for_each(|scores| scores.fill(0.0));
+                continue;
+            }
             let mut now = most[query];
             for (scores, seen) in scores.iter_mut().skip(query).step_by(count).zip(blocks()) {
                 scores[seen..].fill(f32::NEG_INFINITY);
                 now = now.max(vector::max(scores));
             }
-            if now > most[query] && start > 0 {
+            if now > most[query] && most[query] > f32::NEG_INFINITY {
                 let factor = vector::exp(most[query] - now);
                 sums[query] *= factor;
                 vector::scale(&mut mixed[query * width..][..width], factor);
@@ -133,12 +188,18 @@ impl Attend<'_> {
     /// Adds the values of a span by their weights.
     #[inline(always)]
     fn mix<S: Simd>(&mut self, simd: S, start: usize, tokens: usize, count: usize) {
-        let (stride, panels) = (self.width(), self.head.value_panels());
-        let Scratch { mixed, scores, block, .. } = &mut *self.scratch;
+        let panels = self.head.value_panels();
+        let Scratch { scores, block, .. } = &mut *self.scratch;
         for (offset, rows) in (0..tokens).step_by(BLOCK).zip(scores.chunks_exact(count)) {
             let weights = Rows { rows, k: (tokens - offset).min(BLOCK) };
             let values = self.head.values((start + offset) / BLOCK, block);
-            product(simd, count, weights, values, &mut Sums { data: mixed, stride, panels, add: true });
+            product(
+                simd,
+                count,
+                weights,
+                values,
+                &mut Sums { data: &mut self.found.mixed, stride: panels * PANEL, panels, add: true },
+            );
         }
     }
 }
@@ -159,17 +220,34 @@ mod tests {
         (0..query.len()).map(value).collect()
     }
 
+    /// All sections, the last first, added in order.
+    fn attend(head: &KvHead, head_dim: usize, group: usize, visible: usize, scratch: &mut Scratch) -> Found {
+        let tokens = scratch.queries.len() / head_dim / group;
+        let found = |section| {
+            let mut found = Found::default();
+            let scratch = &mut *scratch;
+            pulp::Arch::new().dispatch(Attend { head, head_dim, group, visible, section, scratch, found: &mut found });
+            found
+        };
+        let sections: Vec<Found> = (0..(visible + tokens - 1).div_ceil(SECTION)).rev().map(found).collect();
+        let sum = |mut whole: Found, further: Found| {
+            whole.add(&further);
+            whole
+        };
+        sections.into_iter().rev().reduce(sum).unwrap_or_default()
+    }
+
     /// Within the roundings of f32: sums of some hundred numbers of about one.
     #[test]
     fn each_query_gets_the_softmax_of_the_keys_that_it_sees() {
         for (head_dim, group, tokens, visible) in
-            [(8, 1, 1, 1), (18, 3, 5, 30), (16, 7, 3, 127), (64, 3, 16, 250), (40, 2, 9, 380)]
+            [(8, 1, 1, 1), (18, 3, 5, 30), (16, 7, 3, 127), (64, 3, 16, 250), (40, 2, 9, 380), (8, 2, 9, 2043)]
         {
             // Of f16, so that both caches hold them exactly. Later keys score more, so that the largest moves.
             let number = |row: usize, dim: usize| ((row * 31 + dim * 17) % 23) as f32 / 16.0 - 0.6875;
             let rows: Vec<(Vec<f32>, Vec<f32>)> = (0..visible + tokens)
                 .map(|row| {
-                    let key = (0..head_dim).map(|dim| number(row, dim) + (row / 64) as f32 / 8.0).collect();
+                    let key = (0..head_dim).map(|dim| number(row, dim) + (row % 700 / 64) as f32 / 8.0).collect();
                     (key, (0..head_dim).map(|dim| number(row + 5, dim)).collect())
                 })
                 .collect();
@@ -179,11 +257,10 @@ mod tests {
                 assert!(head.grow(rows.len()).is_ok());
                 rows.iter().enumerate().for_each(|(row, (key, value))| head.write(row, key, value));
                 let scratch = &mut Scratch { queries: queries.clone(), ..Scratch::default() };
-                pulp::Arch::new().dispatch(Attend { head: &head, head_dim, group, visible, scratch });
-                let width = head.value_panels() * PANEL;
-                for (index, query) in queries.chunks_exact(head_dim).enumerate() {
+                let mut whole = attend(&head, head_dim, group, visible, scratch);
+                for ((index, query), found) in queries.chunks_exact(head_dim).enumerate().zip(whole.answers()) {
                     let expected = plain(query, &rows[..visible + index / group]);
-                    let found = &scratch.mixed[index * width..][..head_dim];
+                    let found = &found[..head_dim];
                     let near = expected.iter().zip(found).all(|(e, f)| (e - f64::from(*f)).abs() < 1e-5);
                     assert!(near, "{element:?} {head_dim} {group} {visible}, {index}: {expected:?} {found:?}");
                 }
@@ -201,7 +278,7 @@ mod tests {
                 assert!(head.grow(visible + 3 * BLOCK).is_ok());
                 let scratch = &mut Scratch { queries: vec![0.5; group * head_dim], ..Scratch::default() };
                 BLOCKS_READ.set(0);
-                pulp::Arch::new().dispatch(Attend { head: &head, head_dim, group, visible, scratch });
+                attend(&head, head_dim, group, visible, scratch);
                 assert_eq!(BLOCKS_READ.get(), 2 * visible.div_ceil(BLOCK), "keys and values of {visible} tokens");
             }
         }

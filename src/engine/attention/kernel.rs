@@ -2,13 +2,13 @@
 
 use std::{
     cell::RefCell,
-    sync::{Mutex, PoisonError},
+    ops::Range,
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::{
     BatchRow, KvHead,
-    attend::{Attend, Scratch},
-    product::PANEL,
+    attend::{Attend, Found, SECTION, Scratch},
 };
 
 /// Queries of a task at most: enough that its keys are loaded once for many, few enough that there are
@@ -20,11 +20,26 @@ const TASK_QUERIES: usize = 48;
 const PIECES: usize = 4;
 const PIECE_TOKENS_MIN: usize = 4;
 
+/// Tasks of a row that are enough to share evenly. A row with fewer and a long context is cut into sections of
+/// its keys, which costs nothing, rather than into more pieces, which each read the keys again.
+const TASKS: usize = 12;
+
 /// Multiply-adds below which waking other threads takes longer than the work.
 const SHARED_WORK_MIN: usize = 1 << 17;
 
+/// Memory of one thread, kept from call to call.
+#[derive(Default)]
+struct Memory {
+    scratch: Scratch,
+    /// What a task's queries have found so far, and in the section under way.
+    whole: Found,
+    found: Found,
+    /// `[head_dim]`: a key on its way into the cache, rotated.
+    key: Vec<f32>,
+}
+
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static MEMORY: RefCell<Memory> = RefCell::default();
 }
 
 /// A layer's sizes.
@@ -121,6 +136,18 @@ pub(super) struct Task {
     tokens: usize,
     /// Which of the run's pieces of tokens it is: tasks of one piece write to one part of the output.
     piece: usize,
+    /// The one section of the keys that it is for, and which of the plan's parts that is; `None`: all keys.
+    part: Option<(usize, usize)>,
+}
+
+/// What a layer has to do, kept between runs for its memory.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub tasks: Vec<Task>,
+    /// Tasks that were cut into sections, and the parts that are to be added up: after all of `tasks`.
+    pub sums: Vec<(Task, Range<usize>)>,
+    /// How many parts there are.
+    pub parts: usize,
 }
 
 impl Layer<'_> {
@@ -148,21 +175,33 @@ impl Layer<'_> {
         Ok(())
     }
 
-    /// Cuts the run into tasks; those that begin latest in their row, which see most keys, first.
-    pub(super) fn plan(&self, tasks: &mut Vec<Task>) {
+    /// Cuts the run into tasks, the largest first.
+    pub(super) fn plan(&self, plan: &mut Plan) {
+        let Plan { tasks, sums, parts } = plan;
         tasks.clear();
+        sums.clear();
+        *parts = 0;
         let (mut first, mut piece) = (0, 0);
-        for (row, BatchRow { tokens, .. }) in self.rows.iter().enumerate() {
-            let tokens_max = self.piece_tokens(*tokens);
-            for offset in (0..*tokens).step_by(tokens_max) {
-                let tokens = tokens_max.min(tokens - offset);
-                let task = |head| Task { row, head, first: first + offset, offset, tokens, piece };
-                tasks.extend((0..self.shape.kv_heads).map(task));
+        for (index, row) in self.rows.iter().enumerate() {
+            let tokens_max = self.piece_tokens(row);
+            for offset in (0..row.tokens).step_by(tokens_max) {
+                let tokens = tokens_max.min(row.tokens - offset);
+                for head in 0..self.shape.kv_heads {
+                    let task = Task { row: index, head, first: first + offset, offset, tokens, piece, part: None };
+                    if !self.has_parts(row) {
+                        tasks.push(task);
+                        continue;
+                    }
+                    let sections = self.sections(&task);
+                    tasks.extend((0..sections).map(|section| Task { part: Some((section, *parts + section)), ..task }));
+                    sums.push((task, *parts..*parts + sections));
+                    *parts += sections;
+                }
                 piece += 1;
             }
-            first += tokens;
+            first += row.tokens;
         }
-        tasks.sort_unstable_by_key(|task| std::cmp::Reverse(self.visible(task)));
+        tasks.sort_unstable_by_key(|task| std::cmp::Reverse(self.work(task)));
     }
 
     /// Whether the work is worth several threads.
@@ -177,7 +216,7 @@ impl Layer<'_> {
         let first: usize = self.rows[..row].iter().map(|row| row.tokens).sum();
         let BatchRow { kv, past, position, tokens } = &self.rows[row];
         let mut kv = kv.write(self.shape.layer, head);
-        SCRATCH.with_borrow_mut(|Scratch { key: rotated, .. }| {
+        MEMORY.with_borrow_mut(|Memory { key: rotated, .. }| {
             for token in 0..*tokens {
                 let key = self.keys.row(first + token, head);
                 let value = self.values.row(first + token, head);
@@ -193,52 +232,96 @@ impl Layer<'_> {
         });
     }
 
-    /// Mixes the values for one task's queries. `pieces`: the output, `[tokens, heads * head_dim]`, cut
-    /// as the tasks are.
-    pub(super) fn mix(&self, task: &Task, pieces: &[Mutex<&mut [f32]>]) {
-        SCRATCH.with_borrow_mut(|scratch| {
-            let row = &self.rows[task.row];
-            let kv = row.kv.read(self.shape.layer, task.head);
-            self.attend(task, &kv, scratch);
-            let mut piece = pieces[task.piece].lock().unwrap_or_else(PoisonError::into_inner);
-            self.give(task, &scratch.mixed, kv.value_panels() * PANEL, &mut piece);
+    /// Does one task. What it finds goes to its part or, where it is for all keys, to its columns of the output,
+    /// `[tokens, heads * head_dim]`, cut into `pieces` as the tasks are.
+    pub(super) fn mix(&self, task: &Task, parts: &[Mutex<Found>], pieces: &[Mutex<&mut [f32]>]) {
+        MEMORY.with_borrow_mut(|Memory { scratch, whole, found, .. }| {
+            self.load(task, &mut scratch.queries);
+            let kv = self.rows[task.row].kv.read(self.shape.layer, task.head);
+            if let Some((section, part)) = task.part {
+                self.attend(task, &kv, section, scratch, &mut lock(&parts[part]));
+                return;
+            }
+            self.attend(task, &kv, 0, scratch, whole);
+            for section in 1..self.sections(task) {
+                self.attend(task, &kv, section, scratch, found);
+                whole.add(found);
+            }
+            self.give(task, whole, &mut lock(&pieces[task.piece]));
         });
     }
 
-    fn attend(&self, task: &Task, kv: &KvHead, scratch: &mut Scratch) {
-        let Shape { head_dim, scale, .. } = self.shape;
+    /// Adds up the parts of a task that was cut into sections, for the output.
+    pub(super) fn sum(&self, task: &Task, parts: &[Mutex<Found>], pieces: &[Mutex<&mut [f32]>]) {
+        let Some((whole, rest)) = parts.split_first() else { return };
+        let mut whole = lock(whole);
+        rest.iter().for_each(|part| whole.add(&lock(part)));
+        self.give(task, &mut whole, &mut lock(&pieces[task.piece]));
+    }
+
+    /// A task's queries, rotated and scaled.
+    fn load(&self, task: &Task, queries: &mut Vec<f32>) {
         let group = self.shape.group();
-        scratch.queries.clear();
+        queries.clear();
         for token in 0..task.tokens {
             let position = self.rows[task.row].position + task.offset + token;
             for head in task.head * group..(task.head + 1) * group {
                 let query = self.queries.row(task.first + token, head);
                 match self.rotary {
-                    Some(rotary) => rotary.rotate(position, query, scale, &mut scratch.queries),
-                    None => scratch.queries.extend(query.iter().map(|x| x * scale)),
+                    Some(rotary) => rotary.rotate(position, query, self.shape.scale, queries),
+                    None => queries.extend(query.iter().map(|x| x * self.shape.scale)),
                 }
             }
         }
-        let visible = self.visible(task);
-        pulp::Arch::new().dispatch(Attend { head: kv, head_dim, group, visible, scratch });
     }
 
-    /// Copies a task's answer, `[tokens, group]` rows of `width` numbers of which `head_dim` count, to its
-    /// columns of the output.
-    fn give(&self, task: &Task, mixed: &[f32], width: usize, piece: &mut [f32]) {
+    fn attend(&self, task: &Task, head: &KvHead, section: usize, scratch: &mut Scratch, found: &mut Found) {
+        let (head_dim, group, visible) = (self.shape.head_dim, self.shape.group(), self.visible(task));
+        pulp::Arch::new().dispatch(Attend { head, head_dim, group, visible, section, scratch, found });
+    }
+
+    /// Copies a task's answers, `[tokens, group]` rows of which `head_dim` numbers count, to its columns of the
+    /// output.
+    fn give(&self, task: &Task, found: &mut Found, piece: &mut [f32]) {
         let Shape { heads, head_dim, .. } = self.shape;
-        let first = task.head * self.shape.group();
-        let tokens = piece.chunks_exact_mut(heads * head_dim).zip(mixed.chunks_exact(self.shape.group() * width));
-        for (to, from) in tokens {
-            let heads = to[first * head_dim..].chunks_exact_mut(head_dim).zip(from.chunks_exact(width));
-            heads.for_each(|(to, from)| to.copy_from_slice(&from[..head_dim]));
+        let first = task.head * self.shape.group() * head_dim;
+        let mut answers = found.answers();
+        for token in piece.chunks_exact_mut(heads * head_dim) {
+            let heads = token[first..].chunks_exact_mut(head_dim).take(self.shape.group());
+            heads.zip(&mut answers).for_each(|(to, from)| to.copy_from_slice(&from[..head_dim]));
         }
     }
 
-    /// The most tokens of a task, of a row that has so many. What a token gets does not depend on it.
-    fn piece_tokens(&self, tokens: usize) -> usize {
-        let most = (TASK_QUERIES / self.shape.group()).max(1);
-        tokens.div_ceil(PIECES).max(PIECE_TOKENS_MIN).min(most)
+    /// The most tokens of a task of this row. What a token gets does not depend on it.
+    fn piece_tokens(&self, row: &BatchRow) -> usize {
+        let most = self.tokens_max();
+        if self.has_parts(row) {
+            row.tokens.div_ceil(row.tokens.div_ceil(most))
+        } else {
+            row.tokens.div_ceil(PIECES).max(PIECE_TOKENS_MIN).min(most)
+        }
+    }
+
+    /// Whether the row's tasks are cut into sections of the keys.
+    fn has_parts(&self, row: &BatchRow) -> bool {
+        let tasks = row.tokens.div_ceil(self.tokens_max()) * self.shape.kv_heads;
+        tasks < TASKS && row.past + row.tokens > SECTION
+    }
+
+    /// The most tokens of any task.
+    fn tokens_max(&self) -> usize {
+        (TASK_QUERIES / self.shape.group()).max(1)
+    }
+
+    /// How many sections of the keys the task's tokens see.
+    fn sections(&self, task: &Task) -> usize {
+        (self.visible(task) + task.tokens - 1).div_ceil(SECTION)
+    }
+
+    /// Products of a token and a key.
+    fn work(&self, task: &Task) -> usize {
+        let keys = self.visible(task) + task.tokens - 1;
+        task.tokens * task.part.map_or(keys, |(section, _)| (keys - section * SECTION).min(SECTION))
     }
 
     /// How many keys the task's first token sees.
@@ -250,7 +333,7 @@ impl Layer<'_> {
     pub(super) fn cut<'o>(&self, mut output: &'o mut [f32], pieces: &mut Vec<Mutex<&'o mut [f32]>>) {
         let width = self.shape.heads * self.shape.head_dim;
         for row in self.rows {
-            let tokens_max = self.piece_tokens(row.tokens);
+            let tokens_max = self.piece_tokens(row);
             let (mut mine, rest) = output.split_at_mut(row.tokens * width);
             while !mine.is_empty() {
                 let (piece, after) = mine.split_at_mut(mine.len().min(tokens_max * width));
@@ -258,6 +341,76 @@ impl Layer<'_> {
                 mine = after;
             }
             output = rest;
+        }
+    }
+}
+
+/// Nobody else holds it: tasks of one piece write to different columns, one after the other.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{engine::attention::PagedKv, model::ElementType};
+
+    const SHAPE: Shape = Shape { layer: 0, heads: 4, kv_heads: 2, head_dim: 8, scale: 0.5 };
+    /// Queries, keys and values of a token.
+    const WIDTH: usize = (4 + 2 + 2) * 8;
+
+    /// Attention of new tokens behind those that are there; and whether it was cut into sections.
+    fn run(kv: &Arc<PagedKv>, past: usize, packed: &[f32]) -> (Vec<f32>, bool) {
+        let tokens = packed.len() / WIDTH;
+        kv.grow(past + tokens).unwrap();
+        let rows = [BatchRow { kv: Arc::clone(kv), past, position: past, tokens }];
+        let part = |first| Heads { data: packed, width: WIDTH, first, head_dim: SHAPE.head_dim };
+        let layer =
+            Layer { shape: SHAPE, rows: &rows, queries: part(0), keys: part(32), values: part(48), rotary: None };
+        layer.check(tokens).unwrap();
+        let mut plan = Plan::default();
+        layer.plan(&mut plan);
+        let parts: Vec<Mutex<Found>> = (0..plan.parts).map(|_| Mutex::default()).collect();
+        let mut output = vec![0.0; tokens * SHAPE.heads * SHAPE.head_dim];
+        let mut pieces = Vec::new();
+        layer.cut(&mut output, &mut pieces);
+        (0..SHAPE.kv_heads).for_each(|head| layer.store(0, head));
+        // Whatever the order.
+        plan.tasks.iter().rev().for_each(|task| layer.mix(task, &parts, &pieces));
+        plan.sums.iter().for_each(|(task, range)| layer.sum(task, &parts[range.clone()], &pieces));
+        drop(pieces);
+        (output, plan.parts > 0)
+    }
+
+    #[test]
+    fn what_a_token_gets_does_not_depend_on_cuts_nor_sections() {
+        let number = |i: usize| ((i * 37 + i / 64 * 11) % 101) as f32 / 25.0 - 2.0;
+        let tokens = 2 * SECTION + 300;
+        let packed: Vec<f32> = (0..tokens * WIDTH).map(number).collect();
+        let read = |cuts: &[usize]| {
+            let kv = Arc::new(PagedKv::of_heads(SHAPE.kv_heads, || KvHead::new(ElementType::F32, ElementType::F32, 8)));
+            let (mut past, mut output, mut sections) = (0, Vec::new(), 0);
+            for tokens in cuts.iter().cycle() {
+                let end = (past + tokens).min(packed.len() / WIDTH);
+                let (more, cut) = run(&kv, past, &packed[past * WIDTH..end * WIDTH]);
+                output.extend(more);
+                sections += usize::from(cut);
+                past = end;
+                if past == packed.len() / WIDTH {
+                    break;
+                }
+            }
+            (output, sections)
+        };
+        let (whole, sections) = read(&[tokens]);
+        assert_eq!(sections, 0, "a long chunk has tasks enough");
+        for cuts in [&[1, 30, 7, 100][..], &[24, 300]] {
+            let (cut, sections) = read(cuts);
+            assert!(sections > 3, "{sections}");
+            assert!(whole == cut, "{cuts:?}");
         }
     }
 }

@@ -43,6 +43,12 @@ impl PagedKv {
         Self { heads, kv_heads: contract.kv_heads }
     }
 
+    /// Of one layer.
+    #[cfg(test)]
+    fn of_heads(kv_heads: usize, head: impl Fn() -> KvHead) -> Self {
+        Self { heads: (0..kv_heads).map(|_| RwLock::new(head())).collect(), kv_heads }
+    }
+
     /// Makes room for `tokens` in all.
     ///
     /// # Errors

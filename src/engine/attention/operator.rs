@@ -2,7 +2,7 @@
 
 use std::{
     mem,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use motorbrain_actors::reuse::emptied;
@@ -13,7 +13,8 @@ use ort::{
 
 use super::{
     Batch,
-    kernel::{Heads, Layer, Rotary, Shape, Task},
+    attend::Found,
+    kernel::{Heads, Layer, Plan, Rotary, Shape},
 };
 use crate::{
     engine::{
@@ -25,8 +26,20 @@ use crate::{
 
 /// Attention over the rows of a batch.
 pub(crate) struct PagedAttention {
-    pub batch: Batch,
-    pub constants: Arc<Constants>,
+    batch: Batch,
+    constants: Arc<Constants>,
+    parts: Parts,
+}
+
+/// What tasks find in one section each, until it is added up. A session's layers run one after the other, so
+/// they share it.
+type Parts = Arc<Mutex<Vec<Mutex<Found>>>>;
+
+impl PagedAttention {
+    /// For a session whose runs are described by `batch`.
+    pub(crate) fn new(batch: Batch, constants: Arc<Constants>) -> Self {
+        Self { batch, constants, parts: Parts::default() }
+    }
 }
 
 /// One node of the graph.
@@ -37,8 +50,9 @@ pub(crate) struct AttentionKernel {
     /// Which tables rotate queries and keys; `None`: they are rotated already.
     table: Option<usize>,
     interleaved: bool,
+    parts: Parts,
     /// Kept between runs for their memory.
-    tasks: Vec<Task>,
+    plan: Plan,
     pieces: Vec<Mutex<&'static mut [f32]>>,
 }
 
@@ -76,8 +90,9 @@ impl Operator for PagedAttention {
         if table.is_some_and(|table| table >= self.constants.tables.len()) {
             return Err(ort::Error::new(format!("{ATTENTION} has no rotation tables {table:?}")));
         }
-        let (batch, constants) = (self.batch.clone(), Arc::clone(&self.constants));
-        Ok(AttentionKernel { batch, shape, constants, table, interleaved, tasks: Vec::new(), pieces: Vec::new() })
+        let (batch, constants, parts) = (self.batch.clone(), Arc::clone(&self.constants), Arc::clone(&self.parts));
+        let (plan, pieces) = (Plan::default(), Vec::new());
+        Ok(AttentionKernel { batch, shape, constants, table, interleaved, parts, plan, pieces })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -109,18 +124,29 @@ impl AttentionKernel {
         let width = self.shape.heads * self.shape.head_dim;
         let mut output = output(context, ATTENTION, &[1, tokens as i64, width as i64])?;
         let (_, output) = output.try_extract_tensor_mut::<f32>()?;
-        layer.plan(&mut self.tasks);
+        layer.plan(&mut self.plan);
+        let Plan { tasks, sums, parts: count } = &self.plan;
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if parts.len() < *count {
+            parts.resize_with(*count, Mutex::default);
+        }
         let mut pieces = emptied(mem::take(&mut self.pieces));
         layer.cut(output, &mut pieces);
         let heads = rows.len() * self.shape.kv_heads;
         let store = |index: usize| layer.store(index / self.shape.kv_heads, index % self.shape.kv_heads);
-        let mix = |index: usize| layer.mix(&self.tasks[index], &pieces);
+        let mix = |index: usize| layer.mix(&tasks[index], &parts, &pieces);
+        let sum = |index: usize| {
+            let (task, range) = &sums[index];
+            layer.sum(task, &parts[range.clone()], &pieces);
+        };
         if layer.is_shared() {
             share(context, ATTENTION, heads, store)?;
-            share(context, ATTENTION, self.tasks.len(), mix)?;
+            share(context, ATTENTION, tasks.len(), mix)?;
+            share(context, ATTENTION, sums.len(), sum)?;
         } else {
             (0..heads).for_each(store);
-            (0..self.tasks.len()).for_each(mix);
+            (0..tasks.len()).for_each(mix);
+            (0..sums.len()).for_each(sum);
         }
         self.pieces = emptied(pieces);
         Ok(())
