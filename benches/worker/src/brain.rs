@@ -54,8 +54,8 @@ impl Actors {
             Request::Embed { tokens } => self.embed(tokens).await,
             Request::Turn { context, tokens } => self.turn(context, tokens).await,
             Request::Perplexity { texts } => self.perplexity(&texts).await,
-            Request::Latency { streams, context, tokens, long } => {
-                latency::measure(&self.brain, self.tokens, streams, context, tokens, long).await
+            Request::Latency { streams, context, long } => {
+                latency::measure(&self.brain, self.tokens, streams, context, long).await
             }
             other => Err(format!("{other:?} is not asked of a model").into()),
         }

@@ -1,5 +1,5 @@
-//! How long a streamed conversation waits for its next token: undisturbed, and while another one
-//! reads a long prompt.
+//! How long a streamed conversation waits for its next token: while another one reads a long prompt, and
+//! undisturbed.
 
 use motorbrain::{Brain, Step, StepItem, TokenId};
 use serde_json::{Value, json};
@@ -11,26 +11,24 @@ use crate::{Outcome, Tokens};
 const ENDLESS: usize = 4096;
 
 /// The gaps between tokens in seconds, and the seconds of the long prompt alone and among the others.
-pub(crate) async fn measure(
-    brain: &Brain,
-    ids: Tokens,
-    streams: usize,
-    context: usize,
-    tokens: usize,
-    long: usize,
-) -> Outcome<Value> {
+///
+/// Undisturbed the conversations make as many tokens as beside the prompt: gaps grow with a context, and that
+/// is not the prompt's doing.
+pub(crate) async fn measure(brain: &Brain, ids: Tokens, streams: usize, context: usize, long: usize) -> Outcome<Value> {
     let prompt = ids.of(streams, 0, long);
     let alone = read(brain, &prompt).await?;
-
-    let mut undisturbed = Streams::start(brain, ids, streams, context, tokens).await?;
-    let began = undisturbed.under_way().await?;
-    let undisturbed = gaps(&undisturbed.end(brain).await?, began, Instant::now());
 
     let mut disturbed = Streams::start(brain, ids, streams, context, ENDLESS).await?;
     let began = disturbed.under_way().await?;
     let among = read(brain, &prompt).await?;
     let ended = Instant::now();
-    let disturbed = gaps(&disturbed.cut(brain).await?, began, ended);
+    let came = disturbed.cut(brain).await?;
+    let disturbed = gaps(&came, began, ended);
+
+    let tokens = came.iter().map(Vec::len).min().unwrap_or(0);
+    let mut undisturbed = Streams::start(brain, ids, streams, context, tokens).await?;
+    let began = undisturbed.under_way().await?;
+    let undisturbed = gaps(&undisturbed.end(brain).await?, began, Instant::now());
 
     Ok(json!({
         "undisturbed": undisturbed,

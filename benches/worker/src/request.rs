@@ -21,8 +21,8 @@ pub(crate) enum Request {
     Embed { tokens: usize },
     /// The first token after `tokens` more on `context`, and after reading all of it again.
     Turn { context: usize, tokens: usize },
-    /// Gaps between streamed tokens, undisturbed and while another conversation reads `long` tokens.
-    Latency { streams: usize, context: usize, tokens: usize, long: usize },
+    /// Gaps between streamed tokens while another conversation reads `long` tokens, and undisturbed.
+    Latency { streams: usize, context: usize, long: usize },
     /// Of the texts, given as token ids.
     Perplexity { texts: PathBuf },
     /// What the process holds.

@@ -48,7 +48,7 @@ fn every_scenario_is_answered() {
         json!({ "op": "prefill", "tokens": 16 }),
         json!({ "op": "embed", "tokens": 16 }),
         json!({ "op": "turn", "context": 32, "tokens": 4 }),
-        json!({ "op": "latency", "streams": 2, "context": 8, "tokens": 12, "long": 256 }),
+        json!({ "op": "latency", "streams": 2, "context": 8, "long": 256 }),
     ]);
     for answer in answers.iter().take(3).chain(&answers[4..6]) {
         assert_positive(answer, &["seconds"]);
@@ -58,8 +58,8 @@ fn every_scenario_is_answered() {
     let latency = &answers[7];
     assert_positive(latency, &["alone_seconds", "among_seconds"]);
     let gaps = |name: &str| latency["ok"][name].as_array().unwrap().len();
-    // 2 conversations of 12 tokens have 22 gaps; those before both were under way do not count.
-    assert!((1..=22).contains(&gaps("undisturbed")) && gaps("disturbed") > 0, "{latency}");
+    // Of as many tokens, and one conversation may have made more of them beside the prompt.
+    assert!(gaps("undisturbed") > 0 && gaps("disturbed") > 0, "{latency}");
 }
 
 #[test]

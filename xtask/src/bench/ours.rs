@@ -15,10 +15,9 @@ use super::worker::Worker;
 use crate::error::Error;
 use crate::process::{cargo, show};
 
-/// Conversations that stream, each from this context, for so many tokens where nothing disturbs them.
+/// Conversations that stream, each from this context.
 const STREAMS: usize = 8;
 const STREAM_CONTEXT: usize = 64;
-const STREAM_TOKENS: usize = 64;
 /// What another one reads meanwhile.
 const LONG: usize = 8000;
 /// Actors whose memory is measured, and the conversations that each serves then.
@@ -47,9 +46,7 @@ impl Scenarios<'_> {
     /// Gaps between the tokens of streamed conversations, and what a long prompt does to them.
     pub(super) fn latency(&mut self, group: Group) -> Result<(), Error> {
         let mut runners = self.runners(vec![self.stand.motorbrain(group).roomy()])?;
-        let request = json!({
-            "op": "latency", "streams": STREAMS, "context": STREAM_CONTEXT, "tokens": STREAM_TOKENS, "long": LONG,
-        });
+        let request = json!({ "op": "latency", "streams": STREAMS, "context": STREAM_CONTEXT, "long": LONG });
         let found: Vec<Vec<Latency>> = self.alternate(&mut runners, 0, &request)?;
         let point = Point { tokens: Some(LONG), ..Point::decode(STREAMS, STREAM_CONTEXT) };
         let milliseconds = |gaps: &[f64], percent| 1000.0 * percentile(gaps, percent);
