@@ -117,7 +117,7 @@ const SAMPLED: Sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 0.95 };
 fn load(form: &str, threads: usize) -> Box<dyn Engine> {
     let session = SessionOptions { threads, spinning: false };
     let form_options = FormOptions { activations: Activations::F32, cache: Some(graph_cache()) };
-    let options = EngineOptions { session, window: window(512, 4, 128), form: form_options };
+    let options = EngineOptions { session, window: window(2048, 4, 512), form: form_options };
     let loader = OnnxLoader::new(runtime(), model(&fixture(form)), options).unwrap();
     let engine = loader.load().unwrap();
     assert!(matches!(loader.form(), Some(Form::Paged { .. })), "{form}: {:?}", loader.form());
@@ -136,13 +136,13 @@ fn decode(engine: &mut dyn Engine, slots: &[SlotIndex], number: u64, sampling: S
     (counted, (engine.kv_bytes() - held) / engine.info().kv_bytes_per_token)
 }
 
-fn check(form: &str, conversations: usize, threads: usize, sampling: Sampling) {
+fn check(form: &str, contexts: &[usize], threads: usize, sampling: Sampling) {
     let mut engine = load(form, threads);
-    let text = text_tokens(&fixture(form), 300);
-    // Of different lengths, so that blocks fill at different times.
-    let contexts = (0..conversations).map(|index| 5 + 37 * index);
+    let conversations = contexts.len();
+    let text = text_tokens(&fixture(form), contexts.iter().copied().max().unwrap());
     let slots: Vec<_> = contexts
-        .map(|len| {
+        .iter()
+        .map(|&len| {
             let slot = engine.open().unwrap();
             engine.run(&[Row { slot, tokens: &text[..len], want: Want::Nothing }]).unwrap();
             slot
@@ -183,12 +183,13 @@ fn check(form: &str, conversations: usize, threads: usize, sampling: Sampling) {
 fn a_decoded_token_allocates_nothing_in_the_engine() {
     let _turn = alone();
     for form in ["tiny-plain", "tiny-plain-f16", "tiny-gqa-fp32", "tiny-gqa-int4"] {
-        for conversations in [1, 8] {
+        // Of different lengths, so that blocks fill at different times; two that are cut into sections.
+        for contexts in [&[5][..], &[5, 42, 79, 116, 153, 190, 227, 264], &[1100, 64, 1500]] {
             for threads in [1, 2] {
-                check(form, conversations, threads, Sampling::GREEDY);
+                check(form, contexts, threads, Sampling::GREEDY);
             }
         }
-        check(form, 1, 1, SAMPLED);
+        check(form, &[5], 1, SAMPLED);
     }
 }
 

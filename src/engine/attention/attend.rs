@@ -2,7 +2,7 @@
 //!
 //! Keys are gone through in spans of [`SPAN`] tokens, and the softmax is kept up to date from span to
 //! span (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022,
-//! "FlashAttention"), so that memory does not grow with the context and keys that no query may see are
+//! "FlashAttention"), so that a thread's memory does not grow with the context and keys that no query may see are
 //! never read. From section to section ([`SECTION`] tokens) it is begun anew and what was found is added up,
 //! so that sections of a long context can be shared among threads (Dao et al. 2023, "Flash-Decoding"). Both
 //! begin at multiples of their size, and sections are added in order wherever they were computed: what a
@@ -64,8 +64,8 @@ impl Found {
     }
 
     /// The mean of the values by their weights, a row with zeros up to a whole panel for each query. To be
-    /// asked for when all keys were seen.
-    pub(super) fn answers(&mut self) -> impl Iterator<Item = &[f32]> {
+    /// asked for once, when all keys were seen.
+    pub(super) fn finish(&mut self) -> impl Iterator<Item = &[f32]> {
         let width = self.mixed.len() / self.sums.len().max(1);
         self.mixed.chunks_exact_mut(width.max(1)).zip(&self.sums).map(|(mixed, sum)| {
             vector::scale(mixed, 1.0 / *sum);
@@ -258,7 +258,7 @@ mod tests {
                 rows.iter().enumerate().for_each(|(row, (key, value))| head.write(row, key, value));
                 let scratch = &mut Scratch { queries: queries.clone(), ..Scratch::default() };
                 let mut whole = attend(&head, head_dim, group, visible, scratch);
-                for ((index, query), found) in queries.chunks_exact(head_dim).enumerate().zip(whole.answers()) {
+                for ((index, query), found) in queries.chunks_exact(head_dim).enumerate().zip(whole.finish()) {
                     let expected = plain(query, &rows[..visible + index / group]);
                     let found = &found[..head_dim];
                     let near = expected.iter().zip(found).all(|(e, f)| (e - f64::from(*f)).abs() < 1e-5);

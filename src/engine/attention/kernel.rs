@@ -21,13 +21,13 @@ const PIECES: usize = 4;
 const PIECE_TOKENS_MIN: usize = 4;
 
 /// Tasks of a row that are enough to share evenly. A row with fewer and a long context is cut into sections of
-/// its keys, which costs nothing, rather than into more pieces, which each read the keys again.
-const TASKS: usize = 12;
+/// its keys, which costs next to nothing, rather than into more pieces, which each read the keys again.
+const TASKS: usize = 8;
 
 /// Multiply-adds below which waking other threads takes longer than the work.
 const SHARED_WORK_MIN: usize = 1 << 17;
 
-/// Memory of one thread, kept from call to call.
+/// What a thread keeps from task to task.
 #[derive(Default)]
 struct Memory {
     scratch: Scratch,
@@ -285,7 +285,7 @@ impl Layer<'_> {
     fn give(&self, task: &Task, found: &mut Found, piece: &mut [f32]) {
         let Shape { heads, head_dim, .. } = self.shape;
         let first = task.head * self.shape.group() * head_dim;
-        let mut answers = found.answers();
+        let mut answers = found.finish();
         for token in piece.chunks_exact_mut(heads * head_dim) {
             let heads = token[first..].chunks_exact_mut(head_dim).take(self.shape.group());
             heads.zip(&mut answers).for_each(|(to, from)| to.copy_from_slice(&from[..head_dim]));
@@ -294,23 +294,27 @@ impl Layer<'_> {
 
     /// The most tokens of a task of this row. What a token gets does not depend on it.
     fn piece_tokens(&self, row: &BatchRow) -> usize {
-        let most = self.tokens_max();
-        if self.has_parts(row) {
-            row.tokens.div_ceil(row.tokens.div_ceil(most))
-        } else {
-            row.tokens.div_ceil(PIECES).max(PIECE_TOKENS_MIN).min(most)
-        }
+        let tokens = row.tokens.max(1);
+        if self.has_parts(row) { tokens.div_ceil(tokens.div_ceil(self.tokens_max())) } else { self.few_tokens(tokens) }
     }
 
-    /// Whether the row's tasks are cut into sections of the keys.
+    /// Whether the row's tasks are cut into sections of the keys: where whole they are too few, and cut they are
+    /// enough, or no fewer than pieces would be.
     fn has_parts(&self, row: &BatchRow) -> bool {
-        let tasks = row.tokens.div_ceil(self.tokens_max()) * self.shape.kv_heads;
-        tasks < TASKS && row.past + row.tokens > SECTION
+        let tasks = |tokens| row.tokens.div_ceil(tokens) * self.shape.kv_heads;
+        let whole = tasks(self.tokens_max());
+        let sections = (row.past + row.tokens).div_ceil(SECTION);
+        sections > 1 && whole < TASKS && whole * sections >= tasks(self.few_tokens(row.tokens)).min(TASKS)
     }
 
     /// The most tokens of any task.
     fn tokens_max(&self) -> usize {
         (TASK_QUERIES / self.shape.group()).max(1)
+    }
+
+    /// The most tokens of a task that sees all keys.
+    fn few_tokens(&self, tokens: usize) -> usize {
+        tokens.div_ceil(PIECES).max(PIECE_TOKENS_MIN).min(self.tokens_max())
     }
 
     /// How many sections of the keys the task's tokens see.
@@ -345,7 +349,7 @@ impl Layer<'_> {
     }
 }
 
-/// Nobody else holds it: tasks of one piece write to different columns, one after the other.
+/// A part is one task's alone; tasks of one piece write to different columns of it and take turns.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -362,12 +366,28 @@ mod tests {
     /// Queries, keys and values of a token.
     const WIDTH: usize = (4 + 2 + 2) * 8;
 
-    /// Attention of new tokens behind those that are there; and whether it was cut into sections.
-    fn run(kv: &Arc<PagedKv>, past: usize, packed: &[f32]) -> (Vec<f32>, bool) {
+    /// New tokens of one conversation behind those that are there.
+    struct New<'a> {
+        kv: &'a Arc<PagedKv>,
+        past: usize,
+        packed: &'a [f32],
+    }
+
+    fn kv() -> Arc<PagedKv> {
+        Arc::new(PagedKv::of_heads(SHAPE.kv_heads, || KvHead::new(ElementType::F32, ElementType::F32, 8)))
+    }
+
+    /// What each row gets, all in one run; and how many sections it was cut into.
+    fn run(news: &[New<'_>]) -> (Vec<Vec<f32>>, usize) {
+        let row = |New { kv, past, packed }: &New<'_>| {
+            let tokens = packed.len() / WIDTH;
+            kv.grow(past + tokens).unwrap();
+            BatchRow { kv: Arc::clone(kv), past: *past, position: *past, tokens }
+        };
+        let rows: Vec<_> = news.iter().map(row).collect();
+        let packed: Vec<f32> = news.iter().flat_map(|new| new.packed).copied().collect();
         let tokens = packed.len() / WIDTH;
-        kv.grow(past + tokens).unwrap();
-        let rows = [BatchRow { kv: Arc::clone(kv), past, position: past, tokens }];
-        let part = |first| Heads { data: packed, width: WIDTH, first, head_dim: SHAPE.head_dim };
+        let part = |first| Heads { data: &packed, width: WIDTH, first, head_dim: SHAPE.head_dim };
         let layer =
             Layer { shape: SHAPE, rows: &rows, queries: part(0), keys: part(32), values: part(48), rotary: None };
         layer.check(tokens).unwrap();
@@ -377,40 +397,55 @@ mod tests {
         let mut output = vec![0.0; tokens * SHAPE.heads * SHAPE.head_dim];
         let mut pieces = Vec::new();
         layer.cut(&mut output, &mut pieces);
-        (0..SHAPE.kv_heads).for_each(|head| layer.store(0, head));
+        (0..rows.len() * SHAPE.kv_heads).for_each(|index| layer.store(index / SHAPE.kv_heads, index % SHAPE.kv_heads));
         // Whatever the order.
         plan.tasks.iter().rev().for_each(|task| layer.mix(task, &parts, &pieces));
         plan.sums.iter().for_each(|(task, range)| layer.sum(task, &parts[range.clone()], &pieces));
         drop(pieces);
-        (output, plan.parts > 0)
+        let mut rest = &output[..];
+        let mut row = |row: &BatchRow| {
+            let (mine, others) = rest.split_at(row.tokens * SHAPE.heads * SHAPE.head_dim);
+            rest = others;
+            mine.to_vec()
+        };
+        (rows.iter().map(&mut row).collect(), plan.parts)
     }
 
     #[test]
-    fn what_a_token_gets_does_not_depend_on_cuts_nor_sections() {
+    fn what_a_token_gets_depends_neither_on_cuts_nor_on_sections_nor_on_other_rows() {
         let number = |i: usize| ((i * 37 + i / 64 * 11) % 101) as f32 / 25.0 - 2.0;
         let tokens = 2 * SECTION + 300;
-        let packed: Vec<f32> = (0..tokens * WIDTH).map(number).collect();
-        let read = |cuts: &[usize]| {
-            let kv = Arc::new(PagedKv::of_heads(SHAPE.kv_heads, || KvHead::new(ElementType::F32, ElementType::F32, 8)));
-            let (mut past, mut output, mut sections) = (0, Vec::new(), 0);
-            for tokens in cuts.iter().cycle() {
-                let end = (past + tokens).min(packed.len() / WIDTH);
-                let (more, cut) = run(&kv, past, &packed[past * WIDTH..end * WIDTH]);
-                output.extend(more);
-                sections += usize::from(cut);
+        let texts: Vec<Vec<f32>> =
+            (0..2).map(|text| (0..tokens * WIDTH).map(|i| number(i + 5 * text)).collect()).collect();
+        let whole: Vec<Vec<f32>> = texts
+            .iter()
+            .map(|packed| {
+                let (mut rows, parts) = run(&[New { kv: &kv(), past: 0, packed }]);
+                assert_eq!(parts, 0, "a long chunk has tasks enough");
+                rows.remove(0)
+            })
+            .collect();
+        let short = &texts[0][..9 * WIDTH];
+        for cuts in [&[1, 30, 7, 100][..], &[24, 300]] {
+            let caches = [kv(), kv()];
+            let (mut past, mut found, mut sections) = (0, [Vec::<f32>::new(), Vec::new()], 0);
+            for cut in cuts.iter().cycle() {
+                let end = (past + cut).min(tokens);
+                let new = |row: usize| New { kv: &caches[row], past, packed: &texts[row][past * WIDTH..end * WIDTH] };
+                // A short one in between.
+                let (rows, parts) = run(&[new(0), New { kv: &kv(), past: 0, packed: short }, new(1)]);
+                assert!(rows[1] == whole[0][..rows[1].len()]);
+                found[0].extend(&rows[0]);
+                found[1].extend(&rows[2]);
+                sections = sections.max(parts);
                 past = end;
-                if past == packed.len() / WIDTH {
+                if past == tokens {
                     break;
                 }
             }
-            (output, sections)
-        };
-        let (whole, sections) = read(&[tokens]);
-        assert_eq!(sections, 0, "a long chunk has tasks enough");
-        for cuts in [&[1, 30, 7, 100][..], &[24, 300]] {
-            let (cut, sections) = read(cuts);
-            assert!(sections > 3, "{sections}");
-            assert!(whole == cut, "{cuts:?}");
+            // Three of each row's, of two KV heads.
+            assert!(sections >= 12, "{cuts:?}: {sections}");
+            assert!(found[..] == whole, "{cuts:?}");
         }
     }
 }

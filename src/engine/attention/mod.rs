@@ -5,7 +5,8 @@
 //! their conversation's past ones, and mixes the values for each query. What it needs to know of the
 //! run it reads in the batch, which the engine fills before it calls the session.
 //!
-//! Work is cut into tasks of one row, one KV head and a few tokens, shared among the session's threads.
+//! Work is cut into tasks of one row, one KV head and a few tokens, and of one section of the keys where those
+//! are too few, shared among the session's threads.
 //! A task's arithmetic does not depend on what else is in the run.
 
 mod attend;

@@ -142,7 +142,9 @@ impl AttentionKernel {
         if layer.is_shared() {
             share(context, ATTENTION, heads, store)?;
             share(context, ATTENTION, tasks.len(), mix)?;
-            share(context, ATTENTION, sums.len(), sum)?;
+            if !sums.is_empty() {
+                share(context, ATTENTION, sums.len(), sum)?;
+            }
         } else {
             (0..heads).for_each(store);
             (0..tasks.len()).for_each(mix);
