@@ -4,14 +4,14 @@
 //! worse. Only what is used is read. None of them is believed over the graph.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use motorbrain_actors::tokens::TokenId;
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{contract::Fallback, naming::Naming};
+use super::{contract::Fallback, files, naming::Naming};
 
 /// Why a config file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -203,7 +203,7 @@ impl GenaiDecoder {
 }
 
 fn read<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, ConfigFileError> {
-    let bytes = match fs::read(file) {
+    let bytes = match files::read(file) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
         bytes => bytes.map_err(|cause| ConfigFileError::Read { file: file.to_owned(), cause })?,
     };

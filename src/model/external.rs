@@ -6,13 +6,16 @@
 
 use std::{
     collections::HashMap,
-    fs, io,
+    io,
     path::{Component, Path, PathBuf},
 };
 
 use bytes::Bytes;
 
-use super::onnx::{self, GraphProto, SparseTensorProto, StringStringEntryProto, TensorProto};
+use super::{
+    files,
+    onnx::{self, GraphProto, SparseTensorProto, StringStringEntryProto, TensorProto},
+};
 
 /// Inline weights from this size up leave the graph. Smaller ones are the shapes, axes and scalars
 /// that ONNX Runtime wants to see while it infers shapes.
@@ -238,7 +241,7 @@ impl Files<'_> {
         let target = file.canonicalize().map_err(missing)?;
         let real = self.home.real.canonicalize().map_err(missing)?;
         let below = target.strip_prefix(real).map_err(|_| outside())?;
-        let bytes = fs::metadata(&target).map_err(missing)?.len();
+        let bytes = files::open(&target).and_then(|file| file.metadata()).map_err(missing)?.len();
         let below = below.to_string_lossy().into_owned();
         Ok(Found { bytes, location: if self.home.linked { below } else { location.to_owned() } })
     }

@@ -5,7 +5,7 @@
 //! times stay as recorded it is not done again. A folder that cannot be written is hashed each time.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read},
     path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
@@ -13,6 +13,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use super::files;
 
 const VERSION: u32 = 1;
 /// What a full check leaves behind.
@@ -140,7 +142,7 @@ impl Manifest {
     /// It cannot be read or does not parse.
     pub fn read(dir: &Path) -> Result<Option<Self>, ManifestError> {
         let file = dir.join(Self::FILE);
-        let text = match fs::read(&file) {
+        let text = match files::read(&file) {
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.map_err(|cause| ManifestError::Io { file: file.clone(), cause })?,
         };
@@ -240,7 +242,7 @@ struct Record {
 impl Record {
     /// A record that cannot be read is no record.
     fn read(dir: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(dir.join(RECORD)).ok()?).ok()
+        serde_json::from_slice(&files::read(&dir.join(RECORD)).ok()?).ok()
     }
 
     fn holds(&self, manifest: &Manifest, modified: &[SystemTime]) -> bool {
@@ -289,7 +291,7 @@ fn list(dir: &Path, folder: &str, paths: &mut Vec<String>) -> Result<(), Manifes
 }
 
 fn hash_of(file: &Path) -> io::Result<String> {
-    let mut file = File::open(file)?;
+    let mut file = files::open(file)?;
     let mut hasher = Sha256::new();
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {

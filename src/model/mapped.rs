@@ -2,10 +2,12 @@
 //!
 //! The one place of this room that is unsafe.
 
-use std::{fs::File, io, path::Path};
+use std::{io, path::Path};
 
 use bytes::Bytes;
 use memmap2::Mmap;
+
+use super::files;
 
 /// The file's bytes; slices of them keep the mapping alive.
 ///
@@ -47,7 +49,7 @@ impl Mapping {
 
 #[expect(unsafe_code, reason = "mapping a file is unsafe by nature; see the comment at the call")]
 fn open(path: &Path) -> io::Result<Mmap> {
-    let file = File::open(path)?;
+    let file = files::open(path)?;
     // SAFETY: a mapping is sound as long as nobody changes or shortens the file while it is mapped,
     // read-only and private. Model files are written by set-up under another name and renamed into
     // place. ONNX Runtime, which maps the same files for the life of a session, asks as much of them.

@@ -11,6 +11,7 @@ mod contract;
 mod contract_error;
 mod error;
 mod external;
+mod files;
 pub(crate) mod fuse;
 mod gated;
 mod graph;

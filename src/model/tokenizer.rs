@@ -4,11 +4,13 @@
 //! spells a special token becomes that token, and decoding shows it as its text.
 
 use std::{
-    error, fs, io,
+    error, io,
     path::{Path, PathBuf},
 };
 
 use motorbrain_actors::tokens::{EncodeError, TokenId, Tokenizer, TokenizerKind};
+
+use super::files;
 
 /// Why a model has no tokenizer.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +87,7 @@ impl ModelTokenizer {
     /// It does not load, or does not fit a vocabulary of `vocab` rows.
     pub fn open(dir: &Path, vocab: usize) -> Result<Self, TokenizerError> {
         let file = dir.join("tokenizer.json");
-        let bytes = match fs::read(&file) {
+        let bytes = match files::read(&file) {
             Ok(bytes) => bytes,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => {
                 return if vocab < 256 {
