@@ -81,7 +81,7 @@ def write_form(form: Form, file: GgufFile, model: Model, folder: Path, progress:
     form.write(model, folder, lambda: progress.step(f"writing {form.folder}"))
     vocabulary = file.vocabulary()
     write_json(folder / "tokenizer.json", tokenizer_json(vocabulary))
-    write_json(folder / "config.json", config_json(model.config, vocabulary))
+    write_json(folder / "config.json", config_json(model.config, "Llama", vocabulary))
     write_json(folder / "generation_config.json", generation_config_json(vocabulary))
 
 

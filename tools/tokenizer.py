@@ -42,11 +42,11 @@ def _special(id: int, content: str) -> dict:
     return {"id": id, "content": content} | flags
 
 
-def config_json(config: Config, vocabulary: Vocabulary) -> dict:
-    """The network's sizes under the names that Hugging Face uses."""
+def config_json(config: Config, family: str, vocabulary: Vocabulary | None) -> dict:
+    """The network's sizes under the names that Hugging Face uses; without a vocabulary no token ends a text."""
     return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
+        "architectures": [f"{family}ForCausalLM"],
+        "model_type": family.lower(),
         "hidden_act": "silu",
         "hidden_size": config.hidden,
         "intermediate_size": config.ffn,
@@ -60,7 +60,7 @@ def config_json(config: Config, vocabulary: Vocabulary) -> dict:
         "rope_scaling": None,
         "rms_norm_eps": config.norm_eps,
         "tie_word_embeddings": True,
-        **generation_config_json(vocabulary),
+        **(generation_config_json(vocabulary) if vocabulary else {}),
     }
 
 

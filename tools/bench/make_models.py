@@ -30,6 +30,7 @@ from genai_folder import FILES, link, write_genai_folder
 from gguf_model import GgufFile
 from graph_gqa import write_gqa
 from graph_plain import write_plain
+from tokenizer import config_json
 
 # [rows, inner] times [inner, columns]: large enough for the product to run at the machine's limit.
 MATMUL = (1024, 2048, 4096)
@@ -73,7 +74,7 @@ def make_qwen(out: Path) -> None:
     model = qwen_shaped.random_model()
     with partial_folder(out / "qwen") as partial:
         write_plain(model, partial)
-        write_json(partial / "config.json", qwen_shaped.config_json(model.config))
+        write_json(partial / "config.json", config_json(model.config, "Qwen2", None))
     make_genai(out / "qwen", out / "qwen-genai")
     replace_file(out / "qwen.gguf", lambda partial: qwen_shaped.write_gguf(model, partial))
 

@@ -42,26 +42,6 @@ def random_model(config: Config = CONFIG, seed: int = 1) -> Model:
     return Model(config, matrix(config.vocab, config.hidden), layers, ones)
 
 
-def config_json(config: Config) -> dict:
-    """The sizes under the names that Hugging Face uses; there is no end token, so a step has its full length."""
-    return {
-        "architectures": ["Qwen2ForCausalLM"],
-        "model_type": "qwen2",
-        "hidden_act": "silu",
-        "hidden_size": config.hidden,
-        "intermediate_size": config.ffn,
-        "num_hidden_layers": config.layers,
-        "num_attention_heads": config.heads,
-        "num_key_value_heads": config.kv_heads,
-        "head_dim": config.head_dim,
-        "vocab_size": config.vocab,
-        "max_position_embeddings": config.context,
-        "rope_theta": config.rope_base,
-        "rms_norm_eps": config.norm_eps,
-        "tie_word_embeddings": True,
-    }
-
-
 def write_gguf(model: Model, path: Path) -> None:
     """The same weights for llama.cpp, f32 too and without a tokenizer.
 

@@ -12,12 +12,13 @@ from gguf import GGUFReader
 
 from bench.genai_folder import genai_config, write_genai_folder
 from bench.protocol import perplexity, token_ids
-from bench.qwen_shaped import CONFIG, config_json, random_model, write_gguf
+from bench.qwen_shaped import CONFIG, random_model, write_gguf
 from checks import Conversation, open_session
 from graph_gqa import write_gqa
 from graph_plain import write_plain
 from reference import Reference, log_softmax
 from tests import random_model as tiny
+from tokenizer import config_json
 
 SHAPE = dataclasses.replace(CONFIG, layers=2, hidden=64, ffn=96, heads=4, kv_heads=2, head_dim=16, vocab=256)
 
@@ -47,7 +48,7 @@ class Bench(unittest.TestCase):
         self.assertEqual(len(reader.tensors), 2 + 12 * SHAPE.layers)
 
     def test_genai_is_told_of_the_form(self):
-        config = config_json(SHAPE)
+        config = config_json(SHAPE, "Qwen2", None)
         plain = genai_config(config, self.graph(write_plain, random_model(SHAPE)))
         self.assertIn("position_ids", plain["model"]["decoder"]["inputs"])
         self.assertFalse(plain["search"]["past_present_share_buffer"])
@@ -57,7 +58,7 @@ class Bench(unittest.TestCase):
 
     def test_genai_has_the_very_files(self):
         write_plain(random_model(SHAPE), self.folder)
-        (self.folder / "config.json").write_text(json.dumps(config_json(SHAPE)))
+        (self.folder / "config.json").write_text(json.dumps(config_json(SHAPE, "Qwen2", None)))
         write_genai_folder(self.folder, self.folder / "genai")
         for name in ("model.onnx", "model.onnx.data"):
             self.assertEqual((self.folder / name).read_bytes(), (self.folder / "genai" / name).read_bytes())
