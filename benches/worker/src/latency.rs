@@ -10,6 +10,9 @@ use crate::{Outcome, Tokens};
 /// More tokens than are made while the long prompt is being read.
 const ENDLESS: usize = 4096;
 
+/// Tokens that are made undisturbed however short the long prompt was.
+const TOKENS_MIN: usize = 16;
+
 /// The gaps between tokens in seconds, and the seconds of the long prompt alone and among the others.
 ///
 /// Undisturbed the conversations make as many tokens as beside the prompt: gaps grow with a context, and that
@@ -25,7 +28,7 @@ pub(crate) async fn measure(brain: &Brain, ids: Tokens, streams: usize, context:
     let came = disturbed.cut(brain).await?;
     let disturbed = gaps(&came, began, ended);
 
-    let tokens = came.iter().map(Vec::len).min().unwrap_or(0);
+    let tokens = came.iter().map(Vec::len).max().unwrap_or(0).max(TOKENS_MIN);
     let mut undisturbed = Streams::start(brain, ids, streams, context, tokens).await?;
     let began = undisturbed.under_way().await?;
     let undisturbed = gaps(&undisturbed.end(brain).await?, began, Instant::now());

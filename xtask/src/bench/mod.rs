@@ -83,10 +83,13 @@ pub(crate) fn actors(project: &Project) -> Result<String, Error> {
 /// Measures what is wanted and not done, and writes what is found to `folder` after each part.
 fn measure(scenarios: &mut Scenarios<'_>, folder: &std::path::Path) -> Result<(), Error> {
     let options = scenarios.options;
-    let mut part = |scenario, group, run: &dyn Fn(&mut Scenarios<'_>) -> Result<(), Error>| {
-        let part = Part { scenario, group };
-        if !options.wants(scenario) || scenarios.results.done.contains(&part) {
+    let mut shown = None;
+    let mut part = |part: Part, run: &dyn Fn(&mut Scenarios<'_>) -> Result<(), Error>| {
+        if !options.wants(part.scenario) || scenarios.results.done.contains(&part) {
             return Ok(());
+        }
+        if let Some(group) = part.group.filter(|group| shown.replace(*group) != Some(*group)) {
+            println!("== {}", group.title());
         }
         // A part that was broken off left nothing: its series are kept when it is whole.
         let known = scenarios.results.series.len();
@@ -97,33 +100,41 @@ fn measure(scenarios: &mut Scenarios<'_>, folder: &std::path::Path) -> Result<()
         }
         write(scenarios.results, folder).and(ran)
     };
-    part(Scenario::Limits, None, &|scenarios| scenarios.limits())?;
+    let of = |scenario, group| Part { scenario, group, context: None };
+    part(of(Scenario::Limits, None), &|scenarios| scenarios.limits())?;
     for group in options.groups() {
-        println!("== {}", group.title());
         for (scenario, run) in COMPARED {
             // Random weights have no perplexity worth knowing, and their turns cost what those of others do.
             let pointless =
                 group == Group::Qwen && matches!(scenario, Scenario::Quality | Scenario::Turn | Scenario::Embed);
             if !pointless {
-                part(scenario, Some(group), &|scenarios| run(scenarios, group))?;
+                part(of(scenario, Some(group)), &|scenarios| run(scenarios, group))?;
             }
         }
         for (scenario, run) in OURS.into_iter().filter(|_| group == Group::Equal) {
-            part(scenario, Some(group), &|scenarios| run(scenarios, group))?;
+            part(of(scenario, Some(group)), &|scenarios| run(scenarios, group))?;
         }
     }
-    part(Scenario::Layer, None, &|scenarios| scenarios.messages())
+    part(of(Scenario::Layer, None), &|scenarios| scenarios.messages())?;
+    // The longest last: filling caches takes most of a run.
+    let decodes = |group| options.decode_contexts(group).map(move |context| (context, group));
+    let mut decodes: Vec<(usize, Group)> = options.groups().flat_map(decodes).collect();
+    decodes.sort_by_key(|(context, _)| *context);
+    for (context, group) in decodes {
+        let decode = Part { context: Some(context), ..of(Scenario::Decode, Some(group)) };
+        part(decode, &|scenarios| scenarios.decode(group, context))?;
+    }
+    Ok(())
 }
 
 type Run = fn(&mut Scenarios<'_>, Group) -> Result<(), Error>;
 
-/// Scenarios of every engine and model.
-const COMPARED: [(Scenario, Run); 6] = [
+/// Scenarios of every engine and model, decodes apart.
+const COMPARED: [(Scenario, Run); 5] = [
     (Scenario::Quality, |scenarios, group| scenarios.quality(group)),
     (Scenario::Prefill, |scenarios, group| scenarios.prefill(group)),
     (Scenario::Embed, |scenarios, group| scenarios.embed(group)),
     (Scenario::Turn, |scenarios, group| scenarios.turn(group)),
-    (Scenario::Decode, |scenarios, group| scenarios.decode(group)),
     (Scenario::Load, |scenarios, group| scenarios.load(group)),
 ];
 

@@ -20,6 +20,9 @@ pub(crate) struct Options {
     /// Only these models; may be given more than once
     #[arg(long, value_name = "NAME")]
     pub(super) model: Vec<ModelName>,
+    /// Of the decodes only those at these contexts; may be given more than once
+    #[arg(long, value_name = "TOKENS")]
+    pub(super) context: Vec<usize>,
     /// Goes on with a run of the same commit that was broken off, and measures what it did not
     #[arg(long = "continue")]
     pub(super) resume: bool,
@@ -72,7 +75,7 @@ impl Options {
 
     /// Whether all was asked for, so that the results may replace those of the last whole run.
     pub(super) fn is_whole(&self) -> bool {
-        !self.quick && self.only.is_empty() && self.model.is_empty()
+        !self.quick && self.only.is_empty() && self.model.is_empty() && self.context.is_empty()
     }
 
     pub(super) fn wants(&self, scenario: Scenario) -> bool {
@@ -99,11 +102,13 @@ impl Options {
         }
     }
 
-    pub(super) fn decode_contexts(&self, group: Group) -> &'static [usize] {
-        match group {
+    /// Tokens that conversations have read before they decode.
+    pub(super) fn decode_contexts(&self, group: Group) -> impl Iterator<Item = usize> + '_ {
+        let all: &[usize] = match group {
             Group::Equal if !self.quick => &[64, 512, 1536],
             _ => &[64],
-        }
+        };
+        all.iter().copied().filter(|context| self.context.is_empty() || self.context.contains(context))
     }
 
     pub(super) fn prefill_tokens(&self, group: Group) -> &'static [usize] {

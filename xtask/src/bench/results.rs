@@ -195,11 +195,12 @@ pub(super) struct Results {
     pub(super) done: Vec<Part>,
 }
 
-/// A scenario of a group; of none where it measures no model.
+/// A scenario of a group; of none where it measures no model. Decodes at one context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Part {
     pub(super) scenario: Scenario,
     pub(super) group: Option<Group>,
+    pub(super) context: Option<usize>,
 }
 
 impl Results {
@@ -297,7 +298,7 @@ mod tests {
             rounds: 3,
             machine: Machine { cores: 2, load_average: 0.5, ..Machine::default() },
             series: vec![series(Team::MotorBrain, "ours", Measure::Prefill, &[99.0])],
-            done: vec![Part { scenario: Scenario::Prefill, group: Some(Group::Equal) }],
+            done: vec![Part { scenario: Scenario::Prefill, group: Some(Group::Equal), context: None }],
             ..Results::default()
         };
         let fresh = Results { series: Vec::new(), done: Vec::new(), ..before.clone() };

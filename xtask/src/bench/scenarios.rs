@@ -62,13 +62,11 @@ struct Turned {
 
 impl Scenarios<'_> {
     /// Tokens a second of conversations that decode at the same time.
-    pub(super) fn decode(&mut self, group: Group) -> Result<(), Error> {
+    pub(super) fn decode(&mut self, group: Group, context: usize) -> Result<(), Error> {
         let mut runners = self.runners(self.stand.engines(group, self.options.quick))?;
-        for &context in self.options.decode_contexts(group) {
-            // The most first: an engine that can go back to an earlier length then reads only once.
-            for &conversations in self.options.decode_conversations(group).iter().rev() {
-                self.decode_point(&mut runners, Measure::Decode, conversations, context)?;
-            }
+        // The most first: an engine that can go back to an earlier length then reads only once.
+        for &conversations in self.options.decode_conversations(group).iter().rev() {
+            self.decode_point(&mut runners, Measure::Decode, conversations, context)?;
         }
         Ok(())
     }
