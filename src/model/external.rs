@@ -35,7 +35,7 @@ pub enum ExternalError {
         /// The folder of the graph file.
         folder: PathBuf,
     },
-    /// The file is not there.
+    /// The file is not there, or is no regular one.
     #[error("the weights `{tensor}` lie in {}, which cannot be read", file.display())]
     Missing {
         /// The tensor's name.
