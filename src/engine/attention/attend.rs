@@ -247,7 +247,7 @@ mod tests {
             let number = |row: usize, dim: usize| ((row * 31 + dim * 17) % 23) as f32 / 16.0 - 0.6875;
             let rows: Vec<(Vec<f32>, Vec<f32>)> = (0..visible + tokens)
                 .map(|row| {
-                    let key = (0..head_dim).map(|dim| number(row, dim) + (row % 700 / 64) as f32 / 8.0).collect();
+                    let key = (0..head_dim).map(|dim| number(row, dim) + (row / 64) as f32 / 8.0).collect();
                     (key, (0..head_dim).map(|dim| number(row + 5, dim)).collect())
                 })
                 .collect();
