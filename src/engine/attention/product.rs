@@ -38,7 +38,12 @@ impl Left for Packed<'_> {
 /// Appends the rows of `[m, k]`, step by step for the rows of each tile.
 pub(super) fn pack(rows: &[f32], k: usize, packed: &mut Vec<f32>) {
     for tile in rows.chunks(ROWS * k) {
-        packed.extend((0..k).flat_map(|step| tile.iter().skip(step).step_by(k)));
+        let first = packed.len();
+        packed.resize(first + tile.len(), 0.0);
+        for (row, numbers) in tile.chunks_exact(k).enumerate() {
+            let places = packed[first + row..].iter_mut().step_by(tile.len() / k);
+            places.zip(numbers).for_each(|(to, number)| *to = *number);
+        }
     }
 }
 

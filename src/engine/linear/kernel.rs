@@ -13,10 +13,14 @@ use super::{
     packed::{Factors, Line, Offsets, PANEL, Packed, STEP},
     rounded::{Factor, Inputs, Precision, round},
 };
-use crate::engine::vector;
 
 /// Inputs that are unpacked at a time: 8 KiB of a panel.
 const STRETCH: usize = 128;
+
+/// Bytes between what is multiplied and what is asked for meanwhile. A thread reads 128 bytes in a few cycles
+/// and far more instructions than it looks ahead, so that by itself it would wait for each line: a decode of
+/// one took 1.4 times as long on Zen 1.
+const AHEAD: usize = 2048;
 
 /// Rows that are multiplied at once: with two vectors of outputs each, their sums fit the registers.
 const ROWS: usize = 4;
@@ -61,13 +65,16 @@ impl<L: Lanes, W: Work> NullaryFnOnce for With<L, W> {
 }
 
 fn dispatch(work: impl Work) {
-    match pulp::Arch::new() {
-        #[cfg(target_arch = "x86_64")]
-        pulp::Arch::V4(lanes) => pulp::Simd::vectorize(lanes, With(lanes, work)),
-        #[cfg(target_arch = "x86_64")]
-        pulp::Arch::V3(lanes) => pulp::Simd::vectorize(lanes, With(lanes, work)),
-        _ => work.run(Scalar::new()),
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(lanes) = pulp::x86::V4::try_new() {
+            return lanes.vectorize(With(lanes, work));
+        }
+        if let Some(lanes) = super::lanes::Avx2::try_new() {
+            return lanes.vectorize(With(lanes, work));
+        }
     }
+    work.run(Scalar::new());
 }
 
 /// Rounds rows for these weights.
@@ -112,10 +119,10 @@ impl Work for Multiply<'_> {
             let range = panel * blocks * PANEL..(panel + 1) * blocks * PANEL;
             let panel = Panel {
                 codes: &weights.codes[panel * lines..][..lines],
-                scales: floats(&weights.scales, range.clone(), scales),
+                scales: floats(lanes, &weights.scales, range.clone(), scales),
                 offsets: match &weights.offsets {
                     Offsets::Scales(factor) => PanelOffsets::Scales(*factor),
-                    Offsets::Each(each) => PanelOffsets::Each(floats(each, range, offsets)),
+                    Offsets::Each(each) => PanelOffsets::Each(floats(lanes, each, range, offsets)),
                 },
                 blocks,
                 steps: weights.block / STEP,
@@ -132,13 +139,15 @@ impl Work for Multiply<'_> {
 
 /// Factors as f32.
 #[inline(always)]
-fn floats<'a>(factors: &'a Factors, range: Range<usize>, scratch: &'a mut Vec<f32>) -> &'a [f32] {
+fn floats<'a, L: Lanes>(lanes: L, factors: &'a Factors, range: Range<usize>, scratch: &'a mut Vec<f32>) -> &'a [f32] {
     match factors {
         Factors::Wide(floats) => &floats[range],
         Factors::Narrow(halves) => {
             let halves = &halves[range];
             scratch.resize(halves.len(), 0.0);
-            vector::widen(halves, scratch);
+            for (halves, floats) in halves.chunks_exact(L::COUNT).zip(scratch.chunks_exact_mut(L::COUNT)) {
+                lanes.store(lanes.widen(halves), floats);
+            }
             scratch
         }
     }
@@ -153,6 +162,14 @@ trait Source {
 
     /// A vector of outputs' codes that belong to the `part`th number of a step's inputs.
     fn codes<L: Lanes>(lanes: L, codes: &Self::Codes, part: usize, vector: usize) -> L::Ints;
+
+    /// Asks for the codes [`AHEAD`] of these, which are read from memory one after the other.
+    #[inline(always)]
+    fn prefetch<L: Lanes>(lanes: L, codes: &Self::Codes) {
+        for line in bytemuck::bytes_of(codes).chunks_exact(size_of::<Line>()) {
+            lanes.prefetch(line.as_ptr().wrapping_add(AHEAD));
+        }
+    }
 
     /// `sum` and the products of codes and activations.
     #[inline(always)]
@@ -183,6 +200,7 @@ fn add_steps<L: Lanes, S: Source + ?Sized, const M: usize, const V: usize>(
     sums: &mut [[L::Ints; V]; M],
 ) {
     for (step, codes) in codes.iter().enumerate() {
+        S::prefetch(lanes, codes);
         for part in 0..size_of::<S::Inputs>() / size_of::<i32>() {
             let mut weights = [lanes.splat(0); V];
             for (v, weights) in weights.iter_mut().enumerate() {
@@ -235,6 +253,10 @@ impl Source for Words {
     fn codes<L: Lanes>(lanes: L, codes: &Self::Codes, pair: usize, vector: usize) -> L::Ints {
         lanes.words(&codes[pair * PANEL * 4 + vector * L::COUNT * 4..])
     }
+
+    /// They are in the nearest cache.
+    #[inline(always)]
+    fn prefetch<L: Lanes>(_: L, _: &Self::Codes) {}
 }
 
 /// 4 bits by activations of 8.
@@ -262,17 +284,13 @@ impl Source for Quads {
         rows: [&[Self::Inputs]; M],
         sums: &mut [[L::Ints; V]; M],
     ) {
-        let (whole, rest) = codes.as_chunks::<STEPS_MAX>();
-        for (index, codes) in whole.iter().enumerate() {
-            let mut parts = [&[[0; STEP / 4]; STEPS_MAX]; M];
-            for (part, row) in parts.iter_mut().zip(&rows) {
-                *part = &row.as_chunks().0[index];
-            }
-            add_short(lanes, codes, vector, parts.map(<[_; STEPS_MAX]>::as_slice), sums);
-        }
-        if !rest.is_empty() {
-            let first = codes.len() - rest.len();
-            add_short(lanes, rest, vector, rows.map(|row| &row[first..]), sums);
+        // Most blocks are as short as that, and with nothing added before all sums fit the registers.
+        let mut end = codes.len().min(STEPS_MAX);
+        add_short(lanes, &codes[..end], vector, rows.map(|row| &row[..end]), sums);
+        while end < codes.len() {
+            let steps = end..codes.len().min(end + STEPS_MAX);
+            add_short(lanes, &codes[steps.clone()], vector, rows.map(|row| &row[steps.clone()]), sums);
+            end = steps.end;
         }
     }
 }
@@ -377,6 +395,7 @@ impl<'a> Panel<'a> {
         words.resize(words.len().max(lines), Line([0; 64]));
         let to: &mut [<Words as Source>::Codes] = bytemuck::cast_slice_mut(&mut words[..lines]);
         for (step, to) in steps.iter().zip(to) {
+            P::prefetch(lanes, step);
             for pair in 0..STEP / 2 {
                 for vector in 0..PANEL / L::COUNT {
                     let codes = P::codes(lanes, step, pair, vector);
@@ -443,23 +462,31 @@ impl<'a> Panel<'a> {
                 *total = lanes.load(&sums.floats[(first + m) * sums.width + (vector + v) * L::COUNT..]);
             }
         }
-        for block in 0..self.blocks {
+        // Slices of lengths that are known need no check each.
+        let width = V * L::COUNT;
+        let factors = rows.map(|row| &row.factors[..self.blocks]);
+        let mut inputs = rows.map(|row| row.inputs);
+        for (block, codes) in codes.chunks_exact(self.steps).take(self.blocks).enumerate() {
             let mut integers = [[lanes.splat(0); V]; M];
-            let codes = &codes[block * self.steps..][..self.steps];
-            let mut inputs: [&[S::Inputs]; M] = [&[]; M];
-            for (inputs, row) in inputs.iter_mut().zip(&rows) {
-                *inputs = &row.inputs[block * self.steps..][..self.steps];
+            let mut now: [&[S::Inputs]; M] = [&[]; M];
+            for (now, inputs) in now.iter_mut().zip(&mut inputs) {
+                (*now, *inputs) = inputs.split_at(self.steps);
             }
-            S::add(lanes, codes, vector, inputs, &mut integers);
+            S::add(lanes, codes, vector, now, &mut integers);
+            let at = block * PANEL + vector * L::COUNT;
+            let scales = &self.scales[at..][..width];
+            let offsets = match self.offsets {
+                PanelOffsets::Scales(_) => scales,
+                PanelOffsets::Each(offsets) => &offsets[at..][..width],
+            };
             for v in 0..V {
-                let at = block * PANEL + (vector + v) * L::COUNT;
-                let scale = lanes.load(&self.scales[at..]);
+                let scale = lanes.load(&scales[v * L::COUNT..]);
                 let offset = match self.offsets {
                     PanelOffsets::Scales(factor) => lanes.mul(scale, lanes.splat_float(factor)),
-                    PanelOffsets::Each(offsets) => lanes.load(&offsets[at..]),
+                    PanelOffsets::Each(_) => lanes.load(&offsets[v * L::COUNT..]),
                 };
-                for (m, row) in rows.iter().enumerate() {
-                    let Factor { scale: step, sum } = row.factors[block];
+                for (m, factors) in factors.iter().enumerate() {
+                    let Factor { scale: step, sum } = factors[block];
                     let factor = lanes.mul(scale, lanes.splat_float(step));
                     let total = lanes.mul_add(lanes.float(integers[m][v]), factor, totals[m][v]);
                     totals[m][v] = lanes.mul_add(offset, lanes.splat_float(sum), total);

@@ -6,6 +6,8 @@
 
 use pulp::{Scalar, cast};
 
+use crate::engine::vector;
+
 /// Vectors of [`Lanes::COUNT`] numbers of 32 bits. Codes are unsigned; a pair is two neighbouring inputs of
 /// an output, each in 16 bits.
 pub(super) trait Lanes: Copy {
@@ -33,6 +35,8 @@ pub(super) trait Lanes: Copy {
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// The first numbers.
     fn load(self, from: &[f32]) -> Self::Floats;
+    /// The first numbers of f16, exactly.
+    fn widen(self, from: &[u16]) -> Self::Floats;
     /// Writes to the front.
     fn store(self, x: Self::Floats, to: &mut [f32]);
     /// The pairs at the front, 4 bytes each.
@@ -44,6 +48,8 @@ pub(super) trait Lanes: Copy {
     fn nibbles(self, from: &[u8], quarter: usize) -> Self::Ints;
     /// The low or the high four codes of 4 bits in each 4 bytes at the front.
     fn quads(self, from: &[u8], high: bool) -> Self::Ints;
+    /// Asks for a line of memory, of which nothing need be there.
+    fn prefetch(self, line: *const u8);
     /// Writes pairs to the front.
     fn store_words(self, x: Self::Ints, to: &mut [u8]);
     /// The nearest integers of `values * factor`, at most 127 in magnitude, as bytes: of each eight 0, 4, 1,
@@ -54,12 +60,12 @@ pub(super) trait Lanes: Copy {
 /// Numbers that [`Lanes::round_bytes`] rounds.
 pub(super) const ROUND: usize = 16;
 
-/// Bytes at the front.
+/// What is at the front.
 #[inline(always)]
-fn front<const N: usize>(from: &[u8]) -> [u8; N] {
-    let mut bytes = [0; N];
-    bytes.copy_from_slice(&from[..N]);
-    bytes
+fn front<T: Copy + Default, const N: usize>(from: &[T]) -> [T; N] {
+    let mut front = [T::default(); N];
+    front.copy_from_slice(&from[..N]);
+    front
 }
 
 /// Arrays, which a compiler makes vectors of where it knows how.
@@ -116,8 +122,13 @@ impl Lanes for Scalar {
 
     #[inline(always)]
     fn load(self, from: &[f32]) -> Self::Floats {
+        front(from)
+    }
+
+    #[inline(always)]
+    fn widen(self, from: &[u16]) -> Self::Floats {
         let mut floats = [0.0; 8];
-        floats.copy_from_slice(&from[..8]);
+        vector::widen(&from[..8], &mut floats);
         floats
     }
 
@@ -128,12 +139,12 @@ impl Lanes for Scalar {
 
     #[inline(always)]
     fn words(self, from: &[u8]) -> Self::Ints {
-        cast(front::<32>(from))
+        cast(front::<_, 32>(from))
     }
 
     #[inline(always)]
     fn bytes(self, from: &[u8]) -> Self::Ints {
-        cast(front::<16>(from).map(i16::from))
+        cast(front::<_, 16>(from).map(i16::from))
     }
 
     #[inline(always)]
@@ -145,6 +156,9 @@ impl Lanes for Scalar {
     fn quads(self, from: &[u8], high: bool) -> Self::Ints {
         self.words(from).map(|x| (x >> if high { 4 } else { 0 }) & 0x0f0f_0f0f)
     }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
 
     #[inline(always)]
     fn store_words(self, x: Self::Ints, to: &mut [u8]) {
@@ -161,20 +175,45 @@ impl Lanes for Scalar {
 }
 
 #[cfg(target_arch = "x86_64")]
+pub(super) use x86::Avx2;
+
+#[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{__m128i, __m256, __m256i, __m512, __m512i};
+    use std::arch::x86_64::{__m128i, __m256, __m256i, __m512, __m512i, _MM_HINT_T0, _mm256_cvtph_ps};
 
     use pulp::{
-        Simd, cast,
-        x86::{V3, V4},
+        cast,
+        core_arch::x86::{self as core_arch, Avx, Sse2},
+        x86::V4,
     };
 
     use super::{Lanes, ROUND, front};
 
+    pulp::simd_type! {
+        /// AVX2 as `pulp` has it, and conversions from f16, which every such machine has as well.
+        pub struct Avx2 {
+            pub sse: "sse",
+            pub sse2: "sse2",
+            pub fxsr: "fxsr",
+            pub sse3: "sse3",
+            pub ssse3: "ssse3",
+            pub sse4_1: "sse4.1",
+            pub sse4_2: "sse4.2",
+            pub popcnt: "popcnt",
+            pub avx: "avx",
+            pub avx2: "avx2",
+            pub bmi1: "bmi1",
+            pub bmi2: "bmi2",
+            pub fma: "fma",
+            pub lzcnt: "lzcnt",
+            pub f16c: "f16c",
+        }
+    }
+
     /// Of 16 bits the low four.
     const NIBBLE: i16 = 15;
 
-    impl Lanes for V3 {
+    impl Lanes for Avx2 {
         type Ints = __m256i;
         type Floats = __m256;
         const COUNT: usize = 8;
@@ -216,22 +255,29 @@ mod x86 {
 
         #[inline(always)]
         fn load(self, from: &[f32]) -> __m256 {
-            cast(Self::as_simd_f32s(&from[..8]).0[0])
+            cast(front::<_, 8>(from))
+        }
+
+        #[inline(always)]
+        #[expect(unsafe_code, reason = "`pulp` has no method for this instruction")]
+        fn widen(self, from: &[u16]) -> __m256 {
+            // SAFETY: `f16c` only exists where the machine has the instruction.
+            unsafe { _mm256_cvtph_ps(cast(front::<_, 8>(from))) }
         }
 
         #[inline(always)]
         fn store(self, x: __m256, to: &mut [f32]) {
-            Self::as_mut_simd_f32s(&mut to[..8]).0[0] = cast(x);
+            to[..8].copy_from_slice(&cast::<_, [f32; 8]>(x));
         }
 
         #[inline(always)]
         fn words(self, from: &[u8]) -> __m256i {
-            cast(front::<32>(from))
+            cast(front::<_, 32>(from))
         }
 
         #[inline(always)]
         fn bytes(self, from: &[u8]) -> __m256i {
-            self.avx2._mm256_cvtepu8_epi16(cast(front::<16>(from)))
+            self.avx2._mm256_cvtepu8_epi16(cast(front::<_, 16>(from)))
         }
 
         #[inline(always)]
@@ -253,20 +299,18 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn prefetch(self, line: *const u8) {
+            self.sse._mm_prefetch::<_MM_HINT_T0>(line.cast());
+        }
+
+        #[inline(always)]
         fn store_words(self, x: __m256i, to: &mut [u8]) {
             to[..32].copy_from_slice(&cast::<_, [u8; 32]>(x));
         }
 
         #[inline(always)]
         fn round_bytes(self, values: &[f32; ROUND], factor: f32, to: &mut [i32; ROUND / 4]) -> i32 {
-            let factor = self.splat_float(factor);
-            let rounded = |from: &[f32]| self.avx._mm256_cvtps_epi32(self.mul(self.load(from), factor));
-            // Both pack within halves of 128 bits: 0 to 3 and 8 to 11 in the first, the others in the second.
-            let words = self.avx2._mm256_packs_epi32(rounded(values), rounded(&values[8..]));
-            let bytes: [__m128i; 2] = cast(self.avx2._mm256_packs_epi16(words, words));
-            *to = cast(self.sse2._mm_unpacklo_epi8(bytes[0], bytes[1]));
-            let sums = self.avx2._mm256_madd_epi16(words, self.avx._mm256_set1_epi16(1));
-            cast::<_, [i32; 8]>(sums).iter().sum()
+            round_bytes(self.sse2, self.avx, self.avx2, values, factor, to)
         }
     }
 
@@ -312,22 +356,27 @@ mod x86 {
 
         #[inline(always)]
         fn load(self, from: &[f32]) -> __m512 {
-            cast(Self::as_simd_f32s(&from[..16]).0[0])
+            cast(front::<_, 16>(from))
+        }
+
+        #[inline(always)]
+        fn widen(self, from: &[u16]) -> __m512 {
+            self.avx512f._mm512_cvtph_ps(cast(front::<_, 16>(from)))
         }
 
         #[inline(always)]
         fn store(self, x: __m512, to: &mut [f32]) {
-            Self::as_mut_simd_f32s(&mut to[..16]).0[0] = cast(x);
+            to[..16].copy_from_slice(&cast::<_, [f32; 16]>(x));
         }
 
         #[inline(always)]
         fn words(self, from: &[u8]) -> __m512i {
-            cast(front::<64>(from))
+            cast(front::<_, 64>(from))
         }
 
         #[inline(always)]
         fn bytes(self, from: &[u8]) -> __m512i {
-            self.avx512bw._mm512_cvtepu8_epi16(cast(front::<32>(from)))
+            self.avx512bw._mm512_cvtepu8_epi16(cast(front::<_, 32>(from)))
         }
 
         #[inline(always)]
@@ -349,13 +398,38 @@ mod x86 {
         }
 
         #[inline(always)]
+        fn prefetch(self, line: *const u8) {
+            self.sse._mm_prefetch::<_MM_HINT_T0>(line.cast());
+        }
+
+        #[inline(always)]
         fn store_words(self, x: __m512i, to: &mut [u8]) {
             to[..64].copy_from_slice(&cast::<_, [u8; 64]>(x));
         }
 
         #[inline(always)]
         fn round_bytes(self, values: &[f32; ROUND], factor: f32, to: &mut [i32; ROUND / 4]) -> i32 {
-            (*self).round_bytes(values, factor, to)
+            round_bytes(self.sse2, self.avx, self.avx2, values, factor, to)
         }
+    }
+
+    #[inline(always)]
+    fn round_bytes(
+        sse2: Sse2,
+        avx: Avx,
+        avx2: core_arch::Avx2,
+        values: &[f32; ROUND],
+        factor: f32,
+        to: &mut [i32; ROUND / 4],
+    ) -> i32 {
+        let factor = avx._mm256_set1_ps(factor);
+        let [low, high]: [__m256; 2] = cast(*values);
+        let rounded = |values| avx._mm256_cvtps_epi32(avx._mm256_mul_ps(values, factor));
+        // Both pack within halves of 128 bits: 0 to 3 and 8 to 11 in the first, the others in the second.
+        let words = avx2._mm256_packs_epi32(rounded(low), rounded(high));
+        let bytes: [__m128i; 2] = cast(avx2._mm256_packs_epi16(words, words));
+        *to = cast(sse2._mm_unpacklo_epi8(bytes[0], bytes[1]));
+        let sums = avx2._mm256_madd_epi16(words, avx._mm256_set1_epi16(1));
+        cast::<_, [i32; 8]>(sums).iter().sum()
     }
 }
