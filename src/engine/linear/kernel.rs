@@ -4,7 +4,7 @@
 //! inputs into memory first, which stays in the nearest cache, and share it. Integers of a block are summed
 //! exactly, and blocks in order, so that both give the same to the last bit.
 
-use std::ops::Range;
+use std::{hint::black_box, ops::Range};
 
 use pulp::{NullaryFnOnce, Scalar};
 
@@ -17,9 +17,9 @@ use super::{
 /// Inputs that are unpacked at a time: 8 KiB of a panel.
 const STRETCH: usize = 128;
 
-/// Bytes between what is multiplied and what is asked for meanwhile. A thread reads 128 bytes in a few cycles
-/// and far more instructions than it looks ahead, so that by itself it would wait for each line: a decode of
-/// one took 1.4 times as long on Zen 1.
+/// Bytes between what is multiplied and what is asked for meanwhile. By itself a thread looks a few hundred
+/// bytes ahead, less than memory delivers while one line comes, and waits: without this a decode of one took 1.4
+/// times as long on Zen 1 (`cargo xtask bench --only decode --context 64 --model smollm2`).
 const AHEAD: usize = 2048;
 
 /// Rows that are multiplied at once: with two vectors of outputs each, their sums fit the registers.
@@ -79,17 +79,18 @@ fn dispatch(work: impl Work) {
 
 /// Rounds rows for these weights.
 pub(super) fn round_rows(weights: &Packed, rows: Inputs<'_>, packed: &mut [i32], factors: &mut [Factor]) {
-    struct Round<'a>(&'a Packed, Inputs<'a>, &'a mut [i32], &'a mut [Factor]);
-
-    impl Work for Round<'_> {
-        #[inline(always)]
-        fn run<L: Lanes>(self, lanes: L) {
-            let Self(weights, rows, packed, factors) = self;
-            round(lanes, rows, weights.block, weights.precision, packed, factors);
-        }
-    }
-
     dispatch(Round(weights, rows, packed, factors));
+}
+
+/// A call of [`round_rows`].
+struct Round<'a>(&'a Packed, Inputs<'a>, &'a mut [i32], &'a mut [Factor]);
+
+impl Work for Round<'_> {
+    #[inline(always)]
+    fn run<L: Lanes>(self, lanes: L) {
+        let Self(weights, rows, packed, factors) = self;
+        round(lanes, rows, weights.block, weights.precision, packed, factors);
+    }
 }
 
 /// Multiplies rows by some panels; the answer is in `scratch.sums`.
@@ -284,8 +285,9 @@ impl Source for Quads {
         rows: [&[Self::Inputs]; M],
         sums: &mut [[L::Ints; V]; M],
     ) {
-        // Most blocks are as short as that, and with nothing added before all sums fit the registers.
-        let mut end = codes.len().min(STEPS_MAX);
+        // Most blocks are as short as that, and with nothing added before all sums fit the registers. A compiler
+        // that knew how short would unroll the steps and add their products in pairs, for which there is no room.
+        let mut end = black_box(codes.len().min(STEPS_MAX));
         add_short(lanes, &codes[..end], vector, rows.map(|row| &row[..end]), sums);
         while end < codes.len() {
             let steps = end..codes.len().min(end + STEPS_MAX);
@@ -297,6 +299,7 @@ impl Source for Quads {
 
 /// Steps whose products of `15 * 127`, two at a time, fit 16 bits when they are added.
 const STEPS_MAX: usize = 4;
+const _: () = assert!(STEPS_MAX * STEP / 2 * 15 * 127 <= i16::MAX as usize);
 
 /// Adds the products of at most [`STEPS_MAX`] steps, which are summed in 16 bits first.
 #[inline(always)]
@@ -464,6 +467,7 @@ impl<'a> Panel<'a> {
         }
         // Slices of lengths that are known need no check each.
         let width = V * L::COUNT;
+        let codes = &codes[..self.blocks * self.steps];
         let factors = rows.map(|row| &row.factors[..self.blocks]);
         let mut inputs = rows.map(|row| row.inputs);
         for (block, codes) in codes.chunks_exact(self.steps).take(self.blocks).enumerate() {
@@ -475,15 +479,11 @@ impl<'a> Panel<'a> {
             S::add(lanes, codes, vector, now, &mut integers);
             let at = block * PANEL + vector * L::COUNT;
             let scales = &self.scales[at..][..width];
-            let offsets = match self.offsets {
-                PanelOffsets::Scales(_) => scales,
-                PanelOffsets::Each(offsets) => &offsets[at..][..width],
-            };
             for v in 0..V {
                 let scale = lanes.load(&scales[v * L::COUNT..]);
                 let offset = match self.offsets {
                     PanelOffsets::Scales(factor) => lanes.mul(scale, lanes.splat_float(factor)),
-                    PanelOffsets::Each(_) => lanes.load(&offsets[v * L::COUNT..]),
+                    PanelOffsets::Each(offsets) => lanes.load(&offsets[at..][..width][v * L::COUNT..]),
                 };
                 for (m, factors) in factors.iter().enumerate() {
                     let Factor { scale: step, sum } = factors[block];
@@ -550,6 +550,55 @@ mod tests {
         (packed, matrix)
     }
 
+    /// What vectors a product is compiled for.
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Chosen,
+        Scalar,
+        #[cfg(target_arch = "x86_64")]
+        Avx2(super::super::lanes::Avx2),
+        #[cfg(target_arch = "x86_64")]
+        V4(pulp::x86::V4),
+    }
+
+    impl Kind {
+        /// Those that this machine has.
+        fn all() -> Vec<Self> {
+            let mut all = vec![Self::Chosen];
+            all.push(Self::Scalar);
+            #[cfg(target_arch = "x86_64")]
+            {
+                all.extend(super::super::lanes::Avx2::try_new().map(Self::Avx2));
+                all.extend(pulp::x86::V4::try_new().map(Self::V4));
+            }
+            all
+        }
+
+        fn run(self, work: impl Work) {
+            match self {
+                Self::Chosen => dispatch(work),
+                Self::Scalar => work.run(Scalar::new()),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2(lanes) => lanes.vectorize(With(lanes, work)),
+                #[cfg(target_arch = "x86_64")]
+                Self::V4(lanes) => lanes.vectorize(With(lanes, work)),
+            }
+        }
+
+        /// The products of some rows, `[rows, panels * PANEL]`.
+        fn product(self, weights: &Packed, rows: &[f32], count: usize) -> Vec<f32> {
+            let (mut rounded, mut scratch) = (Rounded::default(), Scratch::default());
+            rounded.resize(count, weights.inputs, weights.block, weights.precision);
+            let Rounded { packed, factors } = &mut rounded;
+            let inputs = Inputs::of(weights.inputs, weights.inputs, rows, None).unwrap();
+            self.run(Round(weights, inputs, packed, factors));
+            let (panels, rows) = (0..weights.panels(), Rows { packed, factors, count });
+            self.run(Multiply { weights, panels, rows, scratch: &mut scratch });
+            assert_eq!(scratch.sums.len(), count * weights.panels() * PANEL);
+            scratch.sums
+        }
+    }
+
     #[test]
     fn every_form_gives_the_plain_product() {
         for (bits, block, zeros, precision) in [
@@ -567,30 +616,38 @@ mod tests {
             let (inputs, outputs) = (512, 70);
             let (packed, matrix) = layer(inputs, outputs, bits, block, zeros, precision);
             let all: Vec<f32> = (0..7 * inputs).map(|i| ((i * 31) % 17) as f32 / 8.0 - 1.0).collect();
-            let mut alone = Vec::new();
-            for count in [1, 2, 3, 4, 7] {
-                let rows = &all[..count * inputs];
-                let (mut rounded, mut scratch) = (Rounded::default(), Scratch::default());
-                rounded.resize(count, inputs, packed.block, packed.precision);
-                let Rounded { packed: integers, factors } = &mut rounded;
-                round_rows(&packed, Inputs::of(inputs, inputs, rows, None).unwrap(), integers, factors);
-                multiply(&packed, 0..packed.panels(), Rows { packed: integers, factors, count }, &mut scratch);
-                let sums = scratch.sums;
-                let width = packed.panels() * PANEL;
-                for (row, x) in rows.chunks(inputs).enumerate() {
+            let width = packed.panels() * PANEL;
+            for kind in Kind::all() {
+                let alone: Vec<f32> = all.chunks(inputs).flat_map(|x| kind.product(&packed, x, 1)).collect();
+                for (sums, x) in alone.chunks(width).zip(all.chunks(inputs)) {
                     for (output, weights) in matrix.iter().enumerate() {
                         let expected: f64 = weights.iter().zip(x).map(|(w, x)| w * f64::from(*x)).sum();
                         let size: f64 = weights.iter().zip(x).map(|(w, x)| (w * f64::from(*x)).abs()).sum();
-                        let found = f64::from(sums[row * width + output]);
+                        let found = f64::from(sums[output]);
                         // Activations lose half a step of a block's largest; the rest are some f32 sums.
                         let step = if precision == Precision::Words { 2e-5 } else { 5e-3 };
                         assert!((found - expected).abs() <= step * size, "{bits} {block}: {found} {expected}");
                     }
                 }
-                if count == 1 {
-                    alone = sums[..outputs].to_vec();
+                for count in [2, 3, 4, 7] {
+                    let found = kind.product(&packed, &all[..count * inputs], count);
+                    assert_eq!(found, alone[..count * width], "a row's result depends on the rows beside it");
                 }
-                assert_eq!(&sums[..outputs], &alone[..], "a row's result depends on the rows beside it");
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_numbers_fit_their_sums() {
+        let (inputs, outputs) = (512, PANEL);
+        let source = LinearSource::for_test(inputs, outputs, 4, inputs, ZeroPoints::Floats);
+        let factors = |x: f32| x.to_le_bytes().repeat(outputs);
+        let codes = vec![0xff; outputs * inputs / 2];
+        let packed = pack(&source, &codes, &factors(1.0), &factors(0.0), Precision::Bytes).unwrap();
+        for activation in [127.0, -127.0] {
+            for kind in Kind::all() {
+                let found = kind.product(&packed, &vec![activation; 3 * inputs], 3);
+                assert!(found.iter().all(|x| *x == activation * 15.0 * inputs as f32), "{activation}: {found:?}");
             }
         }
     }

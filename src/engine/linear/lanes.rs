@@ -261,7 +261,7 @@ mod x86 {
         #[inline(always)]
         #[expect(unsafe_code, reason = "`pulp` has no method for this instruction")]
         fn widen(self, from: &[u16]) -> __m256 {
-            // SAFETY: `f16c` only exists where the machine has the instruction.
+            // SAFETY: `self.f16c` is the proof: only `try_new`, which asks the machine, makes one.
             unsafe { _mm256_cvtph_ps(cast(front::<_, 8>(from))) }
         }
 
@@ -431,5 +431,35 @@ mod x86 {
         *to = cast(sse2._mm_unpacklo_epi8(bytes[0], bytes[1]));
         let sums = avx2._mm256_madd_epi16(words, avx._mm256_set1_epi16(1));
         cast::<_, [i32; 8]>(sums).iter().sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+
+    fn widens_all<L: Lanes>(lanes: L) {
+        let all: Vec<u16> = (0..=u16::MAX).collect();
+        for halves in all.chunks_exact(L::COUNT) {
+            let mut floats = vec![0.0; L::COUNT];
+            lanes.store(lanes.widen(halves), &mut floats);
+            for (float, half) in floats.iter().zip(halves) {
+                let expected = f16::from_bits(*half).to_f32();
+                let is_same = float.to_bits() == expected.to_bits() || float.is_nan() && expected.is_nan();
+                assert!(is_same, "{half:#x}: {float}, {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_f16_becomes_the_same_number() {
+        widens_all(Scalar::new());
+        #[cfg(target_arch = "x86_64")]
+        {
+            Avx2::try_new().into_iter().for_each(widens_all);
+            pulp::x86::V4::try_new().into_iter().for_each(widens_all);
+        }
     }
 }
