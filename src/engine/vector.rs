@@ -1,9 +1,10 @@
 //! Loops over rows of f32, written so that the compiler makes vector instructions of them.
 //!
-//! The small functions are inlined into whatever is compiled for wide vectors; [`most`], [`log_sum_exp`]
-//! and [`has_nan`] choose the widest of this machine themselves. No reduction has one accumulator: a sum
+//! The small functions are inlined into whatever is compiled for wide vectors; [`most`], [`log_sum_exp`],
+//! [`has_nan`] and [`widen`] choose the widest of this machine themselves. No reduction has one accumulator: a sum
 //! kept in [`LANES`] parts can be a vector, and loses fewer digits.
 
+use half::{f16, slice::HalfFloatSliceExt};
 use pulp::{Arch, NullaryFnOnce};
 
 /// Parts of a reduction: two vectors of AVX2, one of AVX-512.
@@ -140,17 +141,46 @@ fn sum_exp(values: &[f32], shift: f32) -> f64 {
     total
 }
 
-/// The f16 of these bits as f32, exactly.
-#[inline(always)]
-pub(crate) fn widen(narrow: &[u16], wide: &mut [f32]) {
-    const SCALE: f32 = f32::from_bits((127 + 112) << 23);
-    const EXPONENT: u32 = 0x1f << 23;
-    for (wide, bits) in wide.iter_mut().zip(narrow) {
-        // Sign apart, exponent and fraction shifted into place are the number times 2^-112, also where it
-        // is subnormal; the largest exponent is that of what is no number or infinite.
-        let bits = (i32::from(bits.cast_signed()) << 13).cast_unsigned() & 0x8fff_e000;
-        let finite = f32::from_bits(bits) * SCALE;
-        *wide = if bits & EXPONENT == EXPONENT { f32::from_bits(bits | 0xff << 23) } else { finite };
+#[cfg(target_arch = "x86_64")]
+pulp::simd_type! {
+    /// Conversions from f16, which `pulp` counts among no kind of machine.
+    struct F16c {
+        avx: "avx",
+        f16c: "f16c",
+    }
+}
+
+/// Numbers of f16 as f32, exactly; as many of each.
+///
+/// `half` has the same, but calls a function for every eight numbers, which made decodes of one conversation 0.9
+/// times as fast on Zen 1.
+pub(crate) fn widen(narrow: &[f16], wide: &mut [f32]) {
+    assert_eq!(narrow.len(), wide.len());
+    #[cfg(target_arch = "x86_64")]
+    if let Some(f16c) = F16c::try_new() {
+        return f16c.vectorize(Widen(f16c, narrow, wide));
+    }
+    narrow.convert_to_f32_slice(wide);
+}
+
+/// A call of [`widen`].
+#[cfg(target_arch = "x86_64")]
+struct Widen<'a>(F16c, &'a [f16], &'a mut [f32]);
+
+#[cfg(target_arch = "x86_64")]
+impl NullaryFnOnce for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "`pulp` has no method for this instruction")]
+    fn call(self) {
+        let Self(F16c { .. }, narrow, wide) = self;
+        let ((narrow, narrow_rest), (wide, wide_rest)) = (narrow.as_chunks::<8>(), wide.as_chunks_mut::<8>());
+        for (narrow, wide) in narrow.iter().zip(wide) {
+            // SAFETY: an `F16c` is the proof that this machine has the instruction: only `try_new` makes one.
+            *wide = pulp::cast(unsafe { std::arch::x86_64::_mm256_cvtph_ps(pulp::cast(narrow.map(f16::to_bits))) });
+        }
+        narrow_rest.iter().zip(wide_rest).for_each(|(narrow, wide)| *wide = narrow.to_f32());
     }
 }
 
@@ -178,10 +208,11 @@ mod tests {
 
     #[test]
     fn every_f16_is_widened_exactly() {
-        let narrow: Vec<u16> = (0..=u16::MAX).collect();
+        // Also where there is no whole vector of them.
+        let narrow: Vec<f16> = (0..=u16::MAX).chain(0..3).map(f16::from_bits).collect();
         let mut wide = vec![0.0; narrow.len()];
         widen(&narrow, &mut wide);
-        for (narrow, wide) in narrow.into_iter().map(half::f16::from_bits).zip(wide) {
+        for (narrow, wide) in narrow.into_iter().zip(wide) {
             assert!(narrow.to_f32().to_bits() == wide.to_bits() || narrow.is_nan() && wide.is_nan(), "{narrow} {wide}");
         }
     }

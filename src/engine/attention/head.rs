@@ -10,7 +10,7 @@
 
 use std::{collections::TryReserveError, ops::Range};
 
-use half::{f16, slice::HalfFloatSliceExt};
+use half::f16;
 
 use super::product::{PANEL, Panels};
 use crate::{
@@ -77,7 +77,7 @@ impl Blocks {
             Self::F16(blocks) => {
                 let block: &[f16] = &blocks[block];
                 scratch.resize(block.len(), 0.0);
-                vector::widen(block.reinterpret_cast(), scratch);
+                vector::widen(block, scratch);
                 scratch
             }
         }

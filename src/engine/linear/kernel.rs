@@ -6,13 +6,14 @@
 
 use std::{hint::black_box, ops::Range};
 
-use pulp::{NullaryFnOnce, Scalar};
+use pulp::{Arch, NullaryFnOnce, Scalar};
 
 use super::{
     lanes::Lanes,
     packed::{Factors, Line, Offsets, PANEL, Packed, STEP},
     rounded::{Factor, Inputs, Precision, round},
 };
+use crate::engine::vector;
 
 /// Inputs that are unpacked at a time: 8 KiB of a panel.
 const STRETCH: usize = 128;
@@ -65,16 +66,13 @@ impl<L: Lanes, W: Work> NullaryFnOnce for With<L, W> {
 }
 
 fn dispatch(work: impl Work) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if let Some(lanes) = pulp::x86::V4::try_new() {
-            return lanes.vectorize(With(lanes, work));
-        }
-        if let Some(lanes) = super::lanes::Avx2::try_new() {
-            return lanes.vectorize(With(lanes, work));
-        }
+    match Arch::new() {
+        #[cfg(target_arch = "x86_64")]
+        Arch::V3(lanes) => lanes.vectorize(With(lanes, work)),
+        #[cfg(target_arch = "x86_64")]
+        Arch::V4(lanes) => lanes.vectorize(With(lanes, work)),
+        _ => work.run(Scalar::new()),
     }
-    work.run(Scalar::new());
 }
 
 /// Rounds rows for these weights.
@@ -120,10 +118,10 @@ impl Work for Multiply<'_> {
             let range = panel * blocks * PANEL..(panel + 1) * blocks * PANEL;
             let panel = Panel {
                 codes: &weights.codes[panel * lines..][..lines],
-                scales: floats(lanes, &weights.scales, range.clone(), scales),
+                scales: floats(&weights.scales, range.clone(), scales),
                 offsets: match &weights.offsets {
                     Offsets::Scales(factor) => PanelOffsets::Scales(*factor),
-                    Offsets::Each(each) => PanelOffsets::Each(floats(lanes, each, range, offsets)),
+                    Offsets::Each(each) => PanelOffsets::Each(floats(each, range, offsets)),
                 },
                 blocks,
                 steps: weights.block / STEP,
@@ -139,16 +137,12 @@ impl Work for Multiply<'_> {
 }
 
 /// Factors as f32.
-#[inline(always)]
-fn floats<'a, L: Lanes>(lanes: L, factors: &'a Factors, range: Range<usize>, scratch: &'a mut Vec<f32>) -> &'a [f32] {
+fn floats<'a>(factors: &'a Factors, range: Range<usize>, scratch: &'a mut Vec<f32>) -> &'a [f32] {
     match factors {
         Factors::Wide(floats) => &floats[range],
         Factors::Narrow(halves) => {
-            let halves = &halves[range];
-            scratch.resize(halves.len(), 0.0);
-            for (halves, floats) in halves.chunks_exact(L::COUNT).zip(scratch.chunks_exact_mut(L::COUNT)) {
-                lanes.store(lanes.widen(halves), floats);
-            }
+            scratch.resize(range.len(), 0.0);
+            vector::widen(&halves[range], scratch);
             scratch
         }
     }
@@ -556,7 +550,7 @@ mod tests {
         Chosen,
         Scalar,
         #[cfg(target_arch = "x86_64")]
-        Avx2(super::super::lanes::Avx2),
+        V3(pulp::x86::V3),
         #[cfg(target_arch = "x86_64")]
         V4(pulp::x86::V4),
     }
@@ -568,7 +562,7 @@ mod tests {
             all.push(Self::Scalar);
             #[cfg(target_arch = "x86_64")]
             {
-                all.extend(super::super::lanes::Avx2::try_new().map(Self::Avx2));
+                all.extend(pulp::x86::V3::try_new().map(Self::V3));
                 all.extend(pulp::x86::V4::try_new().map(Self::V4));
             }
             all
@@ -579,7 +573,7 @@ mod tests {
                 Self::Chosen => dispatch(work),
                 Self::Scalar => work.run(Scalar::new()),
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx2(lanes) => lanes.vectorize(With(lanes, work)),
+                Self::V3(lanes) => lanes.vectorize(With(lanes, work)),
                 #[cfg(target_arch = "x86_64")]
                 Self::V4(lanes) => lanes.vectorize(With(lanes, work)),
             }

@@ -6,8 +6,6 @@
 
 use pulp::{Scalar, cast};
 
-use crate::engine::vector;
-
 /// Vectors of [`Lanes::COUNT`] numbers of 32 bits. Codes are unsigned; a pair is two neighbouring inputs of
 /// an output, each in 16 bits.
 pub(super) trait Lanes: Copy {
@@ -35,8 +33,6 @@ pub(super) trait Lanes: Copy {
     fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
     /// The first numbers.
     fn load(self, from: &[f32]) -> Self::Floats;
-    /// The first numbers of f16, exactly.
-    fn widen(self, from: &[u16]) -> Self::Floats;
     /// Writes to the front.
     fn store(self, x: Self::Floats, to: &mut [f32]);
     /// The pairs at the front, 4 bytes each.
@@ -126,13 +122,6 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    fn widen(self, from: &[u16]) -> Self::Floats {
-        let mut floats = [0.0; 8];
-        vector::widen(&from[..8], &mut floats);
-        floats
-    }
-
-    #[inline(always)]
     fn store(self, x: Self::Floats, to: &mut [f32]) {
         to[..8].copy_from_slice(&x);
     }
@@ -175,45 +164,20 @@ impl Lanes for Scalar {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::Avx2;
-
-#[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{__m128i, __m256, __m256i, __m512, __m512i, _MM_HINT_T0, _mm256_cvtph_ps};
+    use std::arch::x86_64::{__m128i, __m256, __m256i, __m512, __m512i, _MM_HINT_T0};
 
     use pulp::{
         cast,
-        core_arch::x86::{self as core_arch, Avx, Sse2},
-        x86::V4,
+        x86::{V3, V4},
     };
 
     use super::{Lanes, ROUND, front};
 
-    pulp::simd_type! {
-        /// AVX2 as `pulp` has it, and conversions from f16, which every such machine has as well.
-        pub struct Avx2 {
-            pub sse: "sse",
-            pub sse2: "sse2",
-            pub fxsr: "fxsr",
-            pub sse3: "sse3",
-            pub ssse3: "ssse3",
-            pub sse4_1: "sse4.1",
-            pub sse4_2: "sse4.2",
-            pub popcnt: "popcnt",
-            pub avx: "avx",
-            pub avx2: "avx2",
-            pub bmi1: "bmi1",
-            pub bmi2: "bmi2",
-            pub fma: "fma",
-            pub lzcnt: "lzcnt",
-            pub f16c: "f16c",
-        }
-    }
-
     /// Of 16 bits the low four.
     const NIBBLE: i16 = 15;
 
-    impl Lanes for Avx2 {
+    impl Lanes for V3 {
         type Ints = __m256i;
         type Floats = __m256;
         const COUNT: usize = 8;
@@ -256,13 +220,6 @@ mod x86 {
         #[inline(always)]
         fn load(self, from: &[f32]) -> __m256 {
             cast(front::<_, 8>(from))
-        }
-
-        #[inline(always)]
-        #[expect(unsafe_code, reason = "`pulp` has no method for this instruction")]
-        fn widen(self, from: &[u16]) -> __m256 {
-            // SAFETY: `self.f16c` is the proof: only `try_new`, which asks the machine, makes one.
-            unsafe { _mm256_cvtph_ps(cast(front::<_, 8>(from))) }
         }
 
         #[inline(always)]
@@ -310,7 +267,15 @@ mod x86 {
 
         #[inline(always)]
         fn round_bytes(self, values: &[f32; ROUND], factor: f32, to: &mut [i32; ROUND / 4]) -> i32 {
-            round_bytes(self.sse2, self.avx, self.avx2, values, factor, to)
+            let factor = self.splat_float(factor);
+            let [low, high]: [__m256; 2] = cast(*values);
+            let rounded = |values| self.avx._mm256_cvtps_epi32(self.mul(values, factor));
+            // Both pack within halves of 128 bits: 0 to 3 and 8 to 11 in the first, the others in the second.
+            let words = self.avx2._mm256_packs_epi32(rounded(low), rounded(high));
+            let bytes: [__m128i; 2] = cast(self.avx2._mm256_packs_epi16(words, words));
+            *to = cast(self.sse2._mm_unpacklo_epi8(bytes[0], bytes[1]));
+            let sums = self.avx2._mm256_madd_epi16(words, self.avx._mm256_set1_epi16(1));
+            cast::<_, [i32; 8]>(sums).iter().sum()
         }
     }
 
@@ -360,11 +325,6 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn widen(self, from: &[u16]) -> __m512 {
-            self.avx512f._mm512_cvtph_ps(cast(front::<_, 16>(from)))
-        }
-
-        #[inline(always)]
         fn store(self, x: __m512, to: &mut [f32]) {
             to[..16].copy_from_slice(&cast::<_, [f32; 16]>(x));
         }
@@ -409,57 +369,7 @@ mod x86 {
 
         #[inline(always)]
         fn round_bytes(self, values: &[f32; ROUND], factor: f32, to: &mut [i32; ROUND / 4]) -> i32 {
-            round_bytes(self.sse2, self.avx, self.avx2, values, factor, to)
-        }
-    }
-
-    #[inline(always)]
-    fn round_bytes(
-        sse2: Sse2,
-        avx: Avx,
-        avx2: core_arch::Avx2,
-        values: &[f32; ROUND],
-        factor: f32,
-        to: &mut [i32; ROUND / 4],
-    ) -> i32 {
-        let factor = avx._mm256_set1_ps(factor);
-        let [low, high]: [__m256; 2] = cast(*values);
-        let rounded = |values| avx._mm256_cvtps_epi32(avx._mm256_mul_ps(values, factor));
-        // Both pack within halves of 128 bits: 0 to 3 and 8 to 11 in the first, the others in the second.
-        let words = avx2._mm256_packs_epi32(rounded(low), rounded(high));
-        let bytes: [__m128i; 2] = cast(avx2._mm256_packs_epi16(words, words));
-        *to = cast(sse2._mm_unpacklo_epi8(bytes[0], bytes[1]));
-        let sums = avx2._mm256_madd_epi16(words, avx._mm256_set1_epi16(1));
-        cast::<_, [i32; 8]>(sums).iter().sum()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use half::f16;
-
-    use super::*;
-
-    fn widens_all<L: Lanes>(lanes: L) {
-        let all: Vec<u16> = (0..=u16::MAX).collect();
-        for halves in all.chunks_exact(L::COUNT) {
-            let mut floats = vec![0.0; L::COUNT];
-            lanes.store(lanes.widen(halves), &mut floats);
-            for (float, half) in floats.iter().zip(halves) {
-                let expected = f16::from_bits(*half).to_f32();
-                let is_same = float.to_bits() == expected.to_bits() || float.is_nan() && expected.is_nan();
-                assert!(is_same, "{half:#x}: {float}, {expected}");
-            }
-        }
-    }
-
-    #[test]
-    fn every_f16_becomes_the_same_number() {
-        widens_all(Scalar::new());
-        #[cfg(target_arch = "x86_64")]
-        {
-            Avx2::try_new().into_iter().for_each(widens_all);
-            pulp::x86::V4::try_new().into_iter().for_each(widens_all);
+            (*self).round_bytes(values, factor, to)
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) enum Offsets {
 /// Numbers of panels, in f16 where that is what they are: a decode reads them all.
 pub(super) enum Factors {
     Wide(Vec<f32>),
-    Narrow(Vec<u16>),
+    Narrow(Vec<f16>),
 }
 
 /// A number is taken for an f16 that went through two roundings of f32.
@@ -66,7 +66,7 @@ impl Factors {
         if !wide.iter().all(is_narrow) {
             return Self::Wide(wide);
         }
-        Self::Narrow(wide.iter().map(|x| f16::from_f32(*x).to_bits()).collect())
+        Self::Narrow(wide.iter().map(|x| f16::from_f32(*x)).collect())
     }
 }
 
