@@ -184,6 +184,17 @@ impl NullaryFnOnce for Widen<'_> {
     }
 }
 
+/// Asks for a line of memory, of which nothing need be there.
+#[inline(always)]
+pub(crate) fn prefetch(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    if let Some(sse) = pulp::core_arch::x86::Sse::try_new() {
+        sse._mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
 /// Multiplies all by a factor.
 #[inline(always)]
 pub(crate) fn scale(values: &mut [f32], factor: f32) {

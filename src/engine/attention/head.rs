@@ -10,7 +10,7 @@
 
 use std::{collections::TryReserveError, ops::Range};
 
-use half::f16;
+use half::{f16, slice::HalfFloatSliceExt};
 
 use super::product::{PANEL, Panels};
 use crate::{
@@ -64,6 +64,15 @@ impl Blocks {
             Self::F16(blocks) => {
                 blocks[block][at..].iter_mut().step_by(step).zip(values).for_each(|(to, x)| *to = f16::from_f32(*x));
             }
+        }
+    }
+
+    /// The memory of the block behind this one; where there is none, of this one, which is near already.
+    fn next(&self, block: usize) -> &[u8] {
+        let next = (block + 1).min(self.len() - 1);
+        match self {
+            Self::F32(blocks) => bytemuck::cast_slice(&blocks[next]),
+            Self::F16(blocks) => bytemuck::cast_slice(blocks[next].reinterpret_cast()),
         }
     }
 
@@ -146,13 +155,13 @@ impl KvHead {
     /// A block's keys, a panel for so many tokens.
     #[inline(always)]
     pub(super) fn keys<'a>(&'a self, block: usize, scratch: &'a mut Vec<f32>) -> Panels<'a> {
-        Panels { data: self.keys.read(block, scratch), depth: self.head_dim }
+        Panels { data: self.keys.read(block, scratch), depth: self.head_dim, next: self.keys.next(block) }
     }
 
     /// A block's values, a panel for so many dimensions.
     #[inline(always)]
     pub(super) fn values<'a>(&'a self, block: usize, scratch: &'a mut Vec<f32>) -> Panels<'a> {
-        Panels { data: self.values.read(block, scratch), depth: BLOCK }
+        Panels { data: self.values.read(block, scratch), depth: BLOCK, next: self.values.next(block) }
     }
 
     /// One token's key.
@@ -200,6 +209,29 @@ fn value_place(row: usize, panel: usize) -> usize {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
+
+    /// What is asked for is what a panel's steps are multiplied by when its block's turn comes.
+    #[test]
+    fn the_next_block_is_asked_for_from_its_beginning_to_its_end() {
+        for (element, bytes) in [(ElementType::F32, 4), (ElementType::F16, 2)] {
+            let mut head = KvHead::new(element, element, 40);
+            head.grow(2 * BLOCK).unwrap();
+            let (mut this, mut next) = (Vec::new(), Vec::new());
+            for (panels, following) in [
+                (head.keys(0, &mut this), head.keys.next(0).as_ptr_range()),
+                (head.values(0, &mut next), head.values.next(0).as_ptr_range()),
+            ] {
+                let count = panels.data.len() / PANEL / panels.depth;
+                for panel in 0..count {
+                    let (start, stride) = panels.ahead(panel);
+                    assert_eq!(stride, PANEL * bytes);
+                    assert_eq!(start, following.start.wrapping_add(panel * panels.depth * stride));
+                }
+                assert_eq!(panels.ahead(count).0, following.end);
+            }
+            assert_eq!(head.keys.next(1).as_ptr(), head.keys.next(0).as_ptr(), "there is none behind the last");
+        }
+    }
 
     #[test]
     fn memory_that_the_system_does_not_have_is_an_error_and_changes_nothing() {

@@ -8,12 +8,18 @@ use std::array;
 
 use pulp::{Simd, WithSimd};
 
+use crate::engine::vector;
+
 /// Columns of a panel: whole vectors on every machine.
 pub(super) const PANEL: usize = 16;
 
 /// Rows of a tile at most. With the two vectors that a panel has on most machines, as many sums as hide a
 /// multiply-add's latency and, with what is multiplied, fit sixteen registers.
 pub(super) const ROWS: usize = 6;
+
+/// Rows of a tile that wait for memory rather than for their sums, as those of decodes do. Asking ahead made decodes
+/// at contexts of 64 and 1,536 tokens 1.04 times as fast on Zen 1; beside six rows it made embeds 0.96 times as fast.
+const WAITING_ROWS: usize = 3;
 
 /// The left matrix.
 pub(super) trait Left: Copy {
@@ -67,11 +73,20 @@ impl<const N: usize> Left for Rows<'_, N> {
 pub(super) struct Panels<'a> {
     pub data: &'a [f32],
     pub depth: usize,
+    /// The next block's memory, asked for meanwhile.
+    pub next: &'a [u8],
 }
 
 impl<'a> Panels<'a> {
     fn panel(self, index: usize) -> &'a [[f32; PANEL]] {
         self.data[index * self.depth * PANEL..][..self.depth * PANEL].as_chunks().0
+    }
+
+    /// Where the part of what is next begins that lies as a panel does in these, and the bytes of a step.
+    #[inline(always)]
+    pub(super) fn ahead(self, panel: usize) -> (*const u8, usize) {
+        let stride = self.next.len() * PANEL / self.data.len();
+        (self.next.as_ptr().wrapping_add(panel * self.depth * stride), stride)
     }
 }
 
@@ -162,6 +177,7 @@ impl<L: Left, const M: usize, const P: usize> RowsOf<'_, '_, L, M, P> {
                 }
             }
         }
+        let ahead: [_; N] = array::from_fn(|index| right.ahead(panel + index));
         let right: [_; N] = array::from_fn(|index| right.panel(panel + index));
         // As long as the first: no check a step.
         let right = right.map(|panel| &panel[..right[0].len()]);
@@ -170,6 +186,11 @@ impl<L: Left, const M: usize, const P: usize> RowsOf<'_, '_, L, M, P> {
                 let b = S::as_simd_f32s(&right[index][step]).0;
                 array::from_fn(|vector| b[vector])
             });
+            if M <= WAITING_ROWS {
+                for (next, stride) in ahead {
+                    vector::prefetch(next.wrapping_add(step * stride));
+                }
+            }
             // The fewer are kept in registers while the more pass by.
             if M > N * V {
                 for (tile, x) in tile.iter_mut().zip(x) {
@@ -220,7 +241,7 @@ mod tests {
             let rows: Vec<[f32; N]> = (0..m).map(|row| array::from_fn(|step| value(row * N + step))).collect();
             let (depth, stride) = (k + 2, panels * PANEL + 3);
             let right: Vec<f32> = (0..panels * depth * PANEL).map(|i| value(i + 5)).collect();
-            let right = Panels { data: &right, depth };
+            let right = Panels { data: &right, depth, next: &[] };
             let mut packed = Vec::new();
             let short: Vec<f32> = rows.iter().flat_map(|row| &row[..k]).copied().collect();
             pack(&short, k, &mut packed);

@@ -160,9 +160,9 @@ trait Source {
 
     /// Asks for the codes [`AHEAD`] of these, which are read from memory one after the other.
     #[inline(always)]
-    fn prefetch<L: Lanes>(lanes: L, codes: &Self::Codes) {
+    fn prefetch(codes: &Self::Codes) {
         for line in bytemuck::bytes_of(codes).chunks_exact(size_of::<Line>()) {
-            lanes.prefetch(line.as_ptr().wrapping_add(AHEAD));
+            vector::prefetch(line.as_ptr().wrapping_add(AHEAD));
         }
     }
 
@@ -195,7 +195,7 @@ fn add_steps<L: Lanes, S: Source + ?Sized, const M: usize, const V: usize>(
     sums: &mut [[L::Ints; V]; M],
 ) {
     for (step, codes) in codes.iter().enumerate() {
-        S::prefetch(lanes, codes);
+        S::prefetch(codes);
         for part in 0..size_of::<S::Inputs>() / size_of::<i32>() {
             let mut weights = [lanes.splat(0); V];
             for (v, weights) in weights.iter_mut().enumerate() {
@@ -251,7 +251,7 @@ impl Source for Words {
 
     /// They are in the nearest cache.
     #[inline(always)]
-    fn prefetch<L: Lanes>(_: L, _: &Self::Codes) {}
+    fn prefetch(_: &Self::Codes) {}
 }
 
 /// 4 bits by activations of 8.
@@ -392,7 +392,7 @@ impl<'a> Panel<'a> {
         words.resize(words.len().max(lines), Line([0; 64]));
         let to: &mut [<Words as Source>::Codes] = bytemuck::cast_slice_mut(&mut words[..lines]);
         for (step, to) in steps.iter().zip(to) {
-            P::prefetch(lanes, step);
+            P::prefetch(step);
             for pair in 0..STEP / 2 {
                 for vector in 0..PANEL / L::COUNT {
                     let codes = P::codes(lanes, step, pair, vector);

@@ -44,8 +44,6 @@ pub(super) trait Lanes: Copy {
     fn nibbles(self, from: &[u8], quarter: usize) -> Self::Ints;
     /// The low or the high four codes of 4 bits in each 4 bytes at the front.
     fn quads(self, from: &[u8], high: bool) -> Self::Ints;
-    /// Asks for a line of memory, of which nothing need be there.
-    fn prefetch(self, line: *const u8);
     /// Writes pairs to the front.
     fn store_words(self, x: Self::Ints, to: &mut [u8]);
     /// The nearest integers of `values * factor`, at most 127 in magnitude, as bytes: of each eight 0, 4, 1,
@@ -147,9 +145,6 @@ impl Lanes for Scalar {
     }
 
     #[inline(always)]
-    fn prefetch(self, _: *const u8) {}
-
-    #[inline(always)]
     fn store_words(self, x: Self::Ints, to: &mut [u8]) {
         to[..32].copy_from_slice(&cast::<_, [u8; 32]>(x));
     }
@@ -165,7 +160,7 @@ impl Lanes for Scalar {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{__m128i, __m256, __m256i, __m512, __m512i, _MM_HINT_T0};
+    use std::arch::x86_64::{__m128i, __m256, __m256i, __m512, __m512i};
 
     use pulp::{
         cast,
@@ -253,11 +248,6 @@ mod x86 {
             let (all, mask) = (self.words(from), self.avx._mm256_set1_epi8(NIBBLE as i8));
             let codes = if high { self.avx2._mm256_srli_epi16::<4>(all) } else { all };
             self.avx2._mm256_and_si256(codes, mask)
-        }
-
-        #[inline(always)]
-        fn prefetch(self, line: *const u8) {
-            self.sse._mm_prefetch::<_MM_HINT_T0>(line.cast());
         }
 
         #[inline(always)]
@@ -355,11 +345,6 @@ mod x86 {
             let (all, mask) = (self.words(from), self.avx512f._mm512_set1_epi8(NIBBLE as i8));
             let codes = if high { self.avx512bw._mm512_srli_epi16::<4>(all) } else { all };
             self.avx512f._mm512_and_si512(codes, mask)
-        }
-
-        #[inline(always)]
-        fn prefetch(self, line: *const u8) {
-            self.sse._mm_prefetch::<_MM_HINT_T0>(line.cast());
         }
 
         #[inline(always)]
