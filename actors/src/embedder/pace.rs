@@ -12,8 +12,10 @@
 use std::time::Duration;
 
 /// How many times longer a run with decodes may become by the prompts in it. At 3 a prompt takes half as long
-/// again as alone, and more where small chunks cost more; at 4 a conversation's reader notices.
-const STRETCH_MAX: f64 = 3.7;
+/// again as alone, and more where small chunks cost more; at 4 a conversation's reader notices. The benchmark
+/// claims both, reading in 1.5 times the time alone and a 99th percentile gap below 4 times the undisturbed one: at
+/// 3.7 they were 1.53 and 3.6 (SmolLM2, eight decodes beside 8,000 tokens, Zen 1).
+const STRETCH_MAX: f64 = 3.88;
 
 /// A run of so many seconds is short enough for everybody, whatever the decodes alone take.
 const SHORT: f64 = 0.01;
@@ -120,8 +122,8 @@ mod tests {
         let mut pace = Pace::new(256);
         pace.observe(8, 0, ms(30));
         pace.observe(0, 100, ms(200));
-        // 2.7 times 30 ms at 2 ms a token.
-        assert_eq!(pace.chunk(true), 40);
+        // 2.88 times 30 ms at 2 ms a token.
+        assert_eq!(pace.chunk(true), 43);
         for _ in 0..50 {
             let chunk = pace.chunk(true);
             pace.observe(8, chunk, ms(30 + 2 * chunk as u64));
@@ -133,15 +135,15 @@ mod tests {
 
     #[test]
     fn a_crowd_that_grows_beside_an_endless_prompt_is_noticed() {
-        let mut pace = Pace::new(256);
+        let mut pace = Pace::new(512);
         pace.observe(1, 0, ms(10));
         pace.observe(0, 100, ms(100));
-        assert_eq!(pace.chunk(true), 27, "2.7 times 10 ms at 1 ms a token");
+        assert_eq!(pace.chunk(true), 28, "2.88 times 10 ms at 1 ms a token");
         for _ in 0..2 * LOOK {
             let chunk = pace.chunk(true);
             pace.observe(16, chunk, ms(90 + chunk as u64));
         }
-        assert!((228..=248).contains(&pace.chunk(true)), "{}", pace.chunk(true));
+        assert_eq!(pace.chunk(true), 259, "2.88 times 90 ms");
         let mut unknown = Pace::new(256);
         for _ in 0..50 {
             let chunk = unknown.chunk(true);
