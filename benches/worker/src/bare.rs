@@ -2,14 +2,11 @@
 
 use std::time::Instant;
 
-use motorbrain::{Parts, Sampling};
-use motorbrain_actors::engine::{Engine, EngineLoader as _, Row, SlotIndex, Want};
+use motorbrain::Sampling;
+use motorbrain_actors::engine::{Engine, Row, SlotIndex, Want};
 use serde_json::{Value, json};
 
-use crate::{
-    Outcome, Tokens,
-    request::{Load, Request},
-};
+use crate::{Outcome, Tokens};
 
 /// Tokens of a prefill that share a run.
 const CHUNK: usize = 512;
@@ -22,23 +19,11 @@ pub(crate) struct Bare {
 }
 
 impl Bare {
-    /// Loads the engine; with the seconds that took.
-    pub(crate) async fn load(load: &Load) -> Outcome<(Self, f64)> {
-        let began = Instant::now();
-        let parts = Parts::find(&load.settings()).await?;
-        let engine = parts.loader.load()?;
-        Ok((Self { engine, open: Vec::new(), sampled: 0 }, began.elapsed().as_secs_f64()))
+    pub(crate) fn new(engine: Box<dyn Engine>) -> Self {
+        Self { engine, open: Vec::new(), sampled: 0 }
     }
 
-    pub(crate) fn answer(&mut self, request: Request) -> Outcome<Value> {
-        match request {
-            Request::Open { conversations, context } => self.open(conversations, context),
-            Request::Decode { conversations, tokens } => self.decode(conversations, tokens),
-            other => Err(format!("{other:?} is not asked of a bare engine").into()),
-        }
-    }
-
-    fn open(&mut self, conversations: usize, context: usize) -> Outcome<Value> {
+    pub(crate) fn open(&mut self, conversations: usize, context: usize) -> Outcome<Value> {
         for slot in self.open.drain(..) {
             self.engine.close(slot);
         }
@@ -55,7 +40,7 @@ impl Bare {
         Ok(json!({ "seconds": began.elapsed().as_secs_f64() }))
     }
 
-    fn decode(&mut self, conversations: usize, tokens: usize) -> Outcome<Value> {
+    pub(crate) fn decode(&mut self, conversations: usize, tokens: usize) -> Outcome<Value> {
         let began = Instant::now();
         for _ in 0..tokens {
             self.step(conversations)?;

@@ -1,8 +1,9 @@
 //! MotorBrain through its public, asynchronous API: what an application gets.
 
-use std::{collections::BTreeMap, fs, mem, path::Path, time::Duration};
+use std::{collections::BTreeMap, fs, mem, path::Path, sync::Arc, time::Duration};
 
-use motorbrain::{ActorState, Brain, Embed, Input, Score, Step, TokenId};
+use motorbrain::{ActorState, Brain, Embed, Input, Parts, Score, Step, TokenId};
+use motorbrain_actors::engine::EngineLoader;
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
@@ -10,7 +11,9 @@ use tokio::{
 };
 
 use crate::{
-    Outcome, Tokens, latency,
+    Outcome, Tokens,
+    bare::Bare,
+    latency,
     request::{Load, Request},
 };
 
@@ -19,19 +22,33 @@ pub(crate) struct Actors {
     brain: Brain,
     tokens: Tokens,
     open: usize,
+    loader: Arc<dyn EngineLoader>,
+    bare: Option<Bare>,
 }
 
 impl Actors {
     /// Starts a brain and waits for its actors; with the seconds until the first could serve.
     pub(crate) async fn load(load: &Load) -> Outcome<(Self, f64)> {
         let began = Instant::now();
-        let brain = motorbrain::start(&load.settings()).await?;
+        let settings = load.settings();
+        let parts = Parts::find(&settings).await?;
+        let loader = parts.loader.clone();
+        let brain = parts.start(&settings, None).await?;
         let seconds = began.elapsed().as_secs_f64();
         while brain.stats().await?.actors.iter().any(|actor| actor.state != ActorState::Ready) {
             sleep(Duration::from_millis(10)).await;
         }
         let tokens = Tokens { vocab: brain.info().await?.vocab };
-        Ok((Self { brain, tokens, open: 0 }, seconds))
+        Ok((Self { brain, tokens, open: 0, loader, bare: None }, seconds))
+    }
+
+    /// One more engine of the same loader, which shares the actors' weights, without an actor.
+    pub(crate) fn bare(&mut self) -> Outcome<&mut Bare> {
+        let bare = match self.bare.take() {
+            Some(bare) => bare,
+            None => Bare::new(self.loader.load()?),
+        };
+        Ok(self.bare.insert(bare))
     }
 
     pub(crate) async fn stop(self) {
@@ -46,8 +63,8 @@ impl Actors {
 
     pub(crate) async fn answer(&mut self, request: Request) -> Outcome<Value> {
         match request {
-            Request::Open { conversations, context } => self.open(conversations, context).await,
-            Request::Decode { conversations, tokens } => self.decode(conversations, tokens).await,
+            Request::Open { conversations, context, .. } => self.open(conversations, context).await,
+            Request::Decode { conversations, tokens, .. } => self.decode(conversations, tokens).await,
             Request::Prefill { tokens } => {
                 Ok(json!({ "seconds": self.read_once(self.tokens.of(0, 0, tokens)).await? }))
             }

@@ -22,7 +22,7 @@ use motorbrain::TokenId;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use self::{bare::Bare, brain::Actors, request::Request};
+use self::{brain::Actors, request::Request};
 
 /// What goes wrong here goes to whoever asked, as text.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -43,17 +43,10 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// At most one model, and who drives it.
+/// At most one model.
 struct Worker {
     runtime: Runtime,
-    model: Option<Model>,
-}
-
-enum Model {
-    /// Through the public, asynchronous API.
-    Actors(Actors),
-    /// The engine alone in a loop: what the actors' cost is measured against.
-    Bare(Box<Bare>),
+    model: Option<Actors>,
 }
 
 impl Worker {
@@ -63,7 +56,7 @@ impl Worker {
         match (request, model) {
             (Request::Load(load), _) => {
                 self.unload();
-                let (model, seconds) = Model::load(&self.runtime, &load)?;
+                let (model, seconds) = self.runtime.block_on(Actors::load(&load))?;
                 self.model = Some(model);
                 Ok(json!({ "seconds": seconds, "version": concat!("motorbrain ", env!("CARGO_PKG_VERSION")) }))
             }
@@ -72,28 +65,22 @@ impl Worker {
             (Request::Matmul { graph, threads }, _) => {
                 Ok(json!({ "flop_per_second": limits::matmul(&graph, threads)? }))
             }
-            (request, Some(Model::Actors(actors))) => runtime.block_on(actors.answer(request)),
-            (request, Some(Model::Bare(bare))) => bare.answer(request),
+            // Outside the runtime: no actor, no mailbox, no tokio.
+            (Request::Open { conversations, context, bare: true }, Some(actors)) => {
+                actors.bare()?.open(conversations, context)
+            }
+            (Request::Decode { conversations, tokens, bare: true }, Some(actors)) => {
+                actors.bare()?.decode(conversations, tokens)
+            }
+            (request, Some(actors)) => runtime.block_on(actors.answer(request)),
             (_, None) => Err("no model is loaded".into()),
         }
     }
 
     fn unload(&mut self) {
-        if let Some(Model::Actors(actors)) = self.model.take() {
+        if let Some(actors) = self.model.take() {
             self.runtime.block_on(actors.stop());
         }
-    }
-}
-
-impl Model {
-    /// Loads it; with the seconds it took until it could be asked for tokens.
-    fn load(runtime: &Runtime, load: &request::Load) -> Outcome<(Self, f64)> {
-        if load.bare {
-            let (bare, seconds) = runtime.block_on(Bare::load(load))?;
-            return Ok((Self::Bare(Box::new(bare)), seconds));
-        }
-        let (actors, seconds) = runtime.block_on(Actors::load(load))?;
-        Ok((Self::Actors(actors), seconds))
     }
 }
 

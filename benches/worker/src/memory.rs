@@ -5,16 +5,16 @@ use std::{collections::BTreeMap, fs};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::{Model, Outcome};
+use crate::{Actors, Outcome};
 
 /// Resident bytes (all of them, and those that no file stands behind), and of these the keys and values.
-pub(crate) fn report(runtime: &Runtime, model: Option<&Model>) -> Outcome<Value> {
+pub(crate) fn report(runtime: &Runtime, model: Option<&Actors>) -> Outcome<Value> {
     let text = fs::read_to_string("/proc/self/smaps_rollup")?;
     let sizes = sizes(&text);
     let size = |name: &str| sizes.get(name).copied().ok_or_else(|| format!("the system gives no {name}"));
     let (kv_bytes, kv_bytes_per_token) = match model {
-        Some(Model::Actors(actors)) => runtime.block_on(actors.kv_bytes())?,
-        _ => (0, 0),
+        Some(actors) => runtime.block_on(actors.kv_bytes())?,
+        None => (0, 0),
     };
     Ok(json!({
         "rss": size("Rss")?,

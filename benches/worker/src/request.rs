@@ -11,10 +11,20 @@ use serde::Deserialize;
 pub(crate) enum Request {
     /// Load a model, in place of the one that is loaded.
     Load(Load),
-    /// In place of those before, have `conversations` read `context` tokens each.
-    Open { conversations: usize, context: usize },
-    /// Sample `tokens` more of each of the first `conversations`, all at once.
-    Decode { conversations: usize, tokens: usize },
+    /// In place of those before, have `conversations` read `context` tokens each. `bare`: without actors.
+    Open {
+        conversations: usize,
+        context: usize,
+        #[serde(default)]
+        bare: bool,
+    },
+    /// Sample `tokens` more of each of the first `conversations`, all at once. `bare`: of those without actors.
+    Decode {
+        conversations: usize,
+        tokens: usize,
+        #[serde(default)]
+        bare: bool,
+    },
     /// From an empty conversation to its first token.
     Prefill { tokens: usize },
     /// The vector of a text.
@@ -43,9 +53,6 @@ pub(crate) struct Load {
     pub(crate) actors: usize,
     /// The most tokens of a conversation; the default where it is left out.
     window: Option<usize>,
-    /// Without actors.
-    #[serde(default)]
-    pub(crate) bare: bool,
 }
 
 fn one() -> usize {

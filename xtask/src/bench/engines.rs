@@ -105,12 +105,11 @@ impl Stand {
         }
     }
 
-    /// Ours without actors.
+    /// Ours without actors: another engine in the same process.
     pub(super) fn bare(&self, group: Group) -> Engine {
         let mut engine = self.motorbrain(group);
         engine.name = "motorbrain's engine alone".into();
         engine.team = Team::BareEngine;
-        engine.load["bare"] = json!(true);
         engine
     }
 

@@ -31,8 +31,15 @@ pub(super) const TURN: (usize, usize) = (1000, 20);
 /// Where the actors' cost is measured.
 pub(super) const LAYER_CONVERSATIONS: [usize; 2] = [1, 16];
 pub(super) const LAYER_CONTEXT: usize = 64;
+/// How many times as many tokens are decoded there: a hundredth is to be seen.
+const LAYER_DECODED: usize = 4;
 /// Before an engine is asked, so that the threads of the one before it have come to rest.
 const REST: Duration = Duration::from_millis(100);
+
+/// Tokens of each conversation in a round.
+fn decoded(conversations: usize) -> usize {
+    if conversations < MANY { DECODED } else { DECODED_OF_MANY }
+}
 
 /// Runs scenarios and keeps what they find.
 pub(super) struct Scenarios<'a> {
@@ -66,39 +73,51 @@ impl Scenarios<'_> {
         let mut runners = self.runners(self.stand.engines(group, self.options.quick))?;
         // The most first: an engine that can go back to an earlier length then reads only once.
         for &conversations in self.options.decode_conversations(group).iter().rev() {
-            self.decode_point(&mut runners, Measure::Decode, conversations, context)?;
+            let tokens = decoded(conversations);
+            // The first round only warms up.
+            let room = (self.options.rounds() + 1) * tokens + 1;
+            let open = json!({ "op": "open", "conversations": conversations, "context": context, "room": room });
+            for runner in &mut runners {
+                runner.worker.ask::<Value>(open.clone())?;
+            }
+            let request = json!({ "op": "decode", "conversations": conversations, "tokens": tokens });
+            let timed: Vec<Vec<Timed>> = self.alternate(&mut runners, 1, &request)?;
+            let per_second = |timed: &Timed| (conversations * tokens) as f64 / timed.seconds;
+            self.keep_all(&runners, Measure::Decode, Point::decode(conversations, context), &timed, per_second);
         }
         Ok(())
     }
 
-    /// The same of ours, with and without actors.
+    /// The same of ours, with and without actors, by turns in one process, which has the weights once. (What a
+    /// program reads from memory takes up to a tenth longer in one process than in the next, for as long as it lives.)
     pub(super) fn layer(&mut self, group: Group) -> Result<(), Error> {
-        let engines = vec![self.stand.motorbrain(group), self.stand.bare(group)];
-        let mut runners = self.runners(engines)?;
+        let engines = [self.stand.motorbrain(group), self.stand.bare(group)];
+        let (mut worker, loaded) = Worker::load(self.project, &engines[0])?;
+        engines.iter().for_each(|engine| self.results.know(engine, &loaded.version));
         for conversations in LAYER_CONVERSATIONS {
-            self.decode_point(&mut runners, Measure::LayerDecode, conversations, LAYER_CONTEXT)?;
+            let (context, tokens) = (LAYER_CONTEXT, LAYER_DECODED * decoded(conversations));
+            let mut samples = [Vec::new(), Vec::new()];
+            // The first round only warms up.
+            for round in 0..=self.options.rounds() {
+                // Who is first changes.
+                for index in [round % 2, (round + 1) % 2] {
+                    let (bare, samples) = (index == 1, &mut samples[index]);
+                    let open =
+                        json!({ "op": "open", "conversations": conversations, "context": context, "bare": bare });
+                    worker.ask::<Value>(open)?;
+                    thread::sleep(REST);
+                    let decode =
+                        json!({ "op": "decode", "conversations": conversations, "tokens": tokens, "bare": bare });
+                    let timed: Timed = worker.ask(decode)?;
+                    samples.extend((round > 0).then_some((conversations * tokens) as f64 / timed.seconds));
+                }
+            }
+            let point = Point::decode(conversations, LAYER_CONTEXT);
+            for (engine, samples) in engines.iter().zip(samples) {
+                self.keep(engine, Measure::LayerDecode, point, samples);
+            }
+            self.show(group, Measure::LayerDecode, point);
         }
-        Ok(())
-    }
-
-    fn decode_point(
-        &mut self,
-        runners: &mut [Runner],
-        measure: Measure,
-        conversations: usize,
-        context: usize,
-    ) -> Result<(), Error> {
-        let tokens = if conversations < MANY { DECODED } else { DECODED_OF_MANY };
-        // The first round only warms up.
-        let room = (self.options.rounds() + 1) * tokens + 1;
-        let open = json!({ "op": "open", "conversations": conversations, "context": context, "room": room });
-        for runner in &mut *runners {
-            runner.worker.ask::<Value>(open.clone())?;
-        }
-        let request = json!({ "op": "decode", "conversations": conversations, "tokens": tokens });
-        let timed: Vec<Vec<Timed>> = self.alternate(runners, 1, &request)?;
-        let per_second = |timed: &Timed| (conversations * tokens) as f64 / timed.seconds;
-        self.keep_all(runners, measure, Point::decode(conversations, context), &timed, per_second);
         Ok(())
     }
 
