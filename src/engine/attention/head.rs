@@ -217,19 +217,21 @@ mod tests {
             let mut head = KvHead::new(element, element, 40);
             head.grow(2 * BLOCK).unwrap();
             let (mut this, mut next) = (Vec::new(), Vec::new());
-            for (panels, following) in [
-                (head.keys(0, &mut this), head.keys.next(0).as_ptr_range()),
-                (head.values(0, &mut next), head.values.next(0).as_ptr_range()),
-            ] {
+            let place = |blocks: &Blocks, index: usize| match blocks {
+                Blocks::F32(blocks) => blocks[index].as_ptr().cast::<u8>(),
+                Blocks::F16(blocks) => blocks[index].as_ptr().cast(),
+            };
+            let (keys, values) = (place(&head.keys, 1), place(&head.values, 1));
+            for (panels, following) in [(head.keys(0, &mut this), keys), (head.values(0, &mut next), values)] {
                 let count = panels.data.len() / PANEL / panels.depth;
                 for panel in 0..count {
                     let (start, stride) = panels.ahead(panel);
                     assert_eq!(stride, PANEL * bytes);
-                    assert_eq!(start, following.start.wrapping_add(panel * panels.depth * stride));
+                    assert_eq!(start, following.wrapping_add(panel * panels.depth * stride));
                 }
-                assert_eq!(panels.ahead(count).0, following.end);
+                assert_eq!(panels.ahead(count).0, following.wrapping_add(panels.next.len()));
             }
-            assert_eq!(head.keys.next(1).as_ptr(), head.keys.next(0).as_ptr(), "there is none behind the last");
+            assert_eq!(head.keys.next(1).as_ptr(), keys, "there is none behind the last");
         }
     }
 

@@ -63,8 +63,8 @@ fn write_page(page: &mut String, results: &Results, plots: &[String]) -> std::fm
 fn method(results: &Results) -> String {
     format!(
         "Every engine is a process of its own; all of a comparison are alive at the same time and take turns, \
-         the others being blocked on a read. (Ours with actors and without share one process and its weights.) Figures are medians of {} rounds, in brackets the lowest and the \
-         highest. A ratio is taken round by round, against the better peer at its best setting there. Ours goes \
+         the others being blocked on a read. (Ours with actors and without share one process and its weights.) \
+         Figures are medians of {} rounds, in brackets the lowest and the highest. A ratio is taken round by round, against the better peer at its best setting there. Ours goes \
          through the public asynchronous API with its actors. Of llama.cpp only `llama_decode` is timed, without \
          sampling; of onnxruntime-genai its own loop with greedy sampling. All contexts are the same token ids.\n",
         results.rounds
