@@ -9,6 +9,7 @@ use std::{hint::black_box, ops::Range};
 use pulp::{Arch, NullaryFnOnce, Scalar};
 
 use super::{
+    columns::Columns,
     lanes::Lanes,
     packed::{Factors, Line, Offsets, PANEL, Packed, STEP},
     rounded::{Factor, Inputs, Precision, round},
@@ -29,8 +30,8 @@ const ROWS: usize = 4;
 /// Memory of one thread, kept from call to call.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// `[rows, panels * PANEL]`: the answer.
-    pub sums: Vec<f32>,
+    /// `[rows, PANEL]`: the last panel's sums, where it has more columns than there are outputs.
+    sums: Vec<f32>,
     /// A stretch of a panel's codes, 16 bits each.
     words: Vec<Line>,
     /// A panel's scales and offsets where they are kept in f16.
@@ -91,27 +92,31 @@ impl Work for Round<'_> {
     }
 }
 
-/// Multiplies rows by some panels; the answer is in `scratch.sums`.
-pub(super) fn multiply(weights: &Packed, panels: Range<usize>, rows: Rows<'_>, scratch: &mut Scratch) {
-    dispatch(Multiply { weights, panels, rows, scratch });
+/// Multiplies rows by some panels, whose outputs' columns are written.
+pub(super) fn multiply(
+    weights: &Packed,
+    panels: Range<usize>,
+    rows: Rows<'_>,
+    scratch: &mut Scratch,
+    to: &mut Columns<'_>,
+) {
+    dispatch(Multiply { weights, panels, rows, scratch, to });
 }
 
 /// A call of [`multiply`].
-struct Multiply<'a> {
+struct Multiply<'a, 'o> {
     weights: &'a Packed,
     panels: Range<usize>,
     rows: Rows<'a>,
     scratch: &'a mut Scratch,
+    to: &'a mut Columns<'o>,
 }
 
-impl Work for Multiply<'_> {
+impl Work for Multiply<'_, '_> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Self { weights, panels, rows, scratch } = self;
+        let Self { weights, panels, rows, scratch, to } = self;
         let Scratch { sums, words, scales, offsets } = scratch;
-        let width = panels.len() * PANEL;
-        sums.clear();
-        sums.resize(rows.count * width, 0.0);
         for (index, panel) in panels.enumerate() {
             let blocks = weights.blocks();
             let lines = weights.inputs / STEP * weights.lines();
@@ -126,11 +131,23 @@ impl Work for Multiply<'_> {
                 blocks,
                 steps: weights.block / STEP,
             };
-            let sums = &mut Sums { floats: &mut sums[index * PANEL..], width };
+            let columns = index * PANEL..to.width().min((index + 1) * PANEL);
+            let is_whole = columns.len() == PANEL;
+            let mut target = if is_whole {
+                to.narrow(columns.clone())
+            } else {
+                sums.resize(rows.count * PANEL, 0.0);
+                Columns::all(sums, PANEL)
+            };
             match (weights.bits, weights.precision) {
-                (4, Precision::Bytes) => panel.multiply::<L, Quads>(lanes, rows, 0, sums),
-                (4, Precision::Words) => panel.multiply_pairs::<L, Nibbles>(lanes, rows, words, sums),
-                _ => panel.multiply_pairs::<L, Bytes>(lanes, rows, words, sums),
+                (4, Precision::Bytes) => panel.multiply::<L, Quads>(lanes, rows, 0, &mut target),
+                (4, Precision::Words) => panel.multiply_pairs::<L, Nibbles>(lanes, rows, words, &mut target),
+                _ => panel.multiply_pairs::<L, Bytes>(lanes, rows, words, &mut target),
+            }
+            if !is_whole {
+                for (row, sums) in sums.chunks_exact(PANEL).enumerate() {
+                    to.row(row)[columns.clone()].copy_from_slice(&sums[..columns.len()]);
+                }
             }
         }
     }
@@ -331,12 +348,6 @@ enum PanelOffsets<'a> {
     Each(&'a [f32]),
 }
 
-/// A panel's part of the answer: rows of [`PANEL`], `width` apart.
-struct Sums<'a> {
-    floats: &'a mut [f32],
-    width: usize,
-}
-
 /// A row's part in some blocks.
 #[derive(Clone, Copy)]
 struct Row<'a, I> {
@@ -345,22 +356,22 @@ struct Row<'a, I> {
 }
 
 impl<'a> Panel<'a> {
-    /// Adds the products of all rows with a whole panel of pairs.
+    /// Writes the products of all rows with a whole panel of pairs.
     #[inline(always)]
     fn multiply_pairs<L: Lanes, P: Source<Inputs = [i32; STEP / 2]>>(
         self,
         lanes: L,
         rows: Rows<'_>,
         words: &mut Vec<Line>,
-        sums: &mut Sums<'_>,
+        to: &mut Columns<'_>,
     ) {
         if rows.count <= ROWS {
-            return self.multiply::<L, P>(lanes, rows, 0, sums);
+            return self.multiply::<L, P>(lanes, rows, 0, to);
         }
         let blocks = (STRETCH / STEP / self.steps).max(1);
         for first in (0..self.blocks).step_by(blocks) {
             let part = self.part(first..(first + blocks).min(self.blocks)).unpacked::<L, P>(lanes, words);
-            part.multiply::<L, Words>(lanes, rows, first, sums);
+            part.multiply::<L, Words>(lanes, rows, first, to);
         }
     }
 
@@ -403,15 +414,16 @@ impl<'a> Panel<'a> {
         Panel { codes: &words[..lines], ..self }
     }
 
-    /// Adds the products of all rows with these blocks, of which the first is the rows' block `block`.
+    /// Adds the products of all rows with these blocks to what is there. The first is the rows' block `block`;
+    /// where that is their first, nothing is there.
     #[inline(always)]
-    fn multiply<L: Lanes, S: Source>(self, lanes: L, rows: Rows<'_>, block: usize, sums: &mut Sums<'_>) {
+    fn multiply<L: Lanes, S: Source>(self, lanes: L, rows: Rows<'_>, block: usize, to: &mut Columns<'_>) {
         for first in (0..rows.count).step_by(ROWS) {
             match rows.count - first {
-                1 => self.rows::<L, S, 1>(lanes, rows, block, first, sums),
-                2 => self.rows::<L, S, 2>(lanes, rows, block, first, sums),
-                3 => self.rows::<L, S, 3>(lanes, rows, block, first, sums),
-                _ => self.rows::<L, S, ROWS>(lanes, rows, block, first, sums),
+                1 => self.rows::<L, S, 1>(lanes, rows, block, first, to),
+                2 => self.rows::<L, S, 2>(lanes, rows, block, first, to),
+                3 => self.rows::<L, S, 3>(lanes, rows, block, first, to),
+                _ => self.rows::<L, S, ROWS>(lanes, rows, block, first, to),
             }
         }
     }
@@ -423,7 +435,7 @@ impl<'a> Panel<'a> {
         rows: Rows<'_>,
         block: usize,
         first: usize,
-        sums: &mut Sums<'_>,
+        to: &mut Columns<'_>,
     ) {
         let all = rows.factors.len() / rows.count;
         let inputs: &[S::Inputs] = bytemuck::cast_slice(rows.packed);
@@ -435,10 +447,10 @@ impl<'a> Panel<'a> {
         }
         if M <= 2 && L::COUNT * 4 == PANEL {
             // One way through memory, as it lies.
-            return self.tile::<L, S, M, 4>(lanes, tile, first, 0, sums);
+            return self.tile::<L, S, M, 4>(lanes, tile, block > 0, first, 0, to);
         }
         for vector in (0..PANEL / L::COUNT).step_by(2) {
-            self.tile::<L, S, M, 2>(lanes, tile, first, vector, sums);
+            self.tile::<L, S, M, 2>(lanes, tile, block > 0, first, vector, to);
         }
     }
 
@@ -448,15 +460,19 @@ impl<'a> Panel<'a> {
         self,
         lanes: L,
         rows: [Row<'_, S::Inputs>; M],
+        is_begun: bool,
         first: usize,
         vector: usize,
-        sums: &mut Sums<'_>,
+        to: &mut Columns<'_>,
     ) {
         let codes: &[S::Codes] = bytemuck::cast_slice(self.codes);
         let mut totals = [[lanes.splat_float(0.0); V]; M];
-        for (m, totals) in totals.iter_mut().enumerate() {
-            for (v, total) in totals.iter_mut().enumerate() {
-                *total = lanes.load(&sums.floats[(first + m) * sums.width + (vector + v) * L::COUNT..]);
+        if is_begun {
+            for (m, totals) in totals.iter_mut().enumerate() {
+                let row = &to.row(first + m)[vector * L::COUNT..];
+                for (v, total) in totals.iter_mut().enumerate() {
+                    *total = lanes.load(&row[v * L::COUNT..]);
+                }
             }
         }
         // Slices of lengths that are known need no check each.
@@ -488,8 +504,9 @@ impl<'a> Panel<'a> {
             }
         }
         for (m, totals) in totals.iter().enumerate() {
+            let row = &mut to.row(first + m)[vector * L::COUNT..];
             for (v, total) in totals.iter().enumerate() {
-                lanes.store(*total, &mut sums.floats[(first + m) * sums.width + (vector + v) * L::COUNT..]);
+                lanes.store(*total, &mut row[v * L::COUNT..]);
             }
         }
     }
@@ -579,7 +596,7 @@ mod tests {
             }
         }
 
-        /// The products of some rows, `[rows, panels * PANEL]`.
+        /// The products of some rows, `[rows, outputs]`.
         fn product(self, weights: &Packed, rows: &[f32], count: usize) -> Vec<f32> {
             let (mut rounded, mut scratch) = (Rounded::default(), Scratch::default());
             rounded.resize(count, weights.inputs, weights.block, weights.precision);
@@ -587,9 +604,11 @@ mod tests {
             let inputs = Inputs::of(weights.inputs, weights.inputs, rows, None).unwrap();
             self.run(Round(weights, inputs, packed, factors));
             let (panels, rows) = (0..weights.panels(), Rows { packed, factors, count });
-            self.run(Multiply { weights, panels, rows, scratch: &mut scratch });
-            assert_eq!(scratch.sums.len(), count * weights.panels() * PANEL);
-            scratch.sums
+            // What was there before is nobody's.
+            let mut product = vec![f32::NAN; count * weights.outputs];
+            let to = &mut Columns::all(&mut product, weights.outputs);
+            self.run(Multiply { weights, panels, rows, scratch: &mut scratch, to });
+            product
         }
     }
 
@@ -610,10 +629,9 @@ mod tests {
             let (inputs, outputs) = (512, 70);
             let (packed, matrix) = layer(inputs, outputs, bits, block, zeros, precision);
             let all: Vec<f32> = (0..7 * inputs).map(|i| ((i * 31) % 17) as f32 / 8.0 - 1.0).collect();
-            let width = packed.panels() * PANEL;
             for kind in Kind::all() {
                 let alone: Vec<f32> = all.chunks(inputs).flat_map(|x| kind.product(&packed, x, 1)).collect();
-                for (sums, x) in alone.chunks(width).zip(all.chunks(inputs)) {
+                for (sums, x) in alone.chunks(outputs).zip(all.chunks(inputs)) {
                     for (output, weights) in matrix.iter().enumerate() {
                         let expected: f64 = weights.iter().zip(x).map(|(w, x)| w * f64::from(*x)).sum();
                         let size: f64 = weights.iter().zip(x).map(|(w, x)| (w * f64::from(*x)).abs()).sum();
@@ -625,7 +643,7 @@ mod tests {
                 }
                 for count in [2, 3, 4, 7] {
                     let found = kind.product(&packed, &all[..count * inputs], count);
-                    assert_eq!(found, alone[..count * width], "a row's result depends on the rows beside it");
+                    assert_eq!(found, alone[..count * outputs], "a row's result depends on the rows beside it");
                 }
             }
         }

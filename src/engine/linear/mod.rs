@@ -7,6 +7,7 @@
 //!
 //! Weights are packed once for all engines of a process.
 
+mod columns;
 mod kernel;
 mod lanes;
 mod operator;

@@ -2,7 +2,6 @@
 
 use std::{
     cell::RefCell,
-    ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,6 +11,7 @@ use ort::{
 };
 
 use super::{
+    columns::Columns,
     kernel::{Rows, Scratch, multiply, round_rows},
     packed::{PANEL, Packed},
     rounded::{Inputs, Rounded},
@@ -126,6 +126,10 @@ fn round_all(context: &ComputeContext, weights: &Packed, rows: Inputs<'_>, round
     })
 }
 
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
 fn multiply_all(
     context: &ComputeContext,
     weights: &Packed,
@@ -133,18 +137,11 @@ fn multiply_all(
     count: usize,
     output: &mut [f32],
 ) -> ort::Result<()> {
-    // Tasks of the same rows write to different columns of them, so they take turns.
-    let (one, many): ([_; 1], Vec<_>);
-    let chunks: &[Mutex<&mut [f32]>] = if count <= ROWS_MAX {
-        one = [Mutex::new(output)];
-        &one
-    } else {
-        many = output.chunks_mut(ROWS_MAX * weights.outputs).map(Mutex::new).collect();
-        &many
-    };
+    let chunks = count.div_ceil(ROWS_MAX);
     let all = weights.panels();
-    let parts = TASKS.div_ceil(chunks.len()).min(all);
-    share(context, LINEAR, chunks.len() * parts, |task| {
+    let parts = TASKS.div_ceil(chunks).min(all);
+    let output = Columns::all(output, weights.outputs);
+    share(context, LINEAR, chunks * parts, |task| {
         let (chunk, part) = (task / parts, task % parts);
         let panels = part * all / parts..(part + 1) * all / parts;
         let (first, last) = (chunk * ROWS_MAX, count.min((chunk + 1) * ROWS_MAX));
@@ -154,21 +151,10 @@ fn multiply_all(
             factors: &rounded.factors[first * blocks..last * blocks],
             count: last - first,
         };
-        give(weights, panels, rows, &chunks[chunk]);
-    })
-}
-
-fn give(weights: &Packed, panels: Range<usize>, rows: Rows<'_>, output: &Mutex<&mut [f32]>) {
-    thread_local! {
-        static SCRATCH: RefCell<Scratch> = RefCell::default();
-    }
-    SCRATCH.with_borrow_mut(|scratch| {
-        multiply(weights, panels.clone(), rows, scratch);
         let columns = panels.start * PANEL..weights.outputs.min(panels.end * PANEL);
-        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
-        for (row, sums) in output.chunks_mut(weights.outputs).zip(scratch.sums.chunks_exact(panels.len() * PANEL)) {
-            let to = &mut row[columns.clone()];
-            to.copy_from_slice(&sums[..to.len()]);
-        }
-    });
+        // SAFETY: each task is run once, and no two have the same rows and panels.
+        #[expect(unsafe_code, reason = "see the comment")]
+        let mut to = unsafe { output.part(first..last, columns) };
+        SCRATCH.with_borrow_mut(|scratch| multiply(weights, panels, rows, scratch, &mut to));
+    })
 }
