@@ -11,20 +11,31 @@ use std::{
 };
 
 use bytes::Bytes;
-use common::{engine, fixture, largest_difference, runtime, scores, text_tokens, window};
+use common::{engine, fixture, largest_difference, loader, runtime, scores, text_tokens, window};
 use half::f16;
 use motorbrain::{
-    engine::SessionOptions,
+    engine::{Form as Run, SessionOptions},
     model::{
         Form, ModelError, ModelOptions,
         onnx::{self, GraphProto, ModelProto, NodeProto, TensorProto, type_proto},
     },
-    prepare::{PrepareError, PrepareOptions, Prepared, prepare},
+    prepare::{PrepareError, PrepareOptions, Prepared, Progress, prepare},
 };
+use motorbrain_actors::engine::EngineLoader;
 use prost::Message;
 use tempfile::TempDir;
 
 fn prepared(model: &Path, out: &Path, weights: Form, force: bool) -> Result<Prepared, PrepareError> {
+    prepared_beside(model, out, (weights, force), &mut |_| ())
+}
+
+/// The same beside something else, which is done at each progress.
+fn prepared_beside(
+    model: &Path,
+    out: &Path,
+    (weights, force): (Form, bool),
+    beside: &mut dyn FnMut(Progress),
+) -> Result<Prepared, PrepareError> {
     let options = PrepareOptions {
         model: ModelOptions { dir: model.to_owned(), ..ModelOptions::default() },
         out: out.to_owned(),
@@ -32,7 +43,7 @@ fn prepared(model: &Path, out: &Path, weights: Form, force: bool) -> Result<Prep
         force,
         session: SessionOptions { threads: 1, spinning: false },
     };
-    prepare(&runtime(), &options, &mut |_| ())
+    prepare(&runtime(), &options, beside)
 }
 
 /// Log-probabilities of a text: 40 tokens read at once, then 20 one by one.
@@ -47,11 +58,19 @@ fn read(model: &Path) -> Vec<f32> {
     )
 }
 
+/// Whether conversations on a model share runs.
+fn is_paged(model: &Path) -> bool {
+    let loader = loader(model, window(256, 4, 64));
+    EngineLoader::load(&loader).unwrap();
+    matches!(loader.form(), Some(Run::Paged { .. }))
+}
+
 /// Prepares a model; gives what was done and how far the answers are from the model's own.
 fn changed(model: &Path, weights: Form) -> (Prepared, f32) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new");
     let done = prepared(model, &out, weights, false).unwrap();
+    assert!(is_paged(&out) || !is_paged(model), "its conversations shared runs before");
     (done, largest_difference(&read(model), &read(&out)))
 }
 
@@ -248,6 +267,7 @@ fn quantised_weights_answer_nearly_as_before() {
             let mean = sum / before.len() as f32;
             println!("{form} {weights}: log-probabilities differ by {mean} on average");
             assert!(mean < bound, "{form} {weights}: log-probabilities differ by {mean} on average");
+            assert!(is_paged(&out), "{form} {weights}");
         }
     }
 }
@@ -278,9 +298,6 @@ fn a_prepared_folder_needs_no_other_and_is_as_its_manifest_says() {
     let folder = tempfile::tempdir().unwrap();
     let (model, out) = (folder.path().join("model"), folder.path().join("new"));
     copy(&fixture("tiny-gqa-fp32"), &model);
-    // What a killed run has left goes away.
-    fs::create_dir(folder.path().join(".new.partial")).unwrap();
-    fs::write(folder.path().join(".new.partial/model.onnx"), "half").unwrap();
     prepared(&model, &out, Form::Fast, false).unwrap();
     fs::remove_dir_all(&model).unwrap();
     assert_eq!(names(folder.path()), ["new"]);
@@ -323,9 +340,29 @@ fn a_folder_in_use_is_replaced_only_where_that_is_asked_for() {
     assert!(matches!(error, PrepareError::NotEmpty { .. }), "{error}");
     assert!(error.hint().unwrap().contains("--force"));
     assert_eq!(names(&out), ["precious"]);
+    let error = prepared(&model, &out, Form::Fast, true).unwrap_err();
+    assert!(matches!(error, PrepareError::NotAModel { .. }), "what is no model is never replaced: {error}");
+    assert_eq!(names(&out), ["precious"]);
+    fs::write(out.join("model.onnx"), "another model").unwrap();
     prepared(&model, &out, Form::Fast, true).unwrap();
-    assert!(!out.join("precious").exists() && out.join("model.onnx").exists());
+    assert!(!out.join("precious").exists() && out.join("model.onnx.data").exists());
     assert_eq!(names(folder.path()), ["new"]);
+}
+
+#[test]
+fn what_came_into_the_folder_meanwhile_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("new");
+    for force in [false, true] {
+        let error = prepared_beside(&fixture("tiny-gqa-fp32"), &out, (Form::Small, force), &mut |_| {
+            fs::create_dir_all(&out).unwrap();
+            fs::write(out.join("precious"), "text").unwrap();
+        });
+        let error = error.unwrap_err();
+        assert!(matches!(error, PrepareError::NotEmpty { .. } | PrepareError::NotAModel { .. }), "{error}");
+        assert_eq!((names(folder.path()), names(&out)), (vec!["new".into()], vec!["precious".into()]));
+        fs::remove_dir_all(&out).unwrap();
+    }
 }
 
 #[test]
@@ -334,7 +371,9 @@ fn mistakes_are_typed_and_leave_nothing_behind() {
     let (model, out) = (folder.path().join("model"), folder.path().join("new"));
     copy(&fixture("tiny-gqa-fp32"), &model);
     let refused = |out: PathBuf| prepared(&model, &out, Form::Fast, true).unwrap_err();
-    assert!(matches!(refused(model.clone()), PrepareError::IsTheModel { .. }));
+    for holds_it in [model.clone(), folder.path().to_owned()] {
+        assert!(matches!(refused(holds_it), PrepareError::HoldsTheModel { .. }));
+    }
     assert!(matches!(refused(model.join("config.json")), PrepareError::NotAFolder { .. }));
     assert!(matches!(refused(PathBuf::from("/")), PrepareError::NoName { .. }));
     assert!(matches!(refused(model.join("config.json/new")), PrepareError::Folder { .. }));

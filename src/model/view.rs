@@ -157,6 +157,9 @@ impl<'g> View<'g> {
             if let Some([_, width]) = self.product(node) {
                 return Some(width);
             }
+            if node.op_type() == "Split" {
+                return self.split_width(node, tensor);
+            }
             let vectors = node.input.iter().filter_map(|input| self.constant(input));
             let mut widths = vectors.filter_map(|vector| match *vector.dims.as_slice() {
                 [width] if width > 1 => usize::try_from(width).ok(),
@@ -167,6 +170,17 @@ impl<'g> View<'g> {
             }
             tensor = self.carrier(node)?;
         }
+    }
+
+    /// The width of a Split's output, where it splits the last dimension by sizes that are constant.
+    fn split_width(&self, node: &NodeProto, output: &str) -> Option<usize> {
+        let input = node.input.first()?;
+        let axis = node.int("axis").unwrap_or(0);
+        if axis != -1 && usize::try_from(axis).ok()? + 1 != self.rank(input)? {
+            return None;
+        }
+        let index = node.output.iter().position(|name| name == output)?;
+        positive(*integers(self.constant(node.input.get(1)?)?)?.get(index)?)
     }
 
     /// A tensor's element type, as the schema numbers them.
@@ -244,7 +258,8 @@ impl<'g> View<'g> {
             | "Gemm"
             | "MatMulNBits"
             | "MatMulBnb4"
-            | "RotaryEmbedding" => node.input.first()?,
+            | "RotaryEmbedding"
+            | "Split" => node.input.first()?,
             _ => return None,
         };
         Some(carrier)
@@ -284,4 +299,32 @@ pub(crate) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
         return Some(words.map(i64::from_le_bytes).collect());
     }
     Some(tensor.int64_data.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{build, contract::ElementType};
+
+    #[test]
+    fn a_split_hands_type_rank_and_its_own_widths_on() {
+        let x = build::floats("x", &[1, 32, 32], ElementType::F16, [0.0; 32 * 32].into_iter());
+        let graph = |axis| {
+            let mut split = build::operator("Split", &["same", "sizes"], &["left", "right"]);
+            split.attribute.push(build::int("axis", axis));
+            GraphProto {
+                node: vec![build::operator("Identity", &["x"], &["same"]), split],
+                initializer: vec![build::integers("sizes", &[2], &[24, 8]), x.clone()],
+                ..GraphProto::default()
+            }
+        };
+        for (axis, widths) in [(-1, [Some(24), Some(8)]), (2, [Some(24), Some(8)]), (1, [None, None])] {
+            let graph = graph(axis);
+            let view = View::new(&graph);
+            for (output, width) in ["left", "right"].into_iter().zip(widths) {
+                assert_eq!(view.width(output), width, "{output} of axis {axis}");
+                assert_eq!((view.rank(output), view.element_type(output)), (Some(3), Some(onnx::FLOAT16)));
+            }
+        }
+    }
 }

@@ -41,9 +41,15 @@ pub enum PrepareError {
         /// The folder.
         dir: PathBuf,
     },
-    /// The new folder is the model's own.
-    #[error("the folder {} is the model's own", dir.display())]
-    IsTheModel {
+    /// What is in the new folder's place, to be replaced, is no model.
+    #[error("the folder {} has no `model.onnx`, and only a model's folder is replaced", dir.display())]
+    NotAModel {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The new folder is the model's own, or the model lies in it.
+    #[error("the folder {} holds the model itself", dir.display())]
+    HoldsTheModel {
         /// The folder.
         dir: PathBuf,
     },
@@ -105,8 +111,9 @@ impl PrepareError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Model(error) => error.hint(),
-            Self::Manifest(_) | Self::Folder { .. } | Self::Copy { .. } | Self::Encode(_) | Self::Window(_) => None,
-            Self::NoName { .. } | Self::NotAFolder { .. } | Self::IsTheModel { .. } => {
+            Self::Folder { .. } => Some("`--out` must be in a folder that can be written to".into()),
+            Self::Manifest(_) | Self::Copy { .. } | Self::Encode(_) | Self::Window(_) => None,
+            Self::NoName { .. } | Self::NotAFolder { .. } | Self::NotAModel { .. } | Self::HoldsTheModel { .. } => {
                 Some("name a folder that does not exist yet".into())
             }
             Self::NotEmpty { .. } => Some("name another folder, or replace this one with `--force`".into()),

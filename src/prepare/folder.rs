@@ -1,81 +1,95 @@
 //! A folder that is there when it is complete, and not before.
 //!
-//! It is filled under a hidden name beside its place and renamed at the end. A run that was killed
-//! leaves the hidden folder, which nothing takes for a model; the next run removes it.
+//! It is filled inside a hidden folder of its own beside its place, and moved there at the end. A run that was
+//! killed leaves the hidden folder, which nothing takes for a model.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
+use tempfile::TempDir;
+
 use super::PrepareError;
+
+/// What every model's folder has that was prepared.
+const GRAPH: &str = "model.onnx";
 
 /// A folder being filled; it goes away unless it is kept.
 pub(super) struct Partial {
-    partial: PathBuf,
+    hidden: TempDir,
+    new: PathBuf,
     target: PathBuf,
+    force: bool,
 }
 
 impl Partial {
-    /// An empty folder beside `target`, where there is nothing yet or, with `force`, something that may
+    /// An empty folder that may become `target`, where there is nothing yet or, with `force`, a model that may
     /// be replaced. `model` is the folder that is read meanwhile.
     pub(super) fn begin(target: &Path, model: &Path, force: bool) -> Result<Self, PrepareError> {
-        let given = || target.to_owned();
-        let io = |cause| PrepareError::Folder { dir: given(), cause };
-        let target = std::path::absolute(target).map_err(io)?;
-        let Some(name) = target.file_name().map(|name| name.to_string_lossy().into_owned()) else {
-            return Err(PrepareError::NoName { dir: given() });
+        let io = |cause| PrepareError::Folder { dir: target.to_owned(), cause };
+        let absolute = std::path::absolute(target).map_err(io)?;
+        let (Some(parent), Some(_)) = (absolute.parent(), absolute.file_name()) else {
+            return Err(PrepareError::NoName { dir: target.to_owned() });
         };
-        if target.exists() && !target.is_dir() {
-            return Err(PrepareError::NotAFolder { path: given() });
+        let holds = |outer: PathBuf| model.canonicalize().is_ok_and(|model| model.starts_with(outer));
+        if absolute.canonicalize().is_ok_and(holds) {
+            return Err(PrepareError::HoldsTheModel { dir: target.to_owned() });
         }
-        let same = target.canonicalize().is_ok_and(|target| model.canonicalize().is_ok_and(|model| model == target));
-        if same {
-            return Err(PrepareError::IsTheModel { dir: given() });
-        }
-        if target.exists() && !force && fs::read_dir(&target).map_err(io)?.next().is_some() {
-            return Err(PrepareError::NotEmpty { dir: given() });
-        }
-        let partial = target.with_file_name(format!(".{name}.partial"));
-        remove(&partial).map_err(io)?;
-        fs::create_dir_all(&partial).map_err(io)?;
-        Ok(Self { partial, target })
+        check(&absolute, force)?;
+        fs::create_dir_all(parent).map_err(io)?;
+        let hidden = tempfile::Builder::new().prefix(".motorbrain.").tempdir_in(parent).map_err(io)?;
+        let new = hidden.path().join("new");
+        fs::create_dir(&new).map_err(io)?;
+        Ok(Self { hidden, new, target: absolute, force })
     }
 
     /// Where to write.
     pub(super) fn path(&self) -> &Path {
-        &self.partial
+        &self.new
     }
 
-    /// Puts the folder in its place; what was there goes only when its successor is there.
+    /// Puts the folder in its place, unless something came there meanwhile that may not be replaced. What was
+    /// there goes only when its successor is there.
     pub(super) fn keep(self) -> Result<PathBuf, PrepareError> {
-        let name = self.target.file_name().unwrap_or_default().to_string_lossy();
-        let old = self.target.with_file_name(format!(".{name}.old"));
-        let replaced = || {
-            remove(&old)?;
-            if self.target.exists() {
-                fs::rename(&self.target, &old)?;
-            }
-            fs::rename(&self.partial, &self.target)?;
-            remove(&old)
+        let Self { hidden, new, target, force } = self;
+        check(&target, force)?;
+        let old = hidden.path().join("old");
+        // Only an empty folder can be removed this way, whatever came since the check.
+        let cleared = if force { fs::rename(&target, &old) } else { fs::remove_dir(&target) };
+        let placed = match cleared {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
+            _ => fs::rename(&new, &target),
         };
-        replaced().map_err(|cause| PrepareError::Folder { dir: self.target.clone(), cause })?;
-        Ok(self.target.clone())
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if let Err(cause) = remove(&self.partial) {
-            tracing::warn!(dir = %self.partial.display(), %cause, "a folder that is of no use cannot be removed");
+        if let Err(cause) = placed {
+            if old.exists()
+                && let Err(cause) = fs::rename(&old, &target)
+            {
+                let kept = hidden.keep().join("old");
+                tracing::error!(dir = %kept.display(), %cause, "what was in the folder's place stays here");
+            }
+            return Err(PrepareError::Folder { dir: target, cause });
         }
+        if let Err(cause) = hidden.close() {
+            tracing::warn!(dir = %target.display(), %cause, "the folder that was replaced cannot be removed");
+        }
+        Ok(target)
     }
 }
 
-/// Removes a folder and all in it, where there is one.
-fn remove(dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed,
+/// Whether a folder may be put here: where nothing is or an empty folder, and with `force` where a model is.
+fn check(target: &Path, force: bool) -> Result<(), PrepareError> {
+    let dir = || target.to_owned();
+    let mut entries = match fs::read_dir(target) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(_) if target.exists() && !target.is_dir() => return Err(PrepareError::NotAFolder { path: dir() }),
+        Err(cause) => return Err(PrepareError::Folder { dir: dir(), cause }),
+    };
+    match entries.next() {
+        None => Ok(()),
+        Some(_) if !force => Err(PrepareError::NotEmpty { dir: dir() }),
+        Some(_) if !target.join(GRAPH).is_file() => Err(PrepareError::NotAModel { dir: dir() }),
+        Some(_) => Ok(()),
     }
 }

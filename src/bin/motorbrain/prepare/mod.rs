@@ -61,7 +61,8 @@ fn exit(error: &PrepareError) -> Exit {
         PrepareError::NoName { .. }
         | PrepareError::NotAFolder { .. }
         | PrepareError::NotEmpty { .. }
-        | PrepareError::IsTheModel { .. } => Exit::Settings,
+        | PrepareError::NotAModel { .. }
+        | PrepareError::HoldsTheModel { .. } => Exit::Settings,
         PrepareError::Model(_) | PrepareError::Encode(_) | PrepareError::Window(_) => Exit::Model,
         PrepareError::Load(_) | PrepareError::Run(_) | PrepareError::NoScores { .. } => Exit::Engine,
         PrepareError::Worse { .. } => Exit::Quality,
