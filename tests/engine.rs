@@ -4,14 +4,20 @@
 
 mod common;
 
+use std::fs;
+
 use common::{F32_FORMS, F32_TOLERANCE, engine, fixture, largest_difference, loader, run, scores, text_tokens, window};
-use motorbrain::engine::{Overflow, WindowOptions};
+use motorbrain::{
+    engine::{Overflow, WindowOptions},
+    model::onnx::ModelProto,
+};
 use motorbrain_actors::{
     engine::{Engine, EngineErrorKind, EngineLoader, Pooling, Row, Sampling, Want},
     testing::conformance::{self, Tolerance},
     tokens::TokenId,
 };
 use proptest::prelude::*;
+use prost::Message;
 
 const NEXT: Want = Want::Next { sampling: Sampling::GREEDY, seed: 0, number: 0, top: 5 };
 
@@ -166,4 +172,35 @@ fn a_plain_engine_obeys_the_contract() {
 fn an_f16_engine_obeys_the_contract() {
     // f16 keys and values carry 11 bits.
     obeys("tiny-plain-f16", Overflow::Slide, 1e-2);
+}
+
+#[test]
+fn what_is_no_number_is_an_error_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["config.json", "tokenizer.json"] {
+        fs::copy(fixture("tiny-plain").join(file), dir.path().join(file)).unwrap();
+    }
+    // Token 300 stands for infinity.
+    let mut model = ModelProto::decode(fs::read(fixture("tiny-plain").join("model.onnx")).unwrap().as_slice()).unwrap();
+    let tensors = &mut model.graph.as_mut().unwrap().initializer;
+    let embedding = tensors.iter_mut().find(|tensor| tensor.name().contains("embed_tokens")).unwrap();
+    let mut weights = embedding.raw_data.as_ref().unwrap().to_vec();
+    let at = 300 * embedding.dims[1] as usize * 4;
+    weights[at..at + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    embedding.raw_data = Some(weights.into());
+    fs::write(dir.path().join("model.onnx"), model.encode_to_vec()).unwrap();
+
+    let mut engine = engine(dir.path(), window(64, 4, 16));
+    let slot = engine.open().unwrap();
+    let ids = |ids: &[u32]| ids.iter().copied().map(TokenId).collect::<Vec<_>>();
+    run(&mut *engine, slot, &ids(&[1, 2, 3]), Want::Nothing);
+    for want in [Want::Hidden(Pooling::Sum), Want::Hidden(Pooling::Last), NEXT] {
+        let error = engine.run(&[Row { slot, tokens: &ids(&[7, 300]), want }]).err().unwrap();
+        assert_eq!((error.kind, error.row), (EngineErrorKind::Rejected, Some(0)), "{want:?}");
+        assert!(error.message.contains("not finite numbers"), "{error}");
+    }
+    let kept = run(&mut *engine, slot, &[], NEXT).pop().unwrap();
+    let fresh = engine.open().unwrap();
+    let alone = run(&mut *engine, fresh, &ids(&[1, 2, 3]), NEXT).pop().unwrap();
+    assert_eq!(kept.sampled, alone.sampled, "the conversation is as it was");
 }

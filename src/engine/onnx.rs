@@ -169,15 +169,22 @@ impl<B: Backend> OnnxEngine<B> {
         let mut not_numbers = None;
         let result = backend.run(&mut feeds, &mut |index, given| {
             if vector::has_nan(given.logits) {
-                not_numbers = not_numbers.or(Some(index));
-            } else {
-                executed.push(planned[index].digest(&rows[index], info, given, sampling));
+                not_numbers.get_or_insert((index, "logits"));
+                return;
             }
+            let done = planned[index].digest(&rows[index], info, given, sampling);
+            if !done.output.hidden.iter().all(|x| x.is_finite()) {
+                not_numbers.get_or_insert((index, "hidden states"));
+            }
+            executed.push(done);
         });
         *kept = emptied(feeds);
         result.map_err(|RunError { row, error }| engine_error(&error, row))?;
-        if let Some(row) = not_numbers {
-            let message = "the model's logits are not numbers".to_owned();
+        if let Some((row, what)) = not_numbers {
+            let message = format!(
+                "the model's {what} are not finite numbers: its weights are damaged (`motorbrain doctor` compares the \
+                 files) or these tokens exceed its number type; reset the conversation"
+            );
             return Err(EngineError { kind: EngineErrorKind::Rejected, row: Some(row), message });
         }
         for (index, ((executed, moved), slot)) in executed.iter_mut().zip(moved).zip(slots).enumerate() {

@@ -54,22 +54,18 @@ impl EmbeddingConfig {
     /// The finished vector of a text of `tokens` tokens.
     pub(super) fn finish(self, mut pooled: Vec<f32>, tokens: usize) -> Vec<f32> {
         if self.pooling == Pooling::Mean {
-            scale(&mut pooled, 1.0 / tokens as f32);
+            let factor = 1.0 / tokens as f32;
+            pooled.iter_mut().for_each(|value| *value *= factor);
         }
         if self.normalize {
-            let length = pooled.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt() as f32;
+            // In f64, which the squares of large numbers fit.
+            let length = pooled.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
             // A zero vector has no direction; dividing would make it NaN.
             if length > 0.0 {
-                scale(&mut pooled, 1.0 / length);
+                pooled.iter_mut().for_each(|value| *value = (f64::from(*value) / length) as f32);
             }
         }
         pooled
-    }
-}
-
-fn scale(vector: &mut [f32], factor: f32) {
-    for value in vector {
-        *value *= factor;
     }
 }
 
@@ -96,6 +92,11 @@ mod tests {
     fn the_last_chunk_wins_under_last() {
         check(Pooling::Last, false, &[&[2.0, 4.0], &[1.0, 2.0]], 3, &[1.0, 2.0]);
         check(Pooling::Last, true, &[&[0.0, 2.0]], 9, &[0.0, 1.0]);
+    }
+
+    #[test]
+    fn squares_of_large_numbers_do_not_make_a_vector_zero() {
+        check(Pooling::Last, true, &[&[3e38, -3e38]], 1, &[0.5f32.sqrt(), -0.5f32.sqrt()]);
     }
 
     #[test]
