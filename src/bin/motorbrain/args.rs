@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use motorbrain::{
     model::Form,
     settings::{Settings, SettingsError, Sources},
@@ -19,6 +19,18 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(crate) common: Common,
+}
+
+impl Args {
+    /// The process's own; what cannot be meant ends it with clap's words and exit status 2.
+    pub(crate) fn of_process() -> Self {
+        let args = Self::parse();
+        if matches!(args.command, Command::Prepare { .. }) && args.common.model.is_some() {
+            let message = "`prepare` takes the model's folder as <MODEL_DIR>, not by `--model`";
+            Self::command().error(ErrorKind::ArgumentConflict, message).exit();
+        }
+        args
+    }
 }
 
 /// What every command understands.

@@ -17,7 +17,6 @@ mod smoke;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use motorbrain::Parts;
 use tokio::runtime::Builder;
 
@@ -26,7 +25,7 @@ use exit::Exit;
 use failure::Failure;
 
 fn main() -> ExitCode {
-    let exit = run(Args::parse()).unwrap_or_else(|failure| {
+    let exit = run(Args::of_process()).unwrap_or_else(|failure| {
         let exit = failure.exit;
         failure.report();
         exit

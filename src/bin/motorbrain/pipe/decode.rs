@@ -16,6 +16,9 @@ use super::{
 /// The longest hang that can be asked for: a day.
 const HANG_MS_MAX: u64 = 86_400_000;
 
+/// The longest id as it is written: it is kept until its request is answered.
+const ID_BYTES_MAX: usize = 1024;
+
 const OPS: &str = "one of `embed`, `step`, `score`, `reset`, `close`, `stats`";
 
 /// What the codec must know of the brain it speaks for.
@@ -86,9 +89,10 @@ fn not_json(reason: String) -> BrainError {
 }
 
 fn id<'a>(fields: &mut Fields<'a>) -> Result<&'a RawValue, BrainError> {
-    let expected = "a string or a number";
+    let expected = "a string or a number of at most 1024 bytes";
     let id = fields.take_raw("id").ok_or_else(|| missing("id", expected))?;
-    if values::is_text(id.get()) || values::is_number(id.get()) { Ok(id) } else { Err(wrong("id", id.get(), expected)) }
+    let is_scalar = values::is_text(id.get()) || values::is_number(id.get());
+    if is_scalar && id.get().len() <= ID_BYTES_MAX { Ok(id) } else { Err(wrong("id", id.get(), expected)) }
 }
 
 fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
@@ -258,6 +262,11 @@ mod tests {
             check_refused(format!(r#"{{"id":{id},"op":"stats"}}"#), "null", "bad_request", "id is");
         }
         check_refused(r#"{"op":"stats"}"#, "null", "bad_request", "id is missing");
+        // It is held until its request is answered, and is given back in the answer.
+        let longest = format!(r#""{}""#, "x".repeat(ID_BYTES_MAX - 2));
+        check(&format!(r#"{{"id":{longest},"op":"stats"}}"#), &longest, Op::Stats);
+        let longer = format!(r#"{{"id":"y{}","op":"stats"}}"#, "x".repeat(ID_BYTES_MAX - 2));
+        check_refused(longer, "null", "bad_request", "at most 1024 bytes");
     }
 
     #[test]
