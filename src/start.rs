@@ -72,7 +72,7 @@ impl StartError {
             Self::Runtime(error) => error.hint(),
             Self::NoModel => Some("run `cargo xtask setup`, or name a model's folder in `model.dir`".into()),
             Self::Model(error) => error.hint(),
-            Self::Window(_) => Some("choose a smaller `window.size`, or leave the section `window` out".into()),
+            Self::Window(error) => Some(error.hint().into()),
             Self::Brain(error) => error.hint(),
             Self::Interrupted(_) => None,
         }

@@ -88,6 +88,9 @@ const FORMS_VERSION: u32 = 3;
 /// Forms that are kept, those that were last used: of a large model one has some megabytes.
 const FORMS_MAX: usize = 8;
 
+/// What the names of forms begin with, after which come [`NAME_LEN`] digits.
+const PREFIX: &str = "form-";
+
 /// Hexadecimal digits of a kept form's name.
 const NAME_LEN: usize = 32;
 
@@ -113,7 +116,7 @@ impl Cache {
                 hash.update(file);
             }
             let name: String = hash.finalize().iter().take(NAME_LEN / 2).map(|byte| format!("{byte:02x}")).collect();
-            folder.join(name)
+            folder.join(format!("{PREFIX}{name}"))
         });
         Self { file }
     }
@@ -138,11 +141,12 @@ impl Cache {
             static COUNT: AtomicU32 = AtomicU32::new(0);
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let unfinished = file.with_extension(format!("{}.{count}", std::process::id()));
-            fs::write(&unfinished, graph)?;
-            fs::rename(unfinished, file)
+            let written = fs::write(&unfinished, graph).and_then(|()| fs::rename(&unfinished, file));
+            written.inspect_err(|_| drop(fs::remove_file(&unfinished)))
         };
         if let Err(error) = write() {
-            tracing::debug!(%error, file = %file.display(), "a model's form was not kept");
+            let file = file.display();
+            tracing::warn!(%error, %file, "a model's form is made again at each start: see `runtime.cache`");
         }
         forget(file.parent().unwrap_or(Path::new(".")));
     }
@@ -151,7 +155,10 @@ impl Cache {
 /// Deletes the forms that were not used for longest, and what processes have left that died while they
 /// wrote. Nothing else that lies in the folder.
 fn forget(folder: &Path) {
-    let is_form = |name: &str| name.len() >= NAME_LEN && name.as_bytes()[..NAME_LEN].iter().all(u8::is_ascii_hexdigit);
+    let is_form = |name: &str| {
+        let digits = name.strip_prefix(PREFIX).and_then(|name| name.as_bytes().get(..NAME_LEN));
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
     let mut forms: Vec<(SystemTime, PathBuf)> = fs::read_dir(folder)
         .into_iter()
         .flatten()
@@ -199,17 +206,18 @@ mod tests {
     #[test]
     fn the_forms_that_were_last_used_are_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let path = |number: usize| folder.path().join(format!("{number:032x}"));
+        let path = |number: usize| folder.path().join(format!("{PREFIX}{number:032x}"));
         for number in 0..FORMS_MAX {
             fs::write(path(number), "graph").unwrap();
             let long_ago = SystemTime::now() - Duration::from_secs(1000 - number as u64);
             fs::File::options().append(true).open(path(number)).unwrap().set_modified(long_ago).unwrap();
         }
-        fs::write(folder.path().join("notes.txt"), "a user's own").unwrap();
+        let own = ["notes.txt", "0123456789abcdef0123456789abcdef"].map(|name| folder.path().join(name));
+        own.iter().for_each(|own| fs::write(own, "a user's own").unwrap());
         assert!(Cache { file: Some(path(0)) }.get().is_some());
         Cache { file: Some(path(99)) }.keep(b"graph");
         let left: Vec<usize> = (0..100).filter(|&number| path(number).exists()).collect();
         assert_eq!(left, [0, 2, 3, 4, 5, 6, 7, 99]);
-        assert!(folder.path().join("notes.txt").exists());
+        assert!(own.iter().all(|own| own.exists()));
     }
 }

@@ -70,6 +70,19 @@ pub enum WindowError {
     },
 }
 
+impl WindowError {
+    /// What to do next, one sentence.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Empty | Self::LargerThanContext { .. } => {
+                "choose another `window.size`, or leave the section `window` out"
+            }
+            Self::Sinks { .. } => "lower `window.sinks`, or raise `window.size`",
+            Self::Slide { .. } => "lower `window.slide` or `window.sinks`, or raise `window.size`",
+        }
+    }
+}
+
 impl WindowOptions {
     /// The window on a model whose context has `context` tokens.
     ///

@@ -112,7 +112,8 @@ impl PrepareError {
         match self {
             Self::Model(error) => error.hint(),
             Self::Folder { .. } => Some("`--out` must be in a folder that can be written to".into()),
-            Self::Manifest(_) | Self::Copy { .. } | Self::Encode(_) | Self::Window(_) => None,
+            Self::Manifest(_) | Self::Copy { .. } | Self::Encode(_) => None,
+            Self::Window(error) => Some(error.hint().into()),
             Self::NoName { .. } | Self::NotAFolder { .. } | Self::NotAModel { .. } | Self::HoldsTheModel { .. } => {
                 Some("name a folder that does not exist yet".into())
             }
