@@ -127,7 +127,7 @@ Examples:
 
 Forms:
   fast      8 bits; refused where it predicts more than 2 % worse
-  faithful  f32: a token decoded alone and the same one read in a prompt agree
+  faithful  f32, products of one input merged: the same answers
   small     4 bits, the output projection 8; the table says what it loses")]
     Prepare {
         /// The model's folder; it stays as it is

@@ -77,7 +77,7 @@ pub(crate) fn actors(project: &Project) -> Result<String, Error> {
     let mut bench = cargo();
     bench.args(["bench", "--workspace", "--all-features"]).current_dir(project.root());
     show("benchmarks", &mut bench, |_| ())?;
-    Ok("compare the figures with those of the docs; measure on a quiet machine".into())
+    Ok("measure on a quiet machine, and compare only what one run has measured".into())
 }
 
 /// Measures what is wanted and not done, and writes what is found to `folder` after each part.
