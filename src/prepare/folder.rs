@@ -11,9 +11,7 @@ use std::{
 use tempfile::TempDir;
 
 use super::PrepareError;
-
-/// What every model's folder has that was prepared.
-const GRAPH: &str = "model.onnx";
+use crate::model::weights::GRAPH;
 
 /// A folder being filled; it goes away unless it is kept.
 pub(super) struct Partial {

@@ -51,6 +51,9 @@ use super::{
     view::View,
 };
 
+/// The graph's file in a folder that is written.
+pub(crate) const GRAPH: &str = "model.onnx";
+
 /// Initializers need not be inputs from this version of the file format on.
 const IR_VERSION_MIN: i64 = 4;
 
@@ -78,7 +81,7 @@ pub(crate) fn rewrite_file(
     let rewritten = rewrite(&mut model, &mut graph, Home::of(path).folder(), folder, (form, block_size), progress)?;
     model.graph = Some(graph);
     let write = || {
-        let mut file = File::create(folder.join("model.onnx"))?;
+        let mut file = File::create(folder.join(GRAPH))?;
         file.write_all(&model.encode_to_vec())?;
         file.sync_all()
     };

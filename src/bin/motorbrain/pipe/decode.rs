@@ -89,10 +89,10 @@ fn not_json(reason: String) -> BrainError {
 }
 
 fn id<'a>(fields: &mut Fields<'a>) -> Result<&'a RawValue, BrainError> {
-    let expected = "a string or a number of at most 1024 bytes";
-    let id = fields.take_raw("id").ok_or_else(|| missing("id", expected))?;
+    let expected = || format!("a string or a number of at most {ID_BYTES_MAX} bytes");
+    let id = fields.take_raw("id").ok_or_else(|| missing("id", expected()))?;
     let is_scalar = values::is_text(id.get()) || values::is_number(id.get());
-    if is_scalar && id.get().len() <= ID_BYTES_MAX { Ok(id) } else { Err(wrong("id", id.get(), expected)) }
+    if is_scalar && id.get().len() <= ID_BYTES_MAX { Ok(id) } else { Err(wrong("id", id.get(), expected())) }
 }
 
 fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
