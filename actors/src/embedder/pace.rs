@@ -14,7 +14,7 @@ use std::time::Duration;
 /// How many times longer a run with decodes may become by the prompts in it. At 3 a prompt takes half as long
 /// again as alone, and more where small chunks cost more; beyond 4 a conversation's reader notices. The benchmark
 /// claims both, reading in 1.5 times the time alone and a 99th percentile gap below 4 times the undisturbed one. At 3.7
-/// they were 1.53 and 3.6, at 3.88 1.503 and 3.46, here 1.47 and 3.81 (SmolLM2, eight decodes beside 8,000 tokens,
+/// they were 1.53 and 3.6, at 3.88 1.50 and 3.46, here 1.45 and 3.53 (SmolLM2, eight decodes beside 8,000 tokens,
 /// Zen 1).
 const STRETCH_MAX: f64 = 4.1;
 
@@ -189,7 +189,7 @@ mod tests {
         }
         assert!(read > 5000, "{read}");
         // A token's cost is learnt some runs late, in each of which it grows by 1.5 %.
-        assert!(longest <= 20.0 * STRETCH_MAX * 1.05, "{longest}");
+        assert!(longest <= 20.0 * STRETCH_MAX * 1.04, "{longest}");
     }
 
     #[test]
