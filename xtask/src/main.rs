@@ -77,7 +77,7 @@ enum Task {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// Run the benchmarks of cargo instead: what the actors add to a message
+    /// Run the benchmark of cargo instead: what the actors add to a message
     Actors,
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: MotorBrain and its peers, alternating in one run on one machine.
 //!
 //! It sets up the peers, builds the workers, runs the scenarios and writes `benches/RESULTS.md`,
-//! `benches/results.json` and the plots. `bench actors` runs the benchmarks of cargo instead.
+//! `benches/results.json` and the plots. `bench actors` runs that of cargo instead.
 
 mod claims;
 mod engines;
@@ -21,6 +21,7 @@ mod worker;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use self::engines::Stand;
 pub(crate) use self::options::Options;
@@ -71,13 +72,19 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<String, Error>
     Ok(format!("read {}", folder.join("RESULTS.md").display()))
 }
 
-/// Runs the benchmarks of cargo; returns what to do next.
+/// Runs the benchmark of cargo; returns what to do next.
 pub(crate) fn actors(project: &Project) -> Result<String, Error> {
     drop(setup::provide(project, false)?);
-    let mut bench = cargo();
-    bench.args(["bench", "--workspace", "--all-features"]).current_dir(project.root());
-    show("benchmarks", &mut bench, |_| ())?;
+    show("messages", &mut messages(project), |_| ())?;
     Ok("measure on a quiet machine, and compare only what one run has measured".into())
+}
+
+/// What the actors add to a message, with an engine that answers at once.
+fn messages(project: &Project) -> Command {
+    let mut bench = cargo();
+    bench.args(["bench", "--package", "motorbrain-actors", "--all-features", "--bench", "message"]);
+    bench.current_dir(project.root());
+    bench
 }
 
 /// Measures what is wanted and not done, and writes what is found to `folder` after each part.

@@ -13,7 +13,7 @@ use super::scenarios::{Runner, Scenarios};
 use super::statistics::percentile;
 use super::worker::Worker;
 use crate::error::Error;
-use crate::process::{cargo, show};
+use crate::process::show;
 
 /// Conversations that stream, each from this context.
 const STREAMS: usize = 8;
@@ -113,10 +113,7 @@ impl Scenarios<'_> {
 
     /// Requests a second through MotorBrain with an engine that answers at once: a benchmark of cargo's.
     pub(super) fn messages(&mut self) -> Result<(), Error> {
-        let mut bench = cargo();
-        bench.args(["bench", "--package", "motorbrain-actors", "--all-features", "--", MESSAGES]);
-        bench.current_dir(self.project.root());
-        show("messages", &mut bench, |_| ())?;
+        show("messages", super::messages(self.project).args(["--", MESSAGES]), |_| ())?;
         let folder = self.project.target().join("criterion").join("message").join(MESSAGES).join("new");
         let engine = self.stand.motorbrain(Group::Equal);
         let samples = vec![messages_per_second(&folder)?];
