@@ -69,7 +69,9 @@ pub struct Runtime {
 static OPEN: Mutex<Option<Runtime>> = Mutex::new(None);
 
 impl Runtime {
-    /// Opens the library at `library`, or gives the one that is open.
+    /// Opens the library at `library`, or gives the one that is open. Builds of ONNX Runtime 1.31 note the process
+    /// when they are opened and try to send it to their maker, unless its environment has
+    /// `ORT_DISABLE_TELEMETRY=1`, which only a program's first thread can set safely.
     ///
     /// # Errors
     /// The file cannot be read, is no such library, is too old, or another one is open.

@@ -3,8 +3,6 @@
 //! Replies and tables go to standard output, logs and errors to standard error, and the exit status
 //! tells whose turn it is (see [`exit::Exit`]).
 
-#![forbid(unsafe_code)]
-
 mod args;
 mod doctor;
 mod exit;
@@ -25,12 +23,21 @@ use exit::Exit;
 use failure::Failure;
 
 fn main() -> ExitCode {
+    decline_telemetry();
     let exit = run(Args::of_process()).unwrap_or_else(|failure| {
         let exit = failure.exit;
         failure.report();
         exit
     });
     exit.into()
+}
+
+/// Builds of ONNX Runtime 1.31 note each process and try to send it off when they are opened, before a program
+/// can forbid it; this they heed.
+#[expect(unsafe_code, reason = "the runtime asks nothing but the environment")]
+fn decline_telemetry() {
+    // SAFETY: first of all in `main`, so no other thread reads the environment.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
 }
 
 fn run(args: Args) -> Result<Exit, Failure> {
