@@ -202,6 +202,31 @@ fn doctor_finds_a_good_model_good() {
 }
 
 #[test]
+fn the_runtime_tells_nobody_what_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let (caches, model) = (folder.path().join("caches"), copy("tiny-gqa-fp32"));
+    fs::create_dir(&caches).unwrap();
+    let mut smoke = motorbrain(&folder, &["smoke", "--model", model.path().to_str().unwrap()]);
+    smoke.env("XDG_CACHE_HOME", &caches).env_remove("ORT_DISABLE_TELEMETRY");
+    let (code, _, errors) = output(&mut smoke);
+    assert_eq!(code, Some(0), "{errors}");
+    // What is to be sent is kept there first, in a folder of the library's maker.
+    assert_eq!(fs::read_dir(&caches).unwrap().count(), 0);
+}
+
+#[test]
+fn doctor_claims_nothing_that_a_window_of_one_token_cannot_show() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), copy("tiny-gqa-fp32"));
+    let arguments = ["doctor", "--set", "window.size=1", "--model", model.path().to_str().unwrap()];
+    let (code, report, errors) = output(&mut motorbrain(&folder, &arguments));
+    assert_eq!(code, Some(0), "{report}{errors}");
+    let report = unfolded(&report);
+    assert!(report.contains("not measured: keys turn at no position"), "{report}");
+    // One token is compared by what it predicts.
+    assert!(report.contains("compared now"), "{report}");
+}
+
+#[test]
 fn smoke_passes_on_every_form() {
     let folder = tempfile::tempdir().unwrap();
     for name in ["tiny-plain", "tiny-plain-f16", "tiny-gqa-fp32", "tiny-gqa-int4"] {

@@ -1,5 +1,5 @@
 //! What the actors add to a message: a round trip caller -> brain -> embedder -> engine and back, with
-//! an engine that answers at once. `cargo bench -p motorbrain-actors --all-features`.
+//! an engine that answers at once. `cargo xtask bench actors`.
 //!
 //! A caller is a task on the brain's runtime, as an orchestrator's are, or a thread that blocks on the
 //! runtime from outside: that one pays for two more wake-ups of a thread, there and back.

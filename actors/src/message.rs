@@ -249,7 +249,8 @@ impl ErrorCode {
         }
     }
 
-    /// Whether the same request may succeed later.
+    /// Whether the same request may succeed later: after [`Self::Restarted`] once its conversation, if it had one,
+    /// is reset, after [`Self::Unavailable`] from a brain that is started anew.
     pub const fn retryable(self) -> bool {
         matches!(self, Self::Overloaded | Self::Timeout | Self::Restarted | Self::Unavailable)
     }

@@ -45,7 +45,7 @@ pub(super) fn probe(engine: &mut dyn Engine) -> Result<Vec<f32>, EngineError> {
         }
         Ok(())
     };
-    score(&[row(long, first, second.first())])?;
+    score(&[row(long, first, Some(second.first().unwrap_or(&token(7))))])?;
     if !second.is_empty() {
         score(&[row(long, second, single.first()), row(short, first, None)])?;
     }
@@ -82,7 +82,7 @@ pub(super) fn compare(one: &[f32], other: &[f32], contract: &Contract, products:
 }
 
 fn differences(one: &[f32], other: &[f32]) -> Vec<f32> {
-    if one.len() != other.len() {
+    if one.is_empty() || one.len() != other.len() {
         return vec![f32::INFINITY];
     }
     // A number that is none is as far from everything as can be; two equal infinities are equal.
@@ -108,6 +108,7 @@ mod tests {
     fn what_does_not_compare_is_infinitely_far() {
         assert_eq!(differences(&[1.0, 2.0], &[1.0, 2.5]), [0.0, 0.5]);
         assert_eq!(differences(&[1.0], &[1.0, 2.5]), [f32::INFINITY]);
+        assert_eq!(differences(&[], &[]), [f32::INFINITY]);
         let (nan, inf) = (f32::NAN, f32::NEG_INFINITY);
         assert_eq!(differences(&[5.0, nan, inf, inf], &[0.0, 0.0, inf, 0.0]), [5.0, f32::INFINITY, 0.0, f32::INFINITY]);
     }

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 /// How many times longer a run with decodes may become by the prompts in it. At 3 a prompt takes half as long
-/// again as alone, and more where small chunks cost more; beyond 4 a conversation's reader notices. The benchmark
+/// again as alone, and more where small chunks cost more; much beyond 4 a conversation's reader notices. The benchmark
 /// claims both, reading in 1.5 times the time alone and a 99th percentile gap below 4 times the undisturbed one. At 3.7
 /// they were 1.53 and 3.6, at 3.88 1.50 and 3.46, here 1.45 and 3.53 (SmolLM2, eight decodes beside 8,000 tokens,
 /// Zen 1).

@@ -195,6 +195,9 @@ fn rotation(loader: &OnnxLoader, model: &Model) -> Finding {
     };
     let (layout, pairs) = (layout(rotation), rotation.frequencies().len());
     let base = base(rotation);
+    if base.is_infinite() {
+        return Finding::note("rotation", "not measured: keys turn at no position of the window");
+    }
     let measured = format!("measured: {pairs} pairs as {layout}, base {base:.0}");
     let finding = match model.rotation.config_base {
         Some(config) if (base / config - 1.0).abs() > BASE_TOLERANCE => {
