@@ -45,6 +45,7 @@ pub(super) fn probe(engine: &mut dyn Engine) -> Result<Vec<f32>, EngineError> {
         }
         Ok(())
     };
+    // The shortest windows leave no second part: then what follows is not read, only predicted.
     score(&[row(long, first, Some(second.first().unwrap_or(&token(7))))])?;
     if !second.is_empty() {
         score(&[row(long, second, single.first()), row(short, first, None)])?;

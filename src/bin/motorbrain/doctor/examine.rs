@@ -194,10 +194,10 @@ fn rotation(loader: &OnnxLoader, model: &Model) -> Finding {
             .hint("reset or close a conversation before its window is full");
     };
     let (layout, pairs) = (layout(rotation), rotation.frequencies().len());
-    let base = base(rotation);
-    if base.is_infinite() {
+    if rotation.frequencies().iter().all(|frequency| *frequency == 0.0) {
         return Finding::note("rotation", "not measured: keys turn at no position of the window");
     }
+    let base = base(rotation);
     let measured = format!("measured: {pairs} pairs as {layout}, base {base:.0}");
     let finding = match model.rotation.config_base {
         Some(config) if (base / config - 1.0).abs() > BASE_TOLERANCE => {
