@@ -1,6 +1,7 @@
 """Makes the two ONNX forms of SmolLM2-135M-Instruct out of its GGUF file, and checks them.
 
-    convert_gguf.py --source FILE --out DIR     convert, check, put in place
+    convert_gguf.py --source FILE --out DIR [--form FOLDER]
+                                                convert, check, put in place; both forms or one
     convert_gguf.py --check DIR [--source FILE] check what is in place (with FILE: the logits too)
 
 FILE is the GGUF, or a wheel that holds one. DIR gets two folders:
@@ -62,14 +63,14 @@ class Progress:
         self._done += 1
 
 
-def convert(source: Path, out: Path) -> None:
-    """Writes and checks every form, then moves each to its place."""
+def convert(source: Path, out: Path, forms: tuple[Form, ...]) -> None:
+    """Writes and checks forms, then moves each to its place."""
     with gguf_file(source) as path:
         file = GgufFile(path)
-        progress = Progress(total=1 + len(FORMS) * (file.config().layers + 2))
+        progress = Progress(total=1 + len(forms) * (file.config().layers + 2))
         progress.step("reading the weights")
         model = file.model()
-        for form in FORMS:
+        for form in forms:
             with partial_folder(out / form.folder) as partial:
                 write_form(form, file, model, partial, progress)
                 check_form(form, model, partial, progress)
@@ -150,12 +151,13 @@ def main() -> int:
     task = parser.add_mutually_exclusive_group(required=True)
     task.add_argument("--out", type=Path, metavar="DIR", help="convert into this folder")
     task.add_argument("--check", type=Path, metavar="DIR", help="check the conversions in this folder")
+    parser.add_argument("--form", choices=[form.folder for form in FORMS], help="convert into this form alone")
     arguments = parser.parse_args()
     if arguments.out and not arguments.source:
         parser.error("--out needs --source")
     try:
         if arguments.out:
-            convert(arguments.source, arguments.out)
+            convert(arguments.source, arguments.out, tuple(form for form in FORMS if arguments.form in (None, form.folder)))
         else:
             check(arguments.check, arguments.source)
     except (OSError, UnsupportedModel, checks.CheckFailed) as error:

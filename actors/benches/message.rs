@@ -17,9 +17,9 @@ use motorbrain_actors::{
     brain::{Brain, BrainConfig},
     engine::{Engine, EngineError, EngineInfo, EngineLoader, Interrupt, LoadError, Row, RowOutput, SlotIndex, Want},
     message::{Embed, Input},
-    testing::fake_info,
     tokens::{EncodeError, TokenId, Tokenizer, TokenizerKind},
 };
+use motorbrain_testing::fake_info;
 use tokio::{runtime::Runtime, task::JoinSet};
 
 /// An engine that computes nothing: an embed of one token without a conversation is its cheapest row.

@@ -9,6 +9,4 @@ pub mod job;
 pub mod message;
 pub mod policy;
 pub mod reuse;
-#[cfg(feature = "testing")]
-pub mod testing;
 pub mod tokens;

@@ -5,6 +5,7 @@
 pub(crate) mod reference;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,21 +19,41 @@ use motorbrain_actors::{
     engine::{Engine, EngineLoader, Row, RowOutput, SlotIndex, Want},
     tokens::{TokenId, Tokenizer},
 };
+use tempfile::TempDir;
 
 /// Forms with f32 numbers throughout: equal to 1e-4 whatever the cuts (f32 sums of a few hundred
 /// terms in another order differ by some 1e-6 a layer; 24 layers stay well below).
 pub(crate) const F32_FORMS: [&str; 2] = ["tiny-plain", "tiny-gqa-fp32"];
 pub(crate) const F32_TOLERANCE: f32 = 1e-4;
 
-/// A file or folder of `tests/fixtures`.
-pub(crate) fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+/// The repository: this package's folder, or the one around it where another package shares this file.
+pub(crate) fn root() -> &'static Path {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.ancestors().find(|folder| folder.join("tests/fixtures").is_dir()).unwrap_or(package)
 }
 
-/// The library, found as the settings' defaults find it.
+/// A file or folder of `tests/fixtures`.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    root().join("tests/fixtures").join(name)
+}
+
+/// A copy of a fixture that a test may damage.
+pub(crate) fn copy(name: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(fixture(name)).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    folder
+}
+
+/// The library, found as the settings' defaults find it: from the folder where cargo starts the tests, or above.
+pub(crate) fn library() -> PathBuf {
+    motorbrain::find_library(&Settings::default()).expect("run `cargo xtask setup` first").path
+}
+
 pub(crate) fn runtime() -> Runtime {
-    let library = motorbrain::find_library(&Settings::default()).expect("run `cargo xtask setup` first");
-    Runtime::open(&library.path).expect("the library opens")
+    Runtime::open(&library()).expect("the library opens")
 }
 
 pub(crate) fn model(dir: &Path) -> Arc<Model> {

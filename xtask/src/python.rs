@@ -20,7 +20,7 @@ pub(crate) fn make_venv(project: &Project) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Makes a virtual environment anew and installs into it; returns the files that show it is there.
-pub(crate) fn make_venv_in(venv: &Path, requirements: &Path, what: &str) -> Result<Vec<PathBuf>, Error> {
+pub(crate) fn make_venv_in(venv: &Path, requirements: &Path, what: &'static str) -> Result<Vec<PathBuf>, Error> {
     let python = find()?;
     // Written last and removed first, so that half an environment is never taken for a whole one.
     let complete = venv.join("complete");

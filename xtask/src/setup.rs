@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: three stages, each done once: Python environment, runtime library, models.
+//! `cargo xtask setup`: stages, each done once: Python environment, runtime library, each form of the model.
 //!
 //! A stage whose stamp is good is not touched, so a second run needs neither network nor time. All
 //! stages run under one lock, which the system releases when this program ends, however it ends.
@@ -24,6 +24,15 @@ pub(crate) fn run(project: &Project, force: bool, check: bool) -> Result<String,
 
 /// Provides what is lacking; the lock is held for as long as the returned file lives.
 pub(crate) fn provide(project: &Project, force: bool) -> Result<File, Error> {
+    provide_forms(project, &[model::DEFAULT, model::F32], force)
+}
+
+/// Provides what it takes to run the default model, and no more.
+pub(crate) fn provide_default(project: &Project) -> Result<File, Error> {
+    provide_forms(project, &[model::DEFAULT], false)
+}
+
+fn provide_forms(project: &Project, forms: &[&'static str], force: bool) -> Result<File, Error> {
     let started = Instant::now();
     let home = project.home();
     fs::create_dir_all(&home).map_err(Error::files("make", &home))?;
@@ -36,8 +45,12 @@ pub(crate) fn provide(project: &Project, force: bool) -> Result<File, Error> {
 
     stage(project, "venv", packages, force, python::make_venv)?;
     stage(project, "runtime", packages, force, runtime::copy_library)?;
-    stage(project, "models", &converter, force, model::convert)?;
-    model::remove_download(project)?;
+    for &form in forms {
+        stage(project, form, &converter, force, |project| model::convert(project, form))?;
+    }
+    if forms.contains(&model::F32) {
+        model::remove_download(project)?;
+    }
     println!("set-up: complete ({}), in {}", seconds(started.elapsed()), home.display());
     Ok(lock)
 }

@@ -4,21 +4,22 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::process::{ask, cargo, seconds, show};
+use crate::process::{Beside, ask, cargo, seconds, show};
 use crate::project::Project;
 use crate::setup;
 
-/// Packages that must stay out of others: who, what, and cargo's view of the features.
-const ARROWS: [(&str, &[&str], &str); 2] = [
-    ("motorbrain-actors", &["motorbrain", "ort", "tokenizers", "config"], "--all-features"),
-    ("motorbrain", &["clap", "miette", "indicatif"], "--no-default-features"),
+/// Packages that must stay out of others: who, what.
+const ARROWS: [(&str, &[&str]); 3] = [
+    ("motorbrain-actors", &["motorbrain", "ort", "tokenizers", "config"]),
+    ("motorbrain-protocol", &["motorbrain", "ort", "tokenizers"]),
+    ("motorbrain", &["clap", "miette", "indicatif", "motorbrain-protocol"]),
 ];
 
-/// What cargo checks: a name, and a command line in which no argument holds a space.
-const CARGO_PARTS: [(&str, &str); 5] = [
+/// What cargo checks: a name, and a command line in which no argument holds a space. The first is begun beside
+/// set-up, which waits for the network and a single core most of its time.
+const LINTS: (&str, &str) = ("lints", "clippy --workspace --all-targets --all-features -- -D warnings");
+const CARGO_PARTS: [(&str, &str); 3] = [
     ("format", "fmt --all --check"),
-    ("lints", "clippy --workspace --all-targets --all-features -- -D warnings"),
-    ("library alone", "check --package motorbrain --no-default-features"),
     ("docs", r#"doc --workspace --no-deps --all-features --config build.rustdocflags=["-Dwarnings"]"#),
     ("tests", "test --workspace --all-features"),
 ];
@@ -26,14 +27,23 @@ const CARGO_PARTS: [(&str, &str); 5] = [
 /// Sets up and runs every part; returns what to do next.
 pub(crate) fn run(project: &Project) -> Result<String, Error> {
     let mut parts = Parts::default();
+    let (name, command_line) = LINTS;
+    let lints = Beside::begin(name, &mut cargo_part(project, command_line))?;
     parts.time("set-up", || setup::provide(project, false).map(drop))?;
     parts.time("arrows", || arrows(project))?;
     parts.python(project)?;
+    parts.time(name, || lints.finish())?;
     for (name, command_line) in CARGO_PARTS {
         parts.cargo(project, name, command_line)?;
     }
     parts.print();
     Ok("all parts passed; `cargo xtask lint` runs the linters that are installed".into())
+}
+
+fn cargo_part(project: &Project, command_line: &str) -> Command {
+    let mut command = cargo();
+    command.args(command_line.split(' ')).current_dir(project.root());
+    command
 }
 
 /// What has been run, how long it took, and how many tests there were.
@@ -55,9 +65,7 @@ impl Parts {
     fn cargo(&mut self, project: &Project, name: &'static str, command_line: &str) -> Result<(), Error> {
         let mut passed = 0;
         self.time(name, || {
-            let mut command = cargo();
-            command.args(command_line.split(' ')).current_dir(project.root());
-            show(name, &mut command, |line| passed += passed_tests(line))
+            show(name, &mut cargo_part(project, command_line), |line| passed += passed_tests(line))
         })?;
         self.tests += passed;
         Ok(())
@@ -98,10 +106,10 @@ fn passed_tests(line: &str) -> usize {
 
 /// Asks cargo whether a room depends on what it must not know.
 fn arrows(project: &Project) -> Result<(), Error> {
-    for (package, forbidden, features) in ARROWS {
+    for (package, forbidden) in ARROWS {
         let mut tree = cargo();
         tree.args(["tree", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"]);
-        tree.args(["--package", package, features]).current_dir(project.root());
+        tree.args(["--package", package, "--all-features"]).current_dir(project.root());
         let (status, packages) = ask(&mut tree)?;
         if !status.success() {
             return Err(Error::Failed {

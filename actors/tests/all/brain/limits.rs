@@ -1,0 +1,112 @@
+//! Too many, too late, and gone.
+
+use std::time::Duration;
+
+use motorbrain_actors::{
+    message::{ErrorCode, Request},
+};
+use motorbrain_testing::Fault;
+
+use super::{Bench, config, start, step, within};
+
+/// A brain whose only actor hangs in a run of conversation `a`, until released.
+async fn hanging(
+    change: impl FnOnce(&mut motorbrain_actors::brain::BrainConfig),
+) -> (Bench, tokio::task::JoinHandle<()>) {
+    let mut config = config(1);
+    change(&mut config);
+    let bench = start(config).await;
+    bench.control.fault_in_run(1, Fault::HANG);
+    let brain = bench.brain.clone();
+    let first = tokio::spawn(async move { drop(brain.step(step("a", "HELLO", 2)).await.unwrap()) });
+    within(bench.control.until(|tally| tally.hanging == 1)).await;
+    (bench, first)
+}
+
+#[tokio::test]
+async fn more_than_the_limit_is_overloaded() {
+    let (bench, first) = hanging(|config| config.limits.requests = 2).await;
+    let brain = bench.brain.clone();
+    let second = tokio::spawn(async move { brain.step(step("b", "HELLO", 1)).await });
+    bench.until(|stats| stats.actors[0].queued == 2).await;
+    // By the handle's permits, and by the brain's own count where somebody else sends.
+    let found = motorbrain_actors::brain::Brain::from(bench.brain.actor_ref().clone());
+    for brain in [&bench.brain, &found] {
+        let error = brain.step(step("c", "HELLO", 1)).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Overloaded);
+    }
+    bench.control.release_hangs();
+    within(first).await.unwrap();
+    within(second).await.unwrap().unwrap();
+    bench.brain.step(step("c", "HELLO", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_conversation_more_than_the_limit_is_overloaded() {
+    let mut config = config(1);
+    config.limits.conversations = 2;
+    let brain = start(config).await.brain;
+    for name in ["a", "b", "a"] {
+        brain.step(step(name, "HELLO", 1)).await.unwrap();
+    }
+    assert_eq!(brain.step(step("c", "HELLO", 1)).await.unwrap_err().code(), ErrorCode::Overloaded);
+    brain.reset("c").await.unwrap();
+    brain.close("a").await.unwrap();
+    brain.step(step("c", "HELLO", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deadline_is_answered_at_once_and_leaves_the_conversation_as_it_was() {
+    let (bench, first) = hanging(|_| ()).await;
+    let deadline = Some(Duration::from_millis(20));
+    for name in ["a", "b"] {
+        // `a` waits behind the hanging one, `b` is with the actor.
+        let error = within(bench.brain.request(Request::Step(step(name, "LATE", 1)), deadline)).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Timeout);
+    }
+    bench.control.release_hangs();
+    within(first).await.unwrap();
+    let stepped = bench.brain.step(step("a", "HELLO", 1)).await.unwrap();
+    assert_eq!(stepped.context.context_len, 13);
+    let stepped = bench.brain.step(step("b", "HELLO", 1)).await.unwrap();
+    assert_eq!(stepped.context.context_len, 6);
+}
+
+#[tokio::test]
+async fn a_deadline_in_the_middle_of_a_run_undoes_it() {
+    let mut config = config(1);
+    config.limits.deadline = Some(Duration::from_millis(20));
+    let bench = start(config).await;
+    let before = bench.brain.request(Request::Step(step("a", "HELLO", 2)), Some(Duration::MAX)).await.unwrap();
+    bench.control.fault_in_run(1, Fault::HANG);
+    let error = within(bench.brain.step(step("a", "LATE", 2))).await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::Timeout);
+    bench.control.release_hangs();
+    let after = within(bench.brain.request(Request::Reset("a".into()), Some(Duration::MAX))).await;
+    after.unwrap();
+    let again = bench.brain.request(Request::Step(step("a", "HELLO", 2)), Some(Duration::MAX)).await.unwrap();
+    assert_eq!(again, before);
+}
+
+#[tokio::test]
+async fn a_caller_that_went_away_cancels_its_request() {
+    let (bench, first) = hanging(|config| config.limits.requests = 3).await;
+    let brain = bench.brain.clone();
+    let gone: Vec<_> = ["a", "b"]
+        .map(|name| {
+            let brain = brain.clone();
+            tokio::spawn(async move { brain.step(step(name, "GONE", 4)).await })
+        })
+        .into();
+    bench.until(|stats| stats.actors[0].queued == 3).await;
+    for gone in gone {
+        gone.abort();
+    }
+    // The one behind the hanging run is dropped while that still hangs; the actor's is cancelled.
+    bench.until(|stats| stats.actors[0].queued == 2).await;
+    bench.control.release_hangs();
+    within(first).await.unwrap();
+    bench.until(|stats| stats.actors[0].queued == 0 && stats.actors[0].conversations == 1).await;
+    let stepped = bench.brain.step(step("a", "HELLO", 1)).await.unwrap();
+    assert_eq!(stepped.context.context_len, 13);
+}

@@ -1,0 +1,383 @@
+//! An actor under a supervisor that writes down what it hears, and an owner that keeps histories from
+//! the commits as MotorBrain does.
+
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+
+use motorbrain_actors::{
+    embedder::{EmbedderArguments, EmbedderMessage, EmbeddingConfig, spawn_on_thread},
+    engine::{Engine, EngineInfo, LoadError, Row, Sampled, Sampling, Want},
+    job::{Cancel, Done, History, Job, JobError, Outcome, Pulse, Report, RequestId, Work},
+    message::ConversationId,
+    tokens::TokenId,
+};
+use motorbrain_testing::{FakeControl, FakeEngine, FakeLoader, fake_info};
+use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// What a supervisor hears of its child's end.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Ended {
+    Failed(String),
+    Stopped,
+}
+
+/// A supervisor that only writes down.
+pub(crate) struct Watch;
+
+impl Actor for Watch {
+    type Msg = ();
+    type State = UnboundedSender<Ended>;
+    type Arguments = UnboundedSender<Ended>;
+
+    async fn pre_start(&self, _: ActorRef<()>, ended: Self::Arguments) -> Result<Self::State, ActorProcessingErr> {
+        Ok(ended)
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _: ActorRef<()>,
+        event: SupervisionEvent,
+        ended: &mut Self::State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(_, error) => ended.send(Ended::Failed(error.to_string()))?,
+            SupervisionEvent::ActorTerminated(..) => ended.send(Ended::Stopped)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+pub(crate) async fn supervisor() -> (ActorRef<()>, UnboundedReceiver<Ended>) {
+    let (send, ended) = unbounded_channel();
+    let (supervisor, _) = Actor::spawn(None, Watch, send).await.unwrap();
+    (supervisor, ended)
+}
+
+pub(crate) struct Bench {
+    pub(crate) control: FakeControl,
+    pub(crate) actor: ActorRef<EmbedderMessage>,
+    pub(crate) pulse: Pulse,
+    pub(crate) ended: UnboundedReceiver<Ended>,
+    /// Every conversation as its commits tell.
+    pub(crate) histories: BTreeMap<String, History>,
+    /// As last reported.
+    pub(crate) kv_bytes: usize,
+    /// Streamed tokens in the order of their reports.
+    pub(crate) shown: Vec<(RequestId, Sampled)>,
+    reports: UnboundedReceiver<Report>,
+    owners: BTreeMap<RequestId, Option<String>>,
+    done: Vec<Done>,
+    sinks: usize,
+    supervisor: ActorRef<()>,
+}
+
+/// No wait here is for a clock; this only ends a test that would hang.
+pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(30), future).await.expect("still waiting after 30 s")
+}
+
+impl Bench {
+    pub(crate) async fn new(info: EngineInfo, embedding: EmbeddingConfig, chunk: usize, control: FakeControl) -> Self {
+        let (supervisor, ended) = supervisor().await;
+        let (send, reports) = unbounded_channel();
+        let pulse = Pulse::default();
+        let arguments = EmbedderArguments {
+            loader: Arc::new(FakeLoader { info: info.clone(), control: control.clone() }),
+            report: Arc::new(move |report| drop(send.send(report))),
+            pulse: pulse.clone(),
+            embedding,
+            chunk,
+        };
+        let actor = spawn_on_thread(None, supervisor.get_cell(), arguments).unwrap();
+        Self {
+            control,
+            actor,
+            pulse,
+            ended,
+            histories: BTreeMap::new(),
+            kv_bytes: 0,
+            shown: Vec::new(),
+            reports,
+            owners: BTreeMap::new(),
+            done: Vec::new(),
+            sinks: info.window.sinks,
+            supervisor,
+        }
+    }
+
+    /// An actor whose load waits until [`Self::release`], so that what is sent before waits together.
+    pub(crate) async fn held(chunk: usize) -> Self {
+        let control = FakeControl::default();
+        control.hold_loads();
+        control.record();
+        Self::new(fake_info(), EmbeddingConfig::default(), chunk, control).await
+    }
+
+    pub(crate) fn release(&self) {
+        self.control.release_loads();
+    }
+
+    pub(crate) fn job(&mut self, conversation: Option<&str>, work: Work) -> Job {
+        let request = RequestId(self.owners.len() as u64);
+        self.owners.insert(request, conversation.map(str::to_owned));
+        Job {
+            request,
+            conversation: conversation.map(ConversationId::from),
+            restore: None,
+            work,
+            alone: false,
+            cancel: Cancel::default(),
+            span: tracing::Span::none(),
+        }
+    }
+
+    pub(crate) fn send_job(&mut self, job: Job) -> RequestId {
+        let request = job.request;
+        self.actor.cast(EmbedderMessage::Job(Box::new(job))).unwrap();
+        request
+    }
+
+    pub(crate) fn send(&mut self, conversation: &str, work: Work) -> RequestId {
+        let job = self.job(Some(conversation), work);
+        self.send_job(job)
+    }
+
+    pub(crate) fn send_stateless(&mut self, work: Work) -> RequestId {
+        let job = self.job(None, work);
+        self.send_job(job)
+    }
+
+    /// The next report; histories follow the commits.
+    pub(crate) async fn report(&mut self) -> Option<Report> {
+        let report = soon(self.reports.recv()).await?;
+        let (request, commit, context_len) = match &report {
+            Report::Token { request, commit, context_len, sampled } => {
+                self.shown.push((*request, sampled.clone()));
+                (*request, commit.clone(), *context_len)
+            }
+            Report::Done(done) => {
+                self.done.push(done.clone());
+                (done.request, done.commit.clone(), done.context_len)
+            }
+            Report::Memory { kv_bytes } => {
+                self.kv_bytes = *kv_bytes;
+                return Some(report);
+            }
+            Report::Ready(_) | Report::LoadFailed(_) => return Some(report),
+        };
+        if let Some(conversation) = &self.owners[&request] {
+            let history = self.histories.entry(conversation.clone()).or_default();
+            if matches!(&report, Report::Done(Done { outcome: Ok(Outcome::Forgotten), .. })) {
+                *history = History::default();
+            }
+            commit.apply(history, self.sinks);
+            assert_eq!(history.tokens.len(), context_len, "commits tell the context of {conversation}");
+        }
+        Some(report)
+    }
+
+    pub(crate) async fn ready(&mut self) -> EngineInfo {
+        match self.report().await {
+            Some(Report::Ready(info)) => info,
+            other => panic!("{other:?} instead of ready"),
+        }
+    }
+
+    pub(crate) async fn load_failed(&mut self) -> LoadError {
+        match self.report().await {
+            Some(Report::LoadFailed(error)) => error,
+            other => panic!("{other:?} instead of a failed load"),
+        }
+    }
+
+    /// Waits until a job is done.
+    pub(crate) async fn done(&mut self, request: RequestId) -> Done {
+        loop {
+            if let Some(index) = self.done.iter().position(|done| done.request == request) {
+                return self.done.remove(index);
+            }
+            self.report().await.expect("the actor has died");
+        }
+    }
+
+    /// The order in which jobs were done.
+    pub(crate) async fn order(&mut self, count: usize) -> Vec<RequestId> {
+        while self.done.len() < count {
+            self.report().await.expect("the actor has died");
+        }
+        self.done.iter().map(|done| done.request).collect()
+    }
+
+    pub(crate) async fn ask(&mut self, conversation: &str, work: Work) -> Done {
+        let request = self.send(conversation, work);
+        self.done(request).await
+    }
+
+    /// Waits until a run hangs.
+    pub(crate) async fn hanging(&self) {
+        soon(self.control.until(|tally| tally.hanging > 0)).await;
+    }
+
+    /// Waits for the end, after the last report.
+    pub(crate) async fn end(&mut self) -> Ended {
+        while self.report().await.is_some() {}
+        soon(self.ended.recv()).await.unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.control.release_loads();
+        self.control.release_hangs();
+        self.supervisor.stop(None);
+    }
+}
+
+/// `count` tokens counted from `first`, within the fake's vocabulary.
+pub(crate) fn tokens(first: u32, count: u32) -> Vec<TokenId> {
+    (first..first + count).map(|token| TokenId(token % 64)).collect()
+}
+
+pub(crate) fn embed(tokens: Vec<TokenId>) -> Work {
+    Work::Embed { tokens: Arc::new(tokens) }
+}
+
+pub(crate) fn score(tokens: Vec<TokenId>) -> Work {
+    Work::Score { tokens: Arc::new(tokens) }
+}
+
+pub(crate) fn step(tokens: Vec<TokenId>, count: usize) -> Work {
+    let sampling = Sampling { temperature: 1.0, top_k: 20, top_p: 0.9 };
+    Work::Step { tokens: Arc::new(tokens), count, sampling, seed: 5, top: 2, stream: false }
+}
+
+pub(crate) fn stream(tokens: Vec<TokenId>, count: usize) -> Work {
+    match step(tokens, count) {
+        Work::Step { tokens, count, sampling, seed, top, .. } => {
+            Work::Step { tokens, count, sampling, seed, top, stream: true }
+        }
+        other => other,
+    }
+}
+
+/// A conversation on an engine of its own, token by token: what the actor's answers must equal.
+pub(crate) struct Reference {
+    engine: FakeEngine,
+    slot: motorbrain_actors::engine::SlotIndex,
+    pub(crate) total: u64,
+    pub(crate) context_len: usize,
+}
+
+impl Reference {
+    pub(crate) fn new(info: EngineInfo) -> Self {
+        let mut engine = FakeEngine::new(info, FakeControl::default());
+        let slot = engine.open().unwrap();
+        Self { engine, slot, total: 0, context_len: 0 }
+    }
+
+    /// One that has read `history` before.
+    pub(crate) fn after(history: &[TokenId]) -> Self {
+        let mut reference = Self::new(fake_info());
+        history.iter().for_each(|&token| drop(reference.read(token, Want::Nothing)));
+        reference
+    }
+
+    fn read(&mut self, token: TokenId, want: Want) -> motorbrain_actors::engine::RowOutput {
+        loop {
+            let tokens = &[token];
+            let output = self.engine.run(&[Row { slot: self.slot, tokens, want }]).unwrap().next().unwrap();
+            self.context_len = output.context_len;
+            if output.taken == 1 {
+                self.total += 1;
+                return output;
+            }
+        }
+    }
+
+    pub(crate) fn answer(&mut self, work: &Work, embedding: EmbeddingConfig) -> Outcome {
+        match work {
+            Work::Embed { tokens } => Outcome::Embedded(self.embed(tokens, embedding)),
+            Work::Score { tokens } => Outcome::Scored(tokens.iter().map(|&token| self.score(token)).collect()),
+            Work::Step { tokens, count, sampling, seed, top, .. } => {
+                tokens.iter().for_each(|&token| drop(self.read(token, Want::Nothing)));
+                let mut sampled: Vec<Sampled> = Vec::new();
+                let ends = self.engine.info().end_tokens.clone();
+                let stops = |sampled: &[Sampled]| sampled.last().is_some_and(|last| ends.contains(&last.token));
+                while sampled.len() < *count && !stops(&sampled) {
+                    let want = Want::Next { sampling: *sampling, seed: *seed, number: self.total, top: *top };
+                    let row = Row { slot: self.slot, tokens: &[], want };
+                    let output = self.engine.run(&[row]).unwrap().next().unwrap();
+                    self.context_len = output.context_len;
+                    self.total += 1;
+                    sampled.extend(output.sampled);
+                }
+                Outcome::Stepped { stopped: stops(&sampled), sampled }
+            }
+            Work::Forget => {
+                *self = Self::new(self.engine.info().clone());
+                Outcome::Forgotten
+            }
+        }
+    }
+
+    /// The probability that sampling would have given the token.
+    fn score(&mut self, token: TokenId) -> Option<f32> {
+        let vocab = self.engine.info().vocab;
+        let logprob = (self.total > 0).then(|| {
+            // On a copy, for sampling appends.
+            let mut copy = Self::new(self.engine.info().clone());
+            let context = self.context();
+            context.iter().for_each(|&token| drop(copy.read(token, Want::Nothing)));
+            let want = Want::Next { sampling: Sampling::GREEDY, seed: 0, number: 0, top: vocab };
+            let output = copy.engine.run(&[Row { slot: copy.slot, tokens: &[], want }]).unwrap().next().unwrap();
+            output.sampled.unwrap().top.into_iter().find(|(id, _)| *id == token).unwrap().1
+        });
+        self.read(token, Want::Nothing);
+        logprob
+    }
+
+    fn context(&self) -> Vec<TokenId> {
+        self.engine.context(self.slot).to_vec()
+    }
+
+    fn embed(&mut self, tokens: &[TokenId], embedding: EmbeddingConfig) -> Vec<f32> {
+        use motorbrain_actors::{embedder::Pooling, engine};
+        let states: Vec<Vec<f32>> =
+            tokens.iter().map(|&token| self.read(token, Want::Hidden(engine::Pooling::Last)).hidden).collect();
+        let mut vector = match embedding.pooling {
+            Pooling::Last => states.last().unwrap().clone(),
+            Pooling::Mean => (0..states[0].len())
+                .map(|i| states.iter().map(|state| state[i]).sum::<f32>() / states.len() as f32)
+                .collect(),
+        };
+        if embedding.normalize {
+            let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+            vector.iter_mut().for_each(|value| *value /= length);
+        }
+        vector
+    }
+}
+
+/// Vectors may differ by the order of a sum; everything else is equal.
+pub(crate) fn assert_equal(found: &Outcome, expected: &Outcome) {
+    match (found, expected) {
+        (Outcome::Embedded(found), Outcome::Embedded(expected)) => {
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-5, "{found} instead of {expected}");
+            }
+        }
+        _ => assert_eq!(found, expected),
+    }
+}
+
+/// The outcome of a job that succeeded.
+pub(crate) fn outcome(done: &Done) -> &Outcome {
+    done.outcome.as_ref().unwrap()
+}
+
+/// The error of a job that failed.
+pub(crate) fn failure(done: Done) -> JobError {
+    done.outcome.unwrap_err()
+}

@@ -1,0 +1,71 @@
+//! `motorbrain`, the command line: parses, calls the library, prints.
+//!
+//! Replies and tables go to standard output, logs and errors to standard error, and the exit status
+//! tells whose turn it is (see [`exit::Exit`]).
+
+mod args;
+mod doctor;
+mod exit;
+mod failure;
+mod logging;
+mod output;
+mod pipe;
+mod prepare;
+mod smoke;
+
+use std::process::ExitCode;
+
+use motorbrain::Parts;
+use tokio::runtime::Builder;
+
+use args::{Args, Command, Common};
+use exit::Exit;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    decline_telemetry();
+    let exit = run(Args::of_process()).unwrap_or_else(|failure| {
+        let exit = failure.exit;
+        failure.report();
+        exit
+    });
+    exit.into()
+}
+
+/// Builds of ONNX Runtime 1.31 note each process and try to send it off when they are opened, before a program
+/// can forbid it; this they heed.
+#[expect(unsafe_code, reason = "the runtime asks nothing but the environment")]
+fn decline_telemetry() {
+    // SAFETY: first of all in `main`, so no other thread reads the environment.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+}
+
+fn run(args: Args) -> Result<Exit, Failure> {
+    let hint = || Some("for example `--log info` or `--log motorbrain_actors=debug`".into());
+    logging::start(args.common.log.as_deref()).map_err(|error| Failure::new(Exit::Settings, error, hint()))?;
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Unexpected, error, None))?;
+    runtime.block_on(async {
+        match args.command {
+            Command::Doctor { json, write_manifest } => doctor::run(&args.common, json, write_manifest).await,
+            Command::Smoke { json } => smoke::run(&args.common, json).await,
+            Command::Pipe { chaos } => pipe(&args.common, chaos).await,
+            Command::Prepare { dir, out, weights, force, json } => {
+                prepare::run(&args.common, prepare::Request { model: dir, out, weights, force }, json).await
+            }
+        }
+    })
+}
+
+async fn pipe(common: &Common, chaos: bool) -> Result<Exit, Failure> {
+    let settings = common.settings()?;
+    let parts = Parts::find(&settings).await?;
+    let vocab = parts.model.contract.vocab;
+    let brain = parts.start(&settings, None).await?;
+    let served = pipe::serve(&brain, motorbrain_protocol::Rules { chaos, vocab }, settings.limits.requests).await;
+    brain.shutdown().await;
+    match served {
+        Ok(()) => Ok(Exit::Fine),
+        Err(error) => Err(Failure::new(Exit::Unexpected, error, None)),
+    }
+}

@@ -1,0 +1,6 @@
+//! The program from outside: its arguments, its messages and exit statuses, and the pipe that it serves.
+
+mod cli;
+#[path = "../../../tests/common/mod.rs"]
+mod common;
+mod pipe;

@@ -1,0 +1,367 @@
+//! A line of the protocol, version 1, becomes a request or a refusal. Pure.
+//!
+//! Keys and types are judged here; ranges and limits are the brain's to judge, the same for every
+//! caller. A key whose value is `null` was given, with a value of the wrong type: leave it out instead.
+
+use std::time::Duration;
+
+use motorbrain_actors::{
+    engine::Sampling,
+    message::{BrainError, ConversationId, Embed, Input, Request, Score, Step},
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    fields::{Fields, KeyProblem},
+    values::{self, bad, cut, missing, wrong},
+};
+
+/// The longest hang that can be asked for: a day.
+const HANG_MS_MAX: u64 = 86_400_000;
+
+/// The longest id as it is written: it is kept until its request is answered.
+const ID_BYTES_MAX: usize = 1024;
+
+const OPS: &str = "one of `embed`, `step`, `score`, `reset`, `close`, `stats`";
+
+/// What the codec must know of the brain it speaks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Whether `crash` and `hang` are served.
+    pub chaos: bool,
+    /// Rows of the vocabulary.
+    pub vocab: usize,
+}
+
+/// What a line asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// A request about a conversation.
+    Ask(Request),
+    /// The brain's state.
+    Stats,
+    /// Make an actor panic.
+    Crash {
+        /// Which one.
+        actor: usize,
+    },
+    /// Make an actor sleep without answering.
+    Hang {
+        /// Which one.
+        actor: usize,
+        /// For how long.
+        pause: Duration,
+    },
+}
+
+/// A decoded line.
+#[derive(Debug)]
+pub struct Decoded {
+    /// The id as it was written; `null` where the line has none.
+    pub id: Box<RawValue>,
+    /// What is asked, or why it is not a request.
+    pub op: Result<Op, BrainError>,
+}
+
+/// Reads a line, which need not be UTF-8, let alone JSON.
+pub fn decode(line: &[u8], rules: &Rules) -> Decoded {
+    let parsed = std::str::from_utf8(line)
+        .map_err(|error| not_json(error.to_string()))
+        .and_then(|text| Fields::parse(text).map_err(|error| not_json(error.to_string())));
+    let mut fields = match parsed {
+        Ok(fields) => fields,
+        Err(error) => return without_id(error),
+    };
+    match id(&mut fields) {
+        Ok(id) => Decoded { id: id.to_owned(), op: op(&mut fields, rules) },
+        Err(error) => without_id(error),
+    }
+}
+
+/// A line that is longer than `bytes_max` and was not read.
+pub fn too_long(bytes_max: usize) -> Decoded {
+    without_id(bad("the line", "too long to be read", format!("at most {bytes_max} bytes")))
+}
+
+fn without_id(error: BrainError) -> Decoded {
+    Decoded { id: RawValue::NULL.to_owned(), op: Err(error) }
+}
+
+fn not_json(reason: String) -> BrainError {
+    bad("the line", format!("no request: {reason}"), "one JSON object")
+}
+
+fn id<'a>(fields: &mut Fields<'a>) -> Result<&'a RawValue, BrainError> {
+    let expected = || format!("a string or a number of at most {ID_BYTES_MAX} bytes");
+    let id = fields.take_raw("id").ok_or_else(|| missing("id", expected()))?;
+    let is_scalar = values::is_text(id.get()) || values::is_number(id.get());
+    if is_scalar && id.get().len() <= ID_BYTES_MAX { Ok(id) } else { Err(wrong("id", id.get(), expected())) }
+}
+
+fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
+    match fields.problem() {
+        Some(KeyProblem::Twice(key)) => {
+            return Err(bad("the key given twice", format!("`{}`", cut(key)), "each key once"));
+        }
+        Some(KeyProblem::Unknown(key)) => {
+            return Err(bad("the unknown key", format!("`{}`", cut(key)), "only keys of the protocol"));
+        }
+        None => {}
+    }
+    let raw = fields.take("op").ok_or_else(|| missing("op", OPS))?;
+    let name = values::text("op", raw)?;
+    let op = match name.as_str() {
+        "embed" => Op::Ask(Request::Embed(embed(fields, rules)?)),
+        "step" => Op::Ask(Request::Step(step(fields, rules)?)),
+        "score" => Op::Ask(Request::Score(Score {
+            conversation: conversation(fields)?,
+            input: required_input(fields, rules)?,
+        })),
+        "reset" => Op::Ask(Request::Reset(conversation(fields)?)),
+        "close" => Op::Ask(Request::Close(conversation(fields)?)),
+        "stats" => Op::Stats,
+        "crash" | "hang" if !rules.chaos => {
+            return Err(bad("op", format!("`{name}`, which needs `--chaos`"), OPS));
+        }
+        "crash" => Op::Crash { actor: actor(fields)? },
+        "hang" => Op::Hang { actor: actor(fields)?, pause: pause(fields)? },
+        _ => return Err(wrong("op", raw, OPS)),
+    };
+    match fields.left() {
+        Some(key) => Err(bad("the key without meaning here", format!("`{key}`"), format!("only keys of `{name}`"))),
+        None => Ok(op),
+    }
+}
+
+fn embed(fields: &mut Fields<'_>, rules: &Rules) -> Result<Embed, BrainError> {
+    let conversation = fields.take("conversation").map(|raw| values::text("conversation", raw)).transpose()?;
+    Ok(Embed { conversation: conversation.map(ConversationId::from), input: required_input(fields, rules)? })
+}
+
+fn step(fields: &mut Fields<'_>, rules: &Rules) -> Result<Step, BrainError> {
+    let conversation = conversation(fields)?;
+    let mut count = |key, default| fields.take(key).map_or(Ok(default), |raw| values::count(key, raw));
+    Ok(Step {
+        conversation,
+        count: count("count", 1)?,
+        top: count("top", 0)?,
+        sampling: sampling(fields)?,
+        seed: fields.take("seed").map(|raw| values::whole("seed", raw)).transpose()?,
+        input: input(fields, rules)?,
+    })
+}
+
+fn sampling(fields: &mut Fields<'_>) -> Result<Sampling, BrainError> {
+    let greedy = Sampling::GREEDY;
+    let mut float = |key, default| fields.take(key).map_or(Ok(default), |raw| values::float(key, raw));
+    let temperature = float("temperature", greedy.temperature)?;
+    let top_p = float("top_p", greedy.top_p)?;
+    let top_k = fields.take("top_k").map_or(Ok(greedy.top_k), |raw| values::count("top_k", raw))?;
+    Ok(Sampling { temperature, top_k, top_p })
+}
+
+fn conversation(fields: &mut Fields<'_>) -> Result<ConversationId, BrainError> {
+    let raw = fields.take("conversation").ok_or_else(|| missing("conversation", "a string"))?;
+    values::text("conversation", raw).map(ConversationId::from)
+}
+
+fn input(fields: &mut Fields<'_>, rules: &Rules) -> Result<Option<Input>, BrainError> {
+    match (fields.take("text"), fields.take("token_ids")) {
+        (Some(_), Some(_)) => Err(bad("token_ids", "given beside `text`", "one of the two")),
+        (Some(raw), None) => Ok(Some(Input::Text(values::text("text", raw)?))),
+        (None, Some(raw)) => Ok(Some(Input::Tokens(values::token_ids(raw, rules.vocab)?))),
+        (None, None) => Ok(None),
+    }
+}
+
+fn required_input(fields: &mut Fields<'_>, rules: &Rules) -> Result<Input, BrainError> {
+    input(fields, rules)?.ok_or_else(|| missing("text", "`text` or `token_ids`"))
+}
+
+fn actor(fields: &mut Fields<'_>) -> Result<usize, BrainError> {
+    let raw = fields.take("actor").ok_or_else(|| missing("actor", "the index of an actor"))?;
+    values::count("actor", raw)
+}
+
+fn pause(fields: &mut Fields<'_>) -> Result<Duration, BrainError> {
+    let raw = fields.take("ms").ok_or_else(|| missing("ms", "milliseconds"))?;
+    let ms = values::whole("ms", raw)?;
+    if ms > HANG_MS_MAX {
+        return Err(wrong("ms", raw, format!("at most {HANG_MS_MAX}, a day")));
+    }
+    Ok(Duration::from_millis(ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use motorbrain_actors::tokens::TokenId;
+
+    use super::*;
+
+    const RULES: Rules = Rules { chaos: true, vocab: 576 };
+
+    /// What a line asks for, with its id.
+    fn check(line: &str, id: &str, op: Op) {
+        let decoded = decode(line.as_bytes(), &RULES);
+        assert_eq!((decoded.id.get(), decoded.op), (id, Ok(op)), "{line}");
+    }
+
+    /// The code and the words with which a line is refused.
+    fn check_refused(line: impl AsRef<[u8]>, id: &str, code: &str, words: &str) {
+        let line = line.as_ref();
+        let shown = String::from_utf8_lossy(line);
+        let decoded = decode(line, &RULES);
+        let error = decoded.op.expect_err(&shown);
+        assert_eq!((decoded.id.get(), error.code().as_str()), (id, code), "{shown}");
+        assert!(error.to_string().contains(words), "{shown}: {error}");
+    }
+
+    fn a() -> ConversationId {
+        ConversationId::from("a")
+    }
+
+    #[test]
+    fn every_op_is_read() {
+        let text = |text: &str| Input::from(text);
+        let stateless = Embed { conversation: None, input: text("x") };
+        check(r#"{"id":1,"op":"embed","text":"x"}"#, "1", Op::Ask(Request::Embed(stateless)));
+        let embed = Embed { conversation: Some(a()), input: Input::Tokens(vec![TokenId(5), TokenId(0)]) };
+        check(
+            r#"{"op":"embed","token_ids":[5,0],"conversation":"a","id":"x"}"#,
+            r#""x""#,
+            Op::Ask(Request::Embed(embed)),
+        );
+        let step = Step::greedy(a(), "x", 1);
+        let bare = Step { input: None, ..step.clone() };
+        check(r#"{"id":1,"op":"step","conversation":"a"}"#, "1", Op::Ask(Request::Step(bare)));
+        let full = Step {
+            count: 8,
+            sampling: Sampling { temperature: 0.5, top_k: 40, top_p: 0.9 },
+            seed: Some(u64::MAX),
+            top: 5,
+            ..step
+        };
+        check(
+            r#"{"id":1,"op":"step","conversation":"a","text":"x","count":8,"temperature":5e-1,"top_k":40,"top_p":0.9,"seed":18446744073709551615,"top":5}"#,
+            "1",
+            Op::Ask(Request::Step(full)),
+        );
+        let score = Score { conversation: a(), input: text("") };
+        check(r#"{"id":1,"op":"score","conversation":"a","text":""}"#, "1", Op::Ask(Request::Score(score)));
+        check(r#"{"id":1,"op":"reset","conversation":"a"}"#, "1", Op::Ask(Request::Reset(a())));
+        check(r#"{"id":1,"op":"close","conversation":"a"}"#, "1", Op::Ask(Request::Close(a())));
+        check(r#"{"id":1,"op":"stats"}"#, "1", Op::Stats);
+        check(r#"{"id":1,"op":"crash","actor":2}"#, "1", Op::Crash { actor: 2 });
+        let pause = Duration::from_secs(5);
+        check(r#"{"id":1,"op":"hang","actor":0,"ms":5000}"#, "1", Op::Hang { actor: 0, pause });
+    }
+
+    #[test]
+    fn ids_are_kept_as_they_were_written() {
+        for id in ["0", "-1", "1.0", "1e999", "123456789012345678901234567890", r#""""#, r#""\u00e4\n""#, "\"ä\""] {
+            check(&format!(r#" {{ "id" : {id} , "op" : "stats" }} "#), id, Op::Stats);
+        }
+        for id in ["null", "true", "[1]", r#"{"a":1}"#] {
+            check_refused(format!(r#"{{"id":{id},"op":"stats"}}"#), "null", "bad_request", "id is");
+        }
+        check_refused(r#"{"op":"stats"}"#, "null", "bad_request", "id is missing");
+        // It is held until its request is answered, and is given back in the answer.
+        let longest = format!(r#""{}""#, "x".repeat(ID_BYTES_MAX - 2));
+        check(&format!(r#"{{"id":{longest},"op":"stats"}}"#), &longest, Op::Stats);
+        let longer = format!(r#"{{"id":"y{}","op":"stats"}}"#, "x".repeat(ID_BYTES_MAX - 2));
+        check_refused(longer, "null", "bad_request", "at most 1024 bytes");
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused_without_an_id() {
+        for line in
+            ["", " ", "{", r#"{"id":1,"op":"stats""#, r#"{"id":1} x"#, "[1]", r#"[{"id":1}]"#, "1", "null", "NaN"]
+        {
+            check_refused(line, "null", "bad_request", "expected one JSON object");
+        }
+        check_refused(r#"{"id":1,"op":"step","temperature":NaN}"#, "null", "bad_request", "column");
+        check_refused(b"{\"id\":1,\"op\":\"\xff\"}", "null", "bad_request", "utf-8");
+        check_refused("[".repeat(100_000), "null", "bad_request", "expected one JSON object");
+    }
+
+    #[test]
+    fn keys_stand_once_and_are_known() {
+        check_refused(r#"{"id":1,"op":"stats","op":"stats"}"#, "1", "bad_request", "twice is `op`");
+        check_refused(r#"{"id":1,"op":"stats","id":2}"#, "1", "bad_request", "twice is `id`");
+        check_refused(r#"{"op":"stats","\u006fp":"stats","id":2}"#, "2", "bad_request", "twice is `op`");
+        check_refused(r#"{"a":[{"b":1}],"id":"z","op":"stats"}"#, r#""z""#, "bad_request", "unknown key is `a`");
+        check_refused(r#"{"id":1,"op":"reset","conversation":"a","count":1}"#, "1", "bad_request", "`count`");
+        check_refused(r#"{"id":1,"op":"embed","text":"x","seed":1}"#, "1", "bad_request", "only keys of `embed`");
+    }
+
+    #[test]
+    fn missing_keys_and_unknown_ops_are_named() {
+        check_refused(r#"{"id":1}"#, "1", "bad_request", "op is missing");
+        check_refused(r#"{"id":1,"op":"sing"}"#, "1", "bad_request", r#"op is "sing""#);
+        check_refused(r#"{"id":1,"op":3}"#, "1", "bad_request", "op is 3");
+        for op in ["step", "score", "reset", "close"] {
+            check_refused(format!(r#"{{"id":1,"op":"{op}"}}"#), "1", "bad_request", "conversation is missing");
+        }
+        check_refused(r#"{"id":1,"op":"embed"}"#, "1", "bad_request", "expected `text` or `token_ids`");
+        check_refused(r#"{"id":1,"op":"crash"}"#, "1", "bad_request", "actor is missing");
+        check_refused(r#"{"id":1,"op":"hang","actor":0}"#, "1", "bad_request", "ms is missing");
+    }
+
+    #[test]
+    fn without_chaos_nothing_can_be_broken() {
+        let rules = Rules { chaos: false, ..RULES };
+        for line in [r#"{"id":1,"op":"crash","actor":0}"#, r#"{"id":1,"op":"hang","actor":0,"ms":1}"#] {
+            let error = decode(line.as_bytes(), &rules).op.expect_err(line);
+            assert!(error.to_string().contains("--chaos"), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_of_the_wrong_type_are_refused() {
+        let numbers = ["-1", "1.0", "1e2", "\"1\"", "null", "[]", "123456789012345678901234567890"];
+        for key in ["count", "top_k", "seed", "top"] {
+            for value in numbers {
+                let line = format!(r#"{{"id":1,"op":"step","conversation":"a","{key}":{value}}}"#);
+                check_refused(line, "1", "bad_request", &format!("{key} is {value}"));
+            }
+        }
+        for key in ["temperature", "top_p"] {
+            for value in ["1e999", "-1e999", "\"NaN\"", "\"1\"", "null", "true"] {
+                let line = format!(r#"{{"id":1,"op":"step","conversation":"a","{key}":{value}}}"#);
+                check_refused(line, "1", "bad_request", &format!("{key} is {value}"));
+            }
+        }
+        for value in ["1", "null", "[\"a\"]", r#""\ud800""#] {
+            check_refused(format!(r#"{{"id":1,"op":"embed","text":{value}}}"#), "1", "bad_request", "text is");
+            let line = format!(r#"{{"id":1,"op":"reset","conversation":{value}}}"#);
+            check_refused(line, "1", "bad_request", "conversation is");
+        }
+        check_refused(r#"{"id":1,"op":"hang","actor":0,"ms":86400001}"#, "1", "bad_request", "a day");
+    }
+
+    #[test]
+    fn token_ids_are_whole_numbers_that_a_vocabulary_can_have() {
+        let step = |ids: &str| format!(r#"{{"id":1,"op":"step","conversation":"a","token_ids":{ids}}}"#);
+        for (ids, id) in [
+            ("[-1]", "-1"),
+            ("[1,4294967296,-2]", "4294967296"),
+            ("[18446744073709551615]", "outside the vocabulary of 576"),
+            ("[123456789012345678901234567890]", "outside the vocabulary of 576"),
+        ] {
+            check_refused(step(ids), "1", "invalid_token", id);
+        }
+        for ids in ["[1.0]", "[1.5]", "[\"1\"]", "[null]", "[[1]]", "1", "\"1\"", "null", "{}"] {
+            check_refused(step(ids), "1", "bad_request", "token_ids is");
+        }
+        check_refused(step(r#"[1],"text":"x""#), "1", "bad_request", "beside `text`");
+        let tokens = Step { input: Some(Input::Tokens(vec![])), ..Step::greedy(a(), "", 1) };
+        check(&step("[]"), "1", Op::Ask(Request::Step(tokens)));
+    }
+
+    #[test]
+    fn long_values_are_cut_in_refusals() {
+        let line = format!(r#"{{"id":1,"op":"{}"}}"#, "ä".repeat(100_000));
+        let error = decode(line.as_bytes(), &RULES).op.expect_err("no such op");
+        assert!(error.to_string().len() < 400, "{error}");
+    }
+}

@@ -1,0 +1,287 @@
+//! Answers become lines of the protocol, version 1. Pure.
+//!
+//! Floats are written as the shortest decimals that read back as the same 32-bit float. JSON has no
+//! infinity: a log-probability of minus infinity, which a token with no chance at all has, is written
+//! as the least finite number.
+
+use motorbrain_actors::{
+    message::{BrainError, Context, Finished, Reply},
+    policy::{ActorStats, Stats},
+    tokens::{TokenId, TokenizerKind},
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// The version of the protocol, as `stats` tells it.
+pub const PROTOCOL: u32 = 1;
+
+/// What a request came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// A conversation's.
+    Reply {
+        /// The brain's own.
+        reply: Reply,
+        /// Whether the most likely tokens were asked for.
+        top: bool,
+    },
+    /// To `stats`.
+    Stats(Stats),
+    /// To `crash` and `hang`: handed on.
+    HandedOn,
+}
+
+/// The line that answers the request `id`, with its line feed.
+pub fn encode(id: &RawValue, answer: &Result<Answer, BrainError>) -> Vec<u8> {
+    let line = match answer {
+        Ok(answer) => Line { id, ok: Some(body(answer)), error: None },
+        Err(error) => Line { id, ok: None, error: Some(ErrorBody::from(error)) },
+    };
+    let mut text = Vec::new();
+    // Writing plain structs to memory has no way to fail.
+    serde_json::to_writer(&mut text, &line).unwrap_or_else(|error| unreachable!("{error}"));
+    text.push(b'\n');
+    text
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    id: &'a RawValue,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ok: Option<Body<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorBody>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body<'a> {
+    Embedded {
+        embedding: Vec<f32>,
+        tokens: usize,
+        #[serde(flatten)]
+        context: ContextBody,
+    },
+    Stepped {
+        token_ids: Vec<u32>,
+        text: &'a str,
+        logprobs: Vec<f32>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        top: Option<Vec<Vec<(u32, f32)>>>,
+        #[serde(flatten)]
+        context: ContextBody,
+        finished: &'static str,
+    },
+    Scored {
+        logprobs: Vec<Option<f32>>,
+        tokens: usize,
+        #[serde(flatten)]
+        context: ContextBody,
+    },
+    Stats {
+        protocol: u32,
+        actors: Vec<ActorBody>,
+        model: ModelBody,
+    },
+    Done {},
+}
+
+#[derive(Serialize)]
+struct ContextBody {
+    context_len: usize,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    rebuilt: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokenizer: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct ActorBody {
+    actor: usize,
+    state: &'static str,
+    conversations: usize,
+    restarts: u64,
+    queued: usize,
+    kv_bytes: usize,
+}
+
+#[derive(Serialize)]
+struct ModelBody {
+    layers: usize,
+    hidden: usize,
+    vocab: usize,
+    inputs: usize,
+}
+
+#[derive(Serialize)]
+struct ErrorBody {
+    code: &'static str,
+    message: String,
+    retryable: bool,
+}
+
+fn body(answer: &Answer) -> Body<'_> {
+    match answer {
+        Answer::Reply { reply: Reply::Embedded(embedded), .. } => Body::Embedded {
+            embedding: embedded.embedding.iter().copied().map(finite).collect(),
+            tokens: embedded.tokens,
+            context: (&embedded.context).into(),
+        },
+        Answer::Reply { reply: Reply::Stepped(stepped), top } => Body::Stepped {
+            token_ids: stepped.token_ids.iter().map(|token| token.0).collect(),
+            text: &stepped.text,
+            logprobs: stepped.logprobs.iter().copied().map(finite).collect(),
+            top: top.then(|| stepped.top.iter().map(|likely| likely.iter().map(pair).collect()).collect()),
+            context: (&stepped.context).into(),
+            finished: match stepped.finished {
+                Finished::Stop => "stop",
+                Finished::Count => "count",
+            },
+        },
+        Answer::Reply { reply: Reply::Scored(scored), .. } => Body::Scored {
+            logprobs: scored.logprobs.iter().map(|logprob| logprob.map(finite)).collect(),
+            tokens: scored.logprobs.len(),
+            context: (&scored.context).into(),
+        },
+        Answer::Reply { reply: Reply::Done, .. } | Answer::HandedOn => Body::Done {},
+        Answer::Stats(stats) => Body::Stats {
+            protocol: PROTOCOL,
+            actors: stats.actors.iter().map(actor).collect(),
+            model: ModelBody {
+                layers: stats.model.layers,
+                hidden: stats.model.hidden,
+                vocab: stats.model.vocab,
+                inputs: stats.model.inputs,
+            },
+        },
+    }
+}
+
+fn actor(stats: &ActorStats) -> ActorBody {
+    ActorBody {
+        actor: stats.actor,
+        state: stats.state.as_str(),
+        conversations: stats.conversations,
+        restarts: stats.restarts,
+        queued: stats.queued,
+        kv_bytes: stats.kv_bytes,
+    }
+}
+
+impl From<&Context> for ContextBody {
+    fn from(context: &Context) -> Self {
+        Self {
+            context_len: context.context_len,
+            rebuilt: context.rebuilt,
+            tokenizer: matches!(context.tokenizer, TokenizerKind::Bytes).then_some("bytes"),
+        }
+    }
+}
+
+impl From<&BrainError> for ErrorBody {
+    fn from(error: &BrainError) -> Self {
+        let code = error.code();
+        Self { code: code.as_str(), message: error.to_string(), retryable: code.retryable() }
+    }
+}
+
+fn pair(&(token, logprob): &(TokenId, f32)) -> (u32, f32) {
+    (token.0, finite(logprob))
+}
+
+fn finite(number: f32) -> f32 {
+    number.clamp(f32::MIN, f32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use motorbrain_actors::{
+        engine::{EngineInfo, Window},
+        message::{ConversationId, Embedded, Scored, Stepped},
+        policy::ActorState,
+    };
+
+    use super::*;
+
+    fn check(id: &str, answer: Result<Answer, BrainError>) -> String {
+        let id: Box<RawValue> = serde_json::from_str(id).expect("the id is JSON");
+        let line = String::from_utf8(encode(&id, &answer)).expect("JSON is UTF-8");
+        let (line, rest) = line.split_once('\n').expect("a line ends");
+        assert_eq!(rest, "", "an answer is one line");
+        line.to_owned()
+    }
+
+    fn reply(reply: Reply, top: bool) -> Result<Answer, BrainError> {
+        Ok(Answer::Reply { reply, top })
+    }
+
+    const CONTEXT: Context = Context { context_len: 40, rebuilt: false, tokenizer: TokenizerKind::Model };
+
+    fn stepped() -> Stepped {
+        Stepped {
+            token_ids: vec![TokenId(7), TokenId(2)],
+            text: "\u{1}\nä".into(),
+            logprobs: vec![-0.1, f32::NEG_INFINITY],
+            top: vec![vec![(TokenId(7), -0.1), (TokenId(8), -1e-10)], vec![]],
+            finished: Finished::Stop,
+            context: CONTEXT,
+        }
+    }
+
+    #[test]
+    fn every_reply_is_written_as_the_protocol_says() {
+        let embedded = Embedded { embedding: vec![0.1, -3.0, 1.0e-8], tokens: 2, context: CONTEXT };
+        insta::assert_snapshot!(check("1", reply(Reply::Embedded(embedded), false)), @r#"{"id":1,"ok":{"embedding":[0.1,-3.0,1e-8],"tokens":2,"context_len":40}}"#);
+        insta::assert_snapshot!(check("2", reply(Reply::Stepped(stepped()), false)), @r#"{"id":2,"ok":{"token_ids":[7,2],"text":"\u0001\nä","logprobs":[-0.1,-3.4028235e+38],"context_len":40,"finished":"stop"}}"#);
+        insta::assert_snapshot!(check("2", reply(Reply::Stepped(stepped()), true)), @r#"{"id":2,"ok":{"token_ids":[7,2],"text":"\u0001\nä","logprobs":[-0.1,-3.4028235e+38],"top":[[[7,-0.1],[8,-1e-10]],[]],"context_len":40,"finished":"stop"}}"#);
+        let scored = Scored { logprobs: vec![None, Some(-3.2)], context: CONTEXT };
+        insta::assert_snapshot!(check("5", reply(Reply::Scored(scored), false)), @r#"{"id":5,"ok":{"logprobs":[null,-3.2],"tokens":2,"context_len":40}}"#);
+        insta::assert_snapshot!(check("3", reply(Reply::Done, false)), @r#"{"id":3,"ok":{}}"#);
+        insta::assert_snapshot!(check("3", Ok(Answer::HandedOn)), @r#"{"id":3,"ok":{}}"#);
+    }
+
+    #[test]
+    fn a_rebuilt_context_and_the_byte_fallback_are_told() {
+        let context = Context { context_len: 1, rebuilt: true, tokenizer: TokenizerKind::Bytes };
+        let scored = Scored { logprobs: vec![], context };
+        insta::assert_snapshot!(check("1", reply(Reply::Scored(scored), false)), @r#"{"id":1,"ok":{"logprobs":[],"tokens":0,"context_len":1,"rebuilt":true,"tokenizer":"bytes"}}"#);
+    }
+
+    #[test]
+    fn stats_tell_actors_and_model() {
+        let actor = ActorStats {
+            actor: 0,
+            state: ActorState::Restarting,
+            conversations: 3,
+            restarts: 1,
+            queued: 2,
+            kv_bytes: 4096,
+        };
+        let model = EngineInfo {
+            layers: 24,
+            hidden: 896,
+            vocab: 151_936,
+            inputs: 51,
+            embeds: true,
+            window: Window { size: 8, sinks: 1, slide: 2, slides: true },
+            end_tokens: vec![],
+            kv_bytes_per_token: 1,
+        };
+        let stats = Stats { actors: vec![actor], model };
+        insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2,"kv_bytes":4096}],"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
+    }
+
+    #[test]
+    fn errors_have_code_message_and_retryable() {
+        let quarantined = BrainError::Quarantined { conversation: ConversationId::from("a\"b") };
+        insta::assert_snapshot!(check("null", Err(quarantined)), @r#"{"id":null,"error":{"code":"quarantined","message":"requests of conversation `a\"b` kill actors; reset it to use it again","retryable":false}}"#);
+        insta::assert_snapshot!(check("1", Err(BrainError::Restarted)), @r#"{"id":1,"error":{"code":"restarted","message":"the actor died twice under this request","retryable":true}}"#);
+    }
+
+    #[test]
+    fn ids_go_out_as_they_came_in() {
+        for id in ["1.0", "1e999", "-0", "123456789012345678901234567890", r#""\u00e4""#] {
+            assert_eq!(check(id, Ok(Answer::HandedOn)), format!(r#"{{"id":{id},"ok":{{}}}}"#));
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The protocol, version 1: a JSON object is a request, another its answer. Pure; see `docs/pipe.md`.
+//!
+//! [`decode`] reads a request or says why it is none, [`encode`] writes what it came to, [`next_line`] cuts
+//! input into lines that fit memory. Whoever serves requests, by lines on standard input or otherwise, judges
+//! keys and types here; ranges and limits are the brain's to judge, the same for every caller.
+
+#![forbid(unsafe_code)]
+
+mod decode;
+mod encode;
+mod fields;
+mod lines;
+mod values;
+
+pub use decode::{Decoded, Op, Rules, decode, too_long};
+pub use encode::{Answer, PROTOCOL, encode};
+pub use lines::{Line, next_line};

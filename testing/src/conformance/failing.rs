@@ -1,0 +1,104 @@
+//! Laws of failing: a run that fails has not happened, and a rewound slot is as it was.
+
+use super::{
+    Tolerance,
+    driver::{assert_same, greedy, open, read, read_and_sample, run_one, tokens},
+};
+use motorbrain_actors::{
+    engine::{Engine, EngineErrorKind, Row, SlotIndex, Want},
+    tokens::TokenId,
+};
+
+pub(super) fn a_refused_row_changes_no_slot(engine: &mut dyn Engine, tolerance: Tolerance) {
+    let (slots, twins, text) = twins(engine);
+    let outside = [text[0], TokenId(engine.info().vocab as u32)];
+    let empty = open(engine);
+    let next = Some(outside[1]);
+    let refused = [
+        (slots[1], &outside[..], Want::Nothing),
+        (slots[1], &text[..1], Want::Scores { first: true, next }),
+        (empty, &[], greedy(0)),
+    ];
+    for (slot, tokens, want) in refused {
+        let good = Row { slot: slots[0], tokens: &text, want: greedy(0) };
+        let error = engine.run(&[good, Row { slot, tokens, want }]).expect_err("a bad row is refused");
+        assert_eq!((error.kind, error.row), (EngineErrorKind::Rejected, Some(1)), "{error}");
+    }
+    check_equal(engine, slots, twins, &text, tolerance);
+}
+
+pub(super) fn an_interrupted_run_changes_no_slot(engine: &mut dyn Engine, tolerance: Tolerance) {
+    let (slots, twins, text) = twins(engine);
+    engine.interrupter().interrupt();
+    let rows = slots.map(|slot| Row { slot, tokens: &text, want: greedy(0) });
+    let error = engine.run(&rows).expect_err("an interrupted run ends");
+    assert_eq!(error.kind, EngineErrorKind::Interrupted, "{error}");
+    check_equal(engine, slots, twins, &text, tolerance);
+}
+
+pub(super) fn a_rewound_slot_is_as_it_was(engine: &mut dyn Engine, tolerance: Tolerance) {
+    let (slots, twins, text) = twins(engine);
+    for (slot, len) in slots.into_iter().zip([3, 5]) {
+        let error = engine.rewind(slot, len + 1).expect_err("there is no such length");
+        assert_eq!(error.kind, EngineErrorKind::Rejected, "{error}");
+        // Off a sampled token that has no keys and values, then off tokens that have.
+        for count in [1, 2] {
+            let sampled = run_one(engine, slot, &text[..count], greedy(0));
+            assert_eq!(sampled.context_len, len + count + 1, "read and sampled");
+            engine.rewind(slot, len + count).expect("a sampled token can be taken back");
+            engine.rewind(slot, len).expect("tokens that were read can be taken back");
+        }
+    }
+    check_equal(engine, slots, twins, &text, tolerance);
+    for slot in slots {
+        engine.rewind(slot, 0).expect("all of a context that never slid can be taken back");
+        assert_eq!(run_one(engine, slot, &text, Want::Nothing).context_len, text.len(), "an empty context");
+    }
+}
+
+pub(super) fn a_full_context_is_refused(engine: &mut dyn Engine, tolerance: Tolerance) {
+    let size = engine.info().window.size;
+    let (slots, twins, text) = twins(engine);
+    let full = open(engine);
+    let fits = tokens(engine, 22, size);
+    read(engine, full, &fits, size);
+    for (tokens, want) in [(&text[..1], Want::Nothing), (&[], greedy(0))] {
+        let good = Row { slot: slots[0], tokens: &text, want: greedy(0) };
+        let error = engine.run(&[good, Row { slot: full, tokens, want }]).expect_err("it does not fit");
+        assert_eq!((error.kind, error.row), (EngineErrorKind::ContextFull, Some(1)), "{error}");
+    }
+    engine.rewind(full, size - 1).expect("the last token can be taken back");
+    assert_eq!(run_one(engine, full, &[], greedy(0)).context_len, size, "one more fits again");
+    check_equal(engine, slots, twins, &text, tolerance);
+}
+
+/// Two slots with contexts of 3 and 5 tokens, two more with the same, and a text to go on with. The
+/// second context of each pair ends in a token that was sampled.
+fn twins(engine: &mut dyn Engine) -> ([SlotIndex; 2], [SlotIndex; 2], Vec<TokenId>) {
+    let text = tokens(engine, 21, 4);
+    let mut pair = || {
+        let (read_only, sampled) = (open(engine), open(engine));
+        read(engine, read_only, &text[..3], 3);
+        read_and_sample(engine, sampled, &text, 4);
+        [read_only, sampled]
+    };
+    (pair(), pair(), text)
+}
+
+fn check_equal(
+    engine: &mut dyn Engine,
+    found: [SlotIndex; 2],
+    expected: [SlotIndex; 2],
+    text: &[TokenId],
+    tolerance: Tolerance,
+) {
+    for (found, expected) in found.into_iter().zip(expected) {
+        let found = run_one(engine, found, text, greedy(0));
+        let expected = run_one(engine, expected, text, greedy(0));
+        assert_eq!(found.context_len, expected.context_len, "the context is as it was");
+        let (Some(found), Some(expected)) = (found.sampled, expected.sampled) else {
+            panic!("both sample");
+        };
+        assert_same(&found, &expected, tolerance, "the slot is as it was");
+    }
+}

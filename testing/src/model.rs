@@ -1,0 +1,110 @@
+//! The fake's model: a running hash of the context's tokens stands for its keys and values, and from
+//! the hash come logits and hidden states. Pure.
+
+use motorbrain_actors::{
+    engine::{Sampled, Sampling},
+    tokens::TokenId,
+};
+
+/// One step of splitmix64 over both numbers.
+pub(super) fn mix(a: u64, b: u64) -> u64 {
+    let mut x = a.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(b).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
+/// Uniform in [0, 1).
+fn unit(x: u64) -> f64 {
+    (x >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// The hidden state after a context whose hash is `state`, `[width]`, each in [-1, 1).
+pub(super) fn hidden(state: u64, width: usize) -> impl Iterator<Item = f32> {
+    (0..width as u64).map(move |i| (2.0 * unit(mix(state ^ 0x5bd1, i)) - 1.0) as f32)
+}
+
+/// Log-probabilities of the next token after a context whose hash is `state`, `[vocab]`.
+pub(super) fn logprobs(state: u64, vocab: usize) -> Vec<f64> {
+    let logits: Vec<f64> = (0..vocab as u64).map(|i| 8.0 * unit(mix(state, i))).collect();
+    let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+    logits.into_iter().map(|logit| logit - sum.ln()).collect()
+}
+
+/// Draws the next token; `draw` is a random number.
+pub(super) fn sample(logprobs: &[f64], sampling: Sampling, draw: u64, top: usize) -> Sampled {
+    let mut order: Vec<usize> = (0..logprobs.len()).collect();
+    if top > 0 || sampling.temperature > 0.0 {
+        // Stable, so that the smallest id wins a tie.
+        order.sort_by(|&a, &b| logprobs[b].total_cmp(&logprobs[a]));
+    }
+    let chosen = if sampling.temperature > 0.0 {
+        draw_from(logprobs, &order, sampling, draw)
+    } else {
+        (1..logprobs.len()).fold(0, |best, i| if logprobs[i] > logprobs[best] { i } else { best })
+    };
+    let listed = |&i: &usize| (TokenId(i as u32), logprobs[i] as f32);
+    Sampled {
+        token: TokenId(chosen as u32),
+        logprob: logprobs[chosen] as f32,
+        top: order.iter().take(top).map(listed).collect(),
+    }
+}
+
+/// `order` lists the vocabulary, the most likely first.
+fn draw_from(logprobs: &[f64], order: &[usize], sampling: Sampling, draw: u64) -> usize {
+    let kept = if sampling.top_k == 0 { order.len() } else { sampling.top_k.min(order.len()) };
+    let weight = |i: usize| (logprobs[i] / f64::from(sampling.temperature)).exp();
+    let sum: f64 = order[..kept].iter().map(|&i| weight(i)).sum();
+    let mut nucleus = Vec::new();
+    let mut mass = 0.0;
+    for &i in &order[..kept] {
+        nucleus.push(i);
+        mass += weight(i) / sum;
+        if mass >= f64::from(sampling.top_p) {
+            break;
+        }
+    }
+    let mut rest = unit(draw) * mass;
+    for &i in &nucleus {
+        rest -= weight(i) / sum;
+        if rest < 0.0 {
+            return i;
+        }
+    }
+    // Rounding may leave a rest: the last of the nucleus takes it.
+    nucleus.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn probabilities_sum_to_one() {
+        let sum: f64 = logprobs(7, 64).iter().map(|logprob| logprob.exp()).sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+    }
+
+    #[test]
+    fn a_nucleus_of_one_is_greedy() {
+        let logprobs = logprobs(7, 64);
+        let greedy = sample(&logprobs, Sampling::GREEDY, 0, 3);
+        assert_eq!(greedy.top[0].0, greedy.token);
+        for draw in 0..20 {
+            let narrow = Sampling { temperature: 1.0, top_k: 0, top_p: 1e-6 };
+            assert_eq!(sample(&logprobs, narrow, mix(draw, 1), 3), greedy);
+            let one = Sampling { temperature: 2.0, top_k: 1, top_p: 1.0 };
+            assert_eq!(sample(&logprobs, one, mix(draw, 2), 3), greedy);
+        }
+    }
+
+    #[test]
+    fn different_draws_give_different_tokens() {
+        let hot = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0 };
+        let logprobs = logprobs(7, 64);
+        let drawn: std::collections::BTreeSet<_> =
+            (0..50).map(|draw| sample(&logprobs, hot, mix(draw, 3), 0).token).collect();
+        assert!(drawn.len() > 5, "{drawn:?}");
+    }
+}

@@ -1,0 +1,262 @@
+//! Many conversations on several actors: interleaved at random, through crashes and hangs, each must
+//! answer as if it were alone. Run on real exports through the whole stack.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown")]
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::common::{F32_TOLERANCE, fixture, graph_cache, largest_difference, text_tokens};
+use motorbrain::{ActorState, Brain, ConversationId, Embed, Input, Settings, Step, TokenId};
+use tokio::{sync::Barrier, task::JoinSet};
+
+const CONVERSATIONS: usize = 32;
+const ACTORS: usize = 3;
+
+/// What one conversation does: each turn some text, then some sampled tokens.
+#[derive(Clone)]
+struct Script {
+    turns: Vec<(Vec<TokenId>, usize)>,
+}
+
+/// A small generator of reproducible choices (SplitMix64).
+struct Choices(u64);
+
+impl Choices {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % bound as u64) as usize
+    }
+}
+
+fn scripts(dir: &Path, seed: u64) -> Vec<Script> {
+    let mut choices = Choices(seed);
+    let text = text_tokens(dir, 400);
+    let turn = |choices: &mut Choices| {
+        let start = choices.below(300);
+        let len = 1 + choices.below(24);
+        (text[start..start + len].to_vec(), 1 + choices.below(8))
+    };
+    (0..CONVERSATIONS)
+        .map(|_| Script { turns: (0..2 + choices.below(4)).map(|_| turn(&mut choices)).collect() })
+        .collect()
+}
+
+async fn brain(dir: &Path, actors: usize, change: impl FnOnce(&mut Settings)) -> Brain {
+    let mut settings = Settings::default();
+    settings.model.dir = Some(dir.to_owned());
+    settings.runtime.cache = Some(graph_cache());
+    settings.brain.actors = actors;
+    settings.runtime.threads = Some(1);
+    change(&mut settings);
+    motorbrain::start(&settings).await.expect("the brain starts")
+}
+
+fn step(conversation: &str, (tokens, count): &(Vec<TokenId>, usize)) -> Step {
+    Step::greedy(conversation, Input::Tokens(tokens.clone()), *count)
+}
+
+/// A conversation's sampled tokens, turn by turn, and the longest it waited for one.
+async fn play(brain: &Brain, name: &str, script: &Script) -> (Vec<Vec<TokenId>>, Duration) {
+    let mut answers = Vec::new();
+    let mut longest = Duration::ZERO;
+    for turn in &script.turns {
+        let asked = Instant::now();
+        answers.push(brain.step(step(name, turn)).await.unwrap().token_ids);
+        longest = longest.max(asked.elapsed());
+    }
+    (answers, longest)
+}
+
+/// All conversations at once; `disturb` runs when half of their turns are answered.
+async fn play_all<F: Future<Output = ()>>(
+    brain: &Brain,
+    scripts: &[Script],
+    disturb: impl FnOnce(Brain) -> F,
+) -> (Vec<Vec<Vec<TokenId>>>, Duration) {
+    // Every conversation stops once in its middle until all are there, so that the disturbance
+    // meets a brain full of half-done conversations.
+    let middle = Arc::new(Barrier::new(scripts.len() + 1));
+    let mut players = JoinSet::new();
+    for (index, script) in scripts.iter().cloned().enumerate() {
+        let (brain, middle) = (brain.clone(), middle.clone());
+        players.spawn(async move {
+            let name = format!("c{index}");
+            let half = script.turns.len() / 2;
+            let (before, after) = script.turns.split_at(half);
+            let (mut answers, first) = play(&brain, &name, &Script { turns: before.to_vec() }).await;
+            middle.wait().await;
+            let (rest, second) = play(&brain, &name, &Script { turns: after.to_vec() }).await;
+            answers.extend(rest);
+            (index, answers, first.max(second))
+        });
+    }
+    middle.wait().await;
+    disturb(brain.clone()).await;
+    let mut answers = vec![Vec::new(); scripts.len()];
+    let mut longest = Duration::ZERO;
+    for (index, found, waited) in players.join_all().await {
+        answers[index] = found;
+        longest = longest.max(waited);
+    }
+    (answers, longest)
+}
+
+async fn alone(dir: &Path, scripts: &[Script]) -> Vec<Vec<Vec<TokenId>>> {
+    let brain = brain(dir, 1, |_| {}).await;
+    let mut answers = Vec::new();
+    for (index, script) in scripts.iter().enumerate() {
+        answers.push(play(&brain, &format!("c{index}"), script).await.0);
+    }
+    brain.shutdown().await;
+    answers
+}
+
+/// Until an actor has been restarted so often and all are ready; how long that took.
+async fn restarted(brain: &Brain, restarts: u64) -> Duration {
+    let since = Instant::now();
+    loop {
+        let stats = brain.stats().await.unwrap();
+        let ready = stats.actors.iter().all(|a| a.state == ActorState::Ready);
+        if ready && stats.actors.iter().map(|a| a.restarts).sum::<u64>() >= restarts {
+            return since.elapsed();
+        }
+        assert!(since.elapsed() < Duration::from_secs(60), "no restart: {stats:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// How long one actor takes to read all windows again: the most a replay can cost.
+async fn replay_time(dir: &Path, scripts: &[Script]) -> Duration {
+    let brain = brain(dir, 1, |_| {}).await;
+    let since = Instant::now();
+    for (index, script) in scripts.iter().enumerate() {
+        let tokens: Vec<_> = script
+            .turns
+            .iter()
+            .flat_map(|(tokens, count)| tokens.iter().copied().chain(std::iter::repeat_n(TokenId(7), *count)))
+            .collect();
+        let step = Step { count: 0, ..step(&format!("c{index}"), &(tokens, 0)) };
+        brain.step(step).await.unwrap();
+    }
+    let elapsed = since.elapsed();
+    brain.shutdown().await;
+    elapsed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn interleaved_conversations_answer_as_alone() {
+    for form in ["tiny-plain", "tiny-gqa-fp32", "tiny-plain-f16"] {
+        let dir = fixture(form);
+        let scripts = scripts(&dir, 1);
+        let brain = brain(&dir, ACTORS, |_| {}).await;
+        let (answers, _) = play_all(&brain, &scripts, |_| async {}).await;
+        brain.shutdown().await;
+        assert_eq!(answers, alone(&dir, &scripts).await, "{form}");
+    }
+}
+
+/// The default model quantises activations: a prompt read in other chunks may choose another token
+/// where two are close (ARCHITECTURE.md, "How equal is equal"), so its share is reported.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_default_model_answers_as_alone() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(".motorbrain/models/smollm2-135m");
+    let scripts = scripts(&dir, 4);
+    let brain = brain(&dir, ACTORS, |_| {}).await;
+    let (answers, _) = play_all(&brain, &scripts, |_| async {}).await;
+    brain.shutdown().await;
+    let expected = alone(&dir, &scripts).await;
+    let tokens = |answers: &[Vec<Vec<TokenId>>]| answers.iter().flatten().flatten().copied().collect::<Vec<_>>();
+    let pairs: Vec<_> = tokens(&answers).into_iter().zip(tokens(&expected)).collect();
+    let differ = pairs.iter().filter(|(found, expected)| found != expected).count();
+    println!("smollm2-135m: {differ} of {} tokens differ from those of each conversation alone", pairs.len());
+    // Each row is rounded by itself and sums of integers are exact: nothing depends on who else is in a run.
+    assert_eq!(differ, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_changes_no_answer() {
+    for form in ["tiny-plain", "tiny-gqa-fp32", "tiny-plain-f16"] {
+        let dir = fixture(form);
+        let scripts = scripts(&dir, 2);
+        let expected = alone(&dir, &scripts).await;
+        let undisturbed = brain(&dir, ACTORS, |_| {}).await;
+        let (_, usual) = play_all(&undisturbed, &scripts, |_| async {}).await;
+        undisturbed.shutdown().await;
+        let brain = brain(&dir, ACTORS, |_| {}).await;
+        let restart = tokio::sync::OnceCell::new();
+        let (answers, longest) = play_all(&brain, &scripts, |brain| async {
+            let brain = brain;
+            brain.crash(1).await.unwrap();
+            restart.set(restarted(&brain, 1).await).unwrap();
+        })
+        .await;
+        let replay = replay_time(&dir, &scripts).await;
+        let restart = *restart.get().unwrap();
+        println!("{form}: longest wait {longest:?} (undisturbed {usual:?}), restart {restart:?}, replay {replay:?}");
+        assert_eq!(answers, expected, "{form}");
+        let stats = brain.stats().await.unwrap();
+        assert_eq!(stats.actors.iter().map(|a| a.restarts).collect::<Vec<_>>(), [0, 1, 0]);
+        // Twice the usual wait, since two runs of the same work are never equally long.
+        assert!(longest <= 2 * usual + restart + replay, "{form}");
+        brain.shutdown().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hang_changes_no_answer() {
+    let dir = fixture("tiny-plain");
+    let scripts = scripts(&dir, 3);
+    let expected = alone(&dir, &scripts).await;
+    let run_max = Duration::from_millis(1500);
+    let brain = brain(&dir, ACTORS, |s| s.brain.run_ms_max = run_max.as_millis() as u64).await;
+    let restart = tokio::sync::OnceCell::new();
+    let (answers, longest) = play_all(&brain, &scripts, |brain| async {
+        let brain = brain;
+        brain.hang(2, Duration::from_secs(20)).await.unwrap();
+        restart.set(restarted(&brain, 1).await).unwrap();
+    })
+    .await;
+    println!("longest wait {longest:?}, restart (the watchdog's {run_max:?} included) {:?}", restart.get());
+    assert_eq!(answers, expected);
+    assert_eq!(brain.stats().await.unwrap().actors[2].restarts, 1);
+    assert!(longest < Duration::from_secs(15), "somebody waited for the hung thread: {longest:?}");
+    brain.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_that_slid_is_rebuilt_once_from_its_window() {
+    let dir = fixture("tiny-plain");
+    let size = 48;
+    let brain = brain(&dir, 1, |s| s.window.size = Some(size)).await;
+    let history = text_tokens(&dir, 100);
+    let text = text_tokens(&dir, 130)[100..].to_vec();
+    let name = ConversationId::from("slid");
+    let read = brain.step(Step { count: 0, ..step("slid", &(history.clone(), 0)) }).await.unwrap();
+    assert!(read.context.context_len <= size && !read.context.rebuilt);
+    brain.crash(0).await.unwrap();
+    let after = brain.step(step("slid", &(text[..10].to_vec(), 8))).await.unwrap();
+    assert!(after.context.rebuilt);
+    // A fresh conversation given what the window held goes on alike. The window of 48 keeps 4 sinks
+    // and slides by 12, so after 100 tokens it holds the sinks and the last 36 or so.
+    let held = read.context.context_len - 4;
+    let window: Vec<_> = history[..4].iter().chain(&history[100 - held..]).copied().collect();
+    brain.step(Step { count: 0, ..step("fresh", &(window, 0)) }).await.unwrap();
+    let fresh = brain.step(step("fresh", &(text[..10].to_vec(), 8))).await.unwrap();
+    assert_eq!((&after.token_ids, &after.logprobs), (&fresh.token_ids, &fresh.logprobs));
+    let again = brain.step(step("slid", &(text[10..20].to_vec(), 8))).await.unwrap();
+    let fresh = brain.step(step("fresh", &(text[10..20].to_vec(), 8))).await.unwrap();
+    assert!(!again.context.rebuilt, "it is said once");
+    assert_eq!(again.token_ids, fresh.token_ids);
+    let vector = |conversation| Embed { conversation: Some(conversation), input: text[20..].to_vec().into() };
+    let slid = brain.embed(vector(name)).await.unwrap().embedding;
+    let fresh = brain.embed(vector("fresh".into())).await.unwrap().embedding;
+    assert!(largest_difference(&slid, &fresh) < F32_TOLERANCE);
+    brain.shutdown().await;
+}
