@@ -1,0 +1,19 @@
+//! Pieces of lines on standard output, as they come.
+
+use std::io::{self, ErrorKind, Write as _};
+
+use crate::{exit::Exit, failure::Failure, output};
+
+/// Writes text and shows it at once. A reader that is gone is no failure.
+pub(super) fn write(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::new(Exit::Unexpected, error, None)),
+        _ => Ok(()),
+    }
+}
+
+/// A line in bold, with space around it.
+pub(super) fn title(text: &str) -> Result<(), Failure> {
+    output::print(&format!("\n\x1b[1m{text}\x1b[0m\n"))
+}
