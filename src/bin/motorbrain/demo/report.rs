@@ -30,7 +30,7 @@ pub(super) fn telling(scene: &Scene, elapsed: Duration) -> String {
     {
         text += &format!(
             "\n  killed after {asked} tokens (its thread panicked: {CRASH}), serving again {} later\n  \
-             all its {} conversations went on within {}; the others got {} tokens meanwhile",
+             its {} conversations all went on within {}; the others got {} tokens meanwhile",
             seconds(back.saturating_sub(died)),
             death.went_on.len(),
             seconds(last.saturating_sub(died)),
