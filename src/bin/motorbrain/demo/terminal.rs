@@ -1,6 +1,6 @@
 //! Pieces of lines on standard output, as they come.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
 
 use crate::{exit::Exit, failure::Failure, output};
 
@@ -13,7 +13,8 @@ pub(super) fn write(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// A line in bold, with space around it.
+/// A line with space around it, in bold on a terminal.
 pub(super) fn title(text: &str) -> Result<(), Failure> {
-    output::print(&format!("\n\x1b[1m{text}\x1b[0m\n"))
+    let (bold, plain) = if io::stdout().is_terminal() { ("\x1b[1m", "\x1b[0m") } else { ("", "") };
+    output::print(&format!("\n{bold}{text}{plain}\n"))
 }
