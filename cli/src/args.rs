@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use motorbrain::{
     model::Form,
-    settings::{Settings, SettingsError, Sources},
+    settings::{Settings, SettingsError, Sources, env},
 };
 
 use crate::exit::Exit;
@@ -30,6 +30,13 @@ impl Args {
             Self::command().error(ErrorKind::ArgumentConflict, message).exit();
         }
         args
+    }
+
+    /// What to log, where that was said. The demo kills on purpose and tells of it itself, so that a warning
+    /// would only be in the way.
+    pub(crate) fn log(&self) -> Option<&str> {
+        let quiet = matches!(self.command, Command::Demo { .. }) && std::env::var_os(env::LOG).is_none();
+        self.common.log.as_deref().or(quiet.then_some("error"))
     }
 }
 
@@ -68,6 +75,17 @@ impl Common {
 /// What there is to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// See a first answer, then an actor that dies while conversations go on with the same tokens
+    #[command(after_help = "\
+Examples:
+  motorbrain demo
+  motorbrain demo --record kill.jsonl && python3 tools/docs/demo_picture.py kill.jsonl kill.svg")]
+    Demo {
+        /// Write the events of the kill as JSON lines: who said which token when, who died, who went on
+        #[arg(long, value_name = "FILE")]
+        record: Option<PathBuf>,
+    },
+
     /// Show what was found where, and what to do about each thing that is wrong
     #[command(after_help = "\
 Examples:

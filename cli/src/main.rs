@@ -4,6 +4,7 @@
 //! tells whose turn it is (see [`exit::Exit`]).
 
 mod args;
+mod demo;
 mod doctor;
 mod exit;
 mod failure;
@@ -42,11 +43,12 @@ fn decline_telemetry() {
 
 fn run(args: Args) -> Result<Exit, Failure> {
     let hint = || Some("for example `--log info` or `--log motorbrain_actors=debug`".into());
-    logging::start(args.common.log.as_deref()).map_err(|error| Failure::new(Exit::Settings, error, hint()))?;
+    logging::start(args.log()).map_err(|error| Failure::new(Exit::Settings, error, hint()))?;
     let runtime = Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Unexpected, error, None))?;
     runtime.block_on(async {
         match args.command {
+            Command::Demo { record } => demo::run(&args.common, record).await,
             Command::Doctor { json, write_manifest } => doctor::run(&args.common, json, write_manifest).await,
             Command::Smoke { json } => smoke::run(&args.common, json).await,
             Command::Pipe { chaos } => pipe(&args.common, chaos).await,

@@ -54,7 +54,7 @@ enum Task {
         #[arg(long)]
         check: bool,
     },
-    /// Set up, then run the example `supervised_demo` on the real model
+    /// Set up, then run `motorbrain demo` on the real model
     Demo,
     /// Set up, then run all that CI runs: format, lints, arrows, tests
     Test,

@@ -1,0 +1,95 @@
+//! The telling with a kill as JSON lines, for `tools/docs/demo_picture.py`: an event a line, in the order in which
+//! they were seen.
+//!
+//! Every line has `event`: `begins` (`conversation`, `actor`, `text`), then with `ms` since the telling began `words`
+//! and `token` (`conversation`, `text`), `died` and `ready` (`actor`), `goes_on` (`conversation`), and last of all
+//! `equal`, where every token was the one of the telling without a kill.
+
+use std::{
+    fs::File,
+    io::{BufWriter, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::scene::{Event, Scene, What};
+use crate::{exit::Exit, failure::Failure};
+
+/// A file that events are written to.
+pub(super) struct Recording {
+    file: BufWriter<File>,
+}
+
+impl Recording {
+    /// An empty file; what is there is replaced.
+    pub(super) fn create(path: PathBuf) -> Result<Self, Failure> {
+        let hint = || Some(format!("name a file that can be written instead of `{}`", path.display()));
+        let file = File::create(&path).map_err(|error| Failure::new(Exit::Settings, error, hint()))?;
+        Ok(Self { file: BufWriter::new(file) })
+    }
+
+    /// How each story begins, and where it lives.
+    pub(super) fn beginnings(&mut self, scene: &Scene) -> Result<(), Failure> {
+        for story in &scene.stories {
+            let line = json!({
+                "event": "begins", "conversation": story.name, "actor": story.actor, "text": story.text,
+            });
+            self.write(&line)?;
+        }
+        Ok(())
+    }
+
+    /// An event.
+    pub(super) fn event(&mut self, event: &Event, scene: &Scene) -> Result<(), Failure> {
+        self.write(&line(event, scene))
+    }
+
+    /// The tokens were found to be those of the telling without a kill. The last line.
+    pub(super) fn equal(mut self) -> Result<(), Failure> {
+        self.write(&json!({ "event": "equal" }))?;
+        self.file.flush().map_err(|error| Failure::new(Exit::Unexpected, error, None))
+    }
+
+    fn write(&mut self, line: &Value) -> Result<(), Failure> {
+        writeln!(self.file, "{line}").map_err(|error| Failure::new(Exit::Unexpected, error, None))
+    }
+}
+
+fn line(Event { at, what }: &Event, scene: &Scene) -> Value {
+    let name = |story: &usize| scene.stories[*story].name;
+    let ms = milliseconds(*at);
+    match what {
+        What::Words { story, text } => json!({ "ms": ms, "event": "words", "conversation": name(story), "text": text }),
+        What::Token { story, text } => json!({ "ms": ms, "event": "token", "conversation": name(story), "text": text }),
+        What::Died { actor } => json!({ "ms": ms, "event": "died", "actor": actor }),
+        What::Ready { actor } => json!({ "ms": ms, "event": "ready", "actor": actor }),
+        What::GoesOn { story } => json!({ "ms": ms, "event": "goes_on", "conversation": name(story) }),
+    }
+}
+
+/// To a tenth, which is finer than anybody sees.
+fn milliseconds(at: Duration) -> f64 {
+    (at.as_secs_f64() * 1e4).round() / 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::scene::Story;
+
+    #[test]
+    fn an_event_is_a_line_that_names_conversation_or_actor() {
+        let story = Story { name: "fox", actor: 1, text: String::new(), tokens: Vec::new() };
+        let scene = Scene::new(vec![story], None);
+        let check = |what, expected| {
+            let event = Event { at: Duration::from_micros(12_345), what };
+            assert_eq!(line(&event, &scene), expected);
+        };
+        let token = What::Token { story: 0, text: " a\n\"b\"".into() };
+        check(token, json!({ "ms": 12.3, "event": "token", "conversation": "fox", "text": " a\n\"b\"" }));
+        check(What::Died { actor: 1 }, json!({ "ms": 12.3, "event": "died", "actor": 1 }));
+        check(What::GoesOn { story: 0 }, json!({ "ms": 12.3, "event": "goes_on", "conversation": "fox" }));
+    }
+}
