@@ -7,8 +7,8 @@ use motorbrain_actors::{
     engine::{Engine, EngineError, Row, SlotIndex, Want},
     tokens::TokenId,
 };
+use motorbrain_kernels::linear::Precision;
 
-use super::linear::Precision;
 use crate::model::{Contract, ElementType};
 
 /// The largest difference allowed of two log-probabilities. f32 sums of some hundred terms in another

@@ -6,10 +6,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use half::f16;
+use motorbrain_kernels::linear::{Packed, Precision, pack};
 
-use super::linear::{self, Packed, Precision};
-use crate::model::{Activations, ElementType, LinearSource, Paged, Stored, TableSource, mapped};
+use crate::model::{Activations, LinearSource, Paged, Stored, TableSource, mapped};
 
 /// See the module's description.
 #[derive(Default)]
@@ -54,12 +53,12 @@ impl Files {
     fn linear(&mut self, source: &LinearSource, activations: Activations) -> Result<Packed, String> {
         let precision = if activations == Activations::Int8 { Precision::Bytes } else { Precision::Words };
         let [codes, scales, zeros] = [&source.codes, &source.scales, &source.zeros].map(|stored| self.bytes(stored));
-        linear::pack(source, &codes?, &scales?, &zeros?, precision).map_err(|error| error.to_string())
+        pack(&source.shape, &codes?, &scales?, &zeros?, precision).map_err(|error| error.to_string())
     }
 
     fn table(&mut self, source: &TableSource) -> Result<Table, String> {
-        let cosines = floats(&self.bytes(&source.cosines)?, source.element);
-        let sines = floats(&self.bytes(&source.sines)?, source.element);
+        let cosines = source.element.numbers(&self.bytes(&source.cosines)?);
+        let sines = source.element.numbers(&self.bytes(&source.sines)?);
         Ok(Table { pairs: source.pairs, cosines, sines })
     }
 
@@ -79,13 +78,5 @@ impl Files {
         let to = length.map_or(all, |length| from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
         let inside = from <= to && to <= all;
         inside.then(|| file.slice(from..to)).ok_or_else(|| format!("{location} has only {all} bytes"))
-    }
-}
-
-/// Numbers of a tensor, wherever in a file they lie.
-fn floats(bytes: &[u8], element: ElementType) -> Vec<f32> {
-    match element {
-        ElementType::F32 => bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
-        ElementType::F16 => bytes.as_chunks::<2>().0.iter().map(|word| f16::from_le_bytes(*word).to_f32()).collect(),
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
+use motorbrain_kernels::attention::Kept;
 use ort::{
     memory::MemoryInfo,
     session::{IoBinding, Session},
@@ -14,7 +15,7 @@ use ort::{
 };
 
 use super::{
-    backend::{Backend, Feed, Given, Kept, RunError},
+    backend::{Backend, Feed, Given, RunError},
     initializers::Initializers,
     kv_cache::{KvCache, KvMemory, LayerKv},
     rotation::KeysAt,

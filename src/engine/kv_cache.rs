@@ -9,12 +9,12 @@
 //! rows of a cache are filled is known by its slot, not here.
 
 use half::f16;
+use motorbrain_kernels::attention::Kept;
 use ort::{
     memory::Allocator,
     value::{DynTensor, PrimitiveTensorElementType, TensorElementType},
 };
 
-use super::backend::Kept;
 use crate::model::{Contract, ElementType, Family};
 
 /// Buffers grow by whole blocks of so many tokens, and at least by half.

@@ -10,6 +10,7 @@ use motorbrain_actors::{
     engine::{Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Window},
     tokens::TokenId,
 };
+use motorbrain_kernels::rotary::Layout;
 
 use super::{
     agreement,
@@ -20,7 +21,7 @@ use super::{
     initializers::Initializers,
     onnx::OnnxEngine,
     paged::PagedGraph,
-    rotation::{Layout, Rotation, positions},
+    rotation::{Rotation, positions},
     runtime::Runtime,
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},

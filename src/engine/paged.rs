@@ -3,6 +3,7 @@
 use std::{collections::TryReserveError, iter, sync::Arc};
 
 use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
+use motorbrain_kernels::attention::{BatchRow, Kept, KvTypes, PagedKv};
 use ort::{
     memory::{Allocator, MemoryInfo},
     session::{IoBinding, Session},
@@ -10,8 +11,8 @@ use ort::{
 };
 
 use super::{
-    attention::{Batch, BatchRow, PagedKv},
-    backend::{Backend, Feed, Given, Kept, RunError},
+    backend::{Backend, Feed, Given, RunError},
+    batch::Batch,
     constants::Constants,
     initializers::Initializers,
     operators::{operators, with_domain},
@@ -28,6 +29,7 @@ pub(crate) struct PagedGraph {
     binding: IoBinding,
     cpu: MemoryInfo<'static>,
     contract: Contract,
+    kv_types: Vec<KvTypes>,
     head: Head,
     position_ids: bool,
     stop: Arc<Stop>,
@@ -53,7 +55,7 @@ impl PagedGraph {
         options: SessionOptions,
     ) -> ort::Result<Self> {
         let head = model.overlay.head.ok_or_else(|| ort::Error::new("a paged form has a head"))?;
-        let batch = Batch::default();
+        let (batch, kv) = (Batch::default(), &model.contract.kv);
         let builder =
             session::builder(runtime, options, &model.overlay.folder)?.with_operators(operators(&batch, constants)?)?;
         let session = with_domain(|| initializers.commit(builder, &paged.bytes))?;
@@ -63,6 +65,7 @@ impl PagedGraph {
             binding,
             cpu: session::cpu()?,
             contract: model.contract.clone(),
+            kv_types: kv.iter().map(|kv| KvTypes { key: kv.key_type, value: kv.value_type }).collect(),
             head,
             position_ids: paged.position_ids,
             stop: Stop::new()?,
@@ -71,6 +74,11 @@ impl PagedGraph {
             wide: Default::default(),
             _initializers: Arc::clone(initializers),
         })
+    }
+
+    /// Keys and values without room.
+    fn no_kv(&self) -> PagedKv {
+        PagedKv::new(&self.kv_types, self.contract.kv_heads, self.contract.head_dim)
     }
 
     /// Runs the rows that the batch names, on what `inputs` holds.
@@ -190,7 +198,7 @@ impl Backend for PagedGraph {
     }
 
     fn empty(&self) -> ort::Result<Self::Kv> {
-        Ok(Arc::new(PagedKv::new(&self.contract)))
+        Ok(Arc::new(self.no_kv()))
     }
 
     fn capacity(&self, kv: &Self::Kv) -> usize {
@@ -203,16 +211,7 @@ impl Backend for PagedGraph {
     }
 
     fn copy(&self, from: &Self::Kv, kept: &[Kept<'_>], new: usize) -> ort::Result<Self::Kv> {
-        let to = PagedKv::new(&self.contract);
-        to.grow(kept.iter().map(|kept| kept.rows.len()).sum::<usize>() + new).map_err(no_memory)?;
-        for (from, mut to) in from.pairs(&to) {
-            let mut filled = 0;
-            for Kept { rows, turn } in kept {
-                to.append(filled, &from, rows.clone(), *turn);
-                filled += rows.len();
-            }
-        }
-        Ok(Arc::new(to))
+        from.copy(kept, new).map(Arc::new).map_err(no_memory)
     }
 
     fn run(
@@ -235,7 +234,7 @@ impl Backend for PagedGraph {
         self.inputs.tokens.fill(shape, tokens.iter().map(|token| i64::from(token.0)))?;
         self.inputs.positions.fill(shape, iter::repeat(position as i64))?;
         self.inputs.wanted.fill([0], iter::empty())?;
-        let caches: Vec<_> = tokens.iter().map(|_| Arc::new(PagedKv::new(&self.contract))).collect();
+        let caches: Vec<_> = tokens.iter().map(|_| Arc::new(self.no_kv())).collect();
         caches.iter().try_for_each(|kv| kv.grow(1)).map_err(no_memory)?;
         let rows = caches.iter().map(|kv| BatchRow { kv: Arc::clone(kv), past: 0, position, tokens: 1 });
         self.batch.rows().extend(rows);
@@ -243,9 +242,7 @@ impl Backend for PagedGraph {
         self.batch.rows().clear();
         self.binding.clear_outputs();
         result?;
-        let heads = 0..self.contract.kv_heads;
-        let keys = caches.iter().flat_map(|kv| heads.clone().flat_map(|head| kv.read(0, head).key(0))).collect();
-        Ok(KeysAt { position, keys })
+        Ok(KeysAt { position, keys: caches.iter().flat_map(|kv| kv.keys(0, 0)).collect() })
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+pub use motorbrain_kernels::ElementType;
+
 use super::{
     contract_error::ContractError,
     io::{Io, float_type},
@@ -54,15 +56,6 @@ pub enum Family {
     /// com.microsoft GroupQueryAttention: one buffer for past and present, right-padded rows; more
     /// than one new token on a non-empty past only with batch 1.
     GroupQueryAttention,
-}
-
-/// Element types that tensors of the contract may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ElementType {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
 }
 
 /// One layer's cache tensors, each [batch, kv_heads, tokens, head_dim]: their names and types.
@@ -143,39 +136,20 @@ impl Contract {
     }
 }
 
-impl ElementType {
-    /// Bytes of one element.
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-        }
-    }
-
-    /// The number of the type in the schema.
-    pub(crate) const fn schema_number(self) -> i32 {
-        match self {
-            Self::F32 => onnx::FLOAT,
-            Self::F16 => onnx::FLOAT16,
-        }
-    }
-
-    /// The type of that number in the schema, where it is one of the two.
-    pub(crate) const fn of(elem_type: i32) -> Option<Self> {
-        match elem_type {
-            onnx::FLOAT => Some(Self::F32),
-            onnx::FLOAT16 => Some(Self::F16),
-            _ => None,
-        }
+/// The number of a type in the schema.
+pub(crate) const fn schema_number(element: ElementType) -> i32 {
+    match element {
+        ElementType::F32 => onnx::FLOAT,
+        ElementType::F16 => onnx::FLOAT16,
     }
 }
 
-impl fmt::Display for ElementType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-        })
+/// The type of that number in the schema, where it is one of the two.
+pub(crate) const fn element_type(number: i32) -> Option<ElementType> {
+    match number {
+        onnx::FLOAT => Some(ElementType::F32),
+        onnx::FLOAT16 => Some(ElementType::F16),
+        _ => None,
     }
 }
 

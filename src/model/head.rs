@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use super::{
-    contract::{ElementType, HeadFacts},
+    contract::{HeadFacts, element_type},
     onnx::NodeProto,
     view::{View, integers},
 };
@@ -71,7 +71,7 @@ pub(crate) fn find(view: &View<'_>) -> Result<HeadPlan, NoHead> {
     let rows = &view.graph.node[entry].input[0];
     let hidden_states = rows_of(view, rows, hidden, !walk.unflatten.is_empty())?;
     let elem_type = view.element_type(hidden_states).or_else(|| weights_type(view, projection));
-    let Some(hidden_type) = elem_type.and_then(ElementType::of) else {
+    let Some(hidden_type) = elem_type.and_then(element_type) else {
         return Err(NoHead::ElementType { tensor: hidden_states.into() });
     };
     Ok(HeadPlan {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    contract::{ElementType, Fallback, KvNames},
+    contract::{ElementType, Fallback, KvNames, element_type},
     contract_error::ContractError,
     naming::{Naming, layer_of, name_of},
     onnx::{self, ValueInfoProto},
@@ -145,7 +145,7 @@ fn check_rank(value: &ValueInfoProto, expected: usize) -> Result<(), ContractErr
 
 pub(crate) fn float_type(value: &ValueInfoProto) -> Result<ElementType, ContractError> {
     let found = value.tensor_type().map_or(0, onnx::type_proto::Tensor::elem_type);
-    ElementType::of(found).ok_or_else(|| ContractError::ElementType {
+    element_type(found).ok_or_else(|| ContractError::ElementType {
         tensor: value.name().to_owned(),
         found: type_name(found),
         expected: "f32 or f16",

@@ -43,7 +43,7 @@ use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 
 pub(crate) use self::fuse::FuseRotary;
 pub(crate) use self::initializers::Initializer;
-pub(crate) use self::linears::{LinearSource, Stored, TableSource, ZeroPoints};
+pub(crate) use self::linears::{LinearSource, Stored, TableSource};
 pub use self::{
     activations::Activations,
     config_files::ConfigFileError,

@@ -15,7 +15,7 @@ use prost::Message;
 
 use super::{
     build::operator,
-    contract::Contract,
+    contract::{Contract, schema_number},
     external::{self, Home},
     graph::GraphFile,
     head::{HeadPlan, NoHead},
@@ -125,10 +125,10 @@ fn edit(graph: &mut GraphProto, head: Head, plan: HeadPlan, contract: &Contract)
     let mut shape = sequence
         .map_or_else(|| vec![Dimension::named("batch_size"), Dimension::named("sequence_length")], <[_]>::to_vec);
     shape.push(Dimension::size(facts.hidden));
-    let elem_type = facts.hidden_type.schema_number();
+    let elem_type = schema_number(facts.hidden_type);
     graph.output.push(ValueInfoProto::tensor(head.hidden_output, elem_type, shape));
     for logits in graph.output.iter_mut().filter(|output| output.name() == "logits") {
-        let elem_type = contract.logits_type.schema_number();
+        let elem_type = schema_number(contract.logits_type);
         let shape = vec![rows(), Dimension::size(contract.vocab)];
         logits.r#type = ValueInfoProto::tensor("logits", elem_type, shape).r#type;
     }

@@ -268,7 +268,7 @@ fn replace_linears(graph: &mut GraphProto) -> Vec<LinearSource> {
         node.input = inputs;
         node.op_type = Some(LINEAR.into());
         node.domain = Some(DOMAIN.into());
-        node.attribute = vec![int("index", linears.len() as i64), int("outputs", source.outputs as i64)];
+        node.attribute = vec![int("index", linears.len() as i64), int("outputs", source.shape.outputs as i64)];
         linears.push(source);
     }
     linears

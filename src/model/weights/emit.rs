@@ -3,10 +3,10 @@
 //! Weights are worked on one group at a time, so that memory holds one of them, not the model.
 
 use bytes::Bytes;
+use motorbrain_kernels::blocks::{Format, Quantized, quantize};
 
 use super::{
-    Format, WeightsError,
-    blocks::{self, Quantized},
+    WeightsError,
     data_file::DataFile,
     edit::Edit,
     floats::{self, Rows, constant},
@@ -19,6 +19,10 @@ use crate::model::{
     onnx::{self, NodeProto, TensorProto},
     view::View,
 };
+
+/// MatMulNBits' `accuracy_level`: activations are rounded to 8 bits, a block at a time, so that products of integers
+/// do the work.
+const ACCURACY_LEVEL: i64 = 4;
 
 /// What groups are made with.
 pub(crate) struct Emitter<'a, 'g> {
@@ -54,7 +58,7 @@ impl Emitter<'_, '_> {
 
     /// Replaces a group by one MatMulNBits of its quantised weights.
     pub(crate) fn quantized(&mut self, group: &Group, rows: &Rows, format: Format) -> Result<Shared, WeightsError> {
-        let Quantized { values, scales } = blocks::quantize(rows, format);
+        let Quantized { values, scales } = quantize(&rows.values, rows.k, format);
         let (n, count) = (rows.n, rows.k / format.block_size);
         let block_bytes = format.block_size * usize::from(format.bits) / 8;
         let (values_name, scales_name) = (self.name(group, "values"), self.name(group, "scales"));
@@ -71,7 +75,7 @@ impl Emitter<'_, '_> {
             node.attribute.extend(sizes.clone());
             node.attribute.push(build::int("bits", i64::from(format.bits)));
             node.attribute.push(build::int("block_size", block_size));
-            node.attribute.push(build::int("accuracy_level", Format::ACCURACY_LEVEL));
+            node.attribute.push(build::int("accuracy_level", ACCURACY_LEVEL));
             node
         })?;
         Ok(shared)

@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use motorbrain_kernels::blocks::Format;
 use serde::Serialize;
 
 use crate::model::Activations;
@@ -17,21 +18,6 @@ pub enum Form {
     Faithful,
     /// 4 bits, the output projection 8: the smallest, at a loss.
     Small,
-}
-
-/// How a matrix is quantised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Format {
-    /// Bits of a number: 4 or 8.
-    pub(crate) bits: u8,
-    /// Neighbouring inputs of one output that share a scale.
-    pub(crate) block_size: usize,
-}
-
-impl Format {
-    /// MatMulNBits' `accuracy_level`: activations are rounded to 8 bits, a block at a time, so that
-    /// products of integers do the work.
-    pub(crate) const ACCURACY_LEVEL: i64 = 4;
 }
 
 impl Form {

@@ -9,7 +9,6 @@
 //! is only merged; matrices of f16 are widened, since the CPU computes in f32. A matrix whose inputs
 //! are no multiple of a block stays as it is.
 
-mod blocks;
 mod data_file;
 mod edit;
 mod emit;
@@ -25,6 +24,7 @@ mod widen;
 
 use std::{fs::File, io::Write as _, path::Path};
 
+use motorbrain_kernels::blocks::Format;
 use prost::Message as _;
 use serde::Serialize;
 
@@ -32,7 +32,6 @@ use self::{
     data_file::DataFile,
     edit::Edit,
     emit::Emitter,
-    form::Format,
     groups::{Group, Outlet},
     products::{Blocks, Matrix, Product},
     source::Source,

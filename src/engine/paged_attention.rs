@@ -1,4 +1,7 @@
-//! The operator as ONNX Runtime sees it: attributes, tensors, threads.
+//! Attention over paged keys and values as an operator of ONNX Runtime: attributes, tensors, threads.
+//!
+//! The runtime calls it once a layer with the queries, keys and values of all new tokens of a run. What else it
+//! needs to know of the run it reads in the [`Batch`], which the engine fills before it calls the session.
 
 use std::{
     mem,
@@ -6,23 +9,21 @@ use std::{
 };
 
 use motorbrain_actors::reuse::emptied;
+use motorbrain_kernels::{
+    attention::{Found, Heads, Layer, Plan, Shape},
+    rotary::{Layout, Rotary},
+};
 use ort::{
     operator::{ComputeContext, Kernel, KernelContext, Operator, OperatorInput, OperatorOutput, ShapeInferenceContext},
     value::TensorElementType,
 };
 
 use super::{
-    Batch,
-    attend::Found,
-    kernel::{Heads, Layer, Plan, Rotary, Shape},
+    batch::Batch,
+    constants::{Constants, Table},
+    operators::{SessionThreads, floats, guard, input, output, set_width, size},
 };
-use crate::{
-    engine::{
-        constants::{Constants, Table},
-        operators::{floats, guard, input, output, set_width, share, size},
-    },
-    model::paged::ATTENTION,
-};
+use crate::model::paged::ATTENTION;
 
 /// Attention over the rows of a batch.
 pub(crate) struct PagedAttention {
@@ -49,7 +50,7 @@ pub(crate) struct AttentionKernel {
     constants: Arc<Constants>,
     /// Which tables rotate queries and keys; `None`: they are rotated already.
     table: Option<usize>,
-    interleaved: bool,
+    layout: Layout,
     parts: Parts,
     /// Kept between runs for their memory.
     plan: Plan,
@@ -85,14 +86,14 @@ impl Operator for PagedAttention {
         if !shared || shape.heads == 0 || shape.head_dim == 0 {
             return Err(ort::Error::new(format!("{ATTENTION} cannot share heads: {shape:?}")));
         }
-        let interleaved = size("rotary_interleaved")? != 0;
+        let layout = if size("rotary_interleaved")? == 0 { Layout::Halves } else { Layout::Interleaved };
         let table = context.get::<i64>("table").and_then(|table| usize::try_from(table).ok());
         if table.is_some_and(|table| table >= self.constants.tables.len()) {
             return Err(ort::Error::new(format!("{ATTENTION} has no rotation tables {table:?}")));
         }
         let (batch, constants, parts) = (self.batch.clone(), Arc::clone(&self.constants), Arc::clone(&self.parts));
         let (plan, pieces) = (Plan::default(), Vec::new());
-        Ok(AttentionKernel { batch, shape, constants, table, interleaved, parts, plan, pieces })
+        Ok(AttentionKernel { batch, shape, constants, table, layout, parts, plan, pieces })
     }
 
     fn infer_shape(&self, context: &mut ShapeInferenceContext) -> ort::Result<()> {
@@ -114,7 +115,7 @@ impl AttentionKernel {
         let (key, value) = (floats(key.as_deref())?, floats(value.as_deref())?);
         let rotary = self.table.map(|table| {
             let Table { pairs, cosines, sines } = &self.constants.tables[table];
-            Rotary { cosines, sines, pairs: *pairs, interleaved: self.interleaved }
+            Rotary { cosines, sines, pairs: *pairs, layout: self.layout }
         });
         let rows = self.batch.rows();
         let tokens: usize = rows.iter().map(|row| row.tokens).sum();
@@ -125,31 +126,13 @@ impl AttentionKernel {
         let mut output = output(context, ATTENTION, &[1, tokens as i64, width as i64])?;
         let (_, output) = output.try_extract_tensor_mut::<f32>()?;
         layer.plan(&mut self.plan);
-        let Plan { tasks, sums, parts: count } = &self.plan;
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        if parts.len() < *count {
-            parts.resize_with(*count, Mutex::default);
+        if parts.len() < self.plan.parts() {
+            parts.resize_with(self.plan.parts(), Mutex::default);
         }
         let mut pieces = emptied(mem::take(&mut self.pieces));
         layer.cut(output, &mut pieces);
-        let heads = rows.len() * self.shape.kv_heads;
-        let store = |index: usize| layer.store(index / self.shape.kv_heads, index % self.shape.kv_heads);
-        let mix = |index: usize| layer.mix(&tasks[index], &parts, &pieces);
-        let sum = |index: usize| {
-            let (task, range) = &sums[index];
-            layer.sum(task, &parts[range.clone()], &pieces);
-        };
-        if layer.is_shared() {
-            share(context, ATTENTION, heads, store)?;
-            share(context, ATTENTION, tasks.len(), mix)?;
-            if !sums.is_empty() {
-                share(context, ATTENTION, sums.len(), sum)?;
-            }
-        } else {
-            (0..heads).for_each(store);
-            (0..tasks.len()).for_each(mix);
-            (0..sums.len()).for_each(sum);
-        }
+        layer.run(&self.plan, &parts, &pieces, &SessionThreads { context, operator: ATTENTION })?;
         self.pieces = emptied(pieces);
         Ok(())
     }

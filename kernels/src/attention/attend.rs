@@ -11,10 +11,11 @@
 use pulp::{Simd, WithSimd};
 
 use super::{
-    head::{BLOCK, KvHead},
+    found::Found,
+    kv_blocks::{BLOCK, KvBlocks},
     product::{PANEL, Packed, Rows, Sums, pack, product},
 };
-use crate::engine::vector;
+use crate::vector;
 
 /// Tokens whose scores are held at once.
 const SPAN: usize = 4 * BLOCK;
@@ -36,70 +37,9 @@ pub(super) struct Scratch {
     block: Vec<f32>,
 }
 
-/// What some queries have found among some of their keys.
-#[derive(Default)]
-pub(super) struct Found {
-    /// `[queries, width]`: values by the exponentials of their scores less `most`, with zeros up to a whole
-    /// panel.
-    mixed: Vec<f32>,
-    /// The largest score of each query; negative infinity where it has seen no key.
-    most: Vec<f32>,
-    /// The sum of its exponentials.
-    sums: Vec<f32>,
-}
-
-impl Found {
-    fn clear(&mut self, queries: usize, width: usize) {
-        let Self { mixed, most, sums } = self;
-        let cleared = [(mixed, queries * width, 0.0), (most, queries, f32::NEG_INFINITY), (sums, queries, 0.0)];
-        for (numbers, len, value) in cleared {
-            numbers.clear();
-            numbers.resize(len, value);
-        }
-    }
-
-    /// Adds what the same queries have found among further keys.
-    pub(super) fn add(&mut self, further: &Self) {
-        pulp::Arch::new().dispatch(Add { to: self, further });
-    }
-
-    /// The mean of the values by their weights, a row with zeros up to a whole panel for each query. To be
-    /// asked for once, when all keys were seen.
-    pub(super) fn finish(&mut self) -> impl Iterator<Item = &[f32]> {
-        let width = self.mixed.len() / self.sums.len().max(1);
-        self.mixed.chunks_exact_mut(width.max(1)).zip(&self.sums).map(|(mixed, sum)| {
-            vector::scale(mixed, 1.0 / *sum);
-            &*mixed
-        })
-    }
-}
-
-struct Add<'a> {
-    to: &'a mut Found,
-    further: &'a Found,
-}
-
-impl WithSimd for Add<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let Self { to, further } = self;
-        let width = to.mixed.len() / to.most.len().max(1);
-        let rows = to.mixed.chunks_exact_mut(width.max(1)).zip(further.mixed.chunks_exact(width.max(1)));
-        for (query, (mixed, more)) in rows.enumerate() {
-            let now = to.most[query].max(further.most[query]);
-            let (old, new) = (vector::exp(to.most[query] - now), vector::exp(further.most[query] - now));
-            mixed.iter_mut().zip(more).for_each(|(x, more)| *x = more.mul_add(new, *x * old));
-            to.sums[query] = further.sums[query].mul_add(new, to.sums[query] * old);
-            to.most[query] = now;
-        }
-    }
-}
-
 /// Queries and the keys they see in one section. The queries are those of neighbouring tokens, `group` for each.
 pub(super) struct Attend<'a> {
-    pub head: &'a KvHead,
+    pub kv: &'a KvBlocks,
     pub head_dim: usize,
     /// Query heads that share this KV head.
     pub group: usize,
@@ -128,7 +68,7 @@ impl WithSimd for Attend<'_> {
         packed.clear();
         pack(queries, self.head_dim, packed);
         scores.resize(SPAN / BLOCK * count, [0.0; BLOCK]);
-        self.found.clear(count, self.head.value_panels() * PANEL);
+        self.found.clear(count, self.kv.value_panels() * PANEL);
         let first = self.section * SECTION;
         let end = self.visible_to(count - 1).min(first + SECTION);
         for start in (first..end).step_by(SPAN) {
@@ -147,7 +87,7 @@ impl Attend<'_> {
         let Scratch { packed, scores, block, .. } = &mut *self.scratch;
         let queries = Packed { data: packed, k: self.head_dim };
         for (offset, scores) in (0..tokens).step_by(BLOCK).zip(scores.chunks_exact_mut(count)) {
-            let keys = self.head.keys((start + offset) / BLOCK, block);
+            let keys = self.kv.keys((start + offset) / BLOCK, block);
             let data = scores.as_flattened_mut();
             product(simd, count, queries, keys, &mut Sums { data, stride: BLOCK, panels: BLOCK / PANEL, add: false });
         }
@@ -156,7 +96,7 @@ impl Attend<'_> {
     /// Scores become weights; what was mixed so far is brought to the new scale.
     #[inline(always)]
     fn normalise(&mut self, start: usize, tokens: usize, count: usize) {
-        let width = self.head.value_panels() * PANEL;
+        let width = self.kv.value_panels() * PANEL;
         for query in 0..count {
             let visible = self.visible_to(query).saturating_sub(start).min(tokens);
             let Found { mixed, most, sums } = &mut *self.found;
@@ -188,11 +128,11 @@ impl Attend<'_> {
     /// Adds the values of a span by their weights.
     #[inline(always)]
     fn mix<S: Simd>(&mut self, simd: S, start: usize, tokens: usize, count: usize) {
-        let panels = self.head.value_panels();
+        let panels = self.kv.value_panels();
         let Scratch { scores, block, .. } = &mut *self.scratch;
         for (offset, rows) in (0..tokens).step_by(BLOCK).zip(scores.chunks_exact(count)) {
             let weights = Rows { rows, k: (tokens - offset).min(BLOCK) };
-            let values = self.head.values((start + offset) / BLOCK, block);
+            let values = self.kv.values((start + offset) / BLOCK, block);
             product(
                 simd,
                 count,
@@ -207,7 +147,7 @@ impl Attend<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{engine::attention::head::BLOCKS_READ, model::ElementType};
+    use crate::{ElementType, attention::kv_blocks::BLOCKS_READ};
 
     /// Softmax of the products with all keys that a query sees, by the values: in f64 and in one go.
     fn plain(query: &[f32], rows: &[(Vec<f32>, Vec<f32>)]) -> Vec<f64> {
@@ -221,12 +161,12 @@ mod tests {
     }
 
     /// All sections, the last first, added in order.
-    fn attend(head: &KvHead, head_dim: usize, group: usize, visible: usize, scratch: &mut Scratch) -> Found {
+    fn attend(kv: &KvBlocks, head_dim: usize, group: usize, visible: usize, scratch: &mut Scratch) -> Found {
         let tokens = scratch.queries.len() / head_dim / group;
         let found = |section| {
             let mut found = Found::default();
             let scratch = &mut *scratch;
-            pulp::Arch::new().dispatch(Attend { head, head_dim, group, visible, section, scratch, found: &mut found });
+            pulp::Arch::new().dispatch(Attend { kv, head_dim, group, visible, section, scratch, found: &mut found });
             found
         };
         let sections: Vec<Found> = (0..(visible + tokens - 1).div_ceil(SECTION)).rev().map(found).collect();
@@ -253,11 +193,11 @@ mod tests {
                 .collect();
             let queries: Vec<f32> = (0..tokens * group * head_dim).map(|i| number(i / 7, i) + 0.25).collect();
             for element in [ElementType::F32, ElementType::F16] {
-                let mut head = KvHead::new(element, element, head_dim);
-                assert!(head.grow(rows.len()).is_ok());
-                rows.iter().enumerate().for_each(|(row, (key, value))| head.write(row, key, value));
+                let mut kv = KvBlocks::new(element, element, head_dim);
+                assert!(kv.grow(rows.len()).is_ok());
+                rows.iter().enumerate().for_each(|(row, (key, value))| kv.write(row, key, value));
                 let scratch = &mut Scratch { queries: queries.clone(), ..Scratch::default() };
-                let mut whole = attend(&head, head_dim, group, visible, scratch);
+                let mut whole = attend(&kv, head_dim, group, visible, scratch);
                 for ((index, query), found) in queries.chunks_exact(head_dim).enumerate().zip(whole.finish()) {
                     let expected = plain(query, &rows[..visible + index / group]);
                     let found = &found[..head_dim];
@@ -274,11 +214,11 @@ mod tests {
         let (head_dim, group) = (8, 3);
         for element in [ElementType::F32, ElementType::F16] {
             for visible in [1, 31, 32, 33, SPAN, SPAN + 1, 512, 1536, 1537] {
-                let mut head = KvHead::new(element, element, head_dim);
-                assert!(head.grow(visible + 3 * BLOCK).is_ok());
+                let mut kv = KvBlocks::new(element, element, head_dim);
+                assert!(kv.grow(visible + 3 * BLOCK).is_ok());
                 let scratch = &mut Scratch { queries: vec![0.5; group * head_dim], ..Scratch::default() };
                 BLOCKS_READ.set(0);
-                attend(&head, head_dim, group, visible, scratch);
+                attend(&kv, head_dim, group, visible, scratch);
                 assert_eq!(BLOCKS_READ.get(), 2 * visible.div_ceil(BLOCK), "keys and values of {visible} tokens");
             }
         }

@@ -8,7 +8,7 @@ use std::array;
 
 use pulp::{Simd, WithSimd};
 
-use crate::engine::vector;
+use crate::vector;
 
 /// Columns of a panel: whole vectors on every machine.
 pub(super) const PANEL: usize = 16;

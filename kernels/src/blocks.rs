@@ -2,28 +2,35 @@
 //!
 //! A block is some neighbouring inputs of one output, with one scale. A stored `q` of `bits` bits means
 //! `(q - 2^(bits - 1)) * scale`: that zero point is the operators' own where none is given, so none is
-//! stored. No file and no graph is touched here.
+//! stored.
 
 use std::{num::NonZero, thread};
 
-use super::{Format, floats::Rows};
+/// How a matrix is quantised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// Bits of a number: 4 or 8.
+    pub bits: u8,
+    /// Neighbouring inputs of one output that share a scale.
+    pub block_size: usize,
+}
 
 /// A quantised matrix.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Quantized {
+pub struct Quantized {
     /// `[n, k / block_size, block_size * bits / 8]`; of two numbers in a byte the first is the low half.
-    pub(crate) values: Vec<u8>,
+    pub values: Vec<u8>,
     /// `[n, k / block_size]`.
-    pub(crate) scales: Vec<f32>,
+    pub scales: Vec<f32>,
 }
 
-/// Quantises a matrix whose `k` is a multiple of the block; shares the rows among the machine's cores.
-pub(crate) fn quantize(rows: &Rows, format: Format) -> Quantized {
+/// Quantises a matrix `[n, k]` whose `k` is a multiple of the block; shares the rows among the machine's cores.
+pub fn quantize(matrix: &[f32], k: usize, format: Format) -> Quantized {
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
-    let piece = rows.n.div_ceil(threads).max(1) * rows.k;
+    let piece = (matrix.len() / k.max(1)).div_ceil(threads).max(1) * k.max(1);
     let pieces = thread::scope(|scope| {
         let started: Vec<_> =
-            rows.values.chunks(piece).map(|values| scope.spawn(move || quantize_blocks(values, format))).collect();
+            matrix.chunks(piece).map(|values| scope.spawn(move || quantize_blocks(values, format))).collect();
         // A thread that panicked has met a mistake of ours: its panic goes on here.
         started
             .into_iter()
@@ -86,9 +93,9 @@ mod tests {
     use super::*;
 
     /// Numbers between -1 and 1 that look random.
-    fn rows(n: usize, k: usize) -> Rows {
+    fn matrix(n: usize, k: usize) -> Vec<f32> {
         let noise = |index: usize| (index as f32 * 12.9898).sin() * 43758.547 % 1.0;
-        Rows { n, k, values: (0..n * k).map(noise).collect() }
+        (0..n * k).map(noise).collect()
     }
 
     /// What the operators make of it.
@@ -109,12 +116,12 @@ mod tests {
     #[test]
     fn numbers_are_off_by_half_a_step_at_most_but_for_the_end_of_the_scale() {
         for (format, most) in [(Format { bits: 8, block_size: 64 }, 0.5), (Format { bits: 4, block_size: 32 }, 1.0)] {
-            let rows = rows(7, 192);
-            let quantized = quantize(&rows, format);
+            let matrix = matrix(7, 192);
+            let quantized = quantize(&matrix, 192, format);
             let count = 7 * 192;
             assert_eq!(quantized.values.len(), count * usize::from(format.bits) / 8);
             assert_eq!(quantized.scales.len(), count / format.block_size);
-            for (index, (value, restored)) in rows.values.iter().zip(restored(&quantized, format)).enumerate() {
+            for (index, (value, restored)) in matrix.iter().zip(restored(&quantized, format)).enumerate() {
                 // Of 4 bits, the end opposite to the largest number is a whole step away.
                 let steps = (value - restored).abs() / quantized.scales[index / format.block_size].abs();
                 assert!(steps <= most * 1.001, "{index}: {value} became {restored}, {steps} steps away");
@@ -125,9 +132,9 @@ mod tests {
     #[test]
     fn the_largest_number_of_a_block_is_kept() {
         for format in [Format { bits: 8, block_size: 32 }, Format { bits: 4, block_size: 32 }] {
-            let rows = rows(3, 64);
-            let restored = restored(&quantize(&rows, format), format);
-            for (before, after) in rows.values.chunks(32).zip(restored.chunks(32)) {
+            let matrix = matrix(3, 64);
+            let restored = restored(&quantize(&matrix, 64, format), format);
+            for (before, after) in matrix.chunks(32).zip(restored.chunks(32)) {
                 assert!((largest(before) - largest(after)).abs() < 1e-6, "{format:?}: {before:?} {after:?}");
             }
         }
@@ -137,7 +144,7 @@ mod tests {
     fn zeros_stay_zeros() {
         for bits in [4, 8] {
             let format = Format { bits, block_size: 32 };
-            let quantized = quantize(&Rows { n: 1, k: 32, values: vec![0.0; 32] }, format);
+            let quantized = quantize(&[0.0; 32], 32, format);
             assert_eq!(restored(&quantized, format), vec![0.0; 32]);
         }
     }

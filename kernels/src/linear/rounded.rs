@@ -4,11 +4,11 @@
 //! depends on no other.
 
 use super::{lanes::Lanes, packed::BLOCK_MAX};
-use crate::engine::vector::exp;
+use crate::vector::exp;
 
 /// What activations are rounded to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Precision {
+pub enum Precision {
     /// 16 bits: rounding moves none by more than 2^-16 of its block's largest, a thirtieth of what f16 does
     /// to that.
     Words,
@@ -66,9 +66,19 @@ impl Rounded {
     }
 }
 
+/// Some rows of a [`Rounded`].
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'a> {
+    /// `[rows, inputs / Precision::packed]`.
+    pub packed: &'a [i32],
+    /// `[rows, blocks]`.
+    pub factors: &'a [Factor],
+    pub count: usize,
+}
+
 /// What a product is given: rows of numbers, or of two whose gate they are, `silu(first) * second`.
 #[derive(Clone, Copy)]
-pub(super) struct Inputs<'a> {
+pub struct Inputs<'a> {
     first: &'a [f32],
     second: Option<&'a [f32]>,
     /// Numbers of a row.
@@ -79,7 +89,7 @@ pub(super) struct Inputs<'a> {
 
 impl<'a> Inputs<'a> {
     /// Rows of `width` numbers; twice the `inputs` are both of a gate's. `None` where sizes do not fit.
-    pub(super) fn of(inputs: usize, width: usize, first: &'a [f32], second: Option<&'a [f32]>) -> Option<Self> {
+    pub fn of(inputs: usize, width: usize, first: &'a [f32], second: Option<&'a [f32]>) -> Option<Self> {
         let halves = || first.get(inputs..).unwrap_or_default();
         let second = match second {
             _ if width == 0 => return None,
@@ -89,6 +99,11 @@ impl<'a> Inputs<'a> {
             _ => return None,
         };
         Some(Self { first, second, inputs, stride: width })
+    }
+
+    /// How many rows there are.
+    pub fn count(&self) -> usize {
+        self.first.len() / self.stride
     }
 
     /// The rows behind the first `skipped`.

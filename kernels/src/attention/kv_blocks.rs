@@ -1,4 +1,4 @@
-//! Keys and values of one conversation in one layer and one KV head, in blocks of [`BLOCK`] tokens.
+//! Keys and values of one conversation for one layer and one of its KV heads, in blocks of [`BLOCK`] tokens.
 //!
 //! Blocks are allocated one by one, so that a conversation costs what it holds and growing copies
 //! nothing. A block lies in panels of [`PANEL`] columns, as the products of attention read them: keys
@@ -12,11 +12,11 @@ use std::{collections::TryReserveError, ops::Range};
 
 use half::{f16, slice::HalfFloatSliceExt};
 
-use super::product::{PANEL, Panels};
-use crate::{
-    engine::{rotation::Turn, vector},
-    model::ElementType,
+use super::{
+    paged_kv::KvTypes,
+    product::{PANEL, Panels},
 };
+use crate::{ElementType, rotary::Turn, vector};
 
 /// Tokens of a block: whole panels, and at most 31 rows stay unused.
 pub(super) const BLOCK: usize = 2 * PANEL;
@@ -38,6 +38,13 @@ impl Blocks {
         match element {
             ElementType::F32 => Self::F32(Vec::new()),
             ElementType::F16 => Self::F16(Vec::new()),
+        }
+    }
+
+    fn element(&self) -> ElementType {
+        match self {
+            Self::F32(_) => ElementType::F32,
+            Self::F16(_) => ElementType::F16,
         }
     }
 
@@ -106,15 +113,15 @@ fn grow<T: Clone + Default>(blocks: &mut Vec<Box<[T]>>, count: usize, size: usiz
 }
 
 /// See the module's description.
-pub(crate) struct KvHead {
+pub(super) struct KvBlocks {
     keys: Blocks,
     values: Blocks,
     head_dim: usize,
 }
 
-impl KvHead {
+impl KvBlocks {
     /// Without room.
-    pub(crate) fn new(key: ElementType, value: ElementType, head_dim: usize) -> Self {
+    pub(super) fn new(key: ElementType, value: ElementType, head_dim: usize) -> Self {
         Self { keys: Blocks::new(key), values: Blocks::new(value), head_dim }
     }
 
@@ -122,10 +129,15 @@ impl KvHead {
     ///
     /// # Errors
     /// The system has no more memory. What is filled stays as it is.
-    pub(crate) fn grow(&mut self, tokens: usize) -> Result<(), TryReserveError> {
+    pub(super) fn grow(&mut self, tokens: usize) -> Result<(), TryReserveError> {
         let count = tokens.div_ceil(BLOCK);
         self.keys.grow(count, BLOCK * self.head_dim)?;
         self.values.grow(count, BLOCK * self.value_panels() * PANEL)
+    }
+
+    /// What keys and values are kept in.
+    pub(super) fn types(&self) -> KvTypes {
+        KvTypes { key: self.keys.element(), value: self.values.element() }
     }
 
     /// Panels of a block's values.
@@ -134,7 +146,7 @@ impl KvHead {
     }
 
     /// Rows there is room for.
-    pub(crate) fn capacity(&self) -> usize {
+    pub(super) fn capacity(&self) -> usize {
         self.keys.len().min(self.values.len()) * BLOCK
     }
 
@@ -165,7 +177,7 @@ impl KvHead {
     }
 
     /// One token's key.
-    pub(crate) fn key(&self, row: usize) -> Vec<f32> {
+    pub(super) fn key(&self, row: usize) -> Vec<f32> {
         let (mut key, mut scratch) = (Vec::new(), Vec::new());
         self.read_key(row, &mut scratch, &mut key);
         key
@@ -184,9 +196,11 @@ impl KvHead {
         value.truncate(self.head_dim);
     }
 
-    /// Appends rows of another head behind this one's first `filled`, keys turned on the way. There
+    /// Appends rows of another conversation's behind the first `filled`, keys turned on the way. There
     /// must be room.
-    pub(crate) fn append(&mut self, filled: usize, from: &Self, rows: Range<usize>, turn: Option<&Turn<'_>>) {
+    pub(super) fn append(&mut self, filled: usize, from: &Self, rows: Range<usize>, turn: Option<&Turn>) {
+        let (room, count) = (self.capacity(), rows.len());
+        assert!(filled + count <= room, "{count} rows behind {filled} do not fit room for {room}");
         let (mut keys, mut values) = (Vec::new(), Vec::new());
         let (mut key, mut value) = (Vec::new(), Vec::new());
         for (offset, row) in rows.enumerate() {
@@ -214,7 +228,7 @@ mod tests {
     #[test]
     fn the_next_block_is_asked_for_from_its_beginning_to_its_end() {
         for (element, bytes) in [(ElementType::F32, 4), (ElementType::F16, 2)] {
-            let mut head = KvHead::new(element, element, 40);
+            let mut head = KvBlocks::new(element, element, 40);
             head.grow(2 * BLOCK).unwrap();
             let (mut this, mut next) = (Vec::new(), Vec::new());
             let place = |blocks: &Blocks, index: usize| match blocks {
@@ -237,7 +251,7 @@ mod tests {
 
     #[test]
     fn memory_that_the_system_does_not_have_is_an_error_and_changes_nothing() {
-        let mut head = KvHead::new(ElementType::F32, ElementType::F16, 2);
+        let mut head = KvBlocks::new(ElementType::F32, ElementType::F16, 2);
         head.grow(40).unwrap();
         head.write(39, &[1.0, 2.0], &[3.0, 4.0]);
         assert!(head.grow(usize::MAX).is_err());
