@@ -12,7 +12,7 @@ use ort::{
     value::{DynValue, Tensor, TensorElementType},
 };
 
-use crate::model::{Contract, ElementType, Head};
+use crate::model::{Contract, ElementType, LmHead};
 
 /// The largest difference allowed of numbers up to 1 in magnitude, else of that fraction of the
 /// largest. f32 sums of a few hundred terms in another order differ by some 1e-6 a layer, f16 ones by
@@ -64,7 +64,7 @@ pub(crate) struct Pair<'a> {
     /// Names and types of caches, the same in both.
     pub(crate) contract: &'a Contract,
     /// What both overlays added at the head.
-    pub(crate) head: Option<Head>,
+    pub(crate) head: Option<LmHead>,
     /// The coarsest type of numbers that the graph computes in.
     pub(crate) precision: ElementType,
     /// How many tokens the longest prompt has: there and behind it positions are compared.
@@ -180,7 +180,7 @@ impl Feed {
 }
 
 /// One run of one of the graphs.
-fn run(session: &mut Session, contract: &Contract, head: Option<Head>, feed: &Feed) -> ort::Result<Given> {
+fn run(session: &mut Session, contract: &Contract, head: Option<LmHead>, feed: &Feed) -> ort::Result<Given> {
     let new = feed.tokens.len() / feed.batch;
     let takes: Vec<String> = session.inputs().iter().map(|input| input.name().to_owned()).collect();
     let mut inputs: Vec<(String, DynValue)> = Vec::new();

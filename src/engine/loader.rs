@@ -304,7 +304,7 @@ fn info(model: &Model, window: Window, rotates: bool) -> EngineInfo {
         hidden: contract.hidden.unwrap_or(0),
         vocab: contract.vocab,
         inputs: contract.inputs,
-        embeds: model.overlay.head.is_some(),
+        embeds: model.overlay.lm_head.is_some(),
         window: Window { slides: window.slides && rotates, ..window },
         end_tokens: model.end_tokens.clone(),
         kv_bytes_per_token: contract.kv_bytes_per_token(),

@@ -21,7 +21,7 @@ use super::{
     session::{self, SessionOptions, Stop},
     side,
 };
-use crate::model::{Contract, Head, Model, Paged};
+use crate::model::{Contract, LmHead, Model, Paged};
 
 /// See the module's description.
 pub(crate) struct PagedGraph {
@@ -30,7 +30,7 @@ pub(crate) struct PagedGraph {
     cpu: MemoryInfo<'static>,
     contract: Contract,
     kv_types: Vec<KvTypes>,
-    head: Head,
+    lm_head: LmHead,
     position_ids: bool,
     stop: Arc<Stop>,
     batch: Batch,
@@ -54,7 +54,7 @@ impl PagedGraph {
         initializers: &Arc<Initializers>,
         options: SessionOptions,
     ) -> ort::Result<Self> {
-        let head = model.overlay.head.ok_or_else(|| ort::Error::new("a paged form has a head"))?;
+        let lm_head = model.overlay.lm_head.ok_or_else(|| ort::Error::new("a paged form has an LM head"))?;
         let (batch, kv) = (Batch::default(), &model.contract.kv);
         let builder =
             session::builder(runtime, options, &model.overlay.folder)?.with_operators(operators(&batch, constants)?)?;
@@ -66,7 +66,7 @@ impl PagedGraph {
             cpu: session::cpu()?,
             contract: model.contract.clone(),
             kv_types: kv.iter().map(|kv| KvTypes { key: kv.key_type, value: kv.value_type }).collect(),
-            head,
+            lm_head,
             position_ids: paged.position_ids,
             stop: Stop::new()?,
             batch,
@@ -89,18 +89,18 @@ impl PagedGraph {
             if self.position_ids {
                 self.binding.bind_input("position_ids", &positions.tensor)?;
             }
-            self.binding.bind_input(self.head.row_index, &wanted.tensor)?;
+            self.binding.bind_input(self.lm_head.row_index, &wanted.tensor)?;
             // Of no rows, too: a run must have an output.
             self.binding.bind_output_to_device("logits", &self.cpu)?;
             if hidden {
-                self.binding.bind_output_to_device(self.head.hidden_output, &self.cpu)?;
+                self.binding.bind_output_to_device(self.lm_head.hidden_output, &self.cpu)?;
             }
             self.session.run_binding_with_options(&self.binding, &self.stop.options)
         });
         let mut given = given?;
         let logits = session::take(&mut given, "logits")?;
         let logits = (wanted.len() > 0).then_some(logits);
-        let hidden = if hidden { Some(session::take(&mut given, self.head.hidden_output)?) } else { None };
+        let hidden = if hidden { Some(session::take(&mut given, self.lm_head.hidden_output)?) } else { None };
         Ok(Outputs { logits, hidden })
     }
 

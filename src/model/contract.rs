@@ -85,16 +85,16 @@ pub(crate) struct Fallback {
     pub(crate) naming: Option<Naming>,
 }
 
-/// What the head says of the graph, where it has one.
+/// What the LM head says of the graph, where it has one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct HeadFacts {
+pub(crate) struct LmHeadFacts {
     pub(crate) hidden: usize,
     pub(crate) hidden_type: ElementType,
 }
 
 impl Contract {
     /// Reads the contract of a graph.
-    pub(crate) fn read(view: &View<'_>, head: Option<HeadFacts>, fallback: &Fallback) -> Result<Self, ContractError> {
+    pub(crate) fn read(view: &View<'_>, lm_head: Option<LmHeadFacts>, fallback: &Fallback) -> Result<Self, ContractError> {
         let graph = Io::of(view);
         let naming = graph.naming(fallback);
         let layers = graph.layers(&naming)?;
@@ -117,13 +117,13 @@ impl Contract {
             layers,
             kv_heads,
             head_dim,
-            hidden: head.map(|head| head.hidden),
+            hidden: lm_head.map(|facts| facts.hidden),
             vocab: vocab.ok_or(ContractError::UnknownSize { what: "size of the vocabulary" })?,
             family: if attention.is_some() { Family::GroupQueryAttention } else { Family::Plain },
             position_ids: graph.inputs.contains_key("position_ids"),
             attention_mask: graph.inputs.contains_key("attention_mask"),
             logits_type: float_type(graph.outputs["logits"])?,
-            hidden_type: head.map(|head| head.hidden_type),
+            hidden_type: lm_head.map(|facts| facts.hidden_type),
             kv,
             quantized_activations: view.graph.node.iter().any(quantizes_activations),
         })

@@ -15,11 +15,11 @@ mod files;
 pub(crate) mod fuse;
 mod gated;
 mod graph;
-mod head;
 mod initializers;
 mod io;
 mod layout;
 mod linears;
+mod lm_head;
 mod manifest;
 pub(crate) mod mapped;
 mod naming;
@@ -54,11 +54,11 @@ pub use self::{
     external::ExternalError,
     fuse::NotFused,
     graph::GraphError,
-    head::NoHead,
+    lm_head::NoLmHead,
     layout::LayoutError,
     manifest::{Checked, Manifest, ManifestError, ManifestFile},
     note::Note,
-    overlay::{Head, Overlay},
+    overlay::{LmHead, Overlay},
     paged::{NotPaged, Paged},
     presets::{Claims, Fact, Preset, PresetError},
     rotation::{Rotation, RotationTable},
@@ -135,8 +135,8 @@ impl Model {
         external::resolve(&mut file.graph, &home)?;
 
         let view = View::new(&file.graph);
-        let head = overlay::name_head(&view).and_then(|head| Ok((head, head::find(&view)?)));
-        let facts = head.as_ref().ok().map(|(_, plan)| plan.facts);
+        let lm_head = overlay::name_lm_head(&view).and_then(|names| Ok((names, lm_head::find(&view)?)));
+        let facts = lm_head.as_ref().ok().map(|(_, plan)| plan.facts);
         let contract = Contract::read(&view, facts, &configs.fallback())?;
         let preset = options.preset.as_ref();
         if let Some(preset) = preset {
@@ -162,15 +162,15 @@ impl Model {
         }
         let mut notes = Vec::new();
         notes.extend((tokenizer.kind() == TokenizerKind::Bytes).then_some(Note::ByteFallback));
-        notes.extend(head.as_ref().err().cloned().map(Note::NoHead));
+        notes.extend(lm_head.as_ref().err().cloned().map(Note::NoLmHead));
         notes.extend(end_token_notes(&end_tokens, contract.vocab));
         notes.extend(context.note());
         notes.extend(config_notes(&configs, &contract));
         notes.extend(rotation_note(&rotation));
         let entry = file.model.metadata_props.iter().find(|entry| entry.key() == activations::ACTIVATIONS_ENTRY);
         let activations = entry.map_or(Activations::AsExported, |entry| Activations::of_entry(entry.value()));
-        let (head, nodes, producer) = (head.ok(), file.graph.node.len(), producer(&file.model));
-        let overlay = Overlay::build(file, &home, head, &contract);
+        let (lm_head, nodes, producer) = (lm_head.ok(), file.graph.node.len(), producer(&file.model));
+        let overlay = Overlay::build(file, &home, lm_head, &contract);
         Ok(Self {
             dir: dir.to_owned(),
             graph: path,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use motorbrain::model::{
-    ContextLimit, ContextSource, ElementType, Family, Head, Note, Preset,
+    ContextLimit, ContextSource, ElementType, Family, LmHead, Note, Preset,
     onnx::{self, ModelProto},
 };
 use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
@@ -44,8 +44,8 @@ fn contracts() {
 fn overlays_give_hidden_states_and_take_rows() {
     for name in ALL {
         let model = open(&fixture(name)).unwrap();
-        let head = Head { hidden_output: "hidden_states", row_index: "row_index" };
-        assert_eq!(model.overlay.head, Some(head), "{name}");
+        let head = LmHead { hidden_output: "hidden_states", row_index: "row_index" };
+        assert_eq!(model.overlay.lm_head, Some(head), "{name}");
         assert_eq!(model.overlay.folder, fixture(name), "{name}");
         let graph = ModelProto::decode(model.overlay.bytes.as_slice()).unwrap().graph.unwrap();
         assert_eq!(graph.input.len(), model.contract.inputs + 1, "{name}");

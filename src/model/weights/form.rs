@@ -50,12 +50,12 @@ impl Form {
         }
     }
 
-    /// How a matrix of `k` inputs is quantised in blocks of at most `block_size`; `head`: it gives the
-    /// logits. `None`: it stays.
-    pub(crate) fn format(self, block_size: usize, k: usize, head: bool) -> Option<Format> {
+    /// How a matrix of `k` inputs is quantised in blocks of at most `block_size`; `lm_head`: it gives
+    /// the logits. `None`: it stays.
+    pub(crate) fn format(self, block_size: usize, k: usize, lm_head: bool) -> Option<Format> {
         let bits = match self {
             Self::Fast => 8,
-            Self::Small if head => 8,
+            Self::Small if lm_head => 8,
             Self::Small => 4,
             Self::Faithful => return None,
         };

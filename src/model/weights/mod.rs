@@ -45,7 +45,7 @@ use super::{
     activations::ACTIVATIONS_ENTRY,
     external::{self, Home},
     graph::GraphFile,
-    head,
+    lm_head,
     onnx::{self, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto},
     view::View,
 };
@@ -123,12 +123,12 @@ fn rewrite(
         let half = |product: &Product| product.weights.dense().is_some_and(|matrix| matrix.half);
         let widened = groups.iter().flat_map(|group| &group.members).any(half);
         let lookups = lookups::find(&view);
-        let head = head::find(&view).ok().map(|head| head.entry);
+        let lm_head = lm_head::find(&view).ok().map(|plan| plan.entry);
         let mut emitter = Emitter { view: &view, source: &mut source, data: &mut data, edit: &mut edit, widened };
         for (done, group) in groups.iter().enumerate() {
             rewritten.merged += group.members.len() - 1;
             let first = &group.members[0];
-            let format = form.format(block_size, first.k, head == Some(first.node));
+            let format = form.format(block_size, first.k, lm_head == Some(first.node));
             rewritten.quantized += usize::from(emit(&mut emitter, group, format, &lookups)?);
             progress(done + 1, groups.len());
         }

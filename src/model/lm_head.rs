@@ -1,4 +1,4 @@
-//! The head: the projection behind `logits`, and the hidden states that feed it.
+//! The LM head: the projection behind `logits`, and the hidden states that feed it.
 //!
 //! Found by walking back from `logits` through what acts on each row alone (casts, biases, scales,
 //! soft caps, a flattening) to the product with a constant matrix, and from there back through what
@@ -7,17 +7,17 @@
 use std::collections::HashSet;
 
 use super::{
-    contract::{HeadFacts, element_type},
+    contract::{LmHeadFacts, element_type},
     onnx::NodeProto,
     view::{View, integers},
 };
 
 /// Where the graph is cut.
 #[derive(Debug, PartialEq)]
-pub(crate) struct HeadPlan {
+pub(crate) struct LmHeadPlan {
     /// The hidden states, [batch, seq, hidden].
     pub(crate) hidden_states: String,
-    pub(crate) facts: HeadFacts,
+    pub(crate) facts: LmHeadFacts,
     /// Index of the node that takes the picked rows as its first input.
     pub(crate) entry: usize,
     /// Indices of nodes that give `logits` its batch and sequence back; they become the identity.
@@ -26,10 +26,10 @@ pub(crate) struct HeadPlan {
     pub(crate) stale: HashSet<String>,
 }
 
-/// Why a graph has no head that can be cut. It still steps, but cannot embed.
+/// Why a graph has no LM head that can be cut. It still steps, but cannot embed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum NoHead {
+pub enum NoLmHead {
     /// The walk met an operator that it does not look through.
     #[error("`logits` comes from `{operator}`, not from a projection of hidden states")]
     Operator {
@@ -62,8 +62,8 @@ pub enum NoHead {
     },
 }
 
-/// Finds the head of a graph.
-pub(crate) fn find(view: &View<'_>) -> Result<HeadPlan, NoHead> {
+/// Finds the LM head of a graph.
+pub(crate) fn find(view: &View<'_>) -> Result<LmHeadPlan, NoLmHead> {
     let mut walk = Walk { view, path: HashSet::new(), unflatten: Vec::new() };
     let projection = walk.back_to_projection()?;
     let (entry, hidden) = walk.entry(projection)?;
@@ -72,11 +72,11 @@ pub(crate) fn find(view: &View<'_>) -> Result<HeadPlan, NoHead> {
     let hidden_states = rows_of(view, rows, hidden, !walk.unflatten.is_empty())?;
     let elem_type = view.element_type(hidden_states).or_else(|| weights_type(view, projection));
     let Some(hidden_type) = elem_type.and_then(element_type) else {
-        return Err(NoHead::ElementType { tensor: hidden_states.into() });
+        return Err(NoLmHead::ElementType { tensor: hidden_states.into() });
     };
-    Ok(HeadPlan {
+    Ok(LmHeadPlan {
         hidden_states: hidden_states.into(),
-        facts: HeadFacts { hidden, hidden_type },
+        facts: LmHeadFacts { hidden, hidden_type },
         entry,
         unflatten: walk.unflatten,
         stale,
@@ -93,7 +93,7 @@ struct Walk<'v, 'g> {
 
 impl<'g> Walk<'_, 'g> {
     /// The index of the projection.
-    fn back_to_projection(&mut self) -> Result<usize, NoHead> {
+    fn back_to_projection(&mut self) -> Result<usize, NoLmHead> {
         let mut tensor = "logits";
         loop {
             let (index, node) = self.step(tensor)?;
@@ -106,26 +106,26 @@ impl<'g> Walk<'_, 'g> {
                 "Add" | "Sub" | "Mul" | "Div" => self.operand(node)?,
                 _ if self.view.product(node).is_some() => return Ok(index),
                 operator => {
-                    return Err(NoHead::Operator { operator: operator.into() });
+                    return Err(NoLmHead::Operator { operator: operator.into() });
                 }
             };
         }
     }
 
     /// The node behind a tensor, now part of the path.
-    fn step(&mut self, tensor: &str) -> Result<(usize, &'g NodeProto), NoHead> {
+    fn step(&mut self, tensor: &str) -> Result<(usize, &'g NodeProto), NoLmHead> {
         let found = self.view.producer(tensor).filter(|(_, node)| !node.input.is_empty());
-        let (index, node) = found.ok_or_else(|| NoHead::Operator { operator: "an input".into() })?;
+        let (index, node) = found.ok_or_else(|| NoLmHead::Operator { operator: "an input".into() })?;
         if !self.path.insert(index) {
-            return Err(NoHead::Operator { operator: node.op_type().into() }); // a cycle
+            return Err(NoLmHead::Operator { operator: node.op_type().into() }); // a cycle
         }
         Ok((index, node))
     }
 
     /// The operand that carries the rows, where the other acts on each row alike: a scalar, a vector,
     /// or the scale that an integer product is multiplied with.
-    fn operand(&mut self, node: &'g NodeProto) -> Result<&'g str, NoHead> {
-        let operator = || NoHead::Operator { operator: node.op_type().into() };
+    fn operand(&mut self, node: &'g NodeProto) -> Result<&'g str, NoLmHead> {
+        let operator = || NoLmHead::Operator { operator: node.op_type().into() };
         let [first, second] = node.input.as_slice() else {
             return Err(operator());
         };
@@ -174,7 +174,7 @@ impl<'g> Walk<'_, 'g> {
     }
 
     /// The node that takes the rows, and their width: the projection, or what quantises its input.
-    fn entry(&mut self, projection: usize) -> Result<(usize, usize), NoHead> {
+    fn entry(&mut self, projection: usize) -> Result<(usize, usize), NoLmHead> {
         let node = &self.view.graph.node[projection];
         let [hidden, _] = self.view.product(node).unwrap_or_default();
         if !node.op_type().starts_with("MatMulInteger") {
@@ -183,19 +183,19 @@ impl<'g> Walk<'_, 'g> {
         let (index, quantize) = self.step(&node.input[0])?;
         match quantize.op_type() {
             "DynamicQuantizeLinear" => Ok((index, hidden)),
-            operator => Err(NoHead::Operator { operator: operator.into() }),
+            operator => Err(NoLmHead::Operator { operator: operator.into() }),
         }
     }
 
     /// What the nodes of the path make; none of it may be used outside.
-    fn stale(&self) -> Result<HashSet<String>, NoHead> {
+    fn stale(&self) -> Result<HashSet<String>, NoLmHead> {
         let mut stale = HashSet::new();
         for &index in &self.path {
             for tensor in self.view.graph.node[index].output.iter().filter(|name| !name.is_empty()) {
                 let inside = self.view.consumers(tensor).iter().all(|user| self.path.contains(user));
                 let given = self.view.graph.output.iter().any(|output| output.name() == tensor);
                 if !inside || (given && tensor != "logits") {
-                    return Err(NoHead::Shared { tensor: tensor.clone() });
+                    return Err(NoLmHead::Shared { tensor: tensor.clone() });
                 }
                 stale.insert(tensor.clone());
             }
@@ -206,7 +206,7 @@ impl<'g> Walk<'_, 'g> {
 
 /// The tensor of [batch, seq, hidden] that `tensor` is, flattens, or picks rows of: the nearest one
 /// of three dimensions, and none from which rows were picked before.
-fn rows_of<'g>(view: &View<'g>, tensor: &'g str, hidden: usize, flattened: bool) -> Result<&'g str, NoHead> {
+fn rows_of<'g>(view: &View<'g>, tensor: &'g str, hidden: usize, flattened: bool) -> Result<&'g str, NoLmHead> {
     let wide = |rows: &str| view.width(rows).is_none_or(|width| width == hidden);
     // Without a flattening around the product, its input has the rank of `logits`.
     let implied = !flattened && view.rank("logits") == Some(3) && !gives_one_row(view);
@@ -227,7 +227,7 @@ fn rows_of<'g>(view: &View<'g>, tensor: &'g str, hidden: usize, flattened: bool)
             whole = Some(rows);
         }
     }
-    whole.filter(|rows| wide(rows)).ok_or_else(|| NoHead::Shape { tensor: tensor.into() })
+    whole.filter(|rows| wide(rows)).ok_or_else(|| NoLmHead::Shape { tensor: tensor.into() })
 }
 
 /// Whether the graph says that `logits` has a single row for each sequence: rows were picked.
