@@ -26,7 +26,7 @@ use super::{
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
 };
-use crate::model::{Activations, ElementType, Family, FuseRotary, Model, Paged};
+use crate::model::{Activations, ElementType, Family, FuseRotary, Model, Paged, mapped::Files};
 
 /// How engines of a model are made.
 #[derive(Clone, Debug)]
@@ -143,7 +143,7 @@ impl OnnxLoader {
             return Ok(shared);
         }
         let overlay = &self.model.overlay;
-        let opened = Arc::new(Initializers::open(&overlay.shareable, &overlay.folder)?);
+        let opened = Arc::new(Initializers::open(&overlay.shareable, Files::of(overlay.folder.clone()))?);
         *plain = Arc::downgrade(&opened);
         Ok(opened)
     }
@@ -255,13 +255,13 @@ impl OnnxLoader {
     }
 
     fn share(&self, paged: Paged) -> Result<Arc<Shared>, LoadError> {
-        let folder = &self.model.overlay.folder;
-        let constants = Constants::read(&paged, folder, self.activations()).map_err(|message| LoadError {
+        let mut files = Files::of(self.model.overlay.folder.clone());
+        let constants = Constants::read(&paged, &mut files, self.activations()).map_err(|message| LoadError {
             transient: false,
             message: format!("cannot load {}: {message}", self.model.graph.display()),
             hint: Some("fetch the model's files again; they do not belong together".into()),
         })?;
-        let initializers = Initializers::open(&paged.shareable, folder);
+        let initializers = Initializers::open(&paged.shareable, files);
         let initializers = Arc::new(initializers.map_err(|error| self.failed(&error))?);
         Ok(Arc::new(Shared { paged, constants: Arc::new(constants), initializers }))
     }

@@ -94,7 +94,11 @@ pub(crate) struct LmHeadFacts {
 
 impl Contract {
     /// Reads the contract of a graph.
-    pub(crate) fn read(view: &View<'_>, lm_head: Option<LmHeadFacts>, fallback: &Fallback) -> Result<Self, ContractError> {
+    pub(crate) fn read(
+        view: &View<'_>,
+        lm_head: Option<LmHeadFacts>,
+        fallback: &Fallback,
+    ) -> Result<Self, ContractError> {
         let graph = Io::of(view);
         let naming = graph.naming(fallback);
         let layers = graph.layers(&naming)?;

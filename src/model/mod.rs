@@ -28,7 +28,7 @@ pub mod onnx;
 mod overlay;
 pub(crate) mod paged;
 mod presets;
-mod rotation;
+mod rotation_claims;
 mod tokenizer;
 mod transposed;
 mod view;
@@ -54,16 +54,16 @@ pub use self::{
     external::ExternalError,
     fuse::NotFused,
     graph::GraphError,
-    lm_head::NoLmHead,
     layout::LayoutError,
+    lm_head::NoLmHead,
     manifest::{Checked, Manifest, ManifestError, ManifestFile},
     note::Note,
     overlay::{LmHead, Overlay},
     paged::{NotPaged, Paged},
     presets::{Claims, Fact, Preset, PresetError},
-    rotation::{Rotation, RotationTable},
+    rotation_claims::RotationClaims,
     tokenizer::{ModelTokenizer, TokenizerError},
-    weights::{Form, Rewritten, UnknownForm, WeightsError},
+    weights::{Rewritten, UnknownWeights, Weights, WeightsError},
 };
 use self::{config_files::ConfigFiles, external::Home, graph::GraphFile, view::View};
 
@@ -99,7 +99,7 @@ pub struct Model {
     /// The most tokens of context the model is made for.
     pub context: ContextLimit,
     /// What the files say of the rotary position embedding.
-    pub rotation: Rotation,
+    pub rotation: RotationClaims,
     /// How the files were compared with `manifest.json`; `None` where there is none.
     pub manifest: Option<Checked>,
     /// Who wrote the graph, as the graph has it; may be empty.
@@ -149,12 +149,12 @@ impl Model {
         if let Some(preset) = preset {
             preset.check_tokenizer(&tokenizer, dir)?;
         }
-        let rotation = Rotation {
+        let rotation = RotationClaims {
             config_base: configs.rotation_base(),
             preset_base: preset.map(|preset| preset.claims.rope_base),
-            table: rotation::table(&view, home.folder()),
+            table_positions: rotation_claims::table_positions(&view),
         };
-        let context = ContextLimit::smallest(&configs, preset, rotation.table.as_ref());
+        let context = ContextLimit::smallest(&configs, preset, rotation.table_positions);
         let (end_tokens, end_tokens_source) = end_tokens(&configs, preset);
 
         if tokenizer.kind() == TokenizerKind::Bytes {
@@ -230,7 +230,7 @@ fn config_notes(configs: &ConfigFiles, contract: &Contract) -> Vec<Note> {
         .collect()
 }
 
-fn rotation_note(rotation: &Rotation) -> Option<Note> {
+fn rotation_note(rotation: &RotationClaims) -> Option<Note> {
     let (config, preset) = (rotation.config_base?, rotation.preset_base?);
     // Both are decimal numbers that people wrote: equal means equal.
     (config.total_cmp(&preset).is_ne()).then_some(Note::RotationBase { config, preset })

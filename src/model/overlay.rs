@@ -18,8 +18,8 @@ use super::{
     contract::{Contract, schema_number},
     external::{self, Home},
     graph::GraphFile,
-    lm_head::{LmHeadPlan, NoLmHead},
     initializers::{self, Initializer},
+    lm_head::{LmHeadPlan, NoLmHead},
     onnx::{self, AttributeProto, Dimension, GraphProto, NodeProto, TensorProto, ValueInfoProto},
     paged::{NotPaged, Paged},
     view::View,
@@ -86,7 +86,12 @@ pub(crate) fn name_lm_head(view: &View<'_>) -> Result<LmHead, NoLmHead> {
 
 impl Overlay {
     /// Edits a graph file whose contract was read.
-    pub(crate) fn build(file: GraphFile, home: &Home, lm_head: Option<(LmHead, LmHeadPlan)>, contract: &Contract) -> Self {
+    pub(crate) fn build(
+        file: GraphFile,
+        home: &Home,
+        lm_head: Option<(LmHead, LmHeadPlan)>,
+        contract: &Contract,
+    ) -> Self {
         let GraphFile { bytes, mut model, mut graph } = file;
         let lm_head = lm_head.map(|(names, plan)| {
             edit(&mut graph, names, plan, contract);

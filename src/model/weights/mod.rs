@@ -14,8 +14,8 @@ mod edit;
 mod emit;
 mod error;
 mod floats;
-mod form;
 mod groups;
+mod kinds;
 mod lookups;
 mod products;
 mod settle;
@@ -38,7 +38,7 @@ use self::{
 };
 pub use self::{
     error::WeightsError,
-    form::{Form, UnknownForm},
+    kinds::{UnknownWeights, Weights},
 };
 use super::{
     ModelError,
@@ -73,11 +73,11 @@ pub struct Rewritten {
 pub(crate) fn rewrite_file(
     path: &Path,
     folder: &Path,
-    (form, block_size): (Form, usize),
+    (weights, block_size): (Weights, usize),
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Rewritten, ModelError> {
     let GraphFile { mut model, mut graph, .. } = resolved(path, &Home::of(path))?;
-    let rewritten = rewrite(&mut model, &mut graph, Home::of(path).folder(), folder, (form, block_size), progress)?;
+    let rewritten = rewrite(&mut model, &mut graph, Home::of(path).folder(), folder, (weights, block_size), progress)?;
     model.graph = Some(graph);
     let write = || {
         let mut file = File::create(folder.join(GRAPH))?;
@@ -109,7 +109,7 @@ fn rewrite(
     graph: &mut GraphProto,
     home: &Path,
     folder: &Path,
-    (form, block_size): (Form, usize),
+    (weights, block_size): (Weights, usize),
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Rewritten, WeightsError> {
     let mut source = Source::new(home.to_owned());
@@ -128,7 +128,7 @@ fn rewrite(
         for (done, group) in groups.iter().enumerate() {
             rewritten.merged += group.members.len() - 1;
             let first = &group.members[0];
-            let format = form.format(block_size, first.k, lm_head == Some(first.node));
+            let format = weights.format(block_size, first.k, lm_head == Some(first.node));
             rewritten.quantized += usize::from(emit(&mut emitter, group, format, &lookups)?);
             progress(done + 1, groups.len());
         }
@@ -142,7 +142,7 @@ fn rewrite(
     import_microsoft(model, graph);
     if !rounds {
         // Nothing rounded its activations before; other runtimes may, now that they can.
-        model.metadata_props.push(StringStringEntryProto::new(ACTIVATIONS_ENTRY, form.activations().entry()));
+        model.metadata_props.push(StringStringEntryProto::new(ACTIVATIONS_ENTRY, weights.activations().entry()));
     }
     model.ir_version = model.ir_version.max(Some(IR_VERSION_MIN));
     data.finish()?;

@@ -1,4 +1,4 @@
-//! The forms that weights may be given, and what each means for a matrix.
+//! What weights may become, and what that means for a matrix.
 
 use std::{fmt, str::FromStr};
 
@@ -10,7 +10,7 @@ use crate::model::Activations;
 /// What weights are to become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Form {
+pub enum Weights {
     /// 8 bits, activations as good as f32: the fastest within 2 % of the original's
     /// perplexity.
     Fast,
@@ -20,7 +20,7 @@ pub enum Form {
     Small,
 }
 
-impl Form {
+impl Weights {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Fast, Self::Faithful, Self::Small];
 
@@ -65,21 +65,21 @@ impl Form {
     }
 }
 
-impl fmt::Display for Form {
+impl fmt::Display for Weights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// No form has that name.
+/// No weights have that name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no form of weights, expected `fast`, `faithful` or `small`")]
-pub struct UnknownForm(String);
+#[error("`{0}` names no weights, expected `fast`, `faithful` or `small`")]
+pub struct UnknownWeights(String);
 
-impl FromStr for Form {
-    type Err = UnknownForm;
+impl FromStr for Weights {
+    type Err = UnknownWeights;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|form| form.as_str() == name).ok_or_else(|| UnknownForm(name.to_owned()))
+        Self::ALL.into_iter().find(|weights| weights.as_str() == name).ok_or_else(|| UnknownWeights(name.to_owned()))
     }
 }
