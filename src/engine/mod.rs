@@ -8,8 +8,6 @@ mod agreement;
 mod backend;
 mod batch;
 mod constants;
-#[cfg(test)]
-pub(crate) mod equal;
 mod form;
 mod graph;
 mod initializers;

@@ -1,7 +1,11 @@
-//! Whether two engines of one model give the same numbers: both score the same tokens, cut the same way.
+//! Whether two forms of one model give the same numbers.
 //!
-//! A prompt read at once, a second chunk on its past, tokens one by one, two conversations in one run,
-//! and a context long enough for a rotation or a scale that is slightly wrong to show.
+//! Two engines score the same tokens, cut the same way: a prompt read at once, a second chunk on its past, tokens one
+//! by one, two conversations in one run, and a context long enough for a rotation or a scale that is slightly wrong to
+//! show. Tests compare rewritten graphs more closely, output by output (`graphs.rs`).
+
+#[cfg(test)]
+mod graphs;
 
 use motorbrain_actors::{
     engine::{Engine, EngineError, Row, SlotIndex, Want},
@@ -72,16 +76,21 @@ pub(super) fn compare(one: &[f32], other: &[f32], contract: &Contract, products:
     if contract.quantized_activations || products == Some(Precision::Bytes) {
         (differences(one, other).iter().sum::<f32>() / one.len().max(1) as f32, TOLERANCE_ROUNDED_MEAN)
     } else {
-        let largest = differences(one, other).into_iter().fold(0.0, f32::max);
         let allowed = match products {
             _ if is_narrow(contract) => TOLERANCE_F16,
             Some(_) => TOLERANCE_WORDS,
             None => TOLERANCE_F32,
         };
-        (largest, allowed)
+        (largest_difference(one, other), allowed)
     }
 }
 
+/// The largest difference of two lists: infinite where they do not compare.
+fn largest_difference(one: &[f32], other: &[f32]) -> f32 {
+    differences(one, other).into_iter().fold(0.0, f32::max)
+}
+
+/// What each number differs by: infinitely where one is none, and where there are not as many of each.
 fn differences(one: &[f32], other: &[f32]) -> Vec<f32> {
     if one.is_empty() || one.len() != other.len() {
         return vec![f32::INFINITY];
@@ -112,5 +121,12 @@ mod tests {
         assert_eq!(differences(&[], &[]), [f32::INFINITY]);
         let (nan, inf) = (f32::NAN, f32::NEG_INFINITY);
         assert_eq!(differences(&[5.0, nan, inf, inf], &[0.0, 0.0, inf, 0.0]), [5.0, f32::INFINITY, 0.0, f32::INFINITY]);
+    }
+    #[test]
+    fn the_largest_difference_is_found() {
+        assert_eq!(largest_difference(&[1.0, 2.0], &[1.5, 2.0]), 0.5);
+        assert_eq!(largest_difference(&[1.0], &[1.0, 2.0]), f32::INFINITY);
+        assert_eq!(largest_difference(&[1.0], &[f32::NAN]), f32::INFINITY);
+        assert_eq!(largest_difference(&[f32::NEG_INFINITY], &[f32::NEG_INFINITY]), 0.0);
     }
 }

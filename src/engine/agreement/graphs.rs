@@ -1,4 +1,4 @@
-//! Whether a rewritten graph computes what the untouched one does: both run the same random tokens
+//! Whether a rewritten graph computes what the untouched one does, for tests: both run the same random tokens
 //! after the same past, and their logits, keys and values are compared number by number.
 //!
 //! Prompts read at once, two rows in one run, single tokens, a chunk on a past, and all that far from
@@ -12,7 +12,8 @@ use ort::{
     value::{DynValue, Tensor, TensorElementType},
 };
 
-use crate::model::{Contract, ElementType, LmHead};
+use super::largest_difference;
+use crate::model::{Contract, ElementType};
 
 /// The largest difference allowed of numbers up to 1 in magnitude, else of that fraction of the
 /// largest. f32 sums of a few hundred terms in another order differ by some 1e-6 a layer, f16 ones by
@@ -23,52 +24,32 @@ const TOLERANCE_F16: f32 = 1e-2;
 /// untouched graph itself then gives other numbers when tokens are cut differently; this many times
 /// that is allowed, output by output.
 const NOISE_FACTOR: f32 = 4.0;
-/// Of a long prompt so many rows of logits are compared where the graph lets one choose: all would be
-/// hundreds of megabytes in a real vocabulary.
-const LOGIT_ROWS_MAX: usize = 16;
 
-/// What a comparison found.
+/// How far two tensors are apart: of all outputs of all runs those that differ most, beside what is allowed.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Verdict {
-    /// All numbers agree.
-    Equal {
-        /// The largest difference, relative to what is allowed: below 1.
-        worst: Difference,
-    },
-    /// Some do not.
-    Different {
-        /// The first tensor whose numbers do not.
-        worst: Difference,
-    },
-}
-
-/// How far two tensors are apart.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Difference {
+struct Difference {
     /// The output that differs.
-    pub(crate) output: String,
+    output: String,
     /// The run in which it does.
-    pub(crate) run: &'static str,
+    run: &'static str,
     /// The largest difference of two numbers; infinite where shapes differ or a number is none.
-    pub(crate) largest: f32,
+    largest: f32,
     /// What is allowed.
-    pub(crate) allowed: f32,
+    allowed: f32,
 }
 
 /// Two sessions and what they have in common.
-pub(crate) struct Pair<'a> {
+struct Pair<'a> {
     /// The model as its exporter wrote it.
-    pub(crate) untouched: &'a mut Session,
+    untouched: &'a mut Session,
     /// The same model, rewritten.
-    pub(crate) rewritten: &'a mut Session,
+    rewritten: &'a mut Session,
     /// Names and types of caches, the same in both.
-    pub(crate) contract: &'a Contract,
-    /// What both overlays added at the head.
-    pub(crate) head: Option<LmHead>,
+    contract: &'a Contract,
     /// The coarsest type of numbers that the graph computes in.
-    pub(crate) precision: ElementType,
+    precision: ElementType,
     /// How many tokens the longest prompt has: there and behind it positions are compared.
-    pub(crate) far: usize,
+    far: usize,
 }
 
 /// Tokens, keys and values of one run.
@@ -89,14 +70,14 @@ impl Pair<'_> {
     ///
     /// # Errors
     /// The runtime's own: one of the graphs does not run.
-    pub(crate) fn compare(&mut self) -> ort::Result<Verdict> {
+    fn compare(&mut self) -> ort::Result<Difference> {
         let mut random = Random(0x6d6f_746f_7262_7261);
         let feeds = self.feeds(&mut random)?;
         let noise = self.noise(&feeds)?;
         let mut worst: Option<Difference> = None;
         for feed in feeds {
-            let expected = run(self.untouched, self.contract, self.head, &feed)?;
-            let found = run(self.rewritten, self.contract, self.head, &feed)?;
+            let expected = run(self.untouched, self.contract, &feed)?;
+            let found = run(self.rewritten, self.contract, &feed)?;
             for (((output, expected), (_, found)), noise) in expected.iter().zip(&found).zip(&noise) {
                 let difference = Difference {
                     output: output.clone(),
@@ -109,7 +90,7 @@ impl Pair<'_> {
                 }
             }
         }
-        worst.map(Verdict::of).ok_or_else(|| ort::Error::new("the graph gives nothing to compare"))
+        worst.ok_or_else(|| ort::Error::new("the graph gives nothing to compare"))
     }
 
     /// Runs that the two are compared on.
@@ -125,7 +106,7 @@ impl Pair<'_> {
 
     /// The second feed on a past that the untouched graph has read with the first.
     fn behind(&mut self, first: &Feed, second: Feed) -> ort::Result<Feed> {
-        let read = run(self.untouched, self.contract, self.head, first)?;
+        let read = run(self.untouched, self.contract, first)?;
         Ok(Feed { past: first.tokens.len() / first.batch, kv: caches(&read), ..second })
     }
 
@@ -142,12 +123,12 @@ impl Pair<'_> {
     }
 
     fn noise_of(&mut self, whole: &Feed) -> ort::Result<Vec<f32>> {
-        let at_once = run(self.untouched, self.contract, self.head, whole)?;
+        let at_once = run(self.untouched, self.contract, whole)?;
         let mut kv = whole.kv.clone();
         let mut given: Given = Vec::new();
         for (index, token) in whole.tokens.iter().enumerate() {
             let feed = Feed { run: whole.run, batch: 1, past: whole.past + index, tokens: vec![*token], kv };
-            given = run(self.untouched, self.contract, self.head, &feed)?;
+            given = run(self.untouched, self.contract, &feed)?;
             kv = caches(&given);
         }
         // The caches whole, and of the logits those of the last token.
@@ -159,13 +140,12 @@ impl Pair<'_> {
     }
 }
 
-impl Verdict {
-    fn of(worst: Difference) -> Self {
-        if worst.ratio() <= 1.0 { Self::Equal { worst } } else { Self::Different { worst } }
-    }
-}
-
 impl Difference {
+    /// Whether that is no more than is allowed.
+    fn is_allowed(&self) -> bool {
+        self.ratio() <= 1.0
+    }
+
     fn ratio(&self) -> f32 {
         self.largest / self.allowed
     }
@@ -180,7 +160,7 @@ impl Feed {
 }
 
 /// One run of one of the graphs.
-fn run(session: &mut Session, contract: &Contract, head: Option<LmHead>, feed: &Feed) -> ort::Result<Given> {
+fn run(session: &mut Session, contract: &Contract, feed: &Feed) -> ort::Result<Given> {
     let new = feed.tokens.len() / feed.batch;
     let takes: Vec<String> = session.inputs().iter().map(|input| input.name().to_owned()).collect();
     let mut inputs: Vec<(String, DynValue)> = Vec::new();
@@ -194,11 +174,6 @@ fn run(session: &mut Session, contract: &Contract, head: Option<LmHead>, feed: &
     integers("input_ids", vec![feed.batch, new], feed.tokens.clone())?;
     integers("attention_mask", vec![feed.batch, feed.past + new], vec![1; feed.batch * (feed.past + new)])?;
     integers("position_ids", vec![feed.batch, new], positions.collect())?;
-    if let Some(head) = head {
-        let count = feed.tokens.len();
-        let rows: Vec<i64> = (count.saturating_sub(LOGIT_ROWS_MAX)..count).map(|row| row as i64).collect();
-        integers(head.row_index, vec![rows.len()], rows)?;
-    }
     let shape = vec![feed.batch, contract.kv_heads, feed.past, contract.head_dim];
     let mut wanted = vec!["logits".to_owned()];
     for (names, kv) in contract.kv.iter().zip(feed.kv.chunks_exact(2)) {
@@ -246,15 +221,6 @@ fn allowed(precision: ElementType, expected: &[f32], noise: f32) -> f32 {
         ElementType::F16 => TOLERANCE_F16,
     };
     tolerance * magnitude + NOISE_FACTOR * noise
-}
-
-/// The largest difference of two lists, infinite where one is longer or has what is no number.
-fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
-    if a.len() != b.len() {
-        return f32::INFINITY;
-    }
-    let differences = a.iter().zip(b).map(|(a, b)| if a == b { 0.0 } else { (a - b).abs() });
-    differences.fold(0.0, |largest, x| if x.is_nan() { f32::INFINITY } else { x.max(largest) })
 }
 
 /// A generator whose numbers are the same in every run and on every machine (SplitMix64, Steele et al.
