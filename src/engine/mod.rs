@@ -7,6 +7,7 @@
 mod agreement;
 mod backend;
 mod batch;
+mod chosen;
 mod constants;
 mod form;
 mod graph;
