@@ -36,7 +36,9 @@ pub(crate) struct Given<'a, K> {
 
 /// A run's error and the row to blame, where there is one.
 pub(crate) struct RunError {
+    /// Its index in the run; `None`: nobody knows.
     pub row: Option<usize>,
+    /// The runtime's.
     pub error: ort::Error,
 }
 

@@ -19,6 +19,7 @@ use crate::model::{Activations, Family, FuseRotary, Model, Paged, mapped::Files}
 /// The form in use and what its engines share.
 #[derive(Clone)]
 pub(super) struct Chosen {
+    /// As it is told.
     pub(super) form: Form,
     /// `None` where the plain form runs.
     pub(super) paged: Option<Arc<Shared>>,
@@ -29,8 +30,11 @@ pub(super) type Made = (Chosen, Option<Box<dyn Engine>>);
 
 /// A paged form with what its operators keep of it.
 pub(super) struct Shared {
+    /// The graph, with what was taken out of it.
     pub(super) paged: Paged,
+    /// What our own operators read.
     pub(super) constants: Arc<Constants>,
+    /// What the runtime's operators read.
     pub(super) initializers: Arc<Initializers>,
 }
 

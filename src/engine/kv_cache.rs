@@ -23,13 +23,16 @@ const BLOCK: usize = 128;
 /// Keys and values of one layer.
 #[derive(Debug)]
 pub(crate) struct LayerKv {
+    /// `[1, kv_heads, capacity, head_dim]`, rotated.
     pub key: DynTensor,
+    /// `[1, kv_heads, capacity, head_dim]`.
     pub value: DynTensor,
 }
 
 /// One conversation's keys and values; see the module's description.
 #[derive(Debug)]
 pub(crate) struct KvCache {
+    /// In order.
     pub layers: Vec<LayerKv>,
     /// Rows of every tensor.
     pub capacity: usize,

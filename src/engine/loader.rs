@@ -39,10 +39,14 @@ pub struct EngineOptions {
 
 /// Loads engines of one model.
 pub struct OnnxLoader {
+    /// Whose library runs the sessions.
     pub(super) runtime: Runtime,
+    /// The model on disk, checked.
     pub(super) model: Arc<Model>,
     session: SessionOptions,
+    /// As the settings and the model's context make it.
     pub(super) window: Window,
+    /// How the form that runs is chosen.
     pub(super) form: FormOptions,
     rotation: OnceLock<Option<Arc<Rotation>>>,
     /// Made by the first load; whoever comes meanwhile waits.
@@ -99,6 +103,7 @@ impl OnnxLoader {
         self.engine(graph.map_err(|error| self.failed(&error))?)
     }
 
+    /// An engine on the paged form.
     pub(super) fn load_paged(&self, shared: &Shared) -> Result<Box<dyn Engine>, LoadError> {
         let Shared { paged, constants, initializers } = shared;
         let graph = PagedGraph::load(&self.runtime, &self.model, paged, constants, initializers, self.session);
@@ -128,10 +133,12 @@ impl OnnxLoader {
         Ok(opened)
     }
 
+    /// The runtime's error as a load's.
     pub(super) fn failed(&self, error: &ort::Error) -> LoadError {
         self.refused(&engine_error(error, None))
     }
 
+    /// An engine's error as a load's: what passes is only a lack of memory.
     pub(super) fn refused(&self, error: &EngineError) -> LoadError {
         let out_of_memory = error.kind == EngineErrorKind::OutOfMemory;
         LoadError {

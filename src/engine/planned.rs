@@ -27,7 +27,9 @@ pub(super) struct Executed<K> {
 /// What a row will do in its run.
 #[derive(Default)]
 pub(super) struct Planned {
+    /// Where it ends, and whether a slide comes first.
     pub(super) plan: RowPlan,
+    /// What it runs.
     pub(super) fed: Fed,
 }
 

@@ -19,7 +19,9 @@ pub struct Rotation {
 
 /// Keys of layer 0: of the same tokens at one position, `[tokens, kv_heads, head_dim]`.
 pub(crate) struct KeysAt {
+    /// Where they all stand.
     pub position: usize,
+    /// `[tokens, kv_heads, head_dim]`, as they are cached.
     pub keys: Vec<f32>,
 }
 

@@ -15,6 +15,7 @@ use super::planned::Executed;
 pub(super) struct Slot<K> {
     /// With room for a full window and the token that makes it slide, from the beginning.
     pub(super) context: Vec<TokenId>,
+    /// Its keys and values, rows behind the filled ones being anything.
     pub(super) kv: K,
     /// Tokens of the context whose keys and values are cached.
     pub(super) kv_len: usize,
@@ -60,5 +61,6 @@ impl<K> Slot<K> {
         assert!(kv_len <= context_len, "{kv_len} tokens are cached, the context has {context_len}");
         assert!(context_len - kv_len <= 1, "only {kv_len} of {context_len} tokens are cached");
         assert!(context_len <= size, "the context has {context_len} tokens, the window {size}");
+    /// What holds between two runs; `capacity`: rows that the cache has room for, `size`: the window's.
     }
 }

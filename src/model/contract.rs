@@ -78,8 +78,11 @@ pub struct KvNames {
 /// Sizes from the config files, for what a graph leaves open, and how its caches are named.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Fallback {
+    /// Heads of keys and values.
     pub(crate) kv_heads: Option<usize>,
+    /// Width of one head.
     pub(crate) head_dim: Option<usize>,
+    /// Rows of the vocabulary.
     pub(crate) vocab: Option<usize>,
     /// Patterns with `%d` where they are not the usual ones.
     pub(crate) naming: Option<Naming>,
@@ -88,7 +91,9 @@ pub(crate) struct Fallback {
 /// What the LM head says of the graph, where it has one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct LmHeadFacts {
+    /// Width of a hidden state.
     pub(crate) hidden: usize,
+    /// What hidden states are kept in.
     pub(crate) hidden_type: ElementType,
 }
 

@@ -15,7 +15,9 @@ use super::{
 pub(crate) struct LinearSource {
     /// Its sizes.
     pub(crate) shape: LinearShape,
+    /// `[outputs, inputs / block, block * bits / 8]`, bytes.
     pub(crate) codes: Stored,
+    /// `[outputs, inputs / block]`, f32.
     pub(crate) scales: Stored,
     /// Empty where the zero points are the middle.
     pub(crate) zeros: Stored,
@@ -84,9 +86,13 @@ impl LinearSource {
 /// Rotation tables of an attention, `[positions, pairs]` both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TableSource {
+    /// Pairs of a head that are rotated.
     pub(crate) pairs: usize,
+    /// What both are kept in.
     pub(crate) element: ElementType,
+    /// Of each position's angles.
     pub(crate) cosines: Stored,
+    /// Likewise.
     pub(crate) sines: Stored,
 }
 

@@ -69,8 +69,11 @@ impl Texts {
 
 /// Measures models on the same texts and in the same way.
 pub(super) struct Measurer<'a> {
+    /// Whose library runs the model.
     pub(super) runtime: &'a Runtime,
+    /// How it uses the machine: as it will be used.
     pub(super) session: SessionOptions,
+    /// What is predicted.
     pub(super) texts: Texts,
 }
 

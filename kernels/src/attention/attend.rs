@@ -39,7 +39,9 @@ pub(super) struct Scratch {
 
 /// Queries and the keys they see in one section. The queries are those of neighbouring tokens, `group` for each.
 pub(super) struct Attend<'a> {
+    /// Of the one KV head that they share.
     pub kv: &'a KvBlocks,
+    /// Numbers of a head.
     pub head_dim: usize,
     /// Query heads that share this KV head.
     pub group: usize,
@@ -47,6 +49,7 @@ pub(super) struct Attend<'a> {
     pub visible: usize,
     /// Which [`SECTION`] of the keys.
     pub section: usize,
+    /// Holds the queries, and what is needed on the way.
     pub scratch: &'a mut Scratch,
     /// What is found, in place of what was there.
     pub found: &'a mut Found,

@@ -26,12 +26,15 @@ const SHARED_WORK_MIN: usize = 1 << 17;
 /// A few neighbouring tokens of one row and one KV head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Task {
+    /// Which row of the run.
     pub row: usize,
+    /// Which KV head.
     pub head: usize,
     /// The first token's place in the run.
     pub first: usize,
     /// The first token's place in its row.
     pub offset: usize,
+    /// How many tokens.
     pub tokens: usize,
     /// Which of the run's pieces of tokens it is: tasks of one piece write to one part of the output.
     pub piece: usize,

@@ -30,7 +30,9 @@ pub(super) trait Left: Copy {
 /// Rows packed by [`pack`].
 #[derive(Clone, Copy)]
 pub(super) struct Packed<'a> {
+    /// `[tiles, k, rows of the tile]`.
     pub data: &'a [f32],
+    /// Numbers of a row.
     pub k: usize,
 }
 
@@ -56,7 +58,9 @@ pub(super) fn pack(rows: &[f32], k: usize, packed: &mut Vec<f32>) {
 /// Rows of a length that is known, of which the first `k` numbers count.
 #[derive(Clone, Copy)]
 pub(super) struct Rows<'a, const N: usize> {
+    /// `[m, N]`.
     pub rows: &'a [[f32; N]],
+    /// How many numbers of a row count.
     pub k: usize,
 }
 
@@ -71,7 +75,9 @@ impl<const N: usize> Left for Rows<'_, N> {
 /// The right matrix: panels of `depth` steps each, of which as many count as the left one has.
 #[derive(Clone, Copy)]
 pub(super) struct Panels<'a> {
+    /// `[panels, depth, PANEL]`.
     pub data: &'a [f32],
+    /// Steps of a panel.
     pub depth: usize,
     /// The next block's memory, asked for meanwhile.
     pub next: &'a [u8],
@@ -92,8 +98,11 @@ impl<'a> Panels<'a> {
 
 /// The result: rows of whole panels.
 pub(super) struct Sums<'a> {
+    /// `[m, stride]`.
     pub data: &'a mut [f32],
+    /// Numbers from one row to the next.
     pub stride: usize,
+    /// Panels of a row that are written.
     pub panels: usize,
     /// Whether it is added to.
     pub add: bool,

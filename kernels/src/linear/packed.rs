@@ -27,8 +27,11 @@ pub(super) struct Line(pub [u8; 64]);
 
 /// A layer's weights.
 pub struct Packed {
+    /// Numbers of a row that the product takes.
     pub(super) inputs: usize,
+    /// Numbers of a row that it gives.
     pub(super) outputs: usize,
+    /// Bits of a code: 4 or 8.
     pub(super) bits: u32,
     /// Inputs that share a scale.
     pub(super) block: usize,
@@ -37,6 +40,7 @@ pub struct Packed {
     pub(super) codes: Vec<Line>,
     /// `[panels, inputs / block, PANEL]`.
     pub(super) scales: Factors,
+    /// What is added to each scaled code.
     pub(super) offsets: Offsets,
     /// What activations are rounded to.
     pub(super) precision: Precision,
@@ -52,7 +56,9 @@ pub(super) enum Offsets {
 
 /// Numbers of panels, in f16 where that is what they are: a decode reads them all.
 pub(super) enum Factors {
+    /// As they came.
     Wide(Vec<f32>),
+    /// Where f16 holds them all.
     Narrow(Vec<f16>),
 }
 
@@ -99,10 +105,12 @@ impl Packed {
         self.precision
     }
 
+    /// Panels, the last of which may be filled up with zeros.
     pub(super) fn panels(&self) -> usize {
         self.outputs.div_ceil(PANEL)
     }
 
+    /// Blocks of an output.
     pub(super) fn blocks(&self) -> usize {
         self.inputs / self.block
     }

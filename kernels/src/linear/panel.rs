@@ -16,12 +16,15 @@ pub(super) struct Panel<'a> {
     pub codes: &'a [Line],
     /// `[blocks, PANEL]`.
     pub scales: &'a [f32],
+    /// What is added to a scaled code.
     pub offsets: PanelOffsets<'a>,
+    /// Blocks of an output.
     pub blocks: usize,
     /// Steps of a block.
     pub steps: usize,
 }
 
+/// What is added to a panel's scaled codes.
 #[derive(Clone, Copy)]
 pub(super) enum PanelOffsets<'a> {
     /// So many scales.

@@ -73,6 +73,7 @@ pub(super) struct Rows<'a> {
     pub packed: &'a [i32],
     /// `[rows, blocks]`.
     pub factors: &'a [Factor],
+    /// How many rows.
     pub count: usize,
 }
 

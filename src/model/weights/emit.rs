@@ -26,9 +26,13 @@ const ACCURACY_LEVEL: i64 = 4;
 
 /// What groups are made with.
 pub(crate) struct Emitter<'a, 'g> {
+    /// The graph that is rewritten, as it was.
     pub(crate) view: &'a View<'g>,
+    /// Where its weights lie.
     pub(crate) source: &'a mut Source,
+    /// Where the new ones go.
     pub(crate) data: &'a mut DataFile,
+    /// What changes in the graph.
     pub(crate) edit: &'a mut Edit,
     /// Whether f16 becomes f32 in all of the graph.
     pub(crate) widened: bool,
@@ -37,7 +41,9 @@ pub(crate) struct Emitter<'a, 'g> {
 /// The initializers of a matrix that was quantised, for others that share its bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Shared {
+    /// `[n, blocks, bytes of a block]`.
     pub(crate) values: TensorProto,
+    /// `[n, blocks]`.
     pub(crate) scales: TensorProto,
 }
 

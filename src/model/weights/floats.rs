@@ -9,8 +9,11 @@ use crate::model::{contract::element_type, onnx::TensorProto, view::View};
 /// A matrix in memory, `[n, k]` in row-major order: row `i` makes output `i`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Rows {
+    /// Outputs.
     pub(crate) n: usize,
+    /// Inputs.
     pub(crate) k: usize,
+    /// `[n, k]`.
     pub(crate) values: Vec<f32>,
 }
 
