@@ -97,6 +97,8 @@ impl KvMemory {
     /// A copy of only the kept rows, one range after the other, ready for `new` more.
     pub(crate) fn copy(&self, from: &KvCache, kept: &[Kept<'_>], new: usize) -> ort::Result<KvCache> {
         let filled = kept.iter().map(|k| k.rows.len()).sum::<usize>();
+        let (room, end) = (from.capacity, kept.iter().map(|k| k.rows.end).max().unwrap_or(0));
+        assert!(end <= room, "rows up to {end} are to be copied of {room}");
         let mut to = self.zeros(self.capacity(from.capacity, filled, new))?;
         let shape = Shape { head_dim: self.contract.head_dim, from: from.capacity, to: to.capacity };
         // Values are not rotated, so nothing turns them.

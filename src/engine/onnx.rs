@@ -117,6 +117,8 @@ impl<B: Backend> OnnxEngine<B> {
         }
         // All of them were found when they were planned.
         work.slots.extend(rows.iter().filter_map(|row| self.slots.remove(&row.slot)));
+        let (found, wanted) = (work.slots.len(), rows.len());
+        assert!(found == wanted, "{found} slots were found for {wanted} rows");
         let mut result = self.execute(rows, work);
         if result.is_err() && self.backend.take_interrupt() {
             result = Err(interrupted());
@@ -166,6 +168,8 @@ impl<B: Backend> OnnxEngine<B> {
             );
             return Err(EngineError { kind: EngineErrorKind::Rejected, row: Some(row), message });
         }
+        let (done, wanted) = (executed.len(), rows.len());
+        assert!(done == wanted, "the run gave {done} rows of {wanted}");
         for (index, ((executed, moved), slot)) in executed.iter_mut().zip(moved).zip(slots).enumerate() {
             executed.kv = executed.kv.take().or(moved.take());
             // The sampled token would be number `size + 1` of the context.
@@ -233,6 +237,8 @@ impl<B: Backend + 'static> Engine for OnnxEngine<B> {
         work.executed.clear();
         work.moved.clear();
         self.work = work;
+        let (outputs, wanted) = (self.work.outputs.len(), if result.is_ok() { rows.len() } else { 0 });
+        assert!(outputs == wanted, "{outputs} outputs are handed over, {wanted} are due");
         result.map(|()| self.work.outputs.drain(..))
     }
 

@@ -123,7 +123,12 @@ impl PagedGraph {
         });
         self.inputs.wanted.fill([feeds().map(|feed| feed.logits_of.len()).sum()], wanted.flatten())?;
         let hidden = rows.iter().any(|(_, feed)| feed.hidden);
-        self.batch.rows().extend(rows.iter().map(|(kv, feed)| BatchRow {
+        for (kv, Feed { tokens, past, .. }) in rows {
+            let (room, end) = (kv.capacity(), past + tokens.len());
+            assert!(!tokens.is_empty(), "a row of no token on {past} cached ones");
+            assert!(end <= room, "a row of tokens up to {end} in room for {room}");
+        }
+        self.batch.fill(rows.iter().map(|(kv, feed)| BatchRow {
             kv: Arc::clone(kv),
             past: feed.past,
             position: feed.past,
@@ -145,6 +150,9 @@ impl PagedGraph {
             let states = if hidden.is_empty() { None } else { hidden.split_off(..feed.tokens.len() * width) };
             let mine = mine.ok_or_else(|| ort::Error::new("the run gave fewer logits than were asked for"))?;
             take(index, Given { logits: mine, hidden: states.unwrap_or_default(), kv: None });
+        }
+        if !logits.is_empty() {
+            return Err(ort::Error::new("the run gave more logits than were asked for"));
         }
         Ok(())
     }
@@ -179,7 +187,14 @@ impl Numbers {
         if self.tensor.shape().len() != N || self.len() != shape.iter().product::<usize>() {
             self.tensor = side::runtime(|| Tensor::new(&Allocator::default(), shape))?;
         }
-        self.tensor.extract_tensor_mut().1.iter_mut().zip(numbers).for_each(|(to, number)| *to = number);
+        let (mut filled, mut numbers) = (0, numbers);
+        for (to, number) in self.tensor.extract_tensor_mut().1.iter_mut().zip(&mut numbers) {
+            *to = number;
+            filled += 1;
+        }
+        let wanted = self.len();
+        assert!(filled == wanted, "{filled} numbers for an input of {wanted}");
+        assert!(numbers.next().is_none(), "more than {wanted} numbers for an input");
         Ok(())
     }
 }
@@ -220,7 +235,7 @@ impl Backend for PagedGraph {
         take: &mut dyn FnMut(usize, Given<'_, Self::Kv>),
     ) -> Result<(), RunError> {
         let result = self.run_rows(rows, take);
-        self.batch.rows().clear();
+        self.batch.clear();
         // The binding would keep this run's outputs alive until the next.
         side::runtime(|| self.binding.clear_outputs());
         // With one row it is clear whose fault a failure is.
@@ -232,14 +247,14 @@ impl Backend for PagedGraph {
     fn keys_at(&mut self, position: usize, tokens: &[TokenId]) -> ort::Result<KeysAt> {
         let shape = [1, tokens.len()];
         self.inputs.tokens.fill(shape, tokens.iter().map(|token| i64::from(token.0)))?;
-        self.inputs.positions.fill(shape, iter::repeat(position as i64))?;
+        self.inputs.positions.fill(shape, iter::repeat_n(position as i64, tokens.len()))?;
         self.inputs.wanted.fill([0], iter::empty())?;
         let caches: Vec<_> = tokens.iter().map(|_| Arc::new(self.no_kv())).collect();
         caches.iter().try_for_each(|kv| kv.grow(1)).map_err(no_memory)?;
         let rows = caches.iter().map(|kv| BatchRow { kv: Arc::clone(kv), past: 0, position, tokens: 1 });
-        self.batch.rows().extend(rows);
+        self.batch.fill(rows);
         let result = self.execute(false);
-        self.batch.rows().clear();
+        self.batch.clear();
         self.binding.clear_outputs();
         result?;
         Ok(KeysAt { position, keys: caches.iter().flat_map(|kv| kv.keys(0, 0)).collect() })

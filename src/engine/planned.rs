@@ -101,6 +101,8 @@ impl Fed {
             _ => {}
         }
         let dropped = if plan.slide { window.slide } else { 0 };
+        let context_len = context.len();
+        assert!(dropped + lead <= context_len, "{dropped} tokens leave and {lead} runs again of {context_len}");
         self.past = context.len() - dropped - lead;
         self.lead = lead;
         self.hidden = matches!(row.want, Want::Hidden(_)) && plan.take > 0;

@@ -31,10 +31,15 @@ impl Slider<'_> {
 
     /// A copy of the cache's first `kv_len` rows after one slide, ready for `new` more.
     pub(super) fn slide<B: Backend>(&self, backend: &B, kv: &B::Kv, kv_len: usize, new: usize) -> ort::Result<B::Kv> {
-        let Window { sinks, slide, .. } = *self.window;
+        let Window { size, sinks, slide, slides } = *self.window;
+        assert!(slides && self.rotation.is_some(), "a slide of {kv_len} tokens in a window that does not slide");
+        assert!(kv_len == size, "a slide of {kv_len} cached tokens in a window of {size}");
         let turn = self.rotation.map(|rotation| rotation.back(slide));
         let sinks_kept = Kept { rows: 0..sinks, turn: None };
         let rest_kept = Kept { rows: sinks + slide..kv_len, turn: turn.as_ref() };
-        backend.copy(kv, &[sinks_kept, rest_kept], new)
+        let copy = backend.copy(kv, &[sinks_kept, rest_kept], new)?;
+        let (room, left) = (backend.capacity(&copy), kv_len - slide);
+        assert!(room >= left, "the copy has room for {room} rows, {left} are left after a slide");
+        Ok(copy)
     }
 }

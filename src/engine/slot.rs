@@ -40,6 +40,10 @@ impl<K> Slot<K> {
     /// Takes over what a row's run did.
     pub(super) fn commit(&mut self, row: &Row<'_>, executed: Executed<K>, window: &Window) -> RowOutput {
         let Executed { kv, kv_len, mut output } = executed;
+        let (before, new, slide) = (self.context.len(), row.tokens.len(), window.slide);
+        let (taken, dropped) = (output.taken, output.dropped);
+        assert!(taken <= new, "{taken} tokens were taken of {new}");
+        assert!(dropped.is_multiple_of(slide.max(1)), "{dropped} tokens left by slides of {slide}");
         self.context.extend_from_slice(&row.tokens[..output.taken]);
         self.context.extend(output.sampled.iter().map(|s| s.token));
         if output.dropped > 0 {
@@ -51,16 +55,19 @@ impl<K> Slot<K> {
             self.kv = kv;
         }
         self.kv_len = kv_len;
-        output.context_len = self.context.len();
+        let (after, gained) = (self.context.len(), taken + usize::from(output.sampled.is_some()));
+        assert!(after + dropped == before + gained, "{after} tokens: {before} and {gained} new ones less {dropped}");
+        output.context_len = after;
         output
     }
 
+    /// What holds between two runs; `capacity`: rows that the cache has room for, `size`: the window's.
     pub(super) fn check_invariants(&self, capacity: usize, size: usize) {
         let (kv_len, context_len) = (self.kv_len, self.context.len());
         assert!(kv_len <= capacity, "{kv_len} tokens are cached in {capacity} rows");
         assert!(kv_len <= context_len, "{kv_len} tokens are cached, the context has {context_len}");
         assert!(context_len - kv_len <= 1, "only {kv_len} of {context_len} tokens are cached");
+        assert!(self.floor <= context_len, "the context has {context_len} tokens, its floor is {}", self.floor);
         assert!(context_len <= size, "the context has {context_len} tokens, the window {size}");
-    /// What holds between two runs; `capacity`: rows that the cache has room for, `size`: the window's.
     }
 }

@@ -186,6 +186,7 @@ impl Shell {
             incarnation = tracing::field::Empty,
             epoch = tracing::field::Empty,
         );
+        debug_assert!(!self.open.contains_key(&request), "{request:?} is open already");
         let open = Open { caller, cancel: Cancel::default(), span, text, _permit: permit };
         self.open.insert(request, open);
         request
@@ -219,16 +220,16 @@ impl Shell {
 /// Why the shell could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartupError {
-    #[error(transparent)]
     /// A setting is out of its range.
+    #[error(transparent)]
     Config(#[from] StartError),
-    #[error("the system gave no thread for the tokenizer")]
     /// The system has no thread left.
+    #[error("the system gave no thread for the tokenizer")]
     Thread(#[from] std::io::Error),
 }
 
-pub(super) fn refused_text(error: EncodeError) -> BrainError {
 /// What a caller is told whose text the tokenizer does not take.
+pub(super) fn refused_text(error: EncodeError) -> BrainError {
     BrainError::BadRequest {
         what: "text",
         found: format!("refused by the tokenizer ({})", error.reason),

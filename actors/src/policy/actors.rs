@@ -84,7 +84,9 @@ impl Actor {
         if self.jobs.is_empty() {
             self.watch_at = Some(now + run_max);
         }
-        self.jobs.insert(request);
+        debug_assert!(self.life == Life::Ready, "{request:?} is given to an actor in {:?}", self.life);
+        let is_new = self.jobs.insert(request);
+        debug_assert!(is_new, "{request:?} is given to its actor twice");
     }
 
     /// Whether the request was this actor's.
@@ -130,9 +132,9 @@ impl Actor {
         (sequel, std::mem::take(&mut self.jobs))
     }
 
+    /// When something has to be done about it, if nothing happens before.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         match self.life {
-    /// When something has to be done about it, if nothing happens before.
             Life::Starting { until: at } | Life::Restarting { at } => Some(at),
             _ => self.watch_at,
         }
