@@ -123,6 +123,8 @@ impl Commit {
     pub fn apply(&self, history: &mut History, sinks: usize) {
         let tokens = Arc::make_mut(&mut history.tokens);
         tokens.extend_from_slice(&self.appended);
+        let (len, end) = (tokens.len(), sinks + self.dropped);
+        debug_assert!(self.dropped == 0 || end <= len, "tokens {sinks} to {end} leave a history of {len}");
         if self.dropped > 0 {
             tokens.drain(sinks..sinks + self.dropped);
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 use motorbrain::{
-    model::Form,
+    model::Weights,
     settings::{Settings, SettingsError, Sources, env},
 };
 
@@ -158,7 +158,7 @@ Forms:
 
         /// What the weights become: fast, faithful or small
         #[arg(long, value_name = "FORM")]
-        weights: Form,
+        weights: Weights,
 
         /// Replace what is in the new folder
         #[arg(long)]

@@ -4,11 +4,12 @@
 //! Two backends: [`Graph`](super::graph::Graph) runs a model's own graph, one row at a time, and is the
 //! reference; [`PagedGraph`](super::paged::PagedGraph) runs all rows at once.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
+use motorbrain_kernels::attention::Kept;
 
-use super::rotation::{KeysAt, Turn};
+use super::rotation::KeysAt;
 use crate::model::Contract;
 
 /// One row of a run.
@@ -33,15 +34,11 @@ pub(crate) struct Given<'a, K> {
     pub kv: Option<K>,
 }
 
-/// Rows that a copy keeps, and how their keys turn on the way.
-pub(crate) struct Kept<'a> {
-    pub rows: Range<usize>,
-    pub turn: Option<&'a Turn<'a>>,
-}
-
 /// A run's error and the row to blame, where there is one.
 pub(crate) struct RunError {
+    /// Its index in the run; `None`: nobody knows.
     pub row: Option<usize>,
+    /// The runtime's.
     pub error: ort::Error,
 }
 

@@ -1,15 +1,9 @@
 //! What our own operators keep of a model's constants, read once for all engines of a process.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    path::{Path, PathBuf},
-};
-
 use bytes::Bytes;
-use half::f16;
+use motorbrain_kernels::linear::{Packed, Precision, pack};
 
-use super::linear::{self, Packed, Precision};
-use crate::model::{Activations, ElementType, LinearSource, Paged, Stored, TableSource, mapped};
+use crate::model::{Activations, LinearSource, Paged, Stored, TableSource, mapped::Files};
 
 /// See the module's description.
 #[derive(Default)]
@@ -20,10 +14,13 @@ pub(crate) struct Constants {
     pub tables: Vec<Table>,
 }
 
-/// Cosines and sines, `[positions, pairs]` each.
+/// Cosines and sines of an attention's rotation.
 pub(crate) struct Table {
+    /// Pairs of a head that are rotated.
     pub pairs: usize,
+    /// `[positions, pairs]`.
     pub cosines: Vec<f32>,
+    /// `[positions, pairs]`.
     pub sines: Vec<f32>,
 }
 
@@ -34,58 +31,36 @@ impl Constants {
         (!self.linears.is_empty()).then_some(if coarse { Precision::Bytes } else { Precision::Words })
     }
 
-    /// Reads a paged form's constants; files are relative to `folder`. The error is a message: the model
-    /// was checked when it was opened, so its files are others since.
-    pub(super) fn read(paged: &Paged, folder: &Path, activations: Activations) -> Result<Self, String> {
-        let mut files = Files { folder: folder.to_owned(), open: HashMap::new() };
-        let linears = paged.linears.iter().map(|source| files.linear(source, activations)).collect::<Result<_, _>>()?;
-        let tables = paged.tables.iter().map(|source| files.table(source)).collect::<Result<_, _>>()?;
+    /// Reads a paged form's constants from its folder's files. The error is a message: the model was checked when it
+    /// was opened, so its files are others since.
+    pub(super) fn read(paged: &Paged, files: &mut Files, activations: Activations) -> Result<Self, String> {
+        let linears =
+            paged.linears.iter().map(|source| linear(source, files, activations)).collect::<Result<_, _>>()?;
+        let tables = paged.tables.iter().map(|source| table(source, files)).collect::<Result<_, _>>()?;
         Ok(Self { linears, tables })
     }
 }
 
-/// A folder's files, each mapped once.
-struct Files {
-    folder: PathBuf,
-    open: HashMap<String, Bytes>,
+fn linear(source: &LinearSource, files: &mut Files, activations: Activations) -> Result<Packed, String> {
+    let precision = if activations == Activations::Int8 { Precision::Bytes } else { Precision::Words };
+    let [codes, scales, zeros] = [&source.codes, &source.scales, &source.zeros].map(|stored| bytes(stored, files));
+    pack(&source.shape, &codes?, &scales?, &zeros?, precision).map_err(|error| error.to_string())
 }
 
-impl Files {
-    fn linear(&mut self, source: &LinearSource, activations: Activations) -> Result<Packed, String> {
-        let precision = if activations == Activations::Int8 { Precision::Bytes } else { Precision::Words };
-        let [codes, scales, zeros] = [&source.codes, &source.scales, &source.zeros].map(|stored| self.bytes(stored));
-        linear::pack(source, &codes?, &scales?, &zeros?, precision).map_err(|error| error.to_string())
-    }
-
-    fn table(&mut self, source: &TableSource) -> Result<Table, String> {
-        let cosines = floats(&self.bytes(&source.cosines)?, source.element);
-        let sines = floats(&self.bytes(&source.sines)?, source.element);
-        Ok(Table { pairs: source.pairs, cosines, sines })
-    }
-
-    fn bytes(&mut self, stored: &Stored) -> Result<Bytes, String> {
-        let (location, offset, length) = match stored {
-            Stored::Inline(bytes) => return Ok(bytes.clone()),
-            Stored::File { location, offset, length } => (location, *offset, *length),
-        };
-        let file: &Bytes = match self.open.entry(location.clone()) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => {
-                let path = self.folder.join(location);
-                entry.insert(mapped::map(&path).map_err(|error| format!("{}: {error}", path.display()))?)
-            }
-        };
-        let (from, all) = (usize::try_from(offset).unwrap_or(usize::MAX), file.len());
-        let to = length.map_or(all, |length| from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
-        let inside = from <= to && to <= all;
-        inside.then(|| file.slice(from..to)).ok_or_else(|| format!("{location} has only {all} bytes"))
-    }
+fn table(source: &TableSource, files: &mut Files) -> Result<Table, String> {
+    let cosines = source.element.numbers(&bytes(&source.cosines, files)?);
+    let sines = source.element.numbers(&bytes(&source.sines, files)?);
+    Ok(Table { pairs: source.pairs, cosines, sines })
 }
 
-/// Numbers of a tensor, wherever in a file they lie.
-fn floats(bytes: &[u8], element: ElementType) -> Vec<f32> {
-    match element {
-        ElementType::F32 => bytes.as_chunks::<4>().0.iter().map(|word| f32::from_le_bytes(*word)).collect(),
-        ElementType::F16 => bytes.as_chunks::<2>().0.iter().map(|word| f16::from_le_bytes(*word).to_f32()).collect(),
-    }
+fn bytes(stored: &Stored, files: &mut Files) -> Result<Bytes, String> {
+    let (location, offset, length) = match stored {
+        Stored::Inline(bytes) => return Ok(bytes.clone()),
+        Stored::File { location, offset, length } => (location, *offset, *length),
+    };
+    let file = files.bytes(location).map_err(|error| format!("{}: {error}", files.path(location).display()))?;
+    let (from, all) = (usize::try_from(offset).unwrap_or(usize::MAX), file.len());
+    let to = length.map_or(all, |length| from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
+    let inside = from <= to && to <= all;
+    inside.then(|| file.slice(from..to)).ok_or_else(|| format!("{location} has only {all} bytes"))
 }

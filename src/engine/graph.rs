@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
+use motorbrain_kernels::attention::Kept;
 use ort::{
     memory::MemoryInfo,
     session::{IoBinding, Session},
@@ -14,14 +15,14 @@ use ort::{
 };
 
 use super::{
-    backend::{Backend, Feed, Given, Kept, RunError},
+    backend::{Backend, Feed, Given, RunError},
     initializers::Initializers,
     kv_cache::{KvCache, KvMemory, LayerKv},
     rotation::KeysAt,
     runtime::Runtime,
     session::{self, SessionOptions, Stop},
 };
-use crate::model::{Contract, Family, Head, Model};
+use crate::model::{Contract, Family, LmHead, Model};
 
 /// See the module's description.
 pub(crate) struct Graph {
@@ -29,7 +30,7 @@ pub(crate) struct Graph {
     binding: IoBinding,
     cpu: MemoryInfo<'static>,
     contract: Contract,
-    head: Option<Head>,
+    lm_head: Option<LmHead>,
     memory: KvMemory,
     stop: Arc<Stop>,
     /// Logits and hidden states that the graph gives in fewer bits.
@@ -67,7 +68,7 @@ impl Graph {
             cpu: session::cpu()?,
             memory: KvMemory::new(model.contract.clone(), window),
             contract: model.contract.clone(),
-            head: model.overlay.head,
+            lm_head: model.overlay.lm_head,
             stop: Stop::new()?,
             wide: Default::default(),
             _initializers: initializers,
@@ -93,11 +94,11 @@ impl Graph {
         if self.contract.position_ids {
             binding.bind_input("position_ids", &session::row((feed.past as i64..).take(new).collect())?)?;
         }
-        if let Some(head) = &self.head {
+        if let Some(lm_head) = &self.lm_head {
             let rows: Vec<i64> = feed.logits_of.iter().map(|i| *i as i64).collect();
-            binding.bind_input(head.row_index, &Tensor::from_array(([rows.len()], rows))?)?;
+            binding.bind_input(lm_head.row_index, &Tensor::from_array(([rows.len()], rows))?)?;
             if feed.hidden {
-                binding.bind_output_to_device(head.hidden_output, &self.cpu)?;
+                binding.bind_output_to_device(lm_head.hidden_output, &self.cpu)?;
             }
         }
         if !feed.logits_of.is_empty() {
@@ -122,8 +123,8 @@ impl Graph {
         let mut given = self.session.run_binding_with_options(&self.binding, &self.stop.options)?;
         let wants_logits = !feed.logits_of.is_empty();
         let logits = if wants_logits { Some(session::take(&mut given, "logits")?) } else { None };
-        let hidden = match &self.head {
-            Some(head) if feed.hidden => Some(session::take(&mut given, head.hidden_output)?),
+        let hidden = match &self.lm_head {
+            Some(lm_head) if feed.hidden => Some(session::take(&mut given, lm_head.hidden_output)?),
             _ => None,
         };
         let mut kv = None;
@@ -153,7 +154,7 @@ impl Graph {
             None => &[],
         };
         let picked;
-        let logits = if self.head.is_none() && !given.is_empty() {
+        let logits = if self.lm_head.is_none() && !given.is_empty() {
             picked = pick(given, self.contract.vocab, feed)?;
             &picked
         } else {

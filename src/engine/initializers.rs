@@ -11,9 +11,6 @@
 //! the file itself. So these tensors are for the runtime alone: nothing here looks into them.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
-    io,
-    path::Path,
     ptr::{self, NonNull},
     sync::Arc,
 };
@@ -28,33 +25,28 @@ use ort::{
     value::{DynValue, TensorElementType},
 };
 
-use crate::model::{Initializer, mapped::Mapping, onnx};
+use crate::model::{Initializer, mapped::Files, onnx};
 
 /// See the module's description. Sessions that were lent these must be gone before it is.
 pub(crate) struct Initializers {
     tensors: Vec<(String, Arc<DynValue>)>,
     packed: PrepackedWeights,
     /// Last: the tensors point into them.
-    files: Vec<Mapping>,
+    files: Files,
 }
 
 impl Initializers {
-    /// Maps what `shareable` names; files are relative to `folder`. What cannot be mapped is left to the
-    /// sessions, which say themselves what they lack.
-    pub(crate) fn open(shareable: &[Initializer], folder: &Path) -> ort::Result<Self> {
-        let mut files: HashMap<&str, io::Result<Mapping>> = HashMap::new();
+    /// Makes tensors of what `shareable` names, which lies in `files`. What cannot be mapped is left to the sessions,
+    /// which say themselves what they lack.
+    pub(crate) fn open(shareable: &[Initializer], mut files: Files) -> ort::Result<Self> {
         let mut tensors = Vec::new();
         for initializer in shareable {
-            let file = match files.entry(&initializer.location) {
-                Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(Mapping::open(&folder.join(&initializer.location))),
-            };
-            let Ok(file) = file else { continue };
-            if let (Some(bytes), Some(element)) = (part(file.bytes(), initializer), element(initializer)) {
+            let Ok(file) = files.bytes(&initializer.location) else { continue };
+            if let (Some(bytes), Some(element)) = (part(&file, initializer), element(initializer)) {
                 tensors.push((initializer.name.clone(), Arc::new(tensor(bytes, &initializer.dims, element)?)));
             }
         }
-        Ok(Self { tensors, packed: PrepackedWeights::new(), files: files.into_values().flatten().collect() })
+        Ok(Self { tensors, packed: PrepackedWeights::new(), files })
     }
 
     /// Makes a session with these constants in the place of its own.
@@ -64,7 +56,7 @@ impl Initializers {
             builder = builder.with_initializer(name, Arc::clone(tensor))?;
         }
         let session = builder.commit_from_memory(graph);
-        self.files.iter().for_each(Mapping::rest);
+        self.files.rest();
         session
     }
 }

@@ -9,12 +9,12 @@
 //! rows of a cache are filled is known by its slot, not here.
 
 use half::f16;
+use motorbrain_kernels::attention::Kept;
 use ort::{
     memory::Allocator,
     value::{DynTensor, PrimitiveTensorElementType, TensorElementType},
 };
 
-use super::backend::Kept;
 use crate::model::{Contract, ElementType, Family};
 
 /// Buffers grow by whole blocks of so many tokens, and at least by half.
@@ -23,13 +23,16 @@ const BLOCK: usize = 128;
 /// Keys and values of one layer.
 #[derive(Debug)]
 pub(crate) struct LayerKv {
+    /// `[1, kv_heads, capacity, head_dim]`, rotated.
     pub key: DynTensor,
+    /// `[1, kv_heads, capacity, head_dim]`.
     pub value: DynTensor,
 }
 
 /// One conversation's keys and values; see the module's description.
 #[derive(Debug)]
 pub(crate) struct KvCache {
+    /// In order.
     pub layers: Vec<LayerKv>,
     /// Rows of every tensor.
     pub capacity: usize,
@@ -94,6 +97,8 @@ impl KvMemory {
     /// A copy of only the kept rows, one range after the other, ready for `new` more.
     pub(crate) fn copy(&self, from: &KvCache, kept: &[Kept<'_>], new: usize) -> ort::Result<KvCache> {
         let filled = kept.iter().map(|k| k.rows.len()).sum::<usize>();
+        let (room, end) = (from.capacity, kept.iter().map(|k| k.rows.end).max().unwrap_or(0));
+        assert!(end <= room, "rows up to {end} are to be copied of {room}");
         let mut to = self.zeros(self.capacity(from.capacity, filled, new))?;
         let shape = Shape { head_dim: self.contract.head_dim, from: from.capacity, to: to.capacity };
         // Values are not rotated, so nothing turns them.

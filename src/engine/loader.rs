@@ -1,7 +1,7 @@
 //! Making engines: one for each actor and each of its incarnations, all of the same model.
 //!
 //! What does not change from one engine to the next is worked out once and shared: the model's files,
-//! the runtime's library, the form that runs best with its packed weights, the constants that ONNX Runtime
+//! the runtime's library, the form that runs best with its packed weights (`chosen.rs`), the constants that ONNX Runtime
 //! itself reads, and the rotation measured on the model's keys.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
@@ -12,20 +12,19 @@ use motorbrain_actors::{
 };
 
 use super::{
-    agreement,
     backend::Backend,
-    constants::Constants,
-    form::{Cache, Form, FormOptions, WhyPlain},
+    chosen::{Chosen, Shared},
+    form::{Form, FormOptions},
     graph::Graph,
     initializers::Initializers,
     onnx::OnnxEngine,
     paged::PagedGraph,
-    rotation::{Layout, Rotation, positions},
+    rotation::{Rotation, positions},
     runtime::Runtime,
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
 };
-use crate::model::{Activations, ElementType, Family, FuseRotary, Model, Paged};
+use crate::model::{ElementType, Model, mapped::Files};
 
 /// How engines of a model are made.
 #[derive(Clone, Debug)]
@@ -40,35 +39,21 @@ pub struct EngineOptions {
 
 /// Loads engines of one model.
 pub struct OnnxLoader {
-    runtime: Runtime,
-    model: Arc<Model>,
+    /// Whose library runs the sessions.
+    pub(super) runtime: Runtime,
+    /// The model on disk, checked.
+    pub(super) model: Arc<Model>,
     session: SessionOptions,
-    window: Window,
-    form: FormOptions,
+    /// As the settings and the model's context make it.
+    pub(super) window: Window,
+    /// How the form that runs is chosen.
+    pub(super) form: FormOptions,
     rotation: OnceLock<Option<Arc<Rotation>>>,
     /// Made by the first load; whoever comes meanwhile waits.
-    chosen: Mutex<Option<Chosen>>,
+    pub(super) chosen: Mutex<Option<Chosen>>,
     /// What engines on the model's own graph share, for as long as there is one: where another form
     /// runs, that is only until both are compared.
     plain: Mutex<Weak<Initializers>>,
-}
-
-/// The form in use and what its engines share.
-#[derive(Clone)]
-struct Chosen {
-    form: Form,
-    /// `None` where the plain form runs.
-    paged: Option<Arc<Shared>>,
-}
-
-/// What was chosen, and an engine on it where one was made on the way.
-type Made = (Chosen, Option<Box<dyn Engine>>);
-
-/// A paged form with what its operators keep of it.
-struct Shared {
-    paged: Paged,
-    constants: Arc<Constants>,
-    initializers: Arc<Initializers>,
 }
 
 impl OnnxLoader {
@@ -118,7 +103,8 @@ impl OnnxLoader {
         self.engine(graph.map_err(|error| self.failed(&error))?)
     }
 
-    fn load_paged(&self, shared: &Shared) -> Result<Box<dyn Engine>, LoadError> {
+    /// An engine on the paged form.
+    pub(super) fn load_paged(&self, shared: &Shared) -> Result<Box<dyn Engine>, LoadError> {
         let Shared { paged, constants, initializers } = shared;
         let graph = PagedGraph::load(&self.runtime, &self.model, paged, constants, initializers, self.session);
         self.engine(graph.map_err(|error| self.failed(&error))?)
@@ -142,134 +128,18 @@ impl OnnxLoader {
             return Ok(shared);
         }
         let overlay = &self.model.overlay;
-        let opened = Arc::new(Initializers::open(&overlay.shareable, &overlay.folder)?);
+        let opened = Arc::new(Initializers::open(&overlay.shareable, Files::of(overlay.folder.clone()))?);
         *plain = Arc::downgrade(&opened);
         Ok(opened)
     }
 
-    /// The form to run, chosen now if it is not yet, and an engine where one was made to find out.
-    fn chosen(&self) -> Result<Made, LoadError> {
-        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(chosen) = &*chosen {
-            return Ok((chosen.clone(), None));
-        }
-        let (made, engine) = match self.choose()? {
-            Ok(made) => made,
-            Err(why) => {
-                tracing::info!(reason = %why, "the model runs as exported, one conversation after the other");
-                (Chosen { form: Form::Plain(why), paged: None }, None)
-            }
-        };
-        Ok((chosen.insert(made).clone(), engine))
-    }
-
-    /// The form that an earlier process has kept, with an engine on it; `None` where there is none that
-    /// can still be loaded.
-    fn kept(&self, cache: &Cache, fused: bool) -> Result<Option<Made>, LoadError> {
-        let Model { contract, overlay, .. } = &*self.model;
-        let Some(graph) = cache.get() else { return Ok(None) };
-        let paged = if fused { Paged::of_fused(&graph, overlay, contract) } else { overlay.paged.clone() };
-        let Ok(paged) = paged else { return Ok(None) };
-        let loaded = self.share(paged).and_then(|shared| Ok((self.load_paged(&shared)?, shared)));
-        match loaded {
-            Ok((engine, shared)) => {
-                let form = Form::Paged { fused, difference: None };
-                Ok(Some((Chosen { form, paged: Some(shared) }, Some(engine))))
-            }
-            Err(error) if error.transient => Err(error),
-            Err(error) => {
-                tracing::debug!(error = error.message, "a kept form does not load, so it is made again");
-                Ok(None)
-            }
-        }
-    }
-
-    /// Makes the paged form and compares it with the model's own graph, or finds that an earlier process
-    /// has. The outer error ends the load; the inner one means that the plain form runs.
-    fn choose(&self) -> Result<Result<Made, WhyPlain>, LoadError> {
-        let Model { contract, overlay, .. } = &*self.model;
-        if contract.quantized_activations && self.activations() == Activations::AsExported {
-            return Ok(Err(WhyPlain::RoundsActivations));
-        }
-        let fused = contract.family == Family::Plain;
-        let cache = Cache::of(&self.form, &self.runtime, &self.model, self.window.size);
-        if let Some(kept) = self.kept(&cache, fused)? {
-            return Ok(Ok(kept));
-        }
-        if !fused && let Err(why) = &overlay.paged {
-            return Ok(Err(why.clone().into()));
-        }
-        // One after the other, so that only one graph is in memory.
-        let expected = {
-            let mut plain = self.load_plain()?;
-            agreement::probe(&mut *plain).map_err(|error| self.refused(&error))?
-        };
-        let made = if fused { self.fuse() } else { self.overlay_paged() };
-        let (paged, graph) = match made {
-            Ok(made) => made,
-            Err(why) => return Ok(Err(why)),
-        };
-        let shared = self.share(paged)?;
-        let found = self
-            .load_paged(&shared)
-            .and_then(|mut engine| agreement::probe(&mut *engine).map_err(|error| self.refused(&error)));
-        let found = match found {
-            Ok(found) => found,
-            // What passes must not decide the form for the life of the process.
-            Err(error) if error.transient => return Err(error),
-            Err(error) => return Ok(Err(WhyPlain::DoesNotRun { message: error.message })),
-        };
-        let (difference, allowed) = agreement::compare(&expected, &found, contract, shared.constants.coarsest());
-        if difference > allowed {
-            return Ok(Err(WhyPlain::Differs { found: difference, allowed }));
-        }
-        tracing::debug!(difference, "the paged form gives the model's numbers");
-        cache.keep(&graph);
-        let form = Form::Paged { fused, difference: Some(difference) };
-        Ok(Ok((Chosen { form, paged: Some(shared) }, None)))
-    }
-
-    fn overlay_paged(&self) -> Result<(Paged, Vec<u8>), WhyPlain> {
-        Ok((self.model.overlay.paged.clone()?, Vec::new()))
-    }
-
-    /// The paged form of a plain export, whose rotation was measured.
-    fn fuse(&self) -> Result<(Paged, Vec<u8>), WhyPlain> {
-        let rotation = self.rotation().ok_or(WhyPlain::NoRotation)?;
-        let rotary = FuseRotary {
-            frequencies: rotation.frequencies(),
-            interleaved: rotation.layout() == Layout::Interleaved,
-            // No position of a context reaches beyond its window.
-            positions: self.window.size,
-        };
-        Ok(Paged::fuse(&self.model.overlay, &self.model.contract, &rotary)?)
-    }
-
-    /// What becomes of activations: what the settings say, else the model.
-    fn activations(&self) -> Activations {
-        match self.form.activations {
-            Activations::AsExported => self.model.activations,
-            set => set,
-        }
-    }
-
-    fn share(&self, paged: Paged) -> Result<Arc<Shared>, LoadError> {
-        let folder = &self.model.overlay.folder;
-        let constants = Constants::read(&paged, folder, self.activations()).map_err(|message| LoadError {
-            transient: false,
-            message: format!("cannot load {}: {message}", self.model.graph.display()),
-            hint: Some("fetch the model's files again; they do not belong together".into()),
-        })?;
-        let initializers = Initializers::open(&paged.shareable, folder);
-        let initializers = Arc::new(initializers.map_err(|error| self.failed(&error))?);
-        Ok(Arc::new(Shared { paged, constants: Arc::new(constants), initializers }))
-    }
-
-    fn failed(&self, error: &ort::Error) -> LoadError {
+    /// The runtime's error as a load's.
+    pub(super) fn failed(&self, error: &ort::Error) -> LoadError {
         self.refused(&engine_error(error, None))
     }
 
-    fn refused(&self, error: &EngineError) -> LoadError {
+    /// An engine's error as a load's: what passes is only a lack of memory.
+    pub(super) fn refused(&self, error: &EngineError) -> LoadError {
         let out_of_memory = error.kind == EngineErrorKind::OutOfMemory;
         LoadError {
             transient: out_of_memory,
@@ -303,7 +173,7 @@ fn info(model: &Model, window: Window, rotates: bool) -> EngineInfo {
         hidden: contract.hidden.unwrap_or(0),
         vocab: contract.vocab,
         inputs: contract.inputs,
-        embeds: model.overlay.head.is_some(),
+        embeds: model.overlay.lm_head.is_some(),
         window: Window { slides: window.slides && rotates, ..window },
         end_tokens: model.end_tokens.clone(),
         kv_bytes_per_token: contract.kv_bytes_per_token(),

@@ -5,32 +5,35 @@
 //! turn, how a token is drawn) is pure and lives apart from the calls into the runtime.
 
 mod agreement;
-mod attention;
 mod backend;
+mod batch;
+mod chosen;
 mod constants;
-#[cfg(test)]
-pub(crate) mod equal;
 mod form;
 mod graph;
 mod initializers;
 mod kv_cache;
-mod linear;
 mod loader;
 mod onnx;
 mod operators;
+mod packed_linear;
 mod paged;
+mod paged_attention;
+mod planned;
 mod rotation;
 mod runtime;
 mod sampling;
 mod session;
 mod side;
-mod vector;
+mod slider;
+mod slot;
 mod window;
 
 pub use crate::model::Activations;
 pub use form::{Form, FormOptions, WhyPlain};
 pub use loader::{EngineOptions, OnnxLoader};
-pub use rotation::{Layout, Rotation};
+pub use motorbrain_kernels::rotary::Layout;
+pub use rotation::Rotation;
 pub use runtime::{Runtime, RuntimeError};
 pub use session::SessionOptions;
 pub use side::{Side, side};

@@ -11,17 +11,13 @@ use std::{
     },
 };
 
+use motorbrain_kernels::Threads;
 use ort::{
     operator::{ComputeContext, KernelContext, OperatorDomain, ShapeInferenceContext},
     value::{DynValue, ValueRef, ValueRefMut, ValueType},
 };
 
-use super::{
-    attention::{Batch, PagedAttention},
-    constants::Constants,
-    linear::PackedLinear,
-    side,
-};
+use super::{batch::Batch, constants::Constants, packed_linear::PackedLinear, paged_attention::PagedAttention, side};
 use crate::model::paged::DOMAIN;
 
 /// The operators of a session whose runs are described by `batch`.
@@ -63,21 +59,26 @@ fn panicked(operator: &str) -> ort::Error {
     ort::Error::new(format!("{operator} panicked"))
 }
 
-/// Runs `task` for each index on the session's threads.
-pub(crate) fn share(
-    context: &ComputeContext,
-    operator: &str,
-    count: usize,
-    task: impl Fn(usize) + Sync + Send,
-) -> ort::Result<()> {
-    let failed = AtomicBool::new(false);
-    let task = |index| {
-        if side::engine(|| catch_unwind(AssertUnwindSafe(|| task(index)))).is_err() {
-            failed.store(true, Ordering::Release);
-        }
-    };
-    side::runtime(|| context.par_for(count, 0, task))?;
-    if failed.into_inner() { Err(panicked(operator)) } else { Ok(()) }
+/// The threads of the session that calls an operator.
+pub(crate) struct SessionThreads<'a> {
+    pub context: &'a ComputeContext,
+    /// Whose tasks they do, as errors name it.
+    pub operator: &'static str,
+}
+
+impl Threads for SessionThreads<'_> {
+    type Error = ort::Error;
+
+    fn share(&self, count: usize, task: &(dyn Fn(usize) + Sync + Send)) -> ort::Result<()> {
+        let failed = AtomicBool::new(false);
+        let task = |index| {
+            if side::engine(|| catch_unwind(AssertUnwindSafe(|| task(index)))).is_err() {
+                failed.store(true, Ordering::Release);
+            }
+        };
+        side::runtime(|| self.context.par_for(count, 0, task))?;
+        if failed.into_inner() { Err(panicked(self.operator)) } else { Ok(()) }
+    }
 }
 
 /// A node's integer attribute.

@@ -3,6 +3,7 @@
 use std::{collections::TryReserveError, iter, sync::Arc};
 
 use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
+use motorbrain_kernels::attention::{BatchRow, Kept, KvTypes, PagedKv};
 use ort::{
     memory::{Allocator, MemoryInfo},
     session::{IoBinding, Session},
@@ -10,8 +11,8 @@ use ort::{
 };
 
 use super::{
-    attention::{Batch, BatchRow, PagedKv},
-    backend::{Backend, Feed, Given, Kept, RunError},
+    backend::{Backend, Feed, Given, RunError},
+    batch::Batch,
     constants::Constants,
     initializers::Initializers,
     operators::{operators, with_domain},
@@ -20,7 +21,7 @@ use super::{
     session::{self, SessionOptions, Stop},
     side,
 };
-use crate::model::{Contract, Head, Model, Paged};
+use crate::model::{Contract, LmHead, Model, Paged};
 
 /// See the module's description.
 pub(crate) struct PagedGraph {
@@ -28,7 +29,8 @@ pub(crate) struct PagedGraph {
     binding: IoBinding,
     cpu: MemoryInfo<'static>,
     contract: Contract,
-    head: Head,
+    kv_types: Vec<KvTypes>,
+    lm_head: LmHead,
     position_ids: bool,
     stop: Arc<Stop>,
     batch: Batch,
@@ -52,8 +54,8 @@ impl PagedGraph {
         initializers: &Arc<Initializers>,
         options: SessionOptions,
     ) -> ort::Result<Self> {
-        let head = model.overlay.head.ok_or_else(|| ort::Error::new("a paged form has a head"))?;
-        let batch = Batch::default();
+        let lm_head = model.overlay.lm_head.ok_or_else(|| ort::Error::new("a paged form has an LM head"))?;
+        let (batch, kv) = (Batch::default(), &model.contract.kv);
         let builder =
             session::builder(runtime, options, &model.overlay.folder)?.with_operators(operators(&batch, constants)?)?;
         let session = with_domain(|| initializers.commit(builder, &paged.bytes))?;
@@ -63,7 +65,8 @@ impl PagedGraph {
             binding,
             cpu: session::cpu()?,
             contract: model.contract.clone(),
-            head,
+            kv_types: kv.iter().map(|kv| KvTypes { key: kv.key_type, value: kv.value_type }).collect(),
+            lm_head,
             position_ids: paged.position_ids,
             stop: Stop::new()?,
             batch,
@@ -71,6 +74,11 @@ impl PagedGraph {
             wide: Default::default(),
             _initializers: Arc::clone(initializers),
         })
+    }
+
+    /// Keys and values without room.
+    fn no_kv(&self) -> PagedKv {
+        PagedKv::new(&self.kv_types, self.contract.kv_heads, self.contract.head_dim)
     }
 
     /// Runs the rows that the batch names, on what `inputs` holds.
@@ -81,18 +89,18 @@ impl PagedGraph {
             if self.position_ids {
                 self.binding.bind_input("position_ids", &positions.tensor)?;
             }
-            self.binding.bind_input(self.head.row_index, &wanted.tensor)?;
+            self.binding.bind_input(self.lm_head.row_index, &wanted.tensor)?;
             // Of no rows, too: a run must have an output.
             self.binding.bind_output_to_device("logits", &self.cpu)?;
             if hidden {
-                self.binding.bind_output_to_device(self.head.hidden_output, &self.cpu)?;
+                self.binding.bind_output_to_device(self.lm_head.hidden_output, &self.cpu)?;
             }
             self.session.run_binding_with_options(&self.binding, &self.stop.options)
         });
         let mut given = given?;
         let logits = session::take(&mut given, "logits")?;
         let logits = (wanted.len() > 0).then_some(logits);
-        let hidden = if hidden { Some(session::take(&mut given, self.head.hidden_output)?) } else { None };
+        let hidden = if hidden { Some(session::take(&mut given, self.lm_head.hidden_output)?) } else { None };
         Ok(Outputs { logits, hidden })
     }
 
@@ -115,7 +123,12 @@ impl PagedGraph {
         });
         self.inputs.wanted.fill([feeds().map(|feed| feed.logits_of.len()).sum()], wanted.flatten())?;
         let hidden = rows.iter().any(|(_, feed)| feed.hidden);
-        self.batch.rows().extend(rows.iter().map(|(kv, feed)| BatchRow {
+        for (kv, Feed { tokens, past, .. }) in rows {
+            let (room, end) = (kv.capacity(), past + tokens.len());
+            assert!(!tokens.is_empty(), "a row of no token on {past} cached ones");
+            assert!(end <= room, "a row of tokens up to {end} in room for {room}");
+        }
+        self.batch.fill(rows.iter().map(|(kv, feed)| BatchRow {
             kv: Arc::clone(kv),
             past: feed.past,
             position: feed.past,
@@ -137,6 +150,9 @@ impl PagedGraph {
             let states = if hidden.is_empty() { None } else { hidden.split_off(..feed.tokens.len() * width) };
             let mine = mine.ok_or_else(|| ort::Error::new("the run gave fewer logits than were asked for"))?;
             take(index, Given { logits: mine, hidden: states.unwrap_or_default(), kv: None });
+        }
+        if !logits.is_empty() {
+            return Err(ort::Error::new("the run gave more logits than were asked for"));
         }
         Ok(())
     }
@@ -171,7 +187,14 @@ impl Numbers {
         if self.tensor.shape().len() != N || self.len() != shape.iter().product::<usize>() {
             self.tensor = side::runtime(|| Tensor::new(&Allocator::default(), shape))?;
         }
-        self.tensor.extract_tensor_mut().1.iter_mut().zip(numbers).for_each(|(to, number)| *to = number);
+        let (mut filled, mut numbers) = (0, numbers);
+        for (to, number) in self.tensor.extract_tensor_mut().1.iter_mut().zip(&mut numbers) {
+            *to = number;
+            filled += 1;
+        }
+        let wanted = self.len();
+        assert!(filled == wanted, "{filled} numbers for an input of {wanted}");
+        assert!(numbers.next().is_none(), "more than {wanted} numbers for an input");
         Ok(())
     }
 }
@@ -190,7 +213,7 @@ impl Backend for PagedGraph {
     }
 
     fn empty(&self) -> ort::Result<Self::Kv> {
-        Ok(Arc::new(PagedKv::new(&self.contract)))
+        Ok(Arc::new(self.no_kv()))
     }
 
     fn capacity(&self, kv: &Self::Kv) -> usize {
@@ -203,16 +226,7 @@ impl Backend for PagedGraph {
     }
 
     fn copy(&self, from: &Self::Kv, kept: &[Kept<'_>], new: usize) -> ort::Result<Self::Kv> {
-        let to = PagedKv::new(&self.contract);
-        to.grow(kept.iter().map(|kept| kept.rows.len()).sum::<usize>() + new).map_err(no_memory)?;
-        for (from, mut to) in from.pairs(&to) {
-            let mut filled = 0;
-            for Kept { rows, turn } in kept {
-                to.append(filled, &from, rows.clone(), *turn);
-                filled += rows.len();
-            }
-        }
-        Ok(Arc::new(to))
+        from.copy(kept, new).map(Arc::new).map_err(no_memory)
     }
 
     fn run(
@@ -221,7 +235,7 @@ impl Backend for PagedGraph {
         take: &mut dyn FnMut(usize, Given<'_, Self::Kv>),
     ) -> Result<(), RunError> {
         let result = self.run_rows(rows, take);
-        self.batch.rows().clear();
+        self.batch.clear();
         // The binding would keep this run's outputs alive until the next.
         side::runtime(|| self.binding.clear_outputs());
         // With one row it is clear whose fault a failure is.
@@ -233,19 +247,17 @@ impl Backend for PagedGraph {
     fn keys_at(&mut self, position: usize, tokens: &[TokenId]) -> ort::Result<KeysAt> {
         let shape = [1, tokens.len()];
         self.inputs.tokens.fill(shape, tokens.iter().map(|token| i64::from(token.0)))?;
-        self.inputs.positions.fill(shape, iter::repeat(position as i64))?;
+        self.inputs.positions.fill(shape, iter::repeat_n(position as i64, tokens.len()))?;
         self.inputs.wanted.fill([0], iter::empty())?;
-        let caches: Vec<_> = tokens.iter().map(|_| Arc::new(PagedKv::new(&self.contract))).collect();
+        let caches: Vec<_> = tokens.iter().map(|_| Arc::new(self.no_kv())).collect();
         caches.iter().try_for_each(|kv| kv.grow(1)).map_err(no_memory)?;
         let rows = caches.iter().map(|kv| BatchRow { kv: Arc::clone(kv), past: 0, position, tokens: 1 });
-        self.batch.rows().extend(rows);
+        self.batch.fill(rows);
         let result = self.execute(false);
-        self.batch.rows().clear();
+        self.batch.clear();
         self.binding.clear_outputs();
         result?;
-        let heads = 0..self.contract.kv_heads;
-        let keys = caches.iter().flat_map(|kv| heads.clone().flat_map(|head| kv.read(0, head).key(0))).collect();
-        Ok(KeysAt { position, keys })
+        Ok(KeysAt { position, keys: caches.iter().flat_map(|kv| kv.keys(0, 0)).collect() })
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {

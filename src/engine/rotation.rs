@@ -7,26 +7,7 @@
 //!
 //! Angles are in radians, frequencies in radians a position, all computed in f64.
 
-/// How a key's numbers form pairs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// Number `i` with number `i + rotary / 2` (GPT-NeoX, Llama and Qwen as exported).
-    Halves,
-    /// Number `2 i` with number `2 i + 1` (GPT-J).
-    Interleaved,
-}
-
-impl Layout {
-    const ALL: [Self; 2] = [Self::Halves, Self::Interleaved];
-
-    /// The indices of pair `pair` of `pairs`.
-    fn pair(self, pair: usize, pairs: usize) -> (usize, usize) {
-        match self {
-            Self::Halves => (pair, pair + pairs),
-            Self::Interleaved => (2 * pair, 2 * pair + 1),
-        }
-    }
-}
+use motorbrain_kernels::rotary::{Layout, Turn};
 
 /// How a model rotates its keys.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +19,9 @@ pub struct Rotation {
 
 /// Keys of layer 0: of the same tokens at one position, `[tokens, kv_heads, head_dim]`.
 pub(crate) struct KeysAt {
+    /// Where they all stand.
     pub position: usize,
+    /// `[tokens, kv_heads, head_dim]`, as they are cached.
     pub keys: Vec<f32>,
 }
 
@@ -103,7 +86,7 @@ impl Rotation {
     }
 
     /// The turn that brings a key from position `position + back` to `position`.
-    pub(crate) fn back(&self, back: usize) -> Turn<'_> {
+    pub(crate) fn back(&self, back: usize) -> Turn {
         self.turn(-(back as f64))
     }
 
@@ -121,30 +104,8 @@ impl Rotation {
         })
     }
 
-    fn turn(&self, positions: f64) -> Turn<'_> {
-        let cos_sin = self.frequencies.iter().map(|f| {
-            let (sin, cos) = (f * positions).sin_cos();
-            (cos as f32, sin as f32)
-        });
-        Turn { rotation: self, cos_sin: cos_sin.collect() }
-    }
-}
-
-/// A rotation by a number of positions, ready to be applied to many keys.
-pub(crate) struct Turn<'a> {
-    rotation: &'a Rotation,
-    cos_sin: Vec<(f32, f32)>,
-}
-
-impl Turn<'_> {
-    /// Rotates one key, `[head_dim]`, in place.
-    pub(crate) fn apply(&self, key: &mut [f32]) {
-        let pairs = self.cos_sin.len();
-        for (pair, (cos, sin)) in self.cos_sin.iter().enumerate() {
-            let (i, j) = self.rotation.layout.pair(pair, pairs);
-            let (x, y) = (key[i], key[j]);
-            (key[i], key[j]) = (x * cos - y * sin, y * cos + x * sin);
-        }
+    fn turn(&self, positions: f64) -> Turn {
+        Turn::new(self.layout, &self.frequencies, positions)
     }
 }
 

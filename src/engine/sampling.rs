@@ -7,8 +7,7 @@ use motorbrain_actors::{
     engine::{Sampled, Sampling},
     tokens::TokenId,
 };
-
-use super::vector;
+use motorbrain_kernels::{ranking, vector};
 
 /// The logarithm of the sum of exponentials, the normaliser of a row of logits.
 pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
@@ -23,7 +22,8 @@ pub(crate) fn logprob(logits: &[f32], log_sum_exp: f64, token: TokenId) -> f32 {
 /// Memory of a draw, kept from one to the next.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    tokens: Vec<TokenId>,
+    /// Tokens' ids, the best first.
+    best: Vec<u32>,
     weighted: Vec<(TokenId, f64)>,
 }
 
@@ -34,59 +34,34 @@ pub(crate) fn sample(
     seed: u64,
     number: u64,
     top: usize,
-    Scratch { tokens, weighted }: &mut Scratch,
+    Scratch { best, weighted }: &mut Scratch,
 ) -> Sampled {
     let normaliser = log_sum_exp(logits);
     let token = if sampling.temperature == 0.0 {
-        most_likely(logits)
+        TokenId(ranking::largest(logits))
     } else {
         let kept = if sampling.top_k == 0 { logits.len() } else { sampling.top_k };
-        best(logits, kept, tokens);
-        weigh(logits, sampling, tokens, weighted);
+        ranking::best(logits, kept, best);
+        weigh(logits, sampling, best, weighted);
         draw(weighted, uniform(seed, number))
     };
-    best(logits, top, tokens);
+    ranking::best(logits, top, best);
     Sampled {
         token,
         logprob: logprob(logits, normaliser, token),
-        top: tokens.iter().map(|t| (*t, logprob(logits, normaliser, *t))).collect(),
-    }
-}
-
-/// The token of the largest logit, the smallest id where several are. There must be one.
-fn most_likely(logits: &[f32]) -> TokenId {
-    let max = vector::most(logits);
-    TokenId(logits.iter().position(|logit| *logit == max).unwrap_or(0) as u32)
-}
-
-/// The `count` tokens of the largest logits, best first; the smaller id first where two are equal.
-fn best(logits: &[f32], count: usize, tokens: &mut Vec<TokenId>) {
-    let logit = |token: &TokenId| logits[token.0 as usize];
-    let better = |a: &TokenId, b: &TokenId| logit(b).total_cmp(&logit(a)).then(a.cmp(b));
-    tokens.clear();
-    match count.min(logits.len()) {
-        0 => {}
-        1 => tokens.push(most_likely(logits)),
-        count => {
-            tokens.extend((0..logits.len() as u32).map(TokenId));
-            if count < tokens.len() {
-                tokens.select_nth_unstable_by(count - 1, better);
-                tokens.truncate(count);
-            }
-            tokens.sort_unstable_by(better);
-        }
+        top: best.iter().map(|t| (TokenId(*t), logprob(logits, normaliser, TokenId(*t)))).collect(),
     }
 }
 
 /// Of what top-k kept, best first, the tokens that may be drawn with their weights: temperature, then
 /// the smallest set whose share reaches top-p (Holtzman et al. 2020, "The Curious Case of Neural Text
 /// Degeneration"). Never empty.
-fn weigh(logits: &[f32], sampling: &Sampling, tokens: &[TokenId], weighted: &mut Vec<(TokenId, f64)>) {
-    let max = f64::from(logits[tokens[0].0 as usize]);
+fn weigh(logits: &[f32], sampling: &Sampling, tokens: &[u32], weighted: &mut Vec<(TokenId, f64)>) {
+    let max = f64::from(logits[tokens[0] as usize]);
     let temperature = f64::from(sampling.temperature);
-    let weight = |token: &TokenId| ((f64::from(logits[token.0 as usize]) - max) / temperature).exp();
+    let weight = |token: &u32| ((f64::from(logits[*token as usize]) - max) / temperature).exp();
     weighted.clear();
-    weighted.extend(tokens.iter().map(|token| (*token, weight(token))));
+    weighted.extend(tokens.iter().map(|token| (TokenId(*token), weight(token))));
     if sampling.top_p < 1.0 {
         let enough = f64::from(sampling.top_p) * weighted.iter().map(|(_, w)| w).sum::<f64>();
         let mut reached = 0.0;
@@ -129,10 +104,6 @@ mod tests {
 
     const LOGITS: [f32; 5] = [1.0, 3.0, 3.0, 2.0, -1.0];
 
-    fn ids(tokens: &[TokenId]) -> Vec<u32> {
-        tokens.iter().map(|t| t.0).collect()
-    }
-
     fn sample_once(logits: &[f32], sampling: &Sampling, seed: u64, number: u64, top: usize) -> Sampled {
         sample(logits, sampling, seed, number, top, &mut Scratch::default())
     }
@@ -144,16 +115,6 @@ mod tests {
         assert_eq!(sampled.top.iter().map(|(t, _)| t.0).collect::<Vec<_>>(), [1, 2, 3]);
         let total: f32 = sample_once(&LOGITS, &Sampling::GREEDY, 0, 0, 5).top.iter().map(|(_, l)| l.exp()).sum();
         assert!((total - 1.0).abs() < 1e-6, "{total}");
-    }
-
-    #[test]
-    fn best_is_ordered_whatever_the_count() {
-        for count in 0..=6 {
-            let mut found = vec![TokenId(9)];
-            best(&LOGITS, count, &mut found);
-            let found = ids(&found);
-            assert_eq!(found, [1, 2, 3, 0, 4][..count.min(5)], "{count}");
-        }
     }
 
     #[test]

@@ -143,7 +143,10 @@ pub(crate) fn plan(
         Want::Nothing | Want::Hidden(_) => false,
     };
     let last = pending || logits_of_last;
-    let room = window.size - context_len;
+    let size = window.size;
+    assert!(context_len <= size, "{context_len} tokens in a window of {size}");
+    assert!(kv_len <= context_len, "{kv_len} tokens are cached of {context_len}");
+    let room = size - context_len;
     Ok(match (room, new) {
         // The last token must see the whole window, so it runs before the slide and alone.
         (0, 1..) if last => RowPlan { slide: false, last, take: 0 },

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use half::f16;
 
 use super::{
-    contract::ElementType,
+    contract::{ElementType, schema_number},
     onnx::{self, AttributeProto, NodeProto, TensorProto},
 };
 
@@ -23,7 +23,7 @@ pub(crate) fn operator(op_type: &str, inputs: &[&str], outputs: &[&str]) -> Node
 
 /// A cast of `input` to a float type.
 pub(crate) fn cast(input: &str, output: &str, to: ElementType) -> NodeProto {
-    with(operator("Cast", &[input], &[output]), vec![int("to", i64::from(to.schema_number()))])
+    with(operator("Cast", &[input], &[output]), vec![int("to", i64::from(schema_number(to)))])
 }
 
 /// The node with these attributes.
@@ -78,7 +78,7 @@ pub(crate) fn floats(name: &str, dims: &[i64], element: ElementType, values: imp
         ElementType::F32 => values.flat_map(|value| (value as f32).to_le_bytes()).collect(),
         ElementType::F16 => values.flat_map(|value| f16::from_f64(value).to_le_bytes()).collect(),
     };
-    tensor(name, dims, element.schema_number(), data)
+    tensor(name, dims, schema_number(element), data)
 }
 
 fn tensor(name: &str, dims: &[i64], data_type: i32, data: Vec<u8>) -> TensorProto {

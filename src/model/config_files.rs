@@ -53,20 +53,30 @@ impl ConfigFileError {
 /// The three files, each empty where absent.
 #[derive(Debug, Default)]
 pub(crate) struct ConfigFiles {
+    /// config.json, as transformers writes it.
     pub(crate) config: Option<Config>,
+    /// generation_config.json, whose end tokens count before config.json's.
     pub(crate) generation: Option<GenerationConfig>,
+    /// genai_config.json, as onnxruntime-genai wants it.
     pub(crate) genai: Option<GenaiConfig>,
 }
 
 /// What is used of config.json.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct Config {
+    /// Decoder layers.
     pub(crate) num_hidden_layers: Option<usize>,
+    /// Query heads.
     pub(crate) num_attention_heads: Option<usize>,
+    /// Heads of keys and values; as many as query heads where it is not said.
     pub(crate) num_key_value_heads: Option<usize>,
+    /// Numbers of a head; a part of the hidden size where it is not said.
     pub(crate) head_dim: Option<usize>,
+    /// Numbers of a hidden state.
     pub(crate) hidden_size: Option<usize>,
+    /// Tokens of the vocabulary, those included that no text has.
     pub(crate) vocab_size: Option<usize>,
+    /// Positions that the model was made for.
     pub(crate) max_position_embeddings: Option<usize>,
     eos_token_id: Option<EndTokens>,
     rope_theta: Option<f64>,
@@ -88,12 +98,14 @@ pub(crate) struct GenerationConfig {
 /// What is used of genai_config.json.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct GenaiConfig {
+    /// What it says of the model; the rest is of sessions and sampling.
     pub(crate) model: GenaiModel,
 }
 
 /// The part of it that describes the model.
 #[derive(Debug, Default, Deserialize)]
 pub(crate) struct GenaiModel {
+    /// Positions that the model was made for.
     pub(crate) context_length: Option<usize>,
     vocab_size: Option<usize>,
     eos_token_id: Option<EndTokens>,

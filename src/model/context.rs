@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{config_files::ConfigFiles, note::Note, presets::Preset, rotation::RotationTable};
+use super::{config_files::ConfigFiles, note::Note, presets::Preset};
 
 /// Taken where no file tells.
 const DEFAULT_TOKENS: usize = 2048;
@@ -50,14 +50,14 @@ impl ContextLimit {
     }
 
     /// The smallest number that anybody gives; a zero says nothing.
-    pub(crate) fn smallest(configs: &ConfigFiles, preset: Option<&Preset>, table: Option<&RotationTable>) -> Self {
+    pub(crate) fn smallest(configs: &ConfigFiles, preset: Option<&Preset>, table_positions: Option<usize>) -> Self {
         let config = configs.config.as_ref().and_then(|config| config.max_position_embeddings);
         let genai = configs.genai.as_ref().and_then(|genai| genai.model.context_length);
         let said = [
             (config, ContextSource::Config),
             (genai, ContextSource::GenaiConfig),
             (preset.map(|preset| preset.claims.context), ContextSource::Preset),
-            (table.map(|table| table.rows), ContextSource::RotationTables),
+            (table_positions, ContextSource::RotationTables),
         ];
         said.into_iter()
             .filter_map(|(tokens, source)| Some(Self { tokens: tokens.filter(|&tokens| tokens > 0)?, source }))

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+pub use motorbrain_kernels::ElementType;
+
 use super::{
     contract_error::ContractError,
     io::{Io, float_type},
@@ -56,15 +58,6 @@ pub enum Family {
     GroupQueryAttention,
 }
 
-/// Element types that tensors of the contract may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ElementType {
-    /// 32-bit floats.
-    F32,
-    /// 16-bit floats.
-    F16,
-}
-
 /// One layer's cache tensors, each [batch, kv_heads, tokens, head_dim]: their names and types.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KvNames {
@@ -85,23 +78,32 @@ pub struct KvNames {
 /// Sizes from the config files, for what a graph leaves open, and how its caches are named.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Fallback {
+    /// Heads of keys and values.
     pub(crate) kv_heads: Option<usize>,
+    /// Width of one head.
     pub(crate) head_dim: Option<usize>,
+    /// Rows of the vocabulary.
     pub(crate) vocab: Option<usize>,
     /// Patterns with `%d` where they are not the usual ones.
     pub(crate) naming: Option<Naming>,
 }
 
-/// What the head says of the graph, where it has one.
+/// What the LM head says of the graph, where it has one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct HeadFacts {
+pub(crate) struct LmHeadFacts {
+    /// Width of a hidden state.
     pub(crate) hidden: usize,
+    /// What hidden states are kept in.
     pub(crate) hidden_type: ElementType,
 }
 
 impl Contract {
     /// Reads the contract of a graph.
-    pub(crate) fn read(view: &View<'_>, head: Option<HeadFacts>, fallback: &Fallback) -> Result<Self, ContractError> {
+    pub(crate) fn read(
+        view: &View<'_>,
+        lm_head: Option<LmHeadFacts>,
+        fallback: &Fallback,
+    ) -> Result<Self, ContractError> {
         let graph = Io::of(view);
         let naming = graph.naming(fallback);
         let layers = graph.layers(&naming)?;
@@ -124,13 +126,13 @@ impl Contract {
             layers,
             kv_heads,
             head_dim,
-            hidden: head.map(|head| head.hidden),
+            hidden: lm_head.map(|facts| facts.hidden),
             vocab: vocab.ok_or(ContractError::UnknownSize { what: "size of the vocabulary" })?,
             family: if attention.is_some() { Family::GroupQueryAttention } else { Family::Plain },
             position_ids: graph.inputs.contains_key("position_ids"),
             attention_mask: graph.inputs.contains_key("attention_mask"),
             logits_type: float_type(graph.outputs["logits"])?,
-            hidden_type: head.map(|head| head.hidden_type),
+            hidden_type: lm_head.map(|facts| facts.hidden_type),
             kv,
             quantized_activations: view.graph.node.iter().any(quantizes_activations),
         })
@@ -143,39 +145,20 @@ impl Contract {
     }
 }
 
-impl ElementType {
-    /// Bytes of one element.
-    pub const fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
-        }
-    }
-
-    /// The number of the type in the schema.
-    pub(crate) const fn schema_number(self) -> i32 {
-        match self {
-            Self::F32 => onnx::FLOAT,
-            Self::F16 => onnx::FLOAT16,
-        }
-    }
-
-    /// The type of that number in the schema, where it is one of the two.
-    pub(crate) const fn of(elem_type: i32) -> Option<Self> {
-        match elem_type {
-            onnx::FLOAT => Some(Self::F32),
-            onnx::FLOAT16 => Some(Self::F16),
-            _ => None,
-        }
+/// The number of a type in the schema.
+pub(crate) const fn schema_number(element: ElementType) -> i32 {
+    match element {
+        ElementType::F32 => onnx::FLOAT,
+        ElementType::F16 => onnx::FLOAT16,
     }
 }
 
-impl fmt::Display for ElementType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-        })
+/// The type of that number in the schema, where it is one of the two.
+pub(crate) const fn element_type(number: i32) -> Option<ElementType> {
+    match number {
+        onnx::FLOAT => Some(ElementType::F32),
+        onnx::FLOAT16 => Some(ElementType::F16),
+        _ => None,
     }
 }
 

@@ -161,8 +161,11 @@ pub(crate) fn point_into(graph: &mut GraphProto, file: &Bytes, home: &Home) {
 /// A reference of a tensor to a part of another file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference<'t> {
+    /// The file, relative to the graph's folder.
     pub(crate) location: &'t str,
+    /// In bytes.
     pub(crate) offset: u64,
+    /// In bytes; `None`: as many as the shape asks for.
     pub(crate) length: Option<u64>,
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    contract::{ElementType, Fallback, KvNames},
+    contract::{ElementType, Fallback, KvNames, element_type},
     contract_error::ContractError,
     naming::{Naming, layer_of, name_of},
     onnx::{self, ValueInfoProto},
@@ -13,11 +13,14 @@ use super::{
 
 /// The graph's inputs and outputs by name.
 pub(crate) struct Io<'g> {
+    /// What a run is given, by name; constants are left out.
     pub(crate) inputs: BTreeMap<&'g str, &'g ValueInfoProto>,
+    /// What a run gives, by name.
     pub(crate) outputs: BTreeMap<&'g str, &'g ValueInfoProto>,
 }
 
 impl<'g> Io<'g> {
+    /// Those of a graph.
     pub(crate) fn of(view: &View<'g>) -> Self {
         let outputs = view.graph.output.iter();
         Self {
@@ -143,9 +146,10 @@ fn check_rank(value: &ValueInfoProto, expected: usize) -> Result<(), ContractErr
     }
 }
 
+/// The type of a tensor that has to be one of floats.
 pub(crate) fn float_type(value: &ValueInfoProto) -> Result<ElementType, ContractError> {
     let found = value.tensor_type().map_or(0, onnx::type_proto::Tensor::elem_type);
-    ElementType::of(found).ok_or_else(|| ContractError::ElementType {
+    element_type(found).ok_or_else(|| ContractError::ElementType {
         tensor: value.name().to_owned(),
         found: type_name(found),
         expected: "f32 or f16",

@@ -2,9 +2,10 @@
 //! tables. ONNX Runtime hands its operators whatever a file is mapped at; these are packed first.
 
 use bytes::Bytes;
+use motorbrain_kernels::linear::{LinearShape, ZeroPoints};
 
 use super::{
-    contract::ElementType,
+    contract::{ElementType, element_type},
     external::Reference,
     onnx::{self, GraphProto, NodeProto, TensorProto},
 };
@@ -12,28 +13,14 @@ use super::{
 /// A product whose weights are packed when the model is loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LinearSource {
-    pub(crate) inputs: usize,
-    pub(crate) outputs: usize,
-    /// Bits of a weight: 4 or 8.
-    pub(crate) bits: u32,
-    /// Inputs that share a scale.
-    pub(crate) block: usize,
-    pub(crate) zero_points: ZeroPoints,
+    /// Its sizes.
+    pub(crate) shape: LinearShape,
+    /// `[outputs, inputs / block, block * bits / 8]`, bytes.
     pub(crate) codes: Stored,
+    /// `[outputs, inputs / block]`, f32.
     pub(crate) scales: Stored,
     /// Empty where the zero points are the middle.
     pub(crate) zeros: Stored,
-}
-
-/// Which code stands for zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ZeroPoints {
-    /// The middle of the range.
-    Middle,
-    /// One for each block, packed like the weights.
-    Codes,
-    /// One for each block, a float.
-    Floats,
 }
 
 /// A tensor's bytes, not read yet.
@@ -75,7 +62,7 @@ impl LinearSource {
         let tensor = |name: &String| graph.initializer.iter().find(|tensor| tensor.name() == name);
         let (codes, scales) = (tensor(input(1)?)?, tensor(input(2)?)?);
         // Activations, scales and float zero points have one type.
-        if ElementType::of(scales.data_type()) != Some(ElementType::F32) {
+        if element_type(scales.data_type()) != Some(ElementType::F32) {
             return None;
         }
         let (zero_points, zeros) = match input(3) {
@@ -91,22 +78,21 @@ impl LinearSource {
             }
         };
         let (codes, scales) = (Stored::of(codes)?, Stored::of(scales)?);
-        Some(Self { inputs, outputs, bits, block, zero_points, codes, scales, zeros })
-    }
-
-    #[cfg(test)]
-    pub(crate) fn for_test(inputs: usize, outputs: usize, bits: u32, block: usize, zero_points: ZeroPoints) -> Self {
-        let none = || Stored::Inline(Bytes::new());
-        Self { inputs, outputs, bits, block, zero_points, codes: none(), scales: none(), zeros: none() }
+        let shape = LinearShape { inputs, outputs, bits, block, zero_points };
+        Some(Self { shape, codes, scales, zeros })
     }
 }
 
 /// Rotation tables of an attention, `[positions, pairs]` both.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TableSource {
+    /// Pairs of a head that are rotated.
     pub(crate) pairs: usize,
+    /// What both are kept in.
     pub(crate) element: ElementType,
+    /// Of each position's angles.
     pub(crate) cosines: Stored,
+    /// Likewise.
     pub(crate) sines: Stored,
 }
 
@@ -115,7 +101,7 @@ impl TableSource {
     pub(crate) fn of(graph: &GraphProto, cosines: &str, sines: &str) -> Option<Self> {
         let tensor = |name: &str| graph.initializer.iter().find(|tensor| tensor.name() == name);
         let (cosines, sines) = (tensor(cosines)?, tensor(sines)?);
-        let element = ElementType::of(cosines.data_type())?;
+        let element = element_type(cosines.data_type())?;
         let pairs = usize::try_from(*cosines.dims.last()?).ok().filter(|pairs| *pairs > 0)?;
         let alike = sines.data_type() == cosines.data_type() && sines.dims == cosines.dims;
         alike.then_some(Self { pairs, element, cosines: Stored::of(cosines)?, sines: Stored::of(sines)? })

@@ -15,11 +15,11 @@ mod files;
 pub(crate) mod fuse;
 mod gated;
 mod graph;
-mod head;
 mod initializers;
 mod io;
 mod layout;
 mod linears;
+mod lm_head;
 mod manifest;
 pub(crate) mod mapped;
 mod naming;
@@ -28,7 +28,7 @@ pub mod onnx;
 mod overlay;
 pub(crate) mod paged;
 mod presets;
-mod rotation;
+mod rotation_claims;
 mod tokenizer;
 mod transposed;
 mod view;
@@ -43,7 +43,7 @@ use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 
 pub(crate) use self::fuse::FuseRotary;
 pub(crate) use self::initializers::Initializer;
-pub(crate) use self::linears::{LinearSource, Stored, TableSource, ZeroPoints};
+pub(crate) use self::linears::{LinearSource, Stored, TableSource};
 pub use self::{
     activations::Activations,
     config_files::ConfigFileError,
@@ -54,16 +54,16 @@ pub use self::{
     external::ExternalError,
     fuse::NotFused,
     graph::GraphError,
-    head::NoHead,
     layout::LayoutError,
+    lm_head::NoLmHead,
     manifest::{Checked, Manifest, ManifestError, ManifestFile},
     note::Note,
-    overlay::{Head, Overlay},
+    overlay::{LmHead, Overlay},
     paged::{NotPaged, Paged},
     presets::{Claims, Fact, Preset, PresetError},
-    rotation::{Rotation, RotationTable},
+    rotation_claims::RotationClaims,
     tokenizer::{ModelTokenizer, TokenizerError},
-    weights::{Form, Rewritten, UnknownForm, WeightsError},
+    weights::{Rewritten, UnknownWeights, Weights, WeightsError},
 };
 use self::{config_files::ConfigFiles, external::Home, graph::GraphFile, view::View};
 
@@ -99,7 +99,7 @@ pub struct Model {
     /// The most tokens of context the model is made for.
     pub context: ContextLimit,
     /// What the files say of the rotary position embedding.
-    pub rotation: Rotation,
+    pub rotation: RotationClaims,
     /// How the files were compared with `manifest.json`; `None` where there is none.
     pub manifest: Option<Checked>,
     /// Who wrote the graph, as the graph has it; may be empty.
@@ -135,8 +135,8 @@ impl Model {
         external::resolve(&mut file.graph, &home)?;
 
         let view = View::new(&file.graph);
-        let head = overlay::name_head(&view).and_then(|head| Ok((head, head::find(&view)?)));
-        let facts = head.as_ref().ok().map(|(_, plan)| plan.facts);
+        let lm_head = overlay::name_lm_head(&view).and_then(|names| Ok((names, lm_head::find(&view)?)));
+        let facts = lm_head.as_ref().ok().map(|(_, plan)| plan.facts);
         let contract = Contract::read(&view, facts, &configs.fallback())?;
         let preset = options.preset.as_ref();
         if let Some(preset) = preset {
@@ -149,12 +149,12 @@ impl Model {
         if let Some(preset) = preset {
             preset.check_tokenizer(&tokenizer, dir)?;
         }
-        let rotation = Rotation {
+        let rotation = RotationClaims {
             config_base: configs.rotation_base(),
             preset_base: preset.map(|preset| preset.claims.rope_base),
-            table: rotation::table(&view, home.folder()),
+            table_positions: rotation_claims::table_positions(&view),
         };
-        let context = ContextLimit::smallest(&configs, preset, rotation.table.as_ref());
+        let context = ContextLimit::smallest(&configs, preset, rotation.table_positions);
         let (end_tokens, end_tokens_source) = end_tokens(&configs, preset);
 
         if tokenizer.kind() == TokenizerKind::Bytes {
@@ -162,15 +162,15 @@ impl Model {
         }
         let mut notes = Vec::new();
         notes.extend((tokenizer.kind() == TokenizerKind::Bytes).then_some(Note::ByteFallback));
-        notes.extend(head.as_ref().err().cloned().map(Note::NoHead));
+        notes.extend(lm_head.as_ref().err().cloned().map(Note::NoLmHead));
         notes.extend(end_token_notes(&end_tokens, contract.vocab));
         notes.extend(context.note());
         notes.extend(config_notes(&configs, &contract));
         notes.extend(rotation_note(&rotation));
         let entry = file.model.metadata_props.iter().find(|entry| entry.key() == activations::ACTIVATIONS_ENTRY);
         let activations = entry.map_or(Activations::AsExported, |entry| Activations::of_entry(entry.value()));
-        let (head, nodes, producer) = (head.ok(), file.graph.node.len(), producer(&file.model));
-        let overlay = Overlay::build(file, &home, head, &contract);
+        let (lm_head, nodes, producer) = (lm_head.ok(), file.graph.node.len(), producer(&file.model));
+        let overlay = Overlay::build(file, &home, lm_head, &contract);
         Ok(Self {
             dir: dir.to_owned(),
             graph: path,
@@ -230,7 +230,7 @@ fn config_notes(configs: &ConfigFiles, contract: &Contract) -> Vec<Note> {
         .collect()
 }
 
-fn rotation_note(rotation: &Rotation) -> Option<Note> {
+fn rotation_note(rotation: &RotationClaims) -> Option<Note> {
     let (config, preset) = (rotation.config_base?, rotation.preset_base?);
     // Both are decimal numbers that people wrote: equal means equal.
     (config.total_cmp(&preset).is_ne()).then_some(Note::RotationBase { config, preset })

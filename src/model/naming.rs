@@ -3,9 +3,13 @@
 /// How cache tensors are named; `%d` stands for the layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Naming {
+    /// Input: keys of past tokens. `%d` is the layer, here and below.
     pub(crate) past_key: String,
+    /// Input: values of past tokens.
     pub(crate) past_value: String,
+    /// Output: keys of past and new tokens.
     pub(crate) present_key: String,
+    /// Output: values of past and new tokens.
     pub(crate) present_value: String,
 }
 

@@ -1,6 +1,6 @@
 //! What is worth telling about a model that can be served all the same.
 
-use super::{head::NoHead, presets::Fact};
+use super::{lm_head::NoLmHead, presets::Fact};
 use motorbrain_actors::tokens::TokenId;
 
 /// Something about a model that its user may want to know; its display is one line.
@@ -12,7 +12,7 @@ pub enum Note {
     ByteFallback,
     /// The graph gives no hidden states.
     #[error("the model steps but cannot embed: {0}")]
-    NoHead(NoHead),
+    NoLmHead(NoLmHead),
     /// No file and no preset names an end token.
     #[error("no file names an end token: only the count ends a step")]
     NoEndTokens,

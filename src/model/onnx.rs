@@ -5,8 +5,6 @@
 //! The schema is proto2: optional fields keep their presence, repeated numbers are unpacked unless
 //! marked, so that encoding what was decoded gives the same number of bytes.
 
-#![expect(missing_docs, reason = "the schema documents its fields; names and numbers are its own")]
-
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
@@ -42,190 +40,275 @@ pub const ATTRIBUTE_TENSOR: i32 = 4;
 /// The domain of ONNX Runtime's own operators.
 pub const MICROSOFT: &str = "com.microsoft";
 
+/// A file: a graph, the operators it uses and who wrote it.
 #[derive(Clone, PartialEq, Message)]
 pub struct ModelProto {
+    /// Of the file format.
     #[prost(int64, optional, tag = "1")]
     pub ir_version: Option<i64>,
+    /// The tool that wrote it.
     #[prost(string, optional, tag = "2")]
     pub producer_name: Option<String>,
+    /// That tool's own.
     #[prost(string, optional, tag = "3")]
     pub producer_version: Option<String>,
+    /// The model's namespace, in reverse-DNS order.
     #[prost(string, optional, tag = "4")]
     pub domain: Option<String>,
+    /// The model's own, as its author counts.
     #[prost(int64, optional, tag = "5")]
     pub model_version: Option<i64>,
+    /// A comment for readers.
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub doc_string: Option<Bytes>,
+    /// What is run.
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
+    /// Which operators the graph's nodes mean, one version a domain.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    /// Entries of anybody's, `motorbrain.activations` among them.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
+    /// How it would be trained on; kept as it is.
     #[prost(message, repeated, tag = "20")]
     pub training_info: Vec<TrainingInfoProto>,
+    /// Operators that the file itself defines.
     #[prost(message, repeated, tag = "25")]
     pub functions: Vec<FunctionProto>,
+    /// How it would be spread over devices; kept as it is.
     #[prost(message, repeated, tag = "26")]
     pub configuration: Vec<DeviceConfigurationProto>,
 }
 
+/// Nodes with what flows between them, by name.
 #[derive(Clone, PartialEq, Message)]
 pub struct GraphProto {
+    /// In an order in which each comes behind those that it needs.
     #[prost(message, repeated, tag = "1")]
     pub node: Vec<NodeProto>,
+    /// For readers.
     #[prost(string, optional, tag = "2")]
     pub name: Option<String>,
+    /// Constants.
     #[prost(message, repeated, tag = "5")]
     pub initializer: Vec<TensorProto>,
+    /// A comment for readers.
     #[prost(bytes = "bytes", optional, tag = "10")]
     pub doc_string: Option<Bytes>,
+    /// What a run is given; older files list the constants here, too.
     #[prost(message, repeated, tag = "11")]
     pub input: Vec<ValueInfoProto>,
+    /// What a run gives.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
+    /// Types and shapes of tensors in between, as far as they are known.
     #[prost(message, repeated, tag = "13")]
     pub value_info: Vec<ValueInfoProto>,
+    /// What quantised tensors mean; kept as it is.
     #[prost(message, repeated, tag = "14")]
     pub quantization_annotation: Vec<TensorAnnotation>,
+    /// Constants that are mostly zeros; none is understood here.
     #[prost(message, repeated, tag = "15")]
     pub sparse_initializer: Vec<SparseTensorProto>,
+    /// Entries of anybody's.
     #[prost(message, repeated, tag = "16")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
+/// One operator at its place.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeProto {
+    /// Names of tensors; empty where an optional one is left out.
     #[prost(string, repeated, tag = "1")]
     pub input: Vec<String>,
+    /// Names of tensors; empty where nobody wants one.
     #[prost(string, repeated, tag = "2")]
     pub output: Vec<String>,
+    /// For readers; may be empty.
     #[prost(string, optional, tag = "3")]
     pub name: Option<String>,
+    /// Which operator.
     #[prost(string, optional, tag = "4")]
     pub op_type: Option<String>,
+    /// What does not change from run to run.
     #[prost(message, repeated, tag = "5")]
     pub attribute: Vec<AttributeProto>,
+    /// A comment for readers.
     #[prost(bytes = "bytes", optional, tag = "6")]
     pub doc_string: Option<Bytes>,
+    /// Whose operator it is; empty: ONNX's own.
     #[prost(string, optional, tag = "7")]
     pub domain: Option<String>,
+    /// Which of several functions of one name.
     #[prost(string, optional, tag = "8")]
     pub overload: Option<String>,
+    /// Entries of anybody's.
     #[prost(message, repeated, tag = "9")]
     pub metadata_props: Vec<StringStringEntryProto>,
+    /// Where it would run; kept as it is.
     #[prost(message, repeated, tag = "10")]
     pub device_configurations: Vec<NodeDeviceConfigurationProto>,
 }
 
+/// A constant of a node. Which field counts is said by `type`.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeProto {
+    /// As its operator calls it.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
+    /// A float.
     #[prost(float, optional, tag = "2")]
     pub f: Option<f32>,
+    /// An integer.
     #[prost(int64, optional, tag = "3")]
     pub i: Option<i64>,
+    /// A text, in UTF-8.
     #[prost(bytes = "bytes", optional, tag = "4")]
     pub s: Option<Bytes>,
+    /// A tensor.
     #[prost(message, optional, tag = "5")]
     pub t: Option<TensorProto>,
+    /// A graph: the body of a loop or of one side of a condition.
     #[prost(message, optional, tag = "6")]
     pub g: Option<GraphProto>,
+    /// Floats.
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
+    /// Integers.
     #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
+    /// Texts.
     #[prost(bytes = "bytes", repeated, tag = "9")]
     pub strings: Vec<Bytes>,
+    /// Tensors.
     #[prost(message, repeated, tag = "10")]
     pub tensors: Vec<TensorProto>,
+    /// Graphs.
     #[prost(message, repeated, tag = "11")]
     pub graphs: Vec<GraphProto>,
+    /// A comment for readers.
     #[prost(bytes = "bytes", optional, tag = "13")]
     pub doc_string: Option<Bytes>,
+    /// A type.
     #[prost(message, optional, tag = "14")]
     pub tp: Option<TypeProto>,
+    /// Types.
     #[prost(message, repeated, tag = "15")]
     pub type_protos: Vec<TypeProto>,
+    /// Which of the fields counts.
     #[prost(int32, optional, tag = "20")]
     pub r#type: Option<i32>,
+    /// In a function: the attribute of the caller's that it stands for.
     #[prost(string, optional, tag = "21")]
     pub ref_attr_name: Option<String>,
+    /// A tensor that is mostly zeros.
     #[prost(message, optional, tag = "22")]
     pub sparse_tensor: Option<SparseTensorProto>,
+    /// Such tensors.
     #[prost(message, repeated, tag = "23")]
     pub sparse_tensors: Vec<SparseTensorProto>,
 }
 
+/// A constant tensor, its numbers inline, in a typed field or in another file.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
+    /// Its shape; empty for a scalar.
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
+    /// The element type's number, such as [`FLOAT`].
     #[prost(int32, optional, tag = "2")]
     pub data_type: Option<i32>,
+    /// Which part of a larger tensor; never used in practice.
     #[prost(message, optional, tag = "3")]
     pub segment: Option<Segment>,
+    /// Numbers of f32, where they are in no bytes.
     #[prost(float, repeated, tag = "4")]
     pub float_data: Vec<f32>,
+    /// Numbers of 32 bits and narrower ones, f16 by its bits.
     #[prost(int32, repeated, tag = "5")]
     pub int32_data: Vec<i32>,
+    /// Texts.
     #[prost(bytes = "bytes", repeated, tag = "6")]
     pub string_data: Vec<Bytes>,
+    /// Numbers of i64.
     #[prost(int64, repeated, tag = "7")]
     pub int64_data: Vec<i64>,
+    /// As nodes call it.
     #[prost(string, optional, tag = "8")]
     pub name: Option<String>,
+    /// The numbers as little-endian bytes, in row-major order.
     #[prost(bytes = "bytes", optional, tag = "9")]
     pub raw_data: Option<Bytes>,
+    /// Numbers of f64.
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
+    /// Numbers of u64 and u32.
     #[prost(uint64, repeated, tag = "11")]
     pub uint64_data: Vec<u64>,
+    /// A comment for readers.
     #[prost(bytes = "bytes", optional, tag = "12")]
     pub doc_string: Option<Bytes>,
+    /// Where in another file: `location`, `offset` and `length`.
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntryProto>,
+    /// [`EXTERNAL`] where the numbers lie in another file.
     #[prost(int32, optional, tag = "14")]
     pub data_location: Option<i32>,
+    /// Entries of anybody's.
     #[prost(message, repeated, tag = "16")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
+/// A part of a tensor.
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct Segment {
+    /// Its first element.
     #[prost(int64, optional, tag = "1")]
     pub begin: Option<i64>,
+    /// The one behind its last.
     #[prost(int64, optional, tag = "2")]
     pub end: Option<i64>,
 }
 
+/// A tensor that is mostly zeros.
 #[derive(Clone, PartialEq, Message)]
 pub struct SparseTensorProto {
+    /// Those that are none.
     #[prost(message, optional, tag = "1")]
     pub values: Option<TensorProto>,
+    /// Where they stand.
     #[prost(message, optional, tag = "2")]
     pub indices: Option<TensorProto>,
+    /// The whole tensor's shape.
     #[prost(int64, repeated, packed = "false", tag = "3")]
     pub dims: Vec<i64>,
 }
 
+/// A tensor's name and type.
 #[derive(Clone, PartialEq, Message)]
 pub struct ValueInfoProto {
+    /// As nodes call it.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
+    /// `None` where it is not known.
     #[prost(message, optional, tag = "2")]
     pub r#type: Option<TypeProto>,
+    /// A comment for readers.
     #[prost(bytes = "bytes", optional, tag = "3")]
     pub doc_string: Option<Bytes>,
+    /// Entries of anybody's.
     #[prost(message, repeated, tag = "4")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
+/// The type of a value.
 #[derive(Clone, PartialEq, Message)]
 pub struct TypeProto {
+    /// Which one.
     #[prost(oneof = "type_proto::Value", tags = "1, 4, 5, 7, 8, 9")]
     pub value: Option<type_proto::Value>,
+    /// What it stands for, such as an image; kept as it is.
     #[prost(string, optional, tag = "6")]
     pub denotation: Option<String>,
 }
@@ -234,205 +317,285 @@ pub struct TypeProto {
 pub mod type_proto {
     use super::{Message, Oneof, TensorShapeProto, TypeProto};
 
+    /// Kinds of values; language models use tensors alone.
     #[derive(Clone, PartialEq, Oneof)]
     pub enum Value {
+        /// A tensor.
         #[prost(message, tag = "1")]
         TensorType(Tensor),
+        /// A list.
         #[prost(message, tag = "4")]
         SequenceType(Box<Sequence>),
+        /// A map.
         #[prost(message, tag = "5")]
         MapType(Box<Map>),
+        /// A type that only its domain knows.
         #[prost(message, tag = "7")]
         OpaqueType(Opaque),
+        /// A tensor that is mostly zeros.
         #[prost(message, tag = "8")]
         SparseTensorType(SparseTensor),
+        /// A value or none.
         #[prost(message, tag = "9")]
         OptionalType(Box<Optional>),
     }
 
+    /// The type of a tensor.
     #[derive(Clone, PartialEq, Message)]
     pub struct Tensor {
+        /// The element type's number.
         #[prost(int32, optional, tag = "1")]
         pub elem_type: Option<i32>,
+        /// `None` where not even the rank is known.
         #[prost(message, optional, tag = "2")]
         pub shape: Option<TensorShapeProto>,
     }
 
+    /// The type of a list.
     #[derive(Clone, PartialEq, Message)]
     pub struct Sequence {
+        /// Of its elements.
         #[prost(message, optional, boxed, tag = "1")]
         pub elem_type: Option<Box<TypeProto>>,
     }
 
+    /// The type of a map.
     #[derive(Clone, PartialEq, Message)]
     pub struct Map {
+        /// The keys' element type.
         #[prost(int32, optional, tag = "1")]
         pub key_type: Option<i32>,
+        /// Of its values.
         #[prost(message, optional, boxed, tag = "2")]
         pub value_type: Option<Box<TypeProto>>,
     }
 
+    /// The type of a value that may be missing.
     #[derive(Clone, PartialEq, Message)]
     pub struct Optional {
+        /// Of the value.
         #[prost(message, optional, boxed, tag = "1")]
         pub elem_type: Option<Box<TypeProto>>,
     }
 
+    /// The type of a tensor that is mostly zeros.
     #[derive(Clone, PartialEq, Message)]
     pub struct SparseTensor {
+        /// The element type's number.
         #[prost(int32, optional, tag = "1")]
         pub elem_type: Option<i32>,
+        /// `None` where not even the rank is known.
         #[prost(message, optional, tag = "2")]
         pub shape: Option<TensorShapeProto>,
     }
 
+    /// A type that only its domain knows.
     #[derive(Clone, PartialEq, Message)]
     pub struct Opaque {
+        /// Whose it is.
         #[prost(string, optional, tag = "1")]
         pub domain: Option<String>,
+        /// As that calls it.
         #[prost(string, optional, tag = "2")]
         pub name: Option<String>,
     }
 }
 
+/// A shape.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorShapeProto {
+    /// One a dimension.
     #[prost(message, repeated, tag = "1")]
     pub dim: Vec<Dimension>,
 }
 
+/// One dimension of a shape.
 #[derive(Clone, PartialEq, Message)]
 pub struct Dimension {
+    /// `None` where nothing is known of it.
     #[prost(oneof = "DimensionValue", tags = "1, 2")]
     pub value: Option<DimensionValue>,
+    /// What it stands for; kept as it is.
     #[prost(string, optional, tag = "3")]
     pub denotation: Option<String>,
 }
 
+/// How long a dimension is.
 #[derive(Clone, PartialEq, Oneof)]
 pub enum DimensionValue {
+    /// So long.
     #[prost(int64, tag = "1")]
     DimValue(i64),
+    /// As long as all of this name.
     #[prost(string, tag = "2")]
     DimParam(String),
 }
 
+/// An entry of a list of texts by name.
 #[derive(Clone, PartialEq, Message)]
 pub struct StringStringEntryProto {
+    /// The name.
     #[prost(string, optional, tag = "1")]
     pub key: Option<String>,
+    /// The text.
     #[prost(string, optional, tag = "2")]
     pub value: Option<String>,
 }
 
+/// What a quantised tensor means.
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorAnnotation {
+    /// Which tensor.
     #[prost(string, optional, tag = "1")]
     pub tensor_name: Option<String>,
+    /// The tensors of its scale and zero point.
     #[prost(message, repeated, tag = "2")]
     pub quant_parameter_tensor_names: Vec<StringStringEntryProto>,
 }
 
+/// A set of operators.
 #[derive(Clone, PartialEq, Message)]
 pub struct OperatorSetIdProto {
+    /// Whose; empty: ONNX's own.
     #[prost(string, optional, tag = "1")]
     pub domain: Option<String>,
+    /// Which version of each operator is meant: the newest that is not above this.
     #[prost(int64, optional, tag = "2")]
     pub version: Option<i64>,
 }
 
+/// An operator that is made of others.
 #[derive(Clone, PartialEq, Message)]
 pub struct FunctionProto {
+    /// As nodes call it.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
+    /// Names of its parameters.
     #[prost(string, repeated, tag = "4")]
     pub input: Vec<String>,
+    /// Names of what it gives.
     #[prost(string, repeated, tag = "5")]
     pub output: Vec<String>,
+    /// Names of attributes that have no default.
     #[prost(string, repeated, tag = "6")]
     pub attribute: Vec<String>,
+    /// Its body.
     #[prost(message, repeated, tag = "7")]
     pub node: Vec<NodeProto>,
+    /// A comment for readers.
     #[prost(bytes = "bytes", optional, tag = "8")]
     pub doc_string: Option<Bytes>,
+    /// Which operators the body's nodes mean.
     #[prost(message, repeated, tag = "9")]
     pub opset_import: Vec<OperatorSetIdProto>,
+    /// Whose it is.
     #[prost(string, optional, tag = "10")]
     pub domain: Option<String>,
+    /// Attributes with their defaults.
     #[prost(message, repeated, tag = "11")]
     pub attribute_proto: Vec<AttributeProto>,
+    /// Types and shapes of tensors in the body.
     #[prost(message, repeated, tag = "12")]
     pub value_info: Vec<ValueInfoProto>,
+    /// Which of several of one name.
     #[prost(string, optional, tag = "13")]
     pub overload: Option<String>,
+    /// Entries of anybody's.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
 }
 
+/// How a model would be trained on.
 #[derive(Clone, PartialEq, Message)]
 pub struct TrainingInfoProto {
+    /// Makes what it starts from.
     #[prost(message, optional, tag = "1")]
     pub initialization: Option<GraphProto>,
+    /// One step.
     #[prost(message, optional, tag = "2")]
     pub algorithm: Option<GraphProto>,
+    /// Which constants the first graph sets.
     #[prost(message, repeated, tag = "3")]
     pub initialization_binding: Vec<StringStringEntryProto>,
+    /// Which constants a step sets.
     #[prost(message, repeated, tag = "4")]
     pub update_binding: Vec<StringStringEntryProto>,
 }
 
+/// Devices that a model could be spread over.
 #[derive(Clone, PartialEq, Message)]
 pub struct DeviceConfigurationProto {
+    /// As nodes call them.
     #[prost(string, optional, tag = "1")]
     pub name: Option<String>,
+    /// How many.
     #[prost(int32, optional, tag = "2")]
     pub num_devices: Option<i32>,
+    /// Their names.
     #[prost(string, repeated, tag = "3")]
     pub device: Vec<String>,
 }
 
+/// How a node would be spread over devices.
 #[derive(Clone, PartialEq, Message)]
 pub struct NodeDeviceConfigurationProto {
+    /// Which devices.
     #[prost(string, optional, tag = "1")]
     pub configuration_id: Option<String>,
+    /// How its tensors are cut.
     #[prost(message, repeated, tag = "2")]
     pub sharding_spec: Vec<ShardingSpecProto>,
+    /// At which stage of a pipeline.
     #[prost(int32, optional, tag = "3")]
     pub pipeline_stage: Option<i32>,
 }
 
+/// How a tensor would be cut.
 #[derive(Clone, PartialEq, Message)]
 pub struct ShardingSpecProto {
+    /// Which one.
     #[prost(string, optional, tag = "1")]
     pub tensor_name: Option<String>,
+    /// On which devices; negative: a group.
     #[prost(int64, repeated, packed = "false", tag = "2")]
     pub device: Vec<i64>,
+    /// What the groups are.
     #[prost(message, repeated, tag = "3")]
     pub index_to_device_group_map: Vec<IntIntListEntryProto>,
+    /// Which dimensions are cut.
     #[prost(message, repeated, tag = "4")]
     pub sharded_dim: Vec<ShardedDimProto>,
 }
 
+/// A group of devices.
 #[derive(Clone, PartialEq, Message)]
 pub struct IntIntListEntryProto {
+    /// Its negative number.
     #[prost(int64, optional, tag = "1")]
     pub key: Option<i64>,
+    /// The devices.
     #[prost(int64, repeated, packed = "false", tag = "2")]
     pub value: Vec<i64>,
 }
 
+/// A dimension that is cut.
 #[derive(Clone, PartialEq, Message)]
 pub struct ShardedDimProto {
+    /// Which one.
     #[prost(int64, optional, tag = "1")]
     pub axis: Option<i64>,
+    /// Into what.
     #[prost(message, repeated, tag = "2")]
     pub simple_sharding: Vec<SimpleShardedDimProto>,
 }
 
+/// A cut into equal parts.
 #[derive(Clone, PartialEq, Message)]
 pub struct SimpleShardedDimProto {
+    /// The dimension's length.
     #[prost(oneof = "DimensionValue", tags = "1, 2")]
     pub dim: Option<DimensionValue>,
+    /// Into how many.
     #[prost(int64, optional, tag = "3")]
     pub num_shards: Option<i64>,
 }

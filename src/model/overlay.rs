@@ -1,5 +1,5 @@
 //! The overlay: the edited graph that is really run. The model's own nodes, its weights outside, and
-//! two edits at the head: the hidden states go out, and only picked rows go through the projection.
+//! two edits at the LM head: the hidden states go out, and only picked rows go through the projection.
 //!
 //! ```text
 //! hidden_states [batch, seq, hidden] -> Reshape [batch * seq, hidden] -> Gather by row_index [rows]
@@ -15,11 +15,11 @@ use prost::Message;
 
 use super::{
     build::operator,
-    contract::Contract,
+    contract::{Contract, schema_number},
     external::{self, Home},
     graph::GraphFile,
-    head::{HeadPlan, NoHead},
     initializers::{self, Initializer},
+    lm_head::{LmHeadPlan, NoLmHead},
     onnx::{self, AttributeProto, Dimension, GraphProto, NodeProto, TensorProto, ValueInfoProto},
     paged::{NotPaged, Paged},
     view::View,
@@ -40,18 +40,18 @@ pub struct Overlay {
     pub bytes: Vec<u8>,
     /// Where they lie: the value of `session.model_external_initializers_file_folder_path`.
     pub folder: PathBuf,
-    /// What was added at the head. `None`: the logits are no projection of hidden states; the graph is
+    /// What was added at the LM head. `None`: the logits are no projection of hidden states; the graph is
     /// the model's own, steps work and embeds do not.
-    pub head: Option<Head>,
+    pub lm_head: Option<LmHead>,
     /// The form in which many conversations share a run, or why there is none.
     pub paged: Result<Paged, NotPaged>,
     /// What its sessions share.
     pub(crate) shareable: Vec<Initializer>,
 }
 
-/// What the overlay adds to the model's own inputs and outputs.
+/// The LM head as the overlay cuts it: what is added to the model's own inputs and outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Head {
+pub struct LmHead {
     /// Output: hidden states after the final norm, [batch, seq, hidden].
     pub hidden_output: &'static str,
     /// Input: which rows of [batch * seq] get logits, i64 `[rows]`. `logits` is then
@@ -64,45 +64,50 @@ impl std::fmt::Debug for Overlay {
         f.debug_struct("Overlay")
             .field("bytes", &self.bytes.len())
             .field("folder", &self.folder)
-            .field("head", &self.head)
+            .field("lm_head", &self.lm_head)
             .field("paged", &self.paged)
             .finish()
     }
 }
 
-/// The names that the head adds, if they are free.
-pub(crate) fn name_head(view: &View<'_>) -> Result<Head, NoHead> {
+/// The names that the cut at the LM head adds, if they are free.
+pub(crate) fn name_lm_head(view: &View<'_>) -> Result<LmHead, NoLmHead> {
     let free = |names: [&'static str; 2]| names.into_iter().find(|name| !view.knows(name));
     for name in [ROW_SHAPE, FLAT_ROWS, PICKED_ROWS] {
         if view.knows(name) {
-            return Err(NoHead::NameTaken { name });
+            return Err(NoLmHead::NameTaken { name });
         }
     }
-    Ok(Head {
-        hidden_output: free(HIDDEN_STATES).ok_or(NoHead::NameTaken { name: HIDDEN_STATES[1] })?,
-        row_index: free(ROW_INDEX).ok_or(NoHead::NameTaken { name: ROW_INDEX[1] })?,
+    Ok(LmHead {
+        hidden_output: free(HIDDEN_STATES).ok_or(NoLmHead::NameTaken { name: HIDDEN_STATES[1] })?,
+        row_index: free(ROW_INDEX).ok_or(NoLmHead::NameTaken { name: ROW_INDEX[1] })?,
     })
 }
 
 impl Overlay {
     /// Edits a graph file whose contract was read.
-    pub(crate) fn build(file: GraphFile, home: &Home, head: Option<(Head, HeadPlan)>, contract: &Contract) -> Self {
+    pub(crate) fn build(
+        file: GraphFile,
+        home: &Home,
+        lm_head: Option<(LmHead, LmHeadPlan)>,
+        contract: &Contract,
+    ) -> Self {
         let GraphFile { bytes, mut model, mut graph } = file;
-        let head = head.map(|(head, plan)| {
-            edit(&mut graph, head, plan, contract);
-            head
+        let lm_head = lm_head.map(|(names, plan)| {
+            edit(&mut graph, names, plan, contract);
+            names
         });
         external::point_into(&mut graph, &bytes, home);
         let shareable = initializers::shareable(&graph);
         model.graph = Some(graph);
-        let paged = Paged::build(&model, contract, head.as_ref());
-        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), head, paged, shareable }
+        let paged = Paged::build(&model, contract, lm_head.as_ref());
+        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), lm_head, paged, shareable }
     }
 }
 
-/// The two edits at the head.
-fn edit(graph: &mut GraphProto, head: Head, plan: HeadPlan, contract: &Contract) {
-    let HeadPlan { hidden_states, facts, entry, unflatten, stale } = plan;
+/// The two edits at the LM head.
+fn edit(graph: &mut GraphProto, names: LmHead, plan: LmHeadPlan, contract: &Contract) {
+    let LmHeadPlan { hidden_states, facts, entry, unflatten, stale } = plan;
     graph.value_info.retain(|value| !stale.contains(value.name()));
     for index in unflatten {
         let node = &mut graph.node[index];
@@ -114,21 +119,21 @@ fn edit(graph: &mut GraphProto, head: Head, plan: HeadPlan, contract: &Contract)
     let added = [
         row_shape(facts.hidden),
         operator("Reshape", &[&hidden_states, ROW_SHAPE], &[FLAT_ROWS]),
-        operator("Gather", &[FLAT_ROWS, head.row_index], &[PICKED_ROWS]),
-        operator("Identity", &[&hidden_states], &[head.hidden_output]),
+        operator("Gather", &[FLAT_ROWS, names.row_index], &[PICKED_ROWS]),
+        operator("Identity", &[&hidden_states], &[names.hidden_output]),
     ];
     graph.node.splice(entry..entry, added);
 
     let rows = || Dimension::named("rows");
-    graph.input.push(ValueInfoProto::tensor(head.row_index, onnx::INT64, vec![rows()]));
+    graph.input.push(ValueInfoProto::tensor(names.row_index, onnx::INT64, vec![rows()]));
     let sequence = graph.input.iter().find(|input| input.name() == "input_ids").and_then(|ids| ids.dims());
     let mut shape = sequence
         .map_or_else(|| vec![Dimension::named("batch_size"), Dimension::named("sequence_length")], <[_]>::to_vec);
     shape.push(Dimension::size(facts.hidden));
-    let elem_type = facts.hidden_type.schema_number();
-    graph.output.push(ValueInfoProto::tensor(head.hidden_output, elem_type, shape));
+    let elem_type = schema_number(facts.hidden_type);
+    graph.output.push(ValueInfoProto::tensor(names.hidden_output, elem_type, shape));
     for logits in graph.output.iter_mut().filter(|output| output.name() == "logits") {
-        let elem_type = contract.logits_type.schema_number();
+        let elem_type = schema_number(contract.logits_type);
         let shape = vec![rows(), Dimension::size(contract.vocab)];
         logits.r#type = ValueInfoProto::tensor("logits", elem_type, shape).r#type;
     }

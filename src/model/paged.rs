@@ -18,7 +18,7 @@ use super::{
     initializers::{self, Initializer},
     linears::{LinearSource, TableSource},
     onnx::{self, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
-    overlay::{Head, Overlay},
+    overlay::{LmHead, Overlay},
     transposed,
 };
 
@@ -77,9 +77,9 @@ pub struct Paged {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotPaged {
-    /// Without a head that gives rows on demand, several conversations cannot share a run.
+    /// Without an LM head that gives rows on demand, several conversations cannot share a run.
     #[error("its logits are no projection of hidden states")]
-    NoHead,
+    NoLmHead,
     /// The attention of a plain export was not understood.
     #[error(transparent)]
     NotFused(#[from] NotFused),
@@ -136,18 +136,18 @@ impl Paged {
         fuse::fuse(&mut graph, contract, rotary)?;
         fuse::import_microsoft(&mut model);
         model.graph = Some(graph);
-        Ok((Self::build(&model, contract, overlay.head.as_ref())?, model.encode_to_vec()))
+        Ok((Self::build(&model, contract, overlay.lm_head.as_ref())?, model.encode_to_vec()))
     }
 
     /// The paged form of a graph that [`Paged::fuse`] gave before.
     pub(crate) fn of_fused(fused: &[u8], overlay: &Overlay, contract: &Contract) -> Result<Self, NotPaged> {
         let model = ModelProto::decode(fused).map_err(|_| NotPaged::Unreadable)?;
-        Self::build(&model, contract, overlay.head.as_ref())
+        Self::build(&model, contract, overlay.lm_head.as_ref())
     }
 
     /// The paged form of a model whose graph has the overlay's edits.
-    pub(crate) fn build(model: &ModelProto, contract: &Contract, head: Option<&Head>) -> Result<Self, NotPaged> {
-        let head = *head.ok_or(NotPaged::NoHead)?;
+    pub(crate) fn build(model: &ModelProto, contract: &Contract, lm_head: Option<&LmHead>) -> Result<Self, NotPaged> {
+        let lm_head = *lm_head.ok_or(NotPaged::NoLmHead)?;
         let mut model = model.clone();
         let mut graph = model.graph.take().unwrap_or_default();
         let mut tables = Vec::new();
@@ -165,7 +165,7 @@ impl Paged {
         if let Some(node) = graph.node.iter().find(|node| node.op_type().starts_with("DynamicQuantize")) {
             return Err(NotPaged::RoundsTogether { operator: node.op_type().to_owned() });
         }
-        let position_ids = flatten_inputs(&mut graph, &head)?;
+        let position_ids = flatten_inputs(&mut graph, &lm_head)?;
         model.opset_import.push(OperatorSetIdProto { domain: Some(DOMAIN.into()), version: Some(1) });
         let shareable = initializers::shareable(&graph);
         model.graph = Some(graph);
@@ -268,7 +268,7 @@ fn replace_linears(graph: &mut GraphProto) -> Vec<LinearSource> {
         node.input = inputs;
         node.op_type = Some(LINEAR.into());
         node.domain = Some(DOMAIN.into());
-        node.attribute = vec![int("index", linears.len() as i64), int("outputs", source.outputs as i64)];
+        node.attribute = vec![int("index", linears.len() as i64), int("outputs", source.shape.outputs as i64)];
         linears.push(source);
     }
     linears
@@ -317,7 +317,7 @@ fn check_understood(attention: &NodeProto, contract: &Contract, layer: usize) ->
 }
 
 /// Inputs become rows of tokens, `[1, tokens]`; true where `position_ids` is one of them.
-fn flatten_inputs(graph: &mut GraphProto, head: &Head) -> Result<bool, NotPaged> {
+fn flatten_inputs(graph: &mut GraphProto, lm_head: &LmHead) -> Result<bool, NotPaged> {
     let mut position_ids = false;
     for input in &mut graph.input {
         match input.name().to_owned().as_str() {
@@ -326,17 +326,17 @@ fn flatten_inputs(graph: &mut GraphProto, head: &Head) -> Result<bool, NotPaged>
                 *input =
                     ValueInfoProto::tensor(name, onnx::INT64, vec![Dimension::size(1), Dimension::named("tokens")]);
             }
-            name if name == head.row_index => {}
+            name if name == lm_head.row_index => {}
             name => return Err(NotPaged::StillNeeded { input: name.to_owned() }),
         }
     }
     // Shapes that the exporter noted name dimensions that are no more.
     graph.value_info.clear();
-    for output in graph.output.iter_mut().filter(|output| output.name() == head.hidden_output) {
+    for output in graph.output.iter_mut().filter(|output| output.name() == lm_head.hidden_output) {
         let elem_type = output.tensor_type().and_then(|tensor| tensor.elem_type).unwrap_or(onnx::FLOAT);
         let width = output.dims().and_then(<[_]>::last).cloned().unwrap_or_else(|| Dimension::named("hidden"));
         *output = ValueInfoProto::tensor(
-            head.hidden_output,
+            lm_head.hidden_output,
             elem_type,
             vec![Dimension::size(1), Dimension::named("tokens"), width],
         );

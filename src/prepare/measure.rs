@@ -1,4 +1,4 @@
-//! What a form of a model is worth: its perplexity on two texts, and its speed.
+//! What a model is worth: its perplexity on two texts, and its speed.
 //!
 //! Both through the engine that serves it. Perplexity is read in chunks, as a conversation is.
 
@@ -41,7 +41,7 @@ pub struct Perplexity {
     pub english: f64,
 }
 
-/// What was measured of one form.
+/// What was measured of one model.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Measured {
     /// Bytes of its weights.
@@ -69,8 +69,11 @@ impl Texts {
 
 /// Measures models on the same texts and in the same way.
 pub(super) struct Measurer<'a> {
+    /// Whose library runs the model.
     pub(super) runtime: &'a Runtime,
+    /// How it uses the machine: as it will be used.
     pub(super) session: SessionOptions,
+    /// What is predicted.
     pub(super) texts: Texts,
 }
 

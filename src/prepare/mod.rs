@@ -1,4 +1,4 @@
-//! Preparing a model for this machine: a new folder with the same model, its weights in another form.
+//! Preparing a model for this machine: a new folder with the same model, its weights rewritten.
 //!
 //! The rewrite itself is `model::weights`. Here it is given a folder of its own, which takes its place
 //! only when all went well, and its quality is measured before anybody can rely on it.
@@ -25,10 +25,13 @@ use self::{
 };
 use crate::{
     engine::{Runtime, SessionOptions},
-    model::{Form, Manifest, Model, ModelOptions, Rewritten, weights},
+    model::{
+        Manifest, Model, ModelOptions, Rewritten, Weights,
+        weights::{bytes_of_file, rewrite_file},
+    },
 };
 
-/// How much larger a perplexity may get where the form is [`Form::Fast`].
+/// How much larger a perplexity may get where the weights are [`Weights::Fast`].
 const LOSS_MAX: f64 = 0.02;
 
 /// Files that a model's folder may have beside graph and weights.
@@ -42,7 +45,7 @@ pub struct PrepareOptions {
     /// The new folder. There may be none yet, or an empty one.
     pub out: PathBuf,
     /// What the weights become.
-    pub weights: Form,
+    pub weights: Weights,
     /// Whether what is in the new folder's place may be replaced.
     pub force: bool,
     /// How the measurements use the machine.
@@ -55,7 +58,7 @@ pub struct Prepared {
     /// Its folder.
     pub dir: PathBuf,
     /// What its weights are.
-    pub weights: Form,
+    pub weights: Weights,
     /// What was done to them.
     pub rewritten: Rewritten,
     /// The model as it was.
@@ -89,7 +92,7 @@ pub fn prepare(
     let partial = Partial::begin(&options.out, &model.dir, options.force)?;
     let measurer = Measurer { runtime, session: options.session, texts: Texts::of(&model)? };
     progress(Progress { what: "measuring the model as it is", done: 0, total: 1 });
-    let original = measurer.measure(&model, weights::bytes_of_file(&model.graph)?)?;
+    let original = measurer.measure(&model, bytes_of_file(&model.graph)?)?;
 
     let mut block_sizes = options.weights.block_sizes().iter().copied().peekable();
     while let Some(block_size) = block_sizes.next() {
@@ -110,18 +113,18 @@ pub fn prepare(
             }
         }
     }
-    unreachable!("every form has a block size, and the last one returns");
+    unreachable!("all weights have a block size, and the last one returns");
 }
 
 /// Writes all files of the new model but its manifest.
 fn write(
     model: &Model,
     folder: &Path,
-    form: (Form, usize),
+    weights: (Weights, usize),
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Rewritten, PrepareError> {
     let mut told = |done, total| progress(Progress { what: "rewriting weights", done, total });
-    let rewritten = weights::rewrite_file(&model.graph, folder, form, &mut told)?;
+    let rewritten = rewrite_file(&model.graph, folder, weights, &mut told)?;
     for name in COMPANIONS {
         let (from, to) = (model.dir.join(name), folder.join(name));
         match fs::copy(&from, &to) {
@@ -133,11 +136,11 @@ fn write(
 }
 
 impl Perplexity {
-    /// Whether a form may be as far from the original as it is.
-    fn check(self, form: Form, original: Self) -> Result<(), PrepareError> {
+    /// Whether the result may be as far from the original as it is.
+    fn check(self, weights: Weights, original: Self) -> Result<(), PrepareError> {
         // Not the other way round, since a number that is none must not pass.
         let good = |result: f64, original: f64| result <= original * (1.0 + LOSS_MAX);
-        if form != Form::Fast || good(self.code, original.code) && good(self.english, original.english) {
+        if weights != Weights::Fast || good(self.code, original.code) && good(self.english, original.english) {
             return Ok(());
         }
         Err(PrepareError::Worse { original, result: self, percent: LOSS_MAX * 100.0 })
@@ -154,12 +157,12 @@ mod tests {
         for (code, english, allowed) in
             [(10.19, 20.39, true), (5.0, 15.0, true), (10.21, 20.0, false), (10.0, 20.41, false)]
         {
-            let checked = Perplexity { code, english }.check(Form::Fast, original);
+            let checked = Perplexity { code, english }.check(Weights::Fast, original);
             assert_eq!(checked.is_ok(), allowed, "{code} {english}");
             assert!(matches!(checked, Ok(()) | Err(PrepareError::Worse { .. })));
-            assert!(Perplexity { code, english }.check(Form::Small, original).is_ok(), "what it loses is told");
+            assert!(Perplexity { code, english }.check(Weights::Small, original).is_ok(), "what it loses is told");
         }
         // Numbers that are none are worse than anything.
-        assert!(Perplexity { code: f64::NAN, english: 20.0 }.check(Form::Fast, original).is_err());
+        assert!(Perplexity { code: f64::NAN, english: 20.0 }.check(Weights::Fast, original).is_err());
     }
 }

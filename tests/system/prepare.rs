@@ -12,9 +12,9 @@ use bytes::Bytes;
 use crate::common::{engine, fixture, largest_difference, loader, runtime, scores, text_tokens, window};
 use half::f16;
 use motorbrain::{
-    engine::{Form as Run, SessionOptions},
+    engine::{Form, SessionOptions},
     model::{
-        Form, ModelError, ModelOptions,
+        ModelError, ModelOptions, Weights,
         onnx::{self, GraphProto, ModelProto, NodeProto, TensorProto, type_proto},
     },
     prepare::{PrepareError, PrepareOptions, Prepared, Progress, prepare},
@@ -23,7 +23,7 @@ use motorbrain_actors::engine::EngineLoader;
 use prost::Message;
 use tempfile::TempDir;
 
-fn prepared(model: &Path, out: &Path, weights: Form, force: bool) -> Result<Prepared, PrepareError> {
+fn prepared(model: &Path, out: &Path, weights: Weights, force: bool) -> Result<Prepared, PrepareError> {
     prepared_beside(model, out, (weights, force), &mut |_| ())
 }
 
@@ -31,7 +31,7 @@ fn prepared(model: &Path, out: &Path, weights: Form, force: bool) -> Result<Prep
 fn prepared_beside(
     model: &Path,
     out: &Path,
-    (weights, force): (Form, bool),
+    (weights, force): (Weights, bool),
     beside: &mut dyn FnMut(Progress),
 ) -> Result<Prepared, PrepareError> {
     let options = PrepareOptions {
@@ -60,11 +60,11 @@ fn read(model: &Path) -> Vec<f32> {
 fn is_paged(model: &Path) -> bool {
     let loader = loader(model, window(256, 4, 64));
     EngineLoader::load(&loader).unwrap();
-    matches!(loader.form(), Some(Run::Paged { .. }))
+    matches!(loader.form(), Some(Form::Paged { .. }))
 }
 
 /// Prepares a model; gives what was done and how far the answers are from the model's own.
-fn changed(model: &Path, weights: Form) -> (Prepared, f32) {
+fn changed(model: &Path, weights: Weights) -> (Prepared, f32) {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new");
     let done = prepared(model, &out, weights, false).unwrap();
@@ -118,7 +118,7 @@ fn what_is_only_merged_answers_as_before() {
         ("tiny-gqa-fp32", 24, 1e-4),
         ("tiny-gqa-int4", 24, 1e-4),
     ] {
-        let (done, difference) = changed(&fixture(form), Form::Faithful);
+        let (done, difference) = changed(&fixture(form), Weights::Faithful);
         assert_eq!((done.rewritten.merged, done.rewritten.quantized), (merged, 0), "{form}");
         assert!(difference < tolerance, "{form}: log-probabilities differ by {difference}");
     }
@@ -130,7 +130,7 @@ fn queries_keys_and_values_of_an_attention_are_packed() {
     assert!(largest_difference(&read(&fixture("tiny-gqa-fp32")), &read(split.path())) < 1e-4);
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new");
-    let done = prepared(split.path(), &out, Form::Faithful, false).unwrap();
+    let done = prepared(split.path(), &out, Weights::Faithful, false).unwrap();
     // Two of q, k and v, one of gate and up.
     assert_eq!(done.rewritten.merged, 3 * 24);
     assert!(largest_difference(&read(split.path()), &read(&out)) < 1e-4);
@@ -201,7 +201,7 @@ fn weights_of_f16_are_widened() {
     // The same numbers as f16 and as f32; what flows is f32 in both once the first is widened.
     let (narrow, rounded) = (variant("tiny-gqa-fp32", narrow), variant("tiny-gqa-fp32", round));
     let folder = tempfile::tempdir().unwrap();
-    for (form, tolerance) in [(Form::Faithful, 1e-4), (Form::Fast, 1e-4)] {
+    for (form, tolerance) in [(Weights::Faithful, 1e-4), (Weights::Fast, 1e-4)] {
         let [one, other] = [("narrow", narrow.path()), ("rounded", rounded.path())].map(|(name, model)| {
             let out = folder.path().join(name);
             prepared(model, &out, form, true).unwrap();
@@ -254,7 +254,7 @@ fn quantised_weights_answer_nearly_as_before() {
     // 8 bits and 1/16 with 4. What that becomes through 24 layers of random weights was measured: means
     // of 0.09 and 0.77 of log-probabilities around -11. The bounds are twice as much.
     for form in ["tiny-plain", "tiny-gqa-fp32"] {
-        for (weights, bound) in [(Form::Fast, 0.18), (Form::Small, 1.6)] {
+        for (weights, bound) in [(Weights::Fast, 0.18), (Weights::Small, 1.6)] {
             let folder = tempfile::tempdir().unwrap();
             let out = folder.path().join("new");
             let done = prepared(&fixture(form), &out, weights, false).unwrap();
@@ -275,7 +275,7 @@ fn an_embedding_that_is_the_output_projection_is_stored_once() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new");
     for form in ["tiny-plain", "tiny-gqa-fp32"] {
-        prepared(&fixture(form), &out, Form::Fast, true).unwrap();
+        prepared(&fixture(form), &out, Weights::Fast, true).unwrap();
         let graph = open(&out).0.graph.unwrap();
         let inputs = |op_type: &str| {
             let node = graph.node.iter().rfind(|node| node.op_type() == op_type).unwrap();
@@ -296,7 +296,7 @@ fn a_prepared_folder_needs_no_other_and_is_as_its_manifest_says() {
     let folder = tempfile::tempdir().unwrap();
     let (model, out) = (folder.path().join("model"), folder.path().join("new"));
     copy(&fixture("tiny-gqa-fp32"), &model);
-    prepared(&model, &out, Form::Fast, false).unwrap();
+    prepared(&model, &out, Weights::Fast, false).unwrap();
     fs::remove_dir_all(&model).unwrap();
     assert_eq!(names(folder.path()), ["new"]);
     let expected =
@@ -334,15 +334,15 @@ fn a_folder_in_use_is_replaced_only_where_that_is_asked_for() {
     fs::create_dir(&out).unwrap();
     fs::write(out.join("precious"), "text").unwrap();
     let model = fixture("tiny-gqa-fp32");
-    let error = prepared(&model, &out, Form::Fast, false).unwrap_err();
+    let error = prepared(&model, &out, Weights::Fast, false).unwrap_err();
     assert!(matches!(error, PrepareError::NotEmpty { .. }), "{error}");
     assert!(error.hint().unwrap().contains("--force"));
     assert_eq!(names(&out), ["precious"]);
-    let error = prepared(&model, &out, Form::Fast, true).unwrap_err();
+    let error = prepared(&model, &out, Weights::Fast, true).unwrap_err();
     assert!(matches!(error, PrepareError::NotAModel { .. }), "what is no model is never replaced: {error}");
     assert_eq!(names(&out), ["precious"]);
     fs::write(out.join("model.onnx"), "another model").unwrap();
-    prepared(&model, &out, Form::Fast, true).unwrap();
+    prepared(&model, &out, Weights::Fast, true).unwrap();
     assert!(!out.join("precious").exists() && out.join("model.onnx.data").exists());
     assert_eq!(names(folder.path()), ["new"]);
 }
@@ -352,7 +352,7 @@ fn what_came_into_the_folder_meanwhile_stays() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("new");
     for force in [false, true] {
-        let error = prepared_beside(&fixture("tiny-gqa-fp32"), &out, (Form::Small, force), &mut |_| {
+        let error = prepared_beside(&fixture("tiny-gqa-fp32"), &out, (Weights::Small, force), &mut |_| {
             fs::create_dir_all(&out).unwrap();
             fs::write(out.join("precious"), "text").unwrap();
         });
@@ -368,7 +368,7 @@ fn mistakes_are_typed_and_leave_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let (model, out) = (folder.path().join("model"), folder.path().join("new"));
     copy(&fixture("tiny-gqa-fp32"), &model);
-    let refused = |out: PathBuf| prepared(&model, &out, Form::Fast, true).unwrap_err();
+    let refused = |out: PathBuf| prepared(&model, &out, Weights::Fast, true).unwrap_err();
     for holds_it in [model.clone(), folder.path().to_owned()] {
         assert!(matches!(refused(holds_it), PrepareError::HoldsTheModel { .. }));
     }

@@ -9,7 +9,8 @@ use crate::project::Project;
 use crate::setup;
 
 /// Packages that must stay out of others: who, what.
-const ARROWS: [(&str, &[&str]); 3] = [
+const ARROWS: [(&str, &[&str]); 4] = [
+    ("motorbrain-kernels", &["motorbrain", "motorbrain-actors", "ort", "prost"]),
     ("motorbrain-actors", &["motorbrain", "ort", "tokenizers", "config"]),
     ("motorbrain-protocol", &["motorbrain", "ort", "tokenizers"]),
     ("motorbrain", &["clap", "miette", "indicatif", "motorbrain-protocol"]),

@@ -15,14 +15,17 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// Begins at zero now.
     pub(super) fn start() -> Self {
         Self { start: read() }
     }
 
+    /// The time since the start.
     pub(super) fn now(&self) -> Time {
         self.time_of(read())
     }
 
+    /// An instant of the system's clock on this one; zero where it lies before the start.
     pub(super) fn time_of(&self, instant: Instant) -> Time {
         Time(instant.saturating_duration_since(self.start))
     }

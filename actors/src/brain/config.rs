@@ -54,6 +54,7 @@ impl BrainConfig {
         }
     }
 
+    /// The part of it that the policy decides by.
     pub(super) fn policy(&self) -> PolicyConfig {
         PolicyConfig { actors: self.actors, limits: self.limits, supervision: self.supervision }
     }
@@ -61,8 +62,11 @@ impl BrainConfig {
 
 /// What a [`MotorBrain`](super::MotorBrain) is spawned with.
 pub struct BrainArguments {
+    /// What it is to be like.
     pub(super) config: BrainConfig,
+    /// Makes its actors' engines.
     pub(super) loader: Arc<dyn EngineLoader>,
+    /// The model's.
     pub(super) tokenizer: Arc<dyn Tokenizer>,
     /// Told once whether the first actor became ready.
     pub(super) started: Option<oneshot::Sender<Result<(), StartError>>>,

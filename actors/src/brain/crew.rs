@@ -25,6 +25,7 @@ struct Member {
     pulse: Pulse,
 }
 
+/// The embedder actors: one a place, none where it is down or restarts.
 pub(super) struct Crew {
     brain: ActorRef<BrainMessage>,
     loader: Arc<dyn EngineLoader>,
@@ -32,6 +33,7 @@ pub(super) struct Crew {
 }
 
 impl Crew {
+    /// Places for so many, none of them taken.
     pub(super) fn new(brain: ActorRef<BrainMessage>, loader: Arc<dyn EngineLoader>, actors: usize) -> Self {
         Self { brain, loader, members: (0..actors).map(|_| None).collect() }
     }
@@ -72,12 +74,14 @@ impl Crew {
     // A message to an actor that has died meanwhile is lost; its death is on its way and takes the
     // jobs back. So no send below looks at the result.
 
+    /// Gives an actor a job.
     pub(super) fn send(&self, index: ActorIndex, incarnation: Incarnation, job: Job) {
         if let Some(member) = self.member(index, incarnation) {
             let _ = member.actor.cast(EmbedderMessage::Job(Box::new(job)));
         }
     }
 
+    /// Makes an actor crash or hang, for whoever tries what then happens.
     pub(super) fn inflict(&self, index: ActorIndex, incarnation: Incarnation, chaos: Chaos) {
         if let Some(member) = self.member(index, incarnation) {
             let _ = member.actor.cast(match chaos {
@@ -87,11 +91,13 @@ impl Crew {
         }
     }
 
+    /// What an actor is running, by its pulse; `None` between two runs.
     pub(super) fn observe(&self, index: ActorIndex, incarnation: Incarnation, clock: &Clock) -> Option<ObservedRun> {
         let running = self.member(index, incarnation)?.pulse.running()?;
         Some(ObservedRun { since: clock.time_of(running.since), requests: running.requests })
     }
 
+    /// Ends an actor behind what it was sent.
     pub(super) fn stop(&self, index: ActorIndex, incarnation: Incarnation) {
         if let Some(member) = self.member(index, incarnation) {
             member.actor.stop(None);

@@ -20,16 +20,23 @@ use crate::{
 pub(super) enum Caller {
     /// Nobody: the request is done for its effect on the conversation.
     Nobody,
+    /// One who waits for the whole reply.
     Reply(RpcReplyPort<Result<Reply, BrainError>>),
+    /// One who takes the replies to many requests in the order of their ends.
     Queue(QueuePort),
+    /// One who only wants to know that it is done.
     Done(RpcReplyPort<Result<(), BrainError>>),
+    /// One who is shown a step's tokens as they come.
     Stream(StreamPort, Pieces),
 }
 
 /// A request that is not answered yet.
 pub(super) struct Open {
+    /// Who is answered.
     pub(super) caller: Caller,
+    /// Stops the job behind it between two runs.
     pub(super) cancel: Cancel,
+    /// What its log lines stand in.
     pub(super) span: tracing::Span,
     /// Until it is tokenised.
     pub(super) text: Option<String>,
@@ -59,6 +66,7 @@ impl Open {
         port.send(StepItem::Token { sampled, text }).is_ok()
     }
 
+    /// Gives the caller its answer, once and for all.
     pub(super) fn answer(self, answer: Answer, tokenizer: &dyn Tokenizer) {
         let reply = || reply(answer, tokenizer);
         // A caller that went away wants nothing.
@@ -75,6 +83,7 @@ impl Open {
         }
     }
 
+    /// Tells the caller why there is no answer; of a stream, how many tokens were committed before.
     pub(super) fn fail(self, error: BrainError, committed: usize) {
         match self.caller {
             Caller::Nobody => {}

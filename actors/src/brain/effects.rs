@@ -37,11 +37,13 @@ impl Shell {
                 }
             }
             Effect::Answer { request, answer } => {
+                debug_assert!(self.open.contains_key(&request), "{request:?} is answered a second time");
                 if let Some(open) = self.open.remove(&request) {
                     open.answer(answer, &*self.tokenizer);
                 }
             }
             Effect::Fail { request, error, committed } => {
+                debug_assert!(self.open.contains_key(&request), "{request:?} fails behind its answer");
                 if let Some(open) = self.open.remove(&request) {
                     let code = error.code().as_str();
                     tracing::debug!(parent: &open.span, code, committed, "a request failed");

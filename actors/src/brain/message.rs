@@ -16,7 +16,9 @@ use crate::{
 /// A request with how long it may take.
 #[derive(Debug)]
 pub struct Envelope<R = Request> {
+    /// What is asked for.
     pub(super) request: R,
+    /// From its arrival; `None`: what the settings say.
     pub(super) deadline: Option<Duration>,
     /// Given back when the request is done.
     pub(super) permit: Option<OwnedSemaphorePermit>,
@@ -60,10 +62,12 @@ impl QueuePort {
         Self { tag, replies: Some(replies.clone()) }
     }
 
+    /// Whether nobody reads the queue any more.
     pub(super) fn is_closed(&self) -> bool {
         self.replies.as_ref().is_none_or(ReplyQueue::is_closed)
     }
 
+    /// Puts a request's end into the queue.
     pub(super) fn send(mut self, result: Result<Reply, BrainError>) {
         self.send_once(result);
     }
@@ -82,6 +86,7 @@ impl Drop for QueuePort {
     }
 }
 
+/// What a request meets that comes after the end.
 pub(super) fn stopped() -> BrainError {
     BrainError::Unavailable { reason: "the brain has stopped".to_owned() }
 }
@@ -135,6 +140,7 @@ pub enum BrainMessage {
 #[derive(Debug)]
 pub struct Internal(pub(super) Note);
 
+/// What one of them has to say.
 #[derive(Debug)]
 pub(super) enum Note {
     /// From an actor's thread.

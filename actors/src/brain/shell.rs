@@ -29,29 +29,45 @@ use crate::{
 /// How often open requests are looked at for callers that went away: ports cannot be awaited.
 const LOOK_FOR_ABANDONED_EVERY: Duration = Duration::from_millis(100);
 
+/// The brain around its policy: messages become events, effects become answers, jobs and timers.
 pub(super) struct Shell {
+    /// For whoever reports to the brain.
     pub(super) myself: ActorRef<BrainMessage>,
+    /// As it was started with, checked.
     pub(super) config: BrainConfig,
     policy: Policy,
+    /// The one clock that the policy's times are read from.
     pub(super) clock: Clock,
     alarm: Alarm,
+    /// The embedder actors that live.
     pub(super) crew: Crew,
+    /// Turns tokens into text on the brain's own thread, which is quick.
     pub(super) tokenizer: Arc<dyn Tokenizer>,
+    /// Turns text into tokens on threads of its own, which may not be.
     pub(super) tokenizing: Tokenizing,
+    /// Requests that are not answered yet, with who waits for each.
     pub(super) open: HashMap<RequestId, Open>,
     next_request: u64,
     next_look: Time,
     /// Draws seeds for steps that name none.
     random: RandomState,
+    /// The model's, once it is known: they are shown as no text.
     pub(super) end_tokens: Vec<TokenId>,
+    /// Who waits for the start, until it is known how that went.
     pub(super) started: Option<oneshot::Sender<Result<(), StartError>>>,
+    /// Who waits for the end.
     pub(super) shutdown: Vec<RpcReplyPort<()>>,
     /// Kept between messages for their memory; empty then.
     effects: Vec<Effect>,
+    /// Events that effects have led to, handled before the next message.
     pub(super) events: VecDeque<Event>,
 }
 
 impl Shell {
+    /// A brain that has started nothing but its tokenizer's threads.
+    ///
+    /// # Errors
+    /// Settings out of their range, or no thread.
     pub(super) fn new(myself: ActorRef<BrainMessage>, arguments: BrainArguments) -> Result<Self, StartupError> {
         let BrainArguments { config, loader, tokenizer, started } = arguments;
         config.check()?;
@@ -76,10 +92,12 @@ impl Shell {
         })
     }
 
+    /// Has the policy start its actors.
     pub(super) fn start(&mut self) {
         self.tell(Event::Start);
     }
 
+    /// Does what a message asks for.
     pub(super) fn handle(&mut self, message: BrainMessage) {
         match message {
             BrainMessage::Request(envelope, port) => self.request(envelope, Caller::Reply(port)),
@@ -168,6 +186,7 @@ impl Shell {
             incarnation = tracing::field::Empty,
             epoch = tracing::field::Empty,
         );
+        debug_assert!(!self.open.contains_key(&request), "{request:?} is open already");
         let open = Open { caller, cancel: Cancel::default(), span, text, _permit: permit };
         self.open.insert(request, open);
         request
@@ -201,12 +220,15 @@ impl Shell {
 /// Why the shell could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StartupError {
+    /// A setting is out of its range.
     #[error(transparent)]
     Config(#[from] StartError),
+    /// The system has no thread left.
     #[error("the system gave no thread for the tokenizer")]
     Thread(#[from] std::io::Error),
 }
 
+/// What a caller is told whose text the tokenizer does not take.
 pub(super) fn refused_text(error: EncodeError) -> BrainError {
     BrainError::BadRequest {
         what: "text",

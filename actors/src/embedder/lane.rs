@@ -48,6 +48,9 @@ impl Lane {
             && self.slot.is_none()
             && self.history.total == 0
         {
+            let (pending, restored) = (self.pending_len(), self.restored);
+            assert!(pending == 0, "a history is taken over with {pending} tokens pending");
+            assert!(restored == 0, "a history is taken over with {restored} tokens of another restored");
             self.history = history;
         }
     }
@@ -76,6 +79,8 @@ impl Lane {
     pub(super) fn absorb_restored(&mut self, output: &RowOutput) {
         assert_eq!(output.dropped, 0, "a history of {} tokens slid", self.history.tokens.len());
         self.restored += output.taken;
+        let (restored, all) = (self.restored, self.history.tokens.len());
+        assert!(restored <= all, "{restored} tokens are restored of a history of {all}");
         assert_eq!(output.context_len, self.restored, "the slot holds other than what was restored");
         self.rebuilt |= !self.restoring() && self.history.has_slid();
     }
@@ -90,9 +95,13 @@ impl Lane {
 
     /// What is pending belongs to the conversation now. `sinks` is that of the window.
     pub(super) fn commit(&mut self, sinks: usize) -> Commit {
+        let (restored, all, expected) = (self.restored, self.history.tokens.len(), self.context_len());
+        assert!(restored == all, "a commit to a history of {all} tokens of which {restored} are restored");
         let commit = mem::take(&mut self.pending);
         commit.apply(&mut self.history, sinks);
         self.restored = self.history.tokens.len();
+        let found = self.restored;
+        assert!(found == expected, "{found} tokens after a commit, the slot holds {expected}");
         commit
     }
 

@@ -111,7 +111,9 @@ impl Task {
 
     /// Takes in what a row gave.
     pub(super) fn absorb(&mut self, output: RowOutput, embedding: EmbeddingConfig, end_tokens: &[TokenId]) -> Progress {
-        self.read += output.taken;
+        let (taken, rest) = (output.taken, self.rest());
+        assert!(taken <= rest, "{taken} tokens of the input were taken, {rest} were left");
+        self.read += taken;
         let all_read = self.rest() == 0;
         match &self.job.work {
             Work::Embed { tokens } => {
@@ -135,6 +137,8 @@ impl Task {
             Work::Step { count, stream, .. } => {
                 let token = output.sampled.as_ref().filter(|_| *stream).cloned();
                 self.sampled.extend(output.sampled);
+                let sampled = self.sampled.len();
+                assert!(sampled <= *count, "{sampled} tokens are sampled of {count}");
                 let stopped = self.sampled.last().is_some_and(|last| end_tokens.contains(&last.token));
                 let done = all_read && (stopped || self.sampled.len() == *count);
                 let outcome = done.then(|| Outcome::Stepped { sampled: std::mem::take(&mut self.sampled), stopped });

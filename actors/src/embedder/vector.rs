@@ -45,6 +45,8 @@ impl EmbeddingConfig {
         if pooled.is_empty() || self.pooling == Pooling::Last {
             *pooled = hidden;
         } else {
+            let (before, now) = (pooled.len(), hidden.len());
+            assert!(before == now, "a hidden state of {now} numbers is added to one of {before}");
             for (sum, value) in pooled.iter_mut().zip(hidden) {
                 *sum += value;
             }

@@ -118,6 +118,7 @@ impl Worker {
     pub(super) fn run(&mut self) -> Result<(), EngineError> {
         self.settle_all()?;
         let mut riders = mem::take(&mut self.riders);
+        assert!(riders.is_empty(), "{} riders of an earlier run are left", riders.len());
         self.choose(&mut riders);
         if !riders.is_empty() {
             let result = self.run_rows(&riders);
@@ -183,6 +184,8 @@ impl Worker {
             };
             rows.push(Row { slot, tokens, want });
         }
+        let (made, wanted) = (rows.len(), riders.len());
+        assert!(made == wanted, "{made} of {wanted} riders have a slot and a job");
         let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
         tracing::trace!(rows = rows.len(), tokens, restoring, "run");
         let since = now();
@@ -197,7 +200,8 @@ impl Worker {
     /// Takes in what a run gave.
     fn absorb_all(&mut self, riders: &[Rider]) -> Result<(), EngineError> {
         let mut outputs = mem::take(&mut self.outputs);
-        assert_eq!(outputs.len(), riders.len(), "a run gives one output a row");
+        let (given, wanted) = (outputs.len(), riders.len());
+        assert!(given == wanted, "a run of {wanted} rows gave {given} outputs");
         for (rider, output) in riders.iter().zip(outputs.drain(..)) {
             self.absorb(rider, output)?;
         }
@@ -240,6 +244,8 @@ impl Worker {
         // Riders stand in the order of `ready`, so one walk over both finds them.
         let mut riding = riders.iter().peekable();
         self.ready.retain(|key| riding.next_if(|rider| rider.key == *key).is_none());
+        let lost = riding.next().map(|rider| &rider.key);
+        assert!(lost.is_none(), "{lost:?} rode and was not ready");
         let busy = |rider: &Rider| self.lanes.get(&rider.key).is_some_and(|lane| !lane.queue.is_empty());
         let back = riders.drain(..).filter(busy).map(|rider| rider.key);
         self.ready.extend(back);

@@ -41,9 +41,12 @@ pub(super) enum Sequel {
     Down,
 }
 
+/// An embedder actor as the policy knows it.
 #[derive(Clone, Debug)]
 pub(super) struct Actor {
+    /// Whether it serves, and if not, what comes next.
     pub(super) life: Life,
+    /// The life that it is in or was in last.
     pub(super) incarnation: Incarnation,
     /// Requests it was given and has not finished.
     pub(super) jobs: BTreeSet<RequestId>,
@@ -76,11 +79,14 @@ impl Actor {
         matches!(self.life, Life::Starting { .. } | Life::Ready | Life::Stopping)
     }
 
+    /// A job is its own now; the first one begins the watch over its runs.
     pub(super) fn take_on(&mut self, request: RequestId, now: Time, run_max: Duration) {
         if self.jobs.is_empty() {
             self.watch_at = Some(now + run_max);
         }
-        self.jobs.insert(request);
+        debug_assert!(self.life == Life::Ready, "{request:?} is given to an actor in {:?}", self.life);
+        let is_new = self.jobs.insert(request);
+        debug_assert!(is_new, "{request:?} is given to its actor twice");
     }
 
     /// Whether the request was this actor's.
@@ -126,6 +132,7 @@ impl Actor {
         (sequel, std::mem::take(&mut self.jobs))
     }
 
+    /// When something has to be done about it, if nothing happens before.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         match self.life {
             Life::Starting { until: at } | Life::Restarting { at } => Some(at),

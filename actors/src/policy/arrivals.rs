@@ -5,6 +5,7 @@ use super::{Arrival, Ask, Deadline, Effect, Given, Life, Notice, Pending, Phase,
 use crate::{job::RequestId, message::BrainError, tokens::TokenId};
 
 impl Policy {
+    /// A request has come: it is refused at once, or admitted and put into its queue.
     pub(super) fn arrived(&mut self, arrival: Arrival, effects: &mut Vec<Effect>) {
         let request = arrival.request;
         if let Err(error) = self.admit(&arrival) {
@@ -68,6 +69,7 @@ impl Policy {
         }
     }
 
+    /// A text has become tokens, or none.
     pub(super) fn tokenised(
         &mut self,
         request: RequestId,
@@ -102,6 +104,7 @@ impl Policy {
         self.advance_if_any(conversation.as_ref(), effects);
     }
 
+    /// A caller went away: its request need not be answered.
     pub(super) fn gone(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
         let Some(pending) = self.requests.get(&request) else {
             return;

@@ -16,6 +16,7 @@ use crate::{
 const DEATHS_MAX: u32 = 2;
 
 impl Policy {
+    /// An actor has loaded its model and serves.
     pub(super) fn ready(&mut self, actor: ActorIndex, model: EngineInfo, effects: &mut Vec<Effect>) {
         let state = &mut self.actors[actor.0];
         let incarnation = state.incarnation;
@@ -57,6 +58,7 @@ impl Policy {
         }
     }
 
+    /// An actor has no engine: it is tried again, or the start is over.
     pub(super) fn load_failed(&mut self, actor: ActorIndex, error: LoadError, effects: &mut Vec<Effect>) {
         if self.actors[actor.0].life == Life::Stopping {
             return; // its end is awaited, and follows
@@ -71,6 +73,7 @@ impl Policy {
         }
     }
 
+    /// An actor has died in a run of these requests, which are charged with it.
     pub(super) fn died(&mut self, actor: ActorIndex, running: &[RequestId], effects: &mut Vec<Effect>) {
         match self.actors[actor.0].life {
             Life::Stopping => self.actors[actor.0].life = Life::Stopped,
@@ -82,6 +85,7 @@ impl Policy {
         }
     }
 
+    /// What a pulse showed of an actor that has been busy for long.
     pub(super) fn observed(&mut self, actor: ActorIndex, run: Option<ObservedRun>, effects: &mut Vec<Effect>) {
         let run_max = self.config.supervision.run_max;
         let state = &mut self.actors[actor.0];

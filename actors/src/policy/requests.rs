@@ -24,19 +24,26 @@ pub(super) enum Stage {
 /// When a request has to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Deadline {
+    /// The moment.
     pub(super) at: Time,
     /// How long that was from its arrival.
     pub(super) allowed: Duration,
 }
 
+/// A request that was admitted and is not over.
 #[derive(Clone, Debug)]
 pub(super) struct Pending {
+    /// `None`: it has no conversation, and leaves nothing behind.
     pub(super) conversation: Option<ConversationId>,
+    /// What is asked for.
     pub(super) ask: Ask,
     /// Whether it brought an input at all, be it one without tokens.
     pub(super) has_input: bool,
+    /// Its input; empty until it is tokenised.
     pub(super) tokens: Arc<Vec<TokenId>>,
+    /// How far it has come.
     pub(super) stage: Stage,
+    /// `None`: it may take as long as it takes.
     pub(super) deadline: Option<Deadline>,
     /// Actors that died in a run with this request.
     pub(super) deaths: u32,
@@ -53,6 +60,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// A request that has just come in.
     pub(super) fn new(arrival: Arrival, deadline: Option<Deadline>) -> Self {
         let has_input = arrival.input.is_some();
         let (tokens, stage) = match arrival.input {

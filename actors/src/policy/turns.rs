@@ -158,6 +158,10 @@ impl Policy {
         let mut restore = None;
         if let Some(conversation) = pending.conversation.as_ref().and_then(|name| self.conversations.get_mut(name)) {
             restore = conversation.to_restore();
+            let (tokens, total) = (conversation.history.tokens.len(), conversation.history.total);
+            debug_assert!(tokens as u64 <= total, "{tokens} tokens are to be read again of a history of {total}");
+            let first = conversation.queue.first();
+            debug_assert!(first == Some(&request), "{request:?} is sent, {first:?} is first");
             conversation.held = true;
             epoch = conversation.epoch;
         }

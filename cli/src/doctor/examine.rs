@@ -115,7 +115,7 @@ fn contract(model: &Model) -> Finding {
         .fact("family", family)
         .fact("position_ids", contract.position_ids)
         .fact("kv_type", element)
-        .fact("embeds", model.overlay.head.is_some())
+        .fact("embeds", model.overlay.lm_head.is_some())
 }
 
 fn tokenizer(model: &Model) -> Finding {

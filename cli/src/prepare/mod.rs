@@ -8,7 +8,7 @@ use comfy_table::CellAlignment;
 use motorbrain::{
     Settings, StartError,
     engine::{Runtime, SessionOptions},
-    model::{Form, ModelError},
+    model::{ModelError, Weights},
     prepare::{Measured, PrepareError, PrepareOptions, Prepared, prepare},
 };
 use tokio::task::spawn_blocking;
@@ -23,7 +23,7 @@ pub(crate) struct Request {
     /// The new folder.
     pub(crate) out: PathBuf,
     /// What the weights become.
-    pub(crate) weights: Form,
+    pub(crate) weights: Weights,
     /// Whether what is in the new folder's place may be replaced.
     pub(crate) force: bool,
 }

@@ -248,7 +248,7 @@ fn a_prepared_model_is_served_and_not_overwritten_unasked() {
     assert_eq!(output(&mut motorbrain(&folder, &["doctor", "--model", "new"])).0, Some(0));
     check(motorbrain(&folder, &prepare), SETTINGS, &["new is not empty", "--force"]);
     let unknown = ["prepare", dir, "--out", "other", "--weights", "best"];
-    check(motorbrain(&folder, &unknown), SETTINGS, &["`best` is no form of weights"]);
+    check(motorbrain(&folder, &unknown), SETTINGS, &["`best` names no weights"]);
     let twice = ["prepare", dir, "--model", dir, "--out", "other", "--weights", "fast"];
     check(motorbrain(&folder, &twice), SETTINGS, &["as <MODEL_DIR>, not by `--model`"]);
 }

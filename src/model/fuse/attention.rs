@@ -13,7 +13,7 @@ use super::{
     weighing::{self, Weighing},
 };
 use crate::model::{
-    contract::{Contract, ElementType, KvNames},
+    contract::{Contract, ElementType, KvNames, element_type},
     onnx::NodeProto,
     view::View,
 };
@@ -130,7 +130,7 @@ impl<'g> Layer<'_, 'g> {
         }
         let (output, cast) = weighing::merged_heads(self.view, weighing.node)?;
         let element = match cast {
-            Some(cast) => ElementType::of(i32::try_from(cast.int("to")?).ok()?),
+            Some(cast) => element_type(i32::try_from(cast.int("to")?).ok()?),
             None => self.type_of_repeated(weighing.values, values),
         };
         Some((output, element?))

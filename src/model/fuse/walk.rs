@@ -1,7 +1,7 @@
 //! Steps from a tensor back to what it is made from, over nodes that change no numbers.
 
 use crate::model::{
-    contract::ElementType,
+    contract::{ElementType, element_type},
     onnx::NodeProto,
     view::{self, View},
 };
@@ -59,5 +59,5 @@ pub(super) fn constant_integers(view: &View<'_>, tensor: &str) -> Option<Vec<i64
 
 /// A tensor's element type, where it is one of the two.
 pub(super) fn float_type(view: &View<'_>, tensor: &str) -> Option<ElementType> {
-    ElementType::of(view.element_type(tensor)?)
+    element_type(view.element_type(tensor)?)
 }

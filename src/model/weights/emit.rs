@@ -3,10 +3,10 @@
 //! Weights are worked on one group at a time, so that memory holds one of them, not the model.
 
 use bytes::Bytes;
+use motorbrain_kernels::blocks::{Format, Quantized, quantize};
 
 use super::{
-    Format, WeightsError,
-    blocks::{self, Quantized},
+    WeightsError,
     data_file::DataFile,
     edit::Edit,
     floats::{self, Rows, constant},
@@ -20,11 +20,19 @@ use crate::model::{
     view::View,
 };
 
+/// MatMulNBits' `accuracy_level`: activations are rounded to 8 bits, a block at a time, so that products of integers
+/// do the work.
+const ACCURACY_LEVEL: i64 = 4;
+
 /// What groups are made with.
 pub(crate) struct Emitter<'a, 'g> {
+    /// The graph that is rewritten, as it was.
     pub(crate) view: &'a View<'g>,
+    /// Where its weights lie.
     pub(crate) source: &'a mut Source,
+    /// Where the new ones go.
     pub(crate) data: &'a mut DataFile,
+    /// What changes in the graph.
     pub(crate) edit: &'a mut Edit,
     /// Whether f16 becomes f32 in all of the graph.
     pub(crate) widened: bool,
@@ -33,7 +41,9 @@ pub(crate) struct Emitter<'a, 'g> {
 /// The initializers of a matrix that was quantised, for others that share its bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Shared {
+    /// `[n, blocks, bytes of a block]`.
     pub(crate) values: TensorProto,
+    /// `[n, blocks]`.
     pub(crate) scales: TensorProto,
 }
 
@@ -54,7 +64,7 @@ impl Emitter<'_, '_> {
 
     /// Replaces a group by one MatMulNBits of its quantised weights.
     pub(crate) fn quantized(&mut self, group: &Group, rows: &Rows, format: Format) -> Result<Shared, WeightsError> {
-        let Quantized { values, scales } = blocks::quantize(rows, format);
+        let Quantized { values, scales } = quantize(&rows.values, rows.k, format);
         let (n, count) = (rows.n, rows.k / format.block_size);
         let block_bytes = format.block_size * usize::from(format.bits) / 8;
         let (values_name, scales_name) = (self.name(group, "values"), self.name(group, "scales"));
@@ -71,7 +81,7 @@ impl Emitter<'_, '_> {
             node.attribute.extend(sizes.clone());
             node.attribute.push(build::int("bits", i64::from(format.bits)));
             node.attribute.push(build::int("block_size", block_size));
-            node.attribute.push(build::int("accuracy_level", Format::ACCURACY_LEVEL));
+            node.attribute.push(build::int("accuracy_level", ACCURACY_LEVEL));
             node
         })?;
         Ok(shared)

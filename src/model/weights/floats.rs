@@ -1,18 +1,19 @@
 //! Constant floats as numbers: matrices with a row for each output, vectors, and f16 widened to f32.
 
-use half::f16;
+pub(crate) use motorbrain_kernels::bytes_of;
+use motorbrain_kernels::matrix::transposed;
 
 use super::{WeightsError, products::Matrix, source::Source};
-use crate::model::{
-    onnx::{self, TensorProto},
-    view::View,
-};
+use crate::model::{contract::element_type, onnx::TensorProto, view::View};
 
 /// A matrix in memory, `[n, k]` in row-major order: row `i` makes output `i`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Rows {
+    /// Outputs.
     pub(crate) n: usize,
+    /// Inputs.
     pub(crate) k: usize,
+    /// `[n, k]`.
     pub(crate) values: Vec<f32>,
 }
 
@@ -53,47 +54,12 @@ pub(crate) fn constant<'g>(view: &View<'g>, name: &str) -> Result<&'g TensorProt
 /// The numbers of a constant of f32 or f16, in row-major order.
 pub(crate) fn read(source: &mut Source, tensor: &TensorProto) -> Result<Vec<f32>, WeightsError> {
     let bytes = source.bytes(tensor)?;
-    match tensor.data_type() {
-        onnx::FLOAT => Ok(bytes.as_chunks().0.iter().map(|word| f32::from_le_bytes(*word)).collect()),
-        onnx::FLOAT16 => Ok(bytes.as_chunks().0.iter().map(|word| f16::from_le_bytes(*word).to_f32()).collect()),
-        data_type => Err(WeightsError::NoFloats { tensor: tensor.name().to_owned(), data_type }),
-    }
-}
-
-/// Numbers as bytes, little-endian.
-pub(crate) fn bytes_of(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    let data_type = tensor.data_type();
+    let element = element_type(data_type);
+    let element = element.ok_or_else(|| WeightsError::NoFloats { tensor: tensor.name().to_owned(), data_type })?;
+    Ok(element.numbers(&bytes))
 }
 
 fn size(tensor: &TensorProto, axis: usize) -> usize {
     tensor.dims.get(axis).and_then(|&dim| usize::try_from(dim).ok()).unwrap_or(0)
-}
-
-/// `[rows, columns]` as `[columns, rows]`, in tiles that fit the nearest cache.
-fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    const TILE: usize = 32;
-    let mut turned = vec![0.0; values.len()];
-    for top in (0..rows).step_by(TILE) {
-        for left in (0..columns).step_by(TILE) {
-            for row in top..rows.min(top + TILE) {
-                for column in left..columns.min(left + TILE) {
-                    turned[column * rows + row] = values[row * columns + column];
-                }
-            }
-        }
-    }
-    turned
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_matrix_turned_twice_is_itself() {
-        let values: Vec<f32> = (0..70 * 45).map(|x| x as f32).collect();
-        let turned = transposed(&values, 70, 45);
-        assert_eq!(turned[3 * 70 + 2], values[2 * 45 + 3]);
-        assert_eq!(transposed(&turned, 45, 70), values);
-    }
 }

@@ -5,7 +5,7 @@
 //! apart again by a Split, unless they are the queries, keys and values of a GroupQueryAttention,
 //! which takes them as they are.
 
-use super::products::{Product, Weights};
+use super::products::{Product, Storage};
 use crate::model::view::View;
 
 /// Projections that become one node, in the order in which their outputs stand side by side.
@@ -42,8 +42,8 @@ pub(crate) fn group(view: &View<'_>, products: Vec<Product>) -> Vec<Group> {
 /// Whether two products may be one.
 fn fits(one: &Product, other: &Product) -> bool {
     let weights = match (&one.weights, &other.weights) {
-        (Weights::Dense(one), Weights::Dense(other)) => one.half == other.half,
-        (Weights::Blocks(one), Weights::Blocks(other)) => {
+        (Storage::Dense(one), Storage::Dense(other)) => one.half == other.half,
+        (Storage::Blocks(one), Storage::Blocks(other)) => {
             let form = |blocks: &super::products::Blocks| (blocks.bits, blocks.block_size, blocks.accuracy_level);
             form(one) == form(other) && one.zero_points.is_some() == other.zero_points.is_some()
         }

@@ -4,8 +4,10 @@
 //! or along the other axis, and two of equal content in others. Either way the quantised bytes are
 //! stored once.
 
+use motorbrain_kernels::blocks::Format;
+
 use super::{
-    Format, WeightsError,
+    WeightsError,
     emit::{Emitter, Shared},
     floats::{Rows, constant},
     products::{self, Matrix},

@@ -9,14 +9,13 @@
 //! is only merged; matrices of f16 are widened, since the CPU computes in f32. A matrix whose inputs
 //! are no multiple of a block stays as it is.
 
-mod blocks;
 mod data_file;
 mod edit;
 mod emit;
 mod error;
 mod floats;
-mod form;
 mod groups;
+mod kinds;
 mod lookups;
 mod products;
 mod settle;
@@ -25,6 +24,7 @@ mod widen;
 
 use std::{fs::File, io::Write as _, path::Path};
 
+use motorbrain_kernels::blocks::Format;
 use prost::Message as _;
 use serde::Serialize;
 
@@ -32,21 +32,20 @@ use self::{
     data_file::DataFile,
     edit::Edit,
     emit::Emitter,
-    form::Format,
     groups::{Group, Outlet},
     products::{Blocks, Matrix, Product},
     source::Source,
 };
 pub use self::{
     error::WeightsError,
-    form::{Form, UnknownForm},
+    kinds::{UnknownWeights, Weights},
 };
 use super::{
     ModelError,
     activations::ACTIVATIONS_ENTRY,
     external::{self, Home},
     graph::GraphFile,
-    head,
+    lm_head,
     onnx::{self, GraphProto, ModelProto, OperatorSetIdProto, StringStringEntryProto},
     view::View,
 };
@@ -74,11 +73,11 @@ pub struct Rewritten {
 pub(crate) fn rewrite_file(
     path: &Path,
     folder: &Path,
-    (form, block_size): (Form, usize),
+    (weights, block_size): (Weights, usize),
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Rewritten, ModelError> {
     let GraphFile { mut model, mut graph, .. } = resolved(path, &Home::of(path))?;
-    let rewritten = rewrite(&mut model, &mut graph, Home::of(path).folder(), folder, (form, block_size), progress)?;
+    let rewritten = rewrite(&mut model, &mut graph, Home::of(path).folder(), folder, (weights, block_size), progress)?;
     model.graph = Some(graph);
     let write = || {
         let mut file = File::create(folder.join(GRAPH))?;
@@ -110,7 +109,7 @@ fn rewrite(
     graph: &mut GraphProto,
     home: &Path,
     folder: &Path,
-    (form, block_size): (Form, usize),
+    (weights, block_size): (Weights, usize),
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Rewritten, WeightsError> {
     let mut source = Source::new(home.to_owned());
@@ -124,12 +123,12 @@ fn rewrite(
         let half = |product: &Product| product.weights.dense().is_some_and(|matrix| matrix.half);
         let widened = groups.iter().flat_map(|group| &group.members).any(half);
         let lookups = lookups::find(&view);
-        let head = head::find(&view).ok().map(|head| head.entry);
+        let lm_head = lm_head::find(&view).ok().map(|plan| plan.entry);
         let mut emitter = Emitter { view: &view, source: &mut source, data: &mut data, edit: &mut edit, widened };
         for (done, group) in groups.iter().enumerate() {
             rewritten.merged += group.members.len() - 1;
             let first = &group.members[0];
-            let format = form.format(block_size, first.k, head == Some(first.node));
+            let format = weights.format(block_size, first.k, lm_head == Some(first.node));
             rewritten.quantized += usize::from(emit(&mut emitter, group, format, &lookups)?);
             progress(done + 1, groups.len());
         }
@@ -143,7 +142,7 @@ fn rewrite(
     import_microsoft(model, graph);
     if !rounds {
         // Nothing rounded its activations before; other runtimes may, now that they can.
-        model.metadata_props.push(StringStringEntryProto::new(ACTIVATIONS_ENTRY, form.activations().entry()));
+        model.metadata_props.push(StringStringEntryProto::new(ACTIVATIONS_ENTRY, weights.activations().entry()));
     }
     model.ir_version = model.ir_version.max(Some(IR_VERSION_MIN));
     data.finish()?;

@@ -14,12 +14,17 @@ use crate::model::{
 pub(crate) struct Product {
     /// Index of the node.
     pub(crate) node: usize,
+    /// The tensor that is multiplied.
     pub(crate) input: String,
     /// What the node itself gives.
     pub(crate) output: String,
+    /// Numbers of a row of the input.
     pub(crate) k: usize,
+    /// Numbers of a row of the output.
     pub(crate) n: usize,
-    pub(crate) weights: Weights,
+    /// The matrix.
+    pub(crate) weights: Storage,
+    /// What is added before anybody takes the product.
     pub(crate) bias: Option<Bias>,
 }
 
@@ -36,7 +41,7 @@ pub(crate) struct Bias {
 
 /// How a matrix is stored.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Weights {
+pub(crate) enum Storage {
     /// As it is.
     Dense(Matrix),
     /// In blocks of few bits.
@@ -46,6 +51,7 @@ pub(crate) enum Weights {
 /// A constant of floats with two dimensions.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Matrix {
+    /// The constant's name.
     pub(crate) tensor: String,
     /// Whether it is stored as `[n, k]`.
     pub(crate) swapped: bool,
@@ -56,12 +62,17 @@ pub(crate) struct Matrix {
 /// The weights of a MatMulNBits, see its page in ONNX Runtime's `ContribOperators.md`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Blocks {
+    /// Bits of a number: 2, 4 or 8.
     pub(crate) bits: i64,
+    /// Neighbouring inputs of an output that share a scale.
     pub(crate) block_size: i64,
+    /// What activations are rounded to, 4 being 8 bits; `None`: to nothing.
     pub(crate) accuracy_level: Option<i64>,
     /// `[n, blocks of k, bytes of a block]`, with `n` first in each.
     pub(crate) values: String,
+    /// The scales' name, `[n, blocks of k]`.
     pub(crate) scales: String,
+    /// The zero points' name; `None`: the middle of the range.
     pub(crate) zero_points: Option<String>,
 }
 
@@ -72,7 +83,8 @@ impl Product {
     }
 }
 
-impl Weights {
+impl Storage {
+    /// The matrix where it is stored as it is.
     pub(crate) fn dense(&self) -> Option<&Matrix> {
         match self {
             Self::Dense(matrix) => Some(matrix),
@@ -80,6 +92,7 @@ impl Weights {
         }
     }
 
+    /// The matrix where it is in blocks.
     pub(crate) fn blocks(&self) -> Option<&Blocks> {
         match self {
             Self::Dense(_) => None,
@@ -98,8 +111,8 @@ fn product(view: &View<'_>, index: usize, node: &NodeProto) -> Option<Product> {
     let (input, output) = (node.input.first()?, node.output.first()?);
     let [k, n] = view.product(node)?;
     let weights = match node.op_type() {
-        "MatMul" if !view.is_constant(input) => Weights::Dense(matrix(view, node.input.get(1)?)?),
-        "MatMulNBits" => Weights::Blocks(blocks(view, node)?),
+        "MatMul" if !view.is_constant(input) => Storage::Dense(matrix(view, node.input.get(1)?)?),
+        "MatMulNBits" => Storage::Blocks(blocks(view, node)?),
         _ => return None,
     };
     let bias = bias(view, output, n);

@@ -4,27 +4,26 @@
 //! Files are mapped once and stay mapped for as long as a rewrite reads them. References were checked
 //! by `external::resolve`, yet a file may have been cut since: what does not fit is an error.
 
-use std::{collections::HashMap, io, path::PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 
 use super::WeightsError;
 use crate::model::{
     external::{ExternalError, Reference, bytes_of},
-    mapped,
+    mapped::Files,
     onnx::{self, TensorProto},
 };
 
 /// Reads tensors of one graph.
 pub(crate) struct Source {
-    folder: PathBuf,
-    files: HashMap<String, Bytes>,
+    files: Files,
 }
 
 impl Source {
     /// A source whose references are relative to `folder`.
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, files: HashMap::new() }
+        Self { files: Files::of(folder) }
     }
 
     /// The bytes of a tensor, little-endian and in row-major order; a slice wherever they lie in one.
@@ -47,16 +46,12 @@ impl Source {
 
     fn external(&mut self, tensor: &TensorProto) -> Result<Bytes, ExternalError> {
         let Reference { location, offset, length } = Reference::of(tensor)?;
-        let path = self.folder.join(location);
-        if !self.files.contains_key(location) {
-            let missing = |cause: io::Error| ExternalError::Missing {
-                tensor: tensor.name().to_owned(),
-                file: path.clone(),
-                cause,
-            };
-            self.files.insert(location.to_owned(), mapped::map(&path).map_err(missing)?);
-        }
-        let file = &self.files[location];
+        let path = self.files.path(location);
+        let file = self.files.bytes(location).map_err(|cause| ExternalError::Missing {
+            tensor: tensor.name().to_owned(),
+            file: path.clone(),
+            cause,
+        })?;
         let needed = offset.saturating_add(length.or_else(|| bytes_of(tensor)).unwrap_or(0));
         match (usize::try_from(offset), usize::try_from(needed)) {
             (Ok(start), Ok(end)) if end <= file.len() => Ok(file.slice(start..end)),

@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use half::f16;
+use motorbrain_kernels::ElementType;
 
 use super::floats::bytes_of;
 use crate::model::onnx::{self, GraphProto, TensorProto, ValueInfoProto, type_proto};
@@ -42,7 +43,7 @@ fn constant(tensor: &mut TensorProto) {
         return;
     }
     let values: Vec<f32> = match &tensor.raw_data {
-        Some(raw) => raw.as_chunks().0.iter().map(|word| f16::from_le_bytes(*word).to_f32()).collect(),
+        Some(raw) => ElementType::F16.numbers(raw),
         None => tensor.int32_data.drain(..).map(|bits| f16::from_bits(bits as u16).to_f32()).collect(),
     };
     tensor.raw_data = Some(Bytes::from(bytes_of(&values)));

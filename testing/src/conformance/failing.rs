@@ -9,6 +9,7 @@ use motorbrain_actors::{
     tokens::TokenId,
 };
 
+/// A run with a bad row leaves all its slots as they were.
 pub(super) fn a_refused_row_changes_no_slot(engine: &mut dyn Engine, tolerance: Tolerance) {
     let (slots, twins, text) = twins(engine);
     let outside = [text[0], TokenId(engine.info().vocab as u32)];
@@ -27,6 +28,7 @@ pub(super) fn a_refused_row_changes_no_slot(engine: &mut dyn Engine, tolerance: 
     check_equal(engine, slots, twins, &text, tolerance);
 }
 
+/// Likewise one that is stopped.
 pub(super) fn an_interrupted_run_changes_no_slot(engine: &mut dyn Engine, tolerance: Tolerance) {
     let (slots, twins, text) = twins(engine);
     engine.interrupter().interrupt();
@@ -36,6 +38,7 @@ pub(super) fn an_interrupted_run_changes_no_slot(engine: &mut dyn Engine, tolera
     check_equal(engine, slots, twins, &text, tolerance);
 }
 
+/// What comes after a rewind is what came before what was taken back.
 pub(super) fn a_rewound_slot_is_as_it_was(engine: &mut dyn Engine, tolerance: Tolerance) {
     let (slots, twins, text) = twins(engine);
     for (slot, len) in slots.into_iter().zip([3, 5]) {
@@ -56,6 +59,7 @@ pub(super) fn a_rewound_slot_is_as_it_was(engine: &mut dyn Engine, tolerance: To
     }
 }
 
+/// Where the window does not slide, what does not fit is refused and changes nothing.
 pub(super) fn a_full_context_is_refused(engine: &mut dyn Engine, tolerance: Tolerance) {
     let size = engine.info().window.size;
     let (slots, twins, text) = twins(engine);

@@ -8,16 +8,19 @@ use super::{
 };
 use motorbrain_actors::engine::{Engine, Pooling, Row, Sampling, Want};
 
+/// One text, cut in many ways.
 pub(super) fn chunking_changes_no_score(engine: &mut dyn Engine, tolerance: Tolerance) {
     let text = tokens(engine, 1, engine.info().window.size - 1);
     super::sliding::check_chunking(engine, &text, tolerance);
 }
 
+/// The log-probability of a token that was scored and of the same one sampled.
 pub(super) fn scores_are_what_sampling_says(engine: &mut dyn Engine, tolerance: Tolerance) {
     let count = engine.info().window.size / 2;
     super::sliding::check_scores_against_sampling(engine, count, tolerance);
 }
 
+/// A row without new tokens gives the logits of the last one.
 pub(super) fn the_last_token_runs_again_for_its_logits(engine: &mut dyn Engine, tolerance: Tolerance) {
     let text = tokens(engine, 2, engine.info().window.size / 2);
     let slot = open(engine);
@@ -38,6 +41,7 @@ pub(super) fn the_last_token_runs_again_for_its_logits(engine: &mut dyn Engine, 
     assert_close(&apart, &whole[text.len() - 1..], tolerance, "scores of a later text");
 }
 
+/// Rows alone and beside others.
 pub(super) fn batching_changes_no_answer(engine: &mut dyn Engine, tolerance: Tolerance) {
     let size = engine.info().window.size;
     let (longer, shorter) = (tokens(engine, 4, size / 2), tokens(engine, 5, 3));
@@ -76,6 +80,7 @@ pub(super) fn batching_changes_no_answer(engine: &mut dyn Engine, tolerance: Tol
     }
 }
 
+/// The tokens that a step lists are in the order of their log-probabilities.
 pub(super) fn the_most_likely_tokens_come_first(engine: &mut dyn Engine, _: Tolerance) {
     let text = tokens(engine, 6, 3);
     let slot = open(engine);
@@ -87,6 +92,7 @@ pub(super) fn the_most_likely_tokens_come_first(engine: &mut dyn Engine, _: Tole
     assert!(mass > 0.0 && mass < 1.0 + 1e-3, "probabilities sum to {mass}");
 }
 
+/// The same seed and number give the same token, others another.
 pub(super) fn a_draw_depends_on_seed_and_number(engine: &mut dyn Engine, tolerance: Tolerance) {
     let text = tokens(engine, 7, 4);
     let mut draw = |seed, number, sampling| {
@@ -110,6 +116,7 @@ pub(super) fn a_draw_depends_on_seed_and_number(engine: &mut dyn Engine, toleran
     assert!(sure || drawn != other, "every seed draws the same");
 }
 
+/// A sum over chunks is the sum over the whole.
 pub(super) fn hidden_states_add_up_over_chunks(engine: &mut dyn Engine, tolerance: Tolerance) {
     if !engine.info().embeds {
         return;
@@ -127,6 +134,7 @@ pub(super) fn hidden_states_add_up_over_chunks(engine: &mut dyn Engine, toleranc
     }
 }
 
+/// A slot that is opened after another was closed is empty.
 pub(super) fn a_closed_slot_leaves_nothing_behind(engine: &mut dyn Engine, tolerance: Tolerance) {
     let text = tokens(engine, 9, 5);
     let before = engine.kv_bytes();

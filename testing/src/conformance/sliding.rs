@@ -16,6 +16,7 @@ fn context_len_after(total: usize, window: Window) -> usize {
     (0..total).fold(0, |len, _| if len == window.size { len - window.slide + 1 } else { len + 1 })
 }
 
+/// Lengths, over many windows of text.
 pub(super) fn the_context_is_what_was_taken_less_what_was_dropped(engine: &mut dyn Engine, tolerance: Tolerance) {
     let window = engine.info().window;
     let embeds = engine.info().embeds;
@@ -65,16 +66,19 @@ pub(super) fn the_context_is_what_was_taken_less_what_was_dropped(engine: &mut d
     }
 }
 
+/// One long text, cut in many ways.
 pub(super) fn chunking_changes_no_score_over_slides(engine: &mut dyn Engine, tolerance: Tolerance) {
     let text = tokens(engine, 11, engine.info().window.size * 5 / 2);
     check_chunking(engine, &text, tolerance);
 }
 
+/// Scores and samples on either side of a slide.
 pub(super) fn scores_are_what_sampling_says_over_slides(engine: &mut dyn Engine, tolerance: Tolerance) {
     let count = engine.info().window.size * 2;
     check_scores_against_sampling(engine, count, tolerance);
 }
 
+/// A slot goes back to where its last slide left it and no further.
 pub(super) fn a_slide_cannot_be_rewound(engine: &mut dyn Engine, tolerance: Tolerance) {
     let window = engine.info().window;
     let text = tokens(engine, 12, window.size + 1);

@@ -15,11 +15,11 @@ fn opened(graph: GraphProto) -> Model {
     open(folder(graph).path()).unwrap()
 }
 
-/// The head was cut at `hidden_states`: from it, rows are picked for the node that took it.
+/// The LM head was cut at `hidden_states`: from it, rows are picked for the node that took it.
 #[track_caller]
 fn cut_at(graph: GraphProto, hidden_states: &str) -> GraphProto {
     let model = opened(graph);
-    let head = model.overlay.head.expect("a head");
+    let head = model.overlay.lm_head.expect("an LM head");
     assert_eq!((model.contract.hidden, model.contract.vocab), (Some(32), 300));
     let graph = ModelProto::decode(model.overlay.bytes.as_slice()).unwrap().graph.unwrap();
     let into = |tensor: &str| graph.node.iter().find(|node| node.output[0] == tensor).unwrap();
@@ -33,8 +33,8 @@ fn cut_at(graph: GraphProto, hidden_states: &str) -> GraphProto {
 #[track_caller]
 fn no_head(head: impl IntoIterator<Item = NodeProto>, why: &str) {
     let model = opened(language_model(head));
-    assert_eq!((model.overlay.head, model.contract.hidden), (None, None));
-    let notes = model.notes.iter().filter(|note| matches!(note, Note::NoHead(_)));
+    assert_eq!((model.overlay.lm_head, model.contract.hidden), (None, None));
+    let notes = model.notes.iter().filter(|note| matches!(note, Note::NoLmHead(_)));
     let notes: Vec<_> = notes.map(Note::to_string).collect();
     assert_eq!(notes, [format!("the model steps but cannot embed: {why}")]);
 }
@@ -143,7 +143,7 @@ fn a_head_may_have_picked_the_last_row() {
 fn the_names_of_a_head_give_way() {
     let head = [node("MatMul", &["x", "projection"], &["logits"]), node("Neg", &["x"], &["hidden_states"])];
     let model = opened(language_model(head));
-    assert_eq!(model.overlay.head.unwrap().hidden_output, "motorbrain_hidden_states");
+    assert_eq!(model.overlay.lm_head.unwrap().hidden_output, "motorbrain_hidden_states");
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn what_a_subgraph_takes_is_used() {
     );
 }
 
-/// A node of the head that feeds itself must not be walked for ever.
+/// A node of the LM head that feeds itself must not be walked for ever.
 #[test]
 fn a_circle_is_no_head() {
     no_head(

@@ -1,0 +1,96 @@
+//! What a token gets, however its run is cut.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    ElementType,
+    attention::{KvTypes, PagedKv, attend::SECTION},
+};
+
+const SHAPE: Shape = Shape { layer: 0, heads: 4, kv_heads: 2, head_dim: 8, scale: 0.5 };
+/// Queries, keys and values of a token.
+const WIDTH: usize = (4 + 2 + 2) * 8;
+
+/// New tokens of one conversation behind those that are there.
+struct New<'a> {
+    kv: &'a Arc<PagedKv>,
+    past: usize,
+    packed: &'a [f32],
+}
+
+fn kv() -> Arc<PagedKv> {
+    let types = KvTypes { key: ElementType::F32, value: ElementType::F32 };
+    Arc::new(PagedKv::new(&[types], SHAPE.kv_heads, SHAPE.head_dim))
+}
+
+/// What each row gets, all in one run; and how many sections it was cut into.
+fn run(news: &[New<'_>]) -> (Vec<Vec<f32>>, usize) {
+    let row = |New { kv, past, packed }: &New<'_>| {
+        let tokens = packed.len() / WIDTH;
+        kv.grow(past + tokens).unwrap();
+        BatchRow { kv: Arc::clone(kv), past: *past, position: *past, tokens }
+    };
+    let rows: Vec<_> = news.iter().map(row).collect();
+    let packed: Vec<f32> = news.iter().flat_map(|new| new.packed).copied().collect();
+    let tokens = packed.len() / WIDTH;
+    let part = |first| Heads { data: &packed, width: WIDTH, first, head_dim: SHAPE.head_dim };
+    let layer = Layer { shape: SHAPE, rows: &rows, queries: part(0), keys: part(32), values: part(48), rotary: None };
+    layer.check(tokens).unwrap();
+    let mut plan = Plan::default();
+    layer.plan(&mut plan);
+    let parts: Vec<Mutex<Found>> = (0..plan.parts()).map(|_| Mutex::default()).collect();
+    let mut output = vec![0.0; tokens * SHAPE.heads * SHAPE.head_dim];
+    let mut pieces = Vec::new();
+    layer.cut(&mut output, &mut pieces);
+    (0..rows.len() * SHAPE.kv_heads).for_each(|index| layer.store(index / SHAPE.kv_heads, index % SHAPE.kv_heads));
+    // Whatever the order.
+    plan.tasks.iter().rev().for_each(|task| layer.mix(task, &parts, &pieces));
+    plan.sums.iter().for_each(|(task, range)| layer.sum(task, &parts[range.clone()], &pieces));
+    drop(pieces);
+    let mut rest = &output[..];
+    let mut row = |row: &BatchRow| {
+        let (mine, others) = rest.split_at(row.tokens * SHAPE.heads * SHAPE.head_dim);
+        rest = others;
+        mine.to_vec()
+    };
+    (rows.iter().map(&mut row).collect(), plan.parts())
+}
+
+#[test]
+fn what_a_token_gets_depends_neither_on_cuts_nor_on_sections_nor_on_other_rows() {
+    let number = |i: usize| ((i * 37 + i / 64 * 11) % 101) as f32 / 25.0 - 2.0;
+    let tokens = 2 * SECTION + 300;
+    let texts: Vec<Vec<f32>> = (0..2).map(|text| (0..tokens * WIDTH).map(|i| number(i + 5 * text)).collect()).collect();
+    let whole: Vec<Vec<f32>> = texts
+        .iter()
+        .map(|packed| {
+            let (mut rows, parts) = run(&[New { kv: &kv(), past: 0, packed }]);
+            assert_eq!(parts, 0, "a long chunk has tasks enough");
+            rows.remove(0)
+        })
+        .collect();
+    let short = &texts[0][..9 * WIDTH];
+    for cuts in [&[1, 30, 7, 100][..], &[24, 300]] {
+        let caches = [kv(), kv()];
+        let (mut past, mut found, mut sections) = (0, [Vec::<f32>::new(), Vec::new()], 0);
+        for cut in cuts.iter().cycle() {
+            let end = (past + cut).min(tokens);
+            let new = |row: usize| New { kv: &caches[row], past, packed: &texts[row][past * WIDTH..end * WIDTH] };
+            // A short one in between.
+            let (rows, parts) = run(&[new(0), New { kv: &kv(), past: 0, packed: short }, new(1)]);
+            assert!(rows[1] == whole[0][..rows[1].len()]);
+            found[0].extend(&rows[0]);
+            found[1].extend(&rows[2]);
+            sections = sections.max(parts);
+            past = end;
+            if past == tokens {
+                break;
+            }
+        }
+        // Three of each row's, of two KV heads.
+        assert!(sections >= 12, "{cuts:?}: {sections}");
+        assert!(found[..] == whole, "{cuts:?}");
+    }
+}

@@ -1,0 +1,69 @@
+//! A machine's vectors, as products of integers see them. `pulp` has the registers and instructions, but
+//! no common name for these.
+//!
+//! Zen 3 multiplies 32 bytes as fast as 16 words or twice 8 floats; sums of bytes' products must be short
+//! enough for 16 bits, so that few need more instructions.
+
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use pulp::NullaryFnOnce;
+
+/// Vectors of [`Lanes::COUNT`] numbers of 32 bits. Codes are unsigned; a pair is two neighbouring inputs of
+/// an output, each in 16 bits.
+pub(super) trait Lanes: Copy {
+    /// Integers, or pairs.
+    type Ints: Copy;
+    /// Numbers.
+    type Floats: Copy;
+    /// Numbers of a vector.
+    const COUNT: usize;
+
+    /// Does some work, compiled for the machine that has these vectors.
+    fn call<W: NullaryFnOnce>(self, work: W) -> W::Output;
+    /// One integer, or pair, everywhere.
+    fn splat(self, x: i32) -> Self::Ints;
+    /// `sum + a.0 * b.0 + a.1 * b.1` of pairs; wraps.
+    fn dot(self, a: Self::Ints, b: Self::Ints, sum: Self::Ints) -> Self::Ints;
+    /// `sum + a.0 * b.0 + a.1 * b.1` in each half, of four codes of 4 bits `a` and four signed bytes `b`. The
+    /// sum must stay in 16 bits.
+    fn dot_bytes(self, a: Self::Ints, b: Self::Ints, sum: Self::Ints) -> Self::Ints;
+    /// As numbers.
+    fn float(self, x: Self::Ints) -> Self::Floats;
+    /// One number everywhere.
+    fn splat_float(self, x: f32) -> Self::Floats;
+    /// `a * b`.
+    fn mul(self, a: Self::Floats, b: Self::Floats) -> Self::Floats;
+    /// `a * b + c`, rounded once where the machine can.
+    fn mul_add(self, a: Self::Floats, b: Self::Floats, c: Self::Floats) -> Self::Floats;
+    /// The first numbers.
+    fn load(self, from: &[f32]) -> Self::Floats;
+    /// Writes to the front.
+    fn store(self, x: Self::Floats, to: &mut [f32]);
+    /// The pairs at the front, 4 bytes each.
+    fn words(self, from: &[u8]) -> Self::Ints;
+    /// The pairs at the front, a byte a code.
+    fn bytes(self, from: &[u8]) -> Self::Ints;
+    /// The `quarter`th of the four pairs in each 4 bytes at the front: bits `4 * quarter` and up of both
+    /// halves.
+    fn nibbles(self, from: &[u8], quarter: usize) -> Self::Ints;
+    /// The low or the high four codes of 4 bits in each 4 bytes at the front.
+    fn quads(self, from: &[u8], high: bool) -> Self::Ints;
+    /// Writes pairs to the front.
+    fn store_words(self, x: Self::Ints, to: &mut [u8]);
+    /// The nearest integers of `values * factor`, at most 127 in magnitude, as bytes: of each eight 0, 4, 1,
+    /// 5, 2, 6, 3, 7. Returns their sum.
+    fn round_bytes(self, values: &[f32; ROUND], factor: f32, to: &mut [i32; ROUND / 4]) -> i32;
+}
+
+/// Numbers that [`Lanes::round_bytes`] rounds.
+pub(super) const ROUND: usize = 16;
+
+/// What is at the front.
+#[inline(always)]
+fn front<T: Copy + Default, const N: usize>(from: &[T]) -> [T; N] {
+    let mut front = [T::default(); N];
+    front.copy_from_slice(&from[..N]);
+    front
+}

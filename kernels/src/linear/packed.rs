@@ -1,0 +1,295 @@
+//! Weights as the kernel reads them: panels of [`PANEL`] outputs, in each [`STEP`] inputs after the other.
+//!
+//! From MatMulNBits: bytes `[outputs, inputs / block, block * bits / 8]`, scales `[outputs, inputs /
+//! block]`, zero points packed like the weights, or floats like the scales, or absent (the middle of the
+//! range). A weight is `(q - zero) * scale`; here `q * scale + offset` with `offset = -zero * scale`.
+
+use half::f16;
+
+use super::{
+    rounded::Precision,
+    shape::{LinearShape, ZeroPoints},
+};
+
+/// Outputs of a panel: four vectors of AVX2, two of AVX-512.
+pub(super) const PANEL: usize = 32;
+
+/// Inputs whose codes lie side by side: four pairs.
+pub(super) const STEP: usize = 8;
+
+/// Inputs that share a scale at most: a block's sum, `255 * 32_767 * 256`, still is an integer of 32 bits.
+pub(super) const BLOCK_MAX: usize = 256;
+
+/// A cache line, which no vector shall straddle.
+#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub [u8; 64]);
+
+/// A layer's weights.
+pub struct Packed {
+    /// Numbers of a row that the product takes.
+    pub(super) inputs: usize,
+    /// Numbers of a row that it gives.
+    pub(super) outputs: usize,
+    /// Bits of a code: 4 or 8.
+    pub(super) bits: u32,
+    /// Inputs that share a scale.
+    pub(super) block: usize,
+    /// `[panels, inputs / STEP]` times, at 8 bits, four pairs `[PANEL, 2]`; at 4 bits `[PANEL, 2]` times 16
+    /// bits, pair `i` in bits `4 * i` and up.
+    pub(super) codes: Vec<Line>,
+    /// `[panels, inputs / block, PANEL]`.
+    pub(super) scales: Factors,
+    /// What is added to each scaled code.
+    pub(super) offsets: Offsets,
+    /// What activations are rounded to.
+    pub(super) precision: Precision,
+}
+
+/// What is added to a scaled code.
+pub(super) enum Offsets {
+    /// So many scales.
+    Scales(f32),
+    /// `[panels, inputs / block, PANEL]`.
+    Each(Factors),
+}
+
+/// Numbers of panels, in f16 where that is what they are: a decode reads them all.
+pub(super) enum Factors {
+    /// As they came.
+    Wide(Vec<f32>),
+    /// Where f16 holds them all.
+    Narrow(Vec<f16>),
+}
+
+/// A number is taken for an f16 that went through two roundings of f32.
+const NARROW_TOLERANCE: f32 = 2.0 * f32::EPSILON;
+
+impl Factors {
+    fn of(wide: Vec<f32>) -> Self {
+        let is_narrow = |x: &f32| {
+            let half = f16::from_f32(*x).to_f32();
+            (half - x).abs() <= NARROW_TOLERANCE * x.abs()
+        };
+        if !wide.iter().all(is_narrow) {
+            return Self::Wide(wide);
+        }
+        Self::Narrow(wide.iter().map(|x| f16::from_f32(*x)).collect())
+    }
+}
+
+/// Weights that are not what their node says.
+#[derive(Debug, thiserror::Error)]
+#[error("the {what} of a product of {inputs} inputs and {outputs} outputs have {found} bytes, expected {expected}")]
+pub struct PackError {
+    what: &'static str,
+    inputs: usize,
+    outputs: usize,
+    found: usize,
+    expected: usize,
+}
+
+impl Packed {
+    /// Numbers of a row that the product takes.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Numbers of a row that it gives.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// What activations are rounded to.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Panels, the last of which may be filled up with zeros.
+    pub(super) fn panels(&self) -> usize {
+        self.outputs.div_ceil(PANEL)
+    }
+
+    /// Blocks of an output.
+    pub(super) fn blocks(&self) -> usize {
+        self.inputs / self.block
+    }
+
+    /// Lines of [`STEP`] inputs.
+    pub(super) fn lines(&self) -> usize {
+        STEP * PANEL * self.bits as usize / 8 / size_of::<Line>()
+    }
+}
+
+/// Packs a layer's weights. Activations become `precision` where that can be had.
+///
+/// `codes`, `scales` and `zeros` are the tensors' bytes, see the module's description.
+///
+/// # Errors
+/// The tensors are not as large as the node says.
+pub fn pack(
+    shape: &LinearShape,
+    codes: &[u8],
+    scales: &[u8],
+    zeros: &[u8],
+    precision: Precision,
+) -> Result<Packed, PackError> {
+    let tensors = Tensors { shape, codes, scales, zeros };
+    tensors.check()?;
+    let LinearShape { inputs, outputs, bits, zero_points, .. } = *shape;
+    let offsets = match zero_points {
+        ZeroPoints::Middle => Offsets::Scales(-tensors.zero(0, 0)),
+        _ => {
+            Offsets::Each(tensors.factors(|output, block| -tensors.zero(output, block) * tensors.scale(output, block)))
+        }
+    };
+    let mut packed = Packed {
+        inputs,
+        outputs,
+        bits,
+        block: tensors.block(),
+        codes: Vec::new(),
+        scales: tensors.factors(|output, block| tensors.scale(output, block)),
+        offsets,
+        precision: if bits == 4 { precision } else { Precision::Words },
+    };
+    packed.codes = vec![Line([0; 64]); packed.panels() * (inputs / STEP) * packed.lines()];
+    tensors.pack_codes(&mut packed.codes);
+    Ok(packed)
+}
+
+/// A node's tensors. Blocks are the node's own.
+struct Tensors<'a> {
+    shape: &'a LinearShape,
+    codes: &'a [u8],
+    scales: &'a [u8],
+    zeros: &'a [u8],
+}
+
+impl Tensors<'_> {
+    /// Whether they are as large as the shape says.
+    fn check(&self) -> Result<(), PackError> {
+        let LinearShape { inputs, outputs, bits, .. } = *self.shape;
+        let floats = outputs * self.blocks() * size_of::<f32>();
+        let zeros = match self.shape.zero_points {
+            ZeroPoints::Middle => self.zeros.len(),
+            ZeroPoints::Codes => outputs * self.zero_row(),
+            ZeroPoints::Floats => floats,
+        };
+        let parts = [
+            ("weights", self.codes, outputs * inputs * bits as usize / 8),
+            ("scales", self.scales, floats),
+            ("zero points", self.zeros, zeros),
+        ];
+        parts.into_iter().try_for_each(|(what, bytes, expected)| {
+            let found = bytes.len();
+            if found == expected { Ok(()) } else { Err(PackError { what, inputs, outputs, found, expected }) }
+        })
+    }
+
+    /// Blocks of an output.
+    fn blocks(&self) -> usize {
+        self.shape.inputs / self.shape.block
+    }
+
+    /// Bytes of an output's zero points where they are codes.
+    fn zero_row(&self) -> usize {
+        (self.blocks() * self.shape.bits as usize).div_ceil(8)
+    }
+
+    /// Inputs that share a scale once they are packed.
+    fn block(&self) -> usize {
+        self.shape.block.min(BLOCK_MAX)
+    }
+
+    fn scale(&self, output: usize, block: usize) -> f32 {
+        float(self.scales, output * self.blocks() + block)
+    }
+
+    fn zero(&self, output: usize, block: usize) -> f32 {
+        let bits = self.shape.bits;
+        match self.shape.zero_points {
+            ZeroPoints::Middle => (1u32 << (bits - 1)) as f32,
+            ZeroPoints::Codes => f32::from(code(&self.zeros[output * self.zero_row()..], block, bits)),
+            ZeroPoints::Floats => float(self.zeros, output * self.blocks() + block),
+        }
+    }
+
+    /// `value(output, block)` of all panels. Outputs behind the last of the last one get zeros: a scale of 0.
+    fn factors(&self, value: impl Fn(usize, usize) -> f32) -> Factors {
+        let (outputs, value) = (self.shape.outputs, &value);
+        let values = panel_rows(outputs, self.shape.inputs / self.block()).flat_map(|(first, index)| {
+            let block = index * self.block() / self.shape.block;
+            (first..first + PANEL).map(move |output| if output < outputs { value(output, block) } else { 0.0 })
+        });
+        Factors::of(values.collect())
+    }
+
+    /// Puts each code in its place.
+    fn pack_codes(&self, lines: &mut [Line]) {
+        let LinearShape { inputs, outputs, bits, .. } = *self.shape;
+        let row_bytes = inputs * bits as usize / 8;
+        let steps = bytemuck::cast_slice_mut::<_, u8>(lines).chunks_exact_mut(STEP * PANEL * bits as usize / 8);
+        for ((first, step), to) in panel_rows(outputs, inputs / STEP).zip(steps) {
+            for output in first..outputs.min(first + PANEL) {
+                let row = &self.codes[output * row_bytes..][..row_bytes];
+                let at = output - first;
+                if bits == 4 {
+                    to[4 * at..][..4].copy_from_slice(&interleaved(&row[step * STEP / 2..]));
+                    continue;
+                }
+                let pairs = row[step * STEP..][..STEP].as_chunks::<2>().0;
+                for (index, pair) in pairs.iter().enumerate() {
+                    to[2 * (index * PANEL + at)..][..2].copy_from_slice(pair);
+                }
+            }
+        }
+    }
+}
+
+/// Number `index` of some little-endian floats.
+fn float(bytes: &[u8], index: usize) -> f32 {
+    f32::from_le_bytes(std::array::from_fn(|i| bytes[4 * index + i]))
+}
+
+/// The first output of each panel, with each of `rows` rows of it.
+fn panel_rows(outputs: usize, rows: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..outputs).step_by(PANEL).flat_map(move |first| (0..rows).map(move |row| (first, row)))
+}
+
+/// Eight codes of 4 bits at the front, one after the other: first the even ones, then the odd ones.
+fn interleaved(codes: &[u8]) -> [u8; 4] {
+    let all = u32::from_le_bytes([codes[0], codes[1], codes[2], codes[3]]);
+    let gather = |x: u32| {
+        let x = x & 0x0f0f_0f0f;
+        let x = (x | x >> 4) & 0x00ff_00ff;
+        (x | x >> 8) & 0xffff
+    };
+    (gather(all) | gather(all >> 4) << 16).to_le_bytes()
+}
+
+/// Code number `index` of a packed row.
+fn code(row: &[u8], index: usize, bits: u32) -> u8 {
+    match bits {
+        4 => (row[index / 2] >> (4 * (index % 2))) & 15,
+        _ => row[index],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[test]
+    fn tensors_of_another_size_are_refused() {
+        let shape = LinearShape { inputs: 64, outputs: 3, bits: 4, block: 32, zero_points: ZeroPoints::Middle };
+        assert!(pack(&shape, &[0; 96], &[0; 24], &[], Precision::Words).is_ok());
+        let refused = pack(&shape, &[0; 95], &[0; 24], &[], Precision::Words).err().unwrap();
+        assert_eq!(
+            refused.to_string(),
+            "the weights of a product of 64 inputs and 3 outputs have 95 bytes, expected 96"
+        );
+        assert!(pack(&shape, &[0; 96], &[0; 20], &[], Precision::Words).is_err());
+    }
+}

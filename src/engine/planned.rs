@@ -1,0 +1,137 @@
+//! A row of a run on its way: what it will do, which tokens it runs for that, and what it has done.
+//!
+//! Pure, and in memory that is kept from run to run.
+
+use motorbrain_actors::{
+    engine::{EngineInfo, Pooling, Row, RowOutput, Want, Window},
+    tokens::TokenId,
+};
+use motorbrain_kernels::vector;
+
+use super::{
+    backend::{Feed, Given},
+    sampling,
+    window::RowPlan,
+};
+
+/// What a row's run did, before it is committed.
+pub(super) struct Executed<K> {
+    /// The cache to go on with, where it is a new one.
+    pub(super) kv: Option<K>,
+    /// Rows of it that are filled.
+    pub(super) kv_len: usize,
+    /// All but the context's new length.
+    pub(super) output: RowOutput,
+}
+
+/// What a row will do in its run.
+#[derive(Default)]
+pub(super) struct Planned {
+    /// Where it ends, and whether a slide comes first.
+    pub(super) plan: RowPlan,
+    /// What it runs.
+    pub(super) fed: Fed,
+}
+
+impl Planned {
+    /// Makes of what the run gave what the row wants.
+    pub(super) fn digest<K>(
+        &self,
+        row: &Row<'_>,
+        info: &EngineInfo,
+        given: Given<'_, K>,
+        scratch: &mut sampling::Scratch,
+    ) -> Executed<K> {
+        let Self { plan, fed } = self;
+        let sampled = match row.want {
+            Want::Next { sampling, seed, number, top } if !given.logits.is_empty() => {
+                Some(sampling::sample(given.logits, &sampling, seed, number, top, scratch))
+            }
+            _ => None,
+        };
+        let output = RowOutput {
+            taken: plan.take,
+            dropped: if plan.slide { info.window.slide } else { 0 },
+            context_len: 0,
+            hidden: fed.pooled(given.hidden, info.hidden, row.want),
+            scores: fed.scores(given.logits, info.vocab),
+            sampled,
+        };
+        Executed { kv: given.kv, kv_len: fed.past + fed.tokens.len(), output }
+    }
+}
+
+/// The tokens that a row really runs, and which of their logits are wanted for what.
+#[derive(Default)]
+pub(super) struct Fed {
+    /// The context's last token where the plan says so, then the new ones that are taken.
+    pub(super) tokens: Vec<TokenId>,
+    /// Tokens cached before them.
+    pub(super) past: usize,
+    /// How many of them are not new: 0 or 1.
+    lead: usize,
+    logits_of: Vec<usize>,
+    /// The tokens whose log-probabilities the logits give, one each; none where one is sampled.
+    targets: Vec<TokenId>,
+    /// Whether hidden states are wanted.
+    hidden: bool,
+}
+
+impl Fed {
+    /// Fills in a row's, in the memory of an earlier one.
+    pub(super) fn fill(&mut self, context: &[TokenId], row: &Row<'_>, plan: RowPlan, window: &Window) {
+        let Self { tokens, logits_of, targets, .. } = self;
+        let last = context.last().filter(|_| plan.last);
+        let lead = usize::from(last.is_some());
+        tokens.clear();
+        tokens.extend(last.into_iter().chain(&row.tokens[..plan.take]));
+        logits_of.clear();
+        targets.clear();
+        match row.want {
+            Want::Next { .. } if plan.take == row.tokens.len() => logits_of.push(tokens.len() - 1),
+            Want::Scores { first, next } => {
+                let start = if first { 0 } else { lead };
+                // What follows the token at `start`.
+                let following = row.tokens.iter().chain(&next).skip(start + 1 - lead);
+                for (index, target) in (start..tokens.len()).zip(following) {
+                    logits_of.push(index);
+                    targets.push(*target);
+                }
+            }
+            _ => {}
+        }
+        let dropped = if plan.slide { window.slide } else { 0 };
+        let context_len = context.len();
+        assert!(dropped + lead <= context_len, "{dropped} tokens leave and {lead} runs again of {context_len}");
+        self.past = context.len() - dropped - lead;
+        self.lead = lead;
+        self.hidden = matches!(row.want, Want::Hidden(_)) && plan.take > 0;
+    }
+
+    /// What a backend is given.
+    pub(super) fn feed(&self) -> Feed<'_> {
+        Feed { tokens: &self.tokens, past: self.past, logits_of: &self.logits_of, hidden: self.hidden }
+    }
+
+    fn scores(&self, logits: &[f32], vocab: usize) -> Vec<f32> {
+        let score =
+            |(logits, target): (&[f32], &TokenId)| sampling::logprob(logits, sampling::log_sum_exp(logits), *target);
+        logits.chunks_exact(vocab).zip(&self.targets).map(score).collect()
+    }
+
+    /// The new tokens' hidden states, `[tokens, width]`, as one vector; empty if there are none.
+    fn pooled(&self, hidden: &[f32], width: usize, want: Want) -> Vec<f32> {
+        let mut rows = hidden.chunks_exact(width.max(1)).skip(self.lead).map(<[f32]>::to_vec);
+        match want {
+            Want::Hidden(Pooling::Last) => rows.next_back(),
+            Want::Hidden(Pooling::Sum) => rows.next().map(|first| {
+                rows.fold(first, |mut sum, row| {
+                    vector::add(&mut sum, &row);
+                    sum
+                })
+            }),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+}

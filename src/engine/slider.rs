@@ -1,0 +1,45 @@
+//! Slides and growing: moving the rows of a cache, always into a copy, so that a run that fails later leaves the slot
+//! as it was.
+
+use motorbrain_actors::engine::Window;
+use motorbrain_kernels::attention::Kept;
+
+use super::{backend::Backend, planned::Planned, rotation::Rotation, slot::Slot};
+
+/// See the module's description.
+pub(super) struct Slider<'a> {
+    /// `None` where no window slides.
+    pub(super) rotation: Option<&'a Rotation>,
+    pub(super) window: &'a Window,
+}
+
+impl Slider<'_> {
+    /// The cache to run on where the slot's own will not do: it must slide, be cut or grow first.
+    pub(super) fn make_room<B: Backend>(
+        &self,
+        backend: &B,
+        slot: &Slot<B::Kv>,
+        planned: &Planned,
+    ) -> ort::Result<Option<B::Kv>> {
+        let new = planned.fed.tokens.len();
+        if planned.plan.slide {
+            self.slide(backend, &slot.kv, slot.kv_len, new).map(Some)
+        } else {
+            backend.make_room(&slot.kv, planned.fed.past, new)
+        }
+    }
+
+    /// A copy of the cache's first `kv_len` rows after one slide, ready for `new` more.
+    pub(super) fn slide<B: Backend>(&self, backend: &B, kv: &B::Kv, kv_len: usize, new: usize) -> ort::Result<B::Kv> {
+        let Window { size, sinks, slide, slides } = *self.window;
+        assert!(slides && self.rotation.is_some(), "a slide of {kv_len} tokens in a window that does not slide");
+        assert!(kv_len == size, "a slide of {kv_len} cached tokens in a window of {size}");
+        let turn = self.rotation.map(|rotation| rotation.back(slide));
+        let sinks_kept = Kept { rows: 0..sinks, turn: None };
+        let rest_kept = Kept { rows: sinks + slide..kv_len, turn: turn.as_ref() };
+        let copy = backend.copy(kv, &[sinks_kept, rest_kept], new)?;
+        let (room, left) = (backend.capacity(&copy), kv_len - slide);
+        assert!(room >= left, "the copy has room for {room} rows, {left} are left after a slide");
+        Ok(copy)
+    }
+}
