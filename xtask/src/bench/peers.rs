@@ -46,7 +46,7 @@ pub(super) fn provide(project: &Project, qwen: bool, force: bool) -> Result<(), 
 
 fn make_venv(project: &Project) -> Result<Vec<PathBuf>, Error> {
     let requirements = project.tool("bench/requirements.txt");
-    python::make_venv_in(&project.bench_venv(), &requirements, "the peers' packages (some 120 MB)")
+    python::make_venv_in(&project.bench_venv(), &requirements, "the peers' packages (some 250 MB)")
 }
 
 /// Builds llama-cpp-python from its sources with the build tools of the environment, and installs it.
@@ -99,7 +99,7 @@ fn make_smollm2(project: &Project) -> Result<Vec<PathBuf>, Error> {
     made(
         project,
         &["smollm2-exact", "smollm2-8bit", "smollm2-8bit-genai", "smollm2-4bit", "smollm2-4bit-genai"],
-        &["smollm2.gguf", "matmul.onnx"],
+        &["smollm2.gguf", "smollm2-q4_0.gguf", "smollm2-q8_0.gguf", "matmul.onnx"],
     )
 }
 
@@ -133,5 +133,5 @@ fn made(project: &Project, folders: &[&str], files: &[&str]) -> Result<Vec<PathB
 /// Whether a script runs an engine, and makes nothing.
 fn is_worker(script: &Path) -> bool {
     let name = script.file_stem().unwrap_or_default().to_string_lossy();
-    name.starts_with("peer_") || name == "protocol"
+    name.starts_with("peer_") || name == "protocol" || name == "forget"
 }
