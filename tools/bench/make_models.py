@@ -5,10 +5,10 @@
 
 FILE is the GGUF or a wheel that holds it, the first DIR the default model's folder. What is made:
 
-    smollm2.gguf, smollm2-q4_0.gguf (llama.cpp's fastest 4-bit blocks), smollm2-q8_0.gguf (OpenVINO misreads
-    the GGUF's own blocks), smollm2-exact (ours, the GGUF's own blocks), smollm2-8bit with its twin -genai
-    (that engine's best within 2 % of the GGUF's perplexity: it runs the GGUF's own 4-bit blocks at a tenth
-    of the speed), smollm2-4bit (lossy) with its twin -genai, matmul.onnx
+    smollm2.gguf, smollm2-q4_0.gguf (llama.cpp's fastest 4-bit blocks), smollm2-q8_0.gguf (OpenVINO predicts
+    a fifth worse from the GGUF's own blocks), smollm2-exact (ours, the GGUF's own blocks), smollm2-8bit with
+    its twin -genai (that engine's best within 2 % of the GGUF's perplexity: it runs the GGUF's own blocks at a
+    tenth of the speed), smollm2-4bit (lossy) with its twin -genai, matmul.onnx
     qwen.gguf, qwen (ours, plain f32), qwen-genai
 
 A folder or file of an earlier run is replaced only when its successor is complete.

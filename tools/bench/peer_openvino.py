@@ -121,8 +121,12 @@ class OpenVino:
 
     def _read(self) -> int:
         """Takes the tokens that have come; their number."""
-        outputs = [output for handle in self._open if handle.can_read() for output in handle.read().values()]
-        return sum(len(output.generated_ids) for output in outputs)
+        tokens = 0
+        for handle in self._open:
+            # A step's tokens at a time.
+            while handle.can_read():
+                tokens += sum(len(output.generated_ids) for output in handle.read().values())
+        return tokens
 
     def _close(self) -> None:
         for handle in self._open:

