@@ -66,7 +66,7 @@ fn write_page(page: &mut String, results: &Results, plots: &[String]) -> std::fm
 
 fn method(results: &Results) -> String {
     let rounds = match results.rounds {
-        Some(rounds) => format!("Every point was measured in {rounds} rounds"),
+        Some(rounds) => format!("Rounds of every point: {rounds}"),
         None => "Every point has some seconds, and as many rounds as go into them (3 to 24)".into(),
     };
     format!(
@@ -81,12 +81,13 @@ fn method(results: &Results) -> String {
 const METHOD: &str = "\
 - A figure is the median of the rounds, in brackets the quartiles. A ratio is the median of the rounds' ratios, in \
 brackets the two of them between which the true median lies with a probability of 95 % (by the sign test; of fewer \
-than six rounds the lowest and the highest). Above 1 ours is better. It is taken against the best of the peers at its \
-best setting there.
+than six rounds the lowest and the highest). Where ours is compared with \
+others it is better above 1, and the other is the best of the peers named, at its best setting there.
 - Ours goes through the public asynchronous API with its actors; a stream is a request for many tokens.
 - onnxruntime-genai decodes in its own loop with its own sampling; llama.cpp by `llama_decode` and its own sampler chain, \
 the filling of a batch from Python not being timed; OpenVINO GenAI by steps of its ContinuousBatchingPipeline, from \
-GGUF files, with its own defaults (keys and values in 8 bits). To the first two a call a token is the only way, \
+GGUF files, with its own defaults (keys and values in 8 bits); from the GGUF's own 4-bit blocks it predicts a fifth \
+worse (15.4 and 17.4), so that its best form has 8 bits. To the first two a call a token is the only way, \
 so that streams and requests of one token are the same; to OpenVINO such a request is a prompt, and it has none.
 - An embed is a text's mean hidden state of ours and of llama.cpp where that is its faster way; of the others, which have \
 no call for it, it is the reading of the text.
@@ -319,7 +320,7 @@ mod tests {
             "| 16 conversations, context 64 | 300 tok/s (290-310) | 150 tok/s (145-155) | - |",
             "| Decode of 16 | llama.cpp | at least 1.70 | 2.00 (2.00-2.00) | yes |",
             "| Sampled decode of 16 | llama.cpp | - | 2.00 (2.00-2.00) |  |",
-            "in 3 rounds",
+            "Rounds of every point: 3",
             "| decode of many | 2 threads, flash attention, passes of 512 |",
             "| 8-bit | 153 | 12.74 | 14.45 |",
             "| resident memory | 4 actors | motorbrain | 400 MB |",
