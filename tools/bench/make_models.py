@@ -5,9 +5,10 @@
 
 FILE is the GGUF or a wheel that holds it, the first DIR the default model's folder. What is made:
 
-    smollm2.gguf, smollm2-8bit-genai (its best within 2 % of the GGUF's perplexity: it runs the GGUF's own
-    4-bit blocks at a tenth of the speed), smollm2-exact (ours, those blocks), smollm2-4bit (ours, lossy)
-    with its twin -genai, matmul.onnx
+    smollm2.gguf, smollm2-q4_0.gguf (llama.cpp's fastest 4-bit blocks), smollm2-q8_0.gguf (OpenVINO predicts
+    a fifth worse from the GGUF's own blocks), smollm2-exact (ours, the GGUF's own blocks), smollm2-8bit with
+    its twin -genai (that engine's best within 2 % of the GGUF's perplexity: it runs the GGUF's own blocks at a
+    tenth of the speed), smollm2-4bit (lossy) with its twin -genai, matmul.onnx
     qwen.gguf, qwen (ours, plain f32), qwen-genai
 
 A folder or file of an earlier run is replaced only when its successor is complete.
@@ -27,6 +28,7 @@ from onnx import TensorProto, helper, numpy_helper
 import qwen_shaped
 from convert_gguf import gguf_file, partial_folder, write_json
 from genai_folder import FILES, link, write_genai_folder
+from gguf_blocks import TYPES, write_blocks
 from gguf_model import GgufFile
 from graph_gqa import write_gqa
 from graph_plain import write_plain
@@ -37,9 +39,11 @@ MATMUL = (1024, 2048, 4096)
 
 
 def make_smollm2(source: Path, default: Path, out: Path) -> None:
-    """The GGUF for llama.cpp, and the 8-bit and the lossy 4-bit form for the others."""
+    """The GGUF and its other blocks, and the exact, the 8-bit and the lossy 4-bit form as ONNX."""
     with gguf_file(source) as path:
         replace_file(out / "smollm2.gguf", lambda partial: shutil.copyfile(path, partial))
+        for blocks in TYPES:
+            replace_file(out / f"smollm2-{blocks}.gguf", lambda partial, blocks=blocks: write_blocks(path, blocks, partial))
         file = GgufFile(path)
         make_endless(default, out / "smollm2-exact")
         with partial_folder(out / "smollm2-8bit") as partial:

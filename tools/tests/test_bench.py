@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from gguf import GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader
+from gguf.quants import dequantize
 
+from bench.forget import forget
 from bench.genai_folder import genai_config, write_genai_folder
-from bench.protocol import perplexity, token_ids
+from bench.gguf_blocks import write_blocks
+from bench.protocol import perplexity, texts, token_ids
 from bench.qwen_shaped import CONFIG, random_model, write_gguf
 from checks import Conversation, open_session
 from graph_gqa import write_gqa
@@ -63,10 +66,34 @@ class Bench(unittest.TestCase):
         for name in ("model.onnx", "model.onnx.data"):
             self.assertEqual((self.folder / name).read_bytes(), (self.folder / "genai" / name).read_bytes())
 
+    def test_other_blocks_keep_what_a_file_says_and_nearly_its_weights(self):
+        model = random_model(SHAPE)
+        write_gguf(model, self.folder / "model.gguf")
+        for blocks, kind, error in (("q4_0", GGMLQuantizationType.Q4_0, 0.1), ("q8_0", GGMLQuantizationType.Q8_0, 0.01)):
+            write_blocks(self.folder / "model.gguf", blocks, self.folder / "blocks.gguf")
+            before, after = GGUFReader(self.folder / "model.gguf"), GGUFReader(self.folder / "blocks.gguf")
+            for name in ("general.architecture", "qwen2.attention.head_count_kv", "tokenizer.ggml.model"):
+                self.assertEqual(before.get_field(name).contents(), after.get_field(name).contents())
+            found = {tensor.name: tensor for tensor in after.tensors}
+            self.assertEqual(found.keys(), {tensor.name for tensor in before.tensors})
+            self.assertEqual(found["blk.1.attn_q.weight"].tensor_type, kind)
+            self.assertEqual(found["token_embd.weight"].tensor_type, GGMLQuantizationType.Q8_0)
+            np.testing.assert_array_equal(found["blk.1.attn_q.bias"].data, model.layers[1].q_bias)
+            gate = found["blk.1.ffn_gate.weight"]
+            weights = dequantize(gate.data, gate.tensor_type)
+            self.assertLess(np.abs(weights - model.layers[1].gate).mean(), error * np.abs(model.layers[1].gate).mean())
+
+    def test_forgotten_files_are_still_there(self):
+        (self.folder / "file").write_text("text")
+        forget(self.folder)
+        forget(self.folder / "file")
+        self.assertEqual((self.folder / "file").read_text(), "text")
+
     def test_conversations_have_tokens_of_their_own_that_go_on(self):
         self.assertEqual(token_ids(1, 0, 8)[5:], token_ids(1, 5, 3))
         self.assertNotEqual(token_ids(1, 0, 8), token_ids(2, 0, 8))
-        self.assertTrue(all(1000 <= token < 41_000 for token in token_ids(31, 0, 8000)))
+        self.assertEqual(token_ids(0, 0, 800), texts()["code"])
+        self.assertEqual(len({tuple(token_ids(row, 0, 32)) for row in range(16)}), 16)
 
     def test_perplexity_of_an_even_guess_is_the_number_of_choices(self):
         self.assertAlmostEqual(perplexity(np.zeros((5, 16), np.float32), [3, 1, 4, 1, 5]), 16)

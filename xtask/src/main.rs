@@ -8,7 +8,12 @@
     clippy::print_stderr,
     reason = "this program is for the terminal: output on stdout, progress and errors on stderr"
 )]
+#![cfg_attr(
+    not(feature = "bench"),
+    allow(dead_code, reason = "folders and errors of the benchmark stand beside those of the other tasks")
+)]
 
+#[cfg_attr(not(feature = "bench"), path = "bench/without.rs")]
 mod bench;
 mod demo;
 mod error;
@@ -62,23 +67,12 @@ enum Task {
     ///
     /// The first run builds llama.cpp (10 minutes or more) and makes models (7 GB). Measure on a quiet
     /// machine. What is not a whole run writes its page into `.motorbrain/bench/last/` instead.
-    #[command(args_conflicts_with_subcommands = true)]
-    Bench {
-        #[command(flatten)]
-        options: bench::Options,
-        #[command(subcommand)]
-        what: Option<Bench>,
-    },
+    #[cfg_attr(not(feature = "bench"), command(disable_help_flag = true))]
+    Bench(bench::Arguments),
     /// Run the linters that are installed: cargo-deny, zizmor, check-jsonschema, typos
     Lint,
     /// Make tests/fixtures/smollm2-reference.json again with the numpy forward pass
     Reference,
-}
-
-#[derive(Subcommand)]
-enum Bench {
-    /// Run the benchmark of cargo instead: what the actors add to a message
-    Actors,
 }
 
 fn main() -> ExitCode {
@@ -87,8 +81,10 @@ fn main() -> ExitCode {
         Task::Setup { force, check } => setup::run(&project, force, check),
         Task::Demo => demo::run(&project),
         Task::Test => test::run(&project),
-        Task::Bench { what: Some(Bench::Actors), .. } => bench::actors(&project),
-        Task::Bench { options, what: None } => bench::run(&project, &options),
+        #[cfg(feature = "bench")]
+        Task::Bench(arguments) => bench::run(&project, &arguments),
+        #[cfg(not(feature = "bench"))]
+        Task::Bench(arguments) => return bench::run(&project, &arguments),
         Task::Lint => lint::run(&project),
         Task::Reference => model::write_reference(&project),
     };

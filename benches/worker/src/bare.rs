@@ -41,6 +41,7 @@ impl Bare {
     }
 
     pub(crate) fn decode(&mut self, conversations: usize, tokens: usize) -> Outcome<Value> {
+        self.step(conversations)?;
         let began = Instant::now();
         for _ in 0..tokens {
             self.step(conversations)?;

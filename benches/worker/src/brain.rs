@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, mem, path::Path, sync::Arc, time::Duration};
 
-use motorbrain::{ActorState, Brain, Embed, Input, Parts, Score, Step, TokenId};
+use motorbrain::{ActorState, Brain, Embed, Input, Parts, Sampling, Score, Step, TokenId};
 use motorbrain_actors::engine::EngineLoader;
 use serde_json::{Value, json};
 use tokio::{
@@ -14,32 +14,45 @@ use crate::{
     Outcome, Tokens,
     bare::Bare,
     latency,
-    request::{Load, Request},
+    request::{Decode, Load, Request},
 };
+
+/// How the sampled decodes choose, as in `tools/bench/protocol.py`.
+const SAMPLED: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 0.9 };
+
+/// The prompt by which a load is judged, as there.
+const FIRST: usize = 16;
 
 /// A running brain and the conversations that were opened in it.
 pub(crate) struct Actors {
     brain: Brain,
     tokens: Tokens,
     open: usize,
+    /// Tokens of the texts that each of them has read.
+    read: usize,
     loader: Arc<dyn EngineLoader>,
     bare: Option<Bare>,
 }
 
 impl Actors {
-    /// Starts a brain and waits for its actors; with the seconds until the first could serve.
-    pub(crate) async fn load(load: &Load) -> Outcome<(Self, f64)> {
+    /// Starts a brain and waits for its actors; with the seconds until the first could serve, and until it had
+    /// given a token.
+    pub(crate) async fn load(load: &Load) -> Outcome<(Self, Value)> {
         let began = Instant::now();
         let settings = load.settings();
         let parts = Parts::find(&settings).await?;
         let loader = parts.loader.clone();
         let brain = parts.start(&settings, None).await?;
         let seconds = began.elapsed().as_secs_f64();
-        while brain.stats().await?.actors.iter().any(|actor| actor.state != ActorState::Ready) {
+        let tokens = Tokens { vocab: brain.info().await?.vocab };
+        let actors = Self { brain, tokens, open: 0, read: 0, loader, bare: None };
+        actors.read_once(FIRST).await?;
+        let first_seconds = began.elapsed().as_secs_f64();
+        while actors.brain.stats().await?.actors.iter().any(|actor| actor.state != ActorState::Ready) {
             sleep(Duration::from_millis(10)).await;
         }
-        let tokens = Tokens { vocab: brain.info().await?.vocab };
-        Ok((Self { brain, tokens, open: 0, loader, bare: None }, seconds))
+        let version = concat!("motorbrain ", env!("CARGO_PKG_VERSION"));
+        Ok((actors, json!({ "seconds": seconds, "first_seconds": first_seconds, "version": version })))
     }
 
     /// One more engine of the same loader, which shares the actors' weights, without an actor.
@@ -64,12 +77,10 @@ impl Actors {
     pub(crate) async fn answer(&mut self, request: Request) -> Outcome<Value> {
         match request {
             Request::Open { conversations, context, .. } => self.open(conversations, context).await,
-            Request::Decode { conversations, tokens, .. } => self.decode(conversations, tokens).await,
-            Request::Prefill { tokens } => {
-                Ok(json!({ "seconds": self.read_once(self.tokens.of(0, 0, tokens)).await? }))
-            }
+            Request::Decode(decode) => self.decode(decode).await,
+            Request::Prefill { tokens } => Ok(json!({ "seconds": self.read_once(tokens).await? })),
             Request::Embed { tokens } => self.embed(tokens).await,
-            Request::Turn { context, tokens } => self.turn(context, tokens).await,
+            Request::Turn { tokens } => self.turn(tokens).await,
             Request::Perplexity { texts } => self.perplexity(&texts).await,
             Request::Latency { streams, context, long } => {
                 latency::measure(&self.brain, self.tokens, streams, context, long).await
@@ -82,37 +93,51 @@ impl Actors {
         for row in 0..mem::take(&mut self.open) {
             self.brain.close(name(row)).await?;
         }
-        let seconds = self.all(conversations, |row| (Some(self.tokens.of(row, 0, context).into()), 1)).await?;
-        self.open = conversations;
-        Ok(json!({ "seconds": seconds }))
-    }
-
-    async fn decode(&self, conversations: usize, tokens: usize) -> Outcome<Value> {
-        Ok(json!({ "seconds": self.all(conversations, |_| (None, tokens)).await? }))
-    }
-
-    /// A step of each of the first conversations, all at once; the seconds until all are done.
-    async fn all(&self, conversations: usize, step: impl Fn(usize) -> (Option<Input>, usize)) -> Outcome<f64> {
-        let steps: Vec<_> = (0..conversations).map(|row| (row, step(row))).collect();
         let began = Instant::now();
+        let first = Decode { conversations, tokens: 1, sampled: false, steps: false, bare: false };
+        self.all(first, |row| Some(self.tokens.of(row, 0, context).into())).await?;
+        (self.open, self.read) = (conversations, context);
+        Ok(json!({ "seconds": began.elapsed().as_secs_f64() }))
+    }
+
+    async fn decode(&self, decode: Decode) -> Outcome<Value> {
+        self.all(Decode { tokens: 1, ..decode }, |_| None).await?;
+        let began = Instant::now();
+        self.all(decode, |_| None).await?;
+        Ok(json!({ "seconds": began.elapsed().as_secs_f64() }))
+    }
+
+    /// So many tokens of each of the first conversations, all at once, behind what they are given.
+    async fn all(&self, decode: Decode, input: impl Fn(usize) -> Option<Input>) -> Outcome<()> {
+        let Decode { conversations, tokens, sampled, steps, .. } = decode;
+        let (requests, count) = if steps { (tokens, 1) } else { (1, tokens) };
+        let sampling = if sampled { SAMPLED } else { Sampling::GREEDY };
         let mut asked = JoinSet::new();
-        for (row, (input, count)) in steps {
-            let (brain, step) = (self.brain.clone(), Step { input, ..Step::greedy(name(row), "", count) });
-            asked.spawn(async move { brain.step(step).await.map(|stepped| (stepped.token_ids.len(), count)) });
+        for row in 0..conversations {
+            let step = Step { input: input(row), sampling, ..Step::greedy(name(row), "", count) };
+            let brain = self.brain.clone();
+            asked.spawn(async move {
+                let mut found = 0;
+                for _ in 0..requests {
+                    found += brain.step(step.clone()).await?.token_ids.len();
+                }
+                Ok::<_, motorbrain::BrainError>(found)
+            });
         }
         while let Some(done) = asked.join_next().await {
-            let (found, asked_for) = done??;
-            if found != asked_for {
-                return Err(format!("a step of {asked_for} tokens ended after {found}").into());
+            let found = done??;
+            if found != tokens {
+                return Err(format!("{tokens} tokens were asked for, {found} came").into());
             }
         }
-        Ok(began.elapsed().as_secs_f64())
+        Ok(())
     }
 
     /// The seconds to the first token of a conversation that is new and not kept.
-    async fn read_once(&self, tokens: Vec<TokenId>) -> Outcome<f64> {
+    async fn read_once(&self, tokens: usize) -> Outcome<f64> {
+        let step = Step::greedy("once", self.tokens.of(0, 0, tokens), 1);
         let began = Instant::now();
-        self.brain.step(Step::greedy("once", tokens, 1)).await?;
+        self.brain.step(step).await?;
         let seconds = began.elapsed().as_secs_f64();
         self.brain.close("once").await?;
         Ok(seconds)
@@ -125,15 +150,12 @@ impl Actors {
         Ok(json!({ "seconds": began.elapsed().as_secs_f64() }))
     }
 
-    async fn turn(&self, context: usize, tokens: usize) -> Outcome<Value> {
-        self.brain.step(Step { count: 0, ..Step::greedy("turn", self.tokens.of(0, 0, context), 0) }).await?;
-        let step = Step::greedy("turn", self.tokens.of(0, context, tokens), 1);
+    async fn turn(&mut self, tokens: usize) -> Outcome<Value> {
+        let step = Step::greedy(name(0), self.tokens.of(0, self.read, tokens), 1);
+        self.read += tokens;
         let began = Instant::now();
         self.brain.step(step).await?;
-        let seconds = began.elapsed().as_secs_f64();
-        self.brain.close("turn").await?;
-        let again_seconds = self.read_once(self.tokens.of(0, 0, context + tokens)).await?;
-        Ok(json!({ "seconds": seconds, "again_seconds": again_seconds }))
+        Ok(json!({ "seconds": began.elapsed().as_secs_f64() }))
     }
 
     /// Of each token but the first, given all before it.

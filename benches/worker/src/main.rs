@@ -14,15 +14,20 @@ mod memory;
 mod request;
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     io::{self, BufRead as _, Write as _},
+    sync::OnceLock,
 };
 
 use motorbrain::TokenId;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use self::{brain::Actors, request::Request};
+use self::{
+    brain::Actors,
+    request::{Decode, Request},
+};
 
 /// What goes wrong here goes to whoever asked, as text.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -56,9 +61,9 @@ impl Worker {
         match (request, model) {
             (Request::Load(load), _) => {
                 self.unload();
-                let (model, seconds) = self.runtime.block_on(Actors::load(&load))?;
+                let (model, loaded) = self.runtime.block_on(Actors::load(&load))?;
                 self.model = Some(model);
-                Ok(json!({ "seconds": seconds, "version": concat!("motorbrain ", env!("CARGO_PKG_VERSION")) }))
+                Ok(loaded)
             }
             (Request::Memory, model) => memory::report(runtime, model.as_ref()),
             (Request::Bandwidth { threads }, _) => Ok(json!({ "bytes_per_second": limits::bandwidth(threads) })),
@@ -69,7 +74,7 @@ impl Worker {
             (Request::Open { conversations, context, bare: true }, Some(actors)) => {
                 actors.bare()?.open(conversations, context)
             }
-            (Request::Decode { conversations, tokens, bare: true }, Some(actors)) => {
+            (Request::Decode(Decode { conversations, tokens, bare: true, .. }), Some(actors)) => {
                 actors.bare()?.decode(conversations, tokens)
             }
             (request, Some(actors)) => runtime.block_on(actors.answer(request)),
@@ -92,11 +97,25 @@ struct Tokens {
 }
 
 impl Tokens {
-    /// Of a conversation, from place `start` on.
+    /// Of a conversation, from place `start` on: the committed texts, each conversation from a place of its own.
     fn of(self, conversation: usize, start: usize, count: usize) -> Vec<TokenId> {
-        let token = |place: usize| (1000 + (conversation * 7919 + place * 104_729) % 40_000) % self.vocab;
+        let ids = text_ids();
+        let token = |place: usize| ids[(conversation * APART + place) % ids.len()] as usize % self.vocab;
         (start..start + count).map(|place| TokenId(token(place) as u32)).collect()
     }
+}
+
+/// Places between the beginnings of two conversations in the texts.
+const APART: usize = 97;
+
+/// The texts, one behind the other.
+fn text_ids() -> &'static [u32] {
+    static IDS: OnceLock<Vec<u32>> = OnceLock::new();
+    IDS.get_or_init(|| {
+        let texts: Result<BTreeMap<String, Vec<u32>>, _> =
+            serde_json::from_str(include_str!("../../../tools/texts/token_ids.json"));
+        texts.map(|texts| texts.into_values().flatten().collect()).unwrap_or_default()
+    })
 }
 
 /// An error with its causes.

@@ -18,19 +18,14 @@ pub(crate) enum Request {
         #[serde(default)]
         bare: bool,
     },
-    /// Sample `tokens` more of each of the first `conversations`, all at once. `bare`: of those without actors.
-    Decode {
-        conversations: usize,
-        tokens: usize,
-        #[serde(default)]
-        bare: bool,
-    },
+    /// Sample `tokens` more of each of the first `conversations`, all at once, behind one that is not timed.
+    Decode(Decode),
     /// From an empty conversation to its first token.
     Prefill { tokens: usize },
     /// The vector of a text.
     Embed { tokens: usize },
-    /// The first token after `tokens` more on `context`, and after reading all of it again.
-    Turn { context: usize, tokens: usize },
+    /// The first token after `tokens` more in the first conversation.
+    Turn { tokens: usize },
     /// Gaps between streamed tokens while another conversation reads `long` tokens, and undisturbed.
     Latency { streams: usize, context: usize, long: usize },
     /// Of the texts, given as token ids.
@@ -43,6 +38,22 @@ pub(crate) enum Request {
     Matmul { graph: PathBuf, threads: usize },
 }
 
+/// How conversations go on.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Decode {
+    pub(crate) conversations: usize,
+    pub(crate) tokens: usize,
+    /// With temperature 1 and top-p 0.9, instead of greedily.
+    #[serde(default)]
+    pub(crate) sampled: bool,
+    /// A request a token, each conversation's next one when it has the one before.
+    #[serde(default)]
+    pub(crate) steps: bool,
+    /// Without actors: greedy, in a bare loop.
+    #[serde(default)]
+    pub(crate) bare: bool,
+}
+
 /// Which model, and how it is driven.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Load {
@@ -53,6 +64,8 @@ pub(crate) struct Load {
     pub(crate) actors: usize,
     /// The most tokens of a conversation; the default where it is left out.
     window: Option<usize>,
+    /// Where forms of models are kept; the user's folder where it is left out.
+    cache: Option<PathBuf>,
 }
 
 fn one() -> usize {
@@ -66,6 +79,7 @@ impl Load {
         settings.model.dir = Some(self.model.clone());
         settings.brain.actors = self.actors;
         settings.window.size = self.window;
+        settings.runtime.cache = self.cache.clone();
         // A large model on a slow machine is no hang.
         settings.brain.run_ms_max = 600_000;
         settings

@@ -47,15 +47,16 @@ fn every_scenario_is_answered() {
         json!({ "op": "memory" }),
         json!({ "op": "prefill", "tokens": 16 }),
         json!({ "op": "embed", "tokens": 16 }),
-        json!({ "op": "turn", "context": 32, "tokens": 4 }),
+        json!({ "op": "turn", "tokens": 4 }),
+        json!({ "op": "decode", "conversations": 3, "tokens": 4, "sampled": true, "steps": true }),
         json!({ "op": "latency", "streams": 2, "context": 8, "long": 256 }),
     ]);
-    for answer in answers.iter().take(3).chain(&answers[4..6]) {
+    for answer in answers.iter().take(3).chain(&answers[4..8]) {
         assert_positive(answer, &["seconds"]);
     }
+    assert_positive(&answers[0], &["first_seconds"]);
     assert_positive(&answers[3], &["rss", "anonymous", "kv_bytes", "kv_bytes_per_token"]);
-    assert_positive(&answers[6], &["seconds", "again_seconds"]);
-    let latency = &answers[7];
+    let latency = &answers[8];
     assert_positive(latency, &["alone_seconds", "among_seconds"]);
     let gaps = |name: &str| latency["ok"][name].as_array().unwrap().len();
     // Of as many tokens, and one conversation may have made more of them beside the prompt.

@@ -1,47 +1,85 @@
 //! `cargo xtask bench`: MotorBrain and its peers, alternating in one run on one machine.
 //!
 //! It sets up the peers, builds the workers, runs the scenarios and writes `benches/RESULTS.md`,
-//! `benches/results.json` and the plots. `bench actors` runs that of cargo instead.
+//! `benches/results.json` and the plots. `bench actors` runs that of cargo instead. All of it is behind the
+//! feature `bench`, so that nobody builds it who only wants the other tasks; `cargo xtask bench` turns it on.
 
+mod budget;
 mod claims;
 mod engines;
 mod limits;
+mod loads;
 mod machine;
 mod options;
 mod ours;
 mod peers;
 mod plots;
+mod quality;
 mod report;
 mod results;
 mod scenarios;
 mod show;
 mod statistics;
+mod tune;
+// Its own tests are run with all others.
+#[cfg(test)]
+#[expect(dead_code, reason = "it stands in for this module where the feature is off")]
+mod without;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Subcommand};
 
 use self::engines::Stand;
-pub(crate) use self::options::Options;
-use self::options::Scenario;
+use self::options::{Options, Scenario, Way};
 use self::results::{Group, Part, Results, Shape};
 use self::scenarios::Scenarios;
 use crate::error::Error;
-use crate::process::{cargo, show};
+use crate::process::{cargo, seconds, show};
 use crate::project::Project;
 use crate::setup;
 
 /// A load average above this is not a quiet machine.
 const LOAD_QUIET: f64 = 0.5;
 
-/// Runs what the options ask for; returns what to do next.
-pub(crate) fn run(project: &Project, options: &Options) -> Result<String, Error> {
+/// What of the benchmark is run.
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    instead: Option<Instead>,
+}
+
+#[derive(Subcommand)]
+enum Instead {
+    /// Run the benchmark of cargo instead: what the actors add to a message
+    Actors,
+}
+
+/// Runs what was asked for; returns what to do next.
+pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<String, Error> {
+    match arguments.instead {
+        Some(Instead::Actors) => actors(project),
+        None => compare(project, &arguments.options),
+    }
+}
+
+/// Runs all engines, alternating.
+fn compare(project: &Project, options: &Options) -> Result<String, Error> {
     let lock = setup::provide(project, false)?;
     let qwen = options.groups().any(|group| group == Group::Qwen);
     peers::provide(project, qwen, false)?;
     let stand = Stand::new(project, build_worker(project)?, machine::cores());
+    if options.wants(Scenario::Layer) {
+        show("messages", messages(project).args(["--no-run"]), |_| ())?;
+    }
     drop(lock);
 
     let mut results = Results {
@@ -66,14 +104,15 @@ pub(crate) fn run(project: &Project, options: &Options) -> Result<String, Error>
     if results.machine.load_average > LOAD_QUIET {
         println!("the load average is {:.2}: what else runs here will show", results.machine.load_average);
     }
-    measure(&mut Scenarios { project, stand: &stand, options, results: &mut results }, &last)?;
+    measure(&mut Scenarios { project, stand: &stand, options, results: &mut results, loaded: None }, &last)?;
+    println!("all parts: done in {}", seconds(Duration::from_secs_f64(60.0 * results.minutes)));
     let folder = if options.is_whole() { project.root().join("benches") } else { last };
     write(&results, &folder)?;
     Ok(format!("read {}", folder.join("RESULTS.md").display()))
 }
 
-/// Runs the benchmark of cargo; returns what to do next.
-pub(crate) fn actors(project: &Project) -> Result<String, Error> {
+/// Runs the benchmark of cargo.
+fn actors(project: &Project) -> Result<String, Error> {
     drop(setup::provide(project, false)?);
     show("messages", &mut messages(project), |_| ())?;
     Ok("measure on a quiet machine, and compare only what one run has measured".into())
@@ -88,71 +127,59 @@ fn messages(project: &Project) -> Command {
 }
 
 /// Measures what is wanted and not done, and writes what is found to `folder` after each part.
-fn measure(scenarios: &mut Scenarios<'_>, folder: &std::path::Path) -> Result<(), Error> {
+///
+/// All that is asked of a group's engines comes together, since they are loaded once for it.
+fn measure(scenarios: &mut Scenarios<'_>, folder: &Path) -> Result<(), Error> {
     let options = scenarios.options;
     let mut shown = None;
-    let mut part = |part: Part, run: &dyn Fn(&mut Scenarios<'_>) -> Result<(), Error>| {
-        if !options.wants(part.scenario) || scenarios.results.done.contains(&part) {
+    let mut part = |scenario: Scenario, group: Option<Group>, run: &Run<'_>| {
+        let part = Part { scenario, group };
+        if !options.wants(scenario) || scenarios.results.done.contains(&part) {
             return Ok(());
         }
-        if let Some(group) = part.group.filter(|group| shown.replace(*group) != Some(*group)) {
+        if let Some(group) = group.filter(|group| shown.replace(*group) != Some(*group)) {
             println!("== {}", group.title());
         }
         // A part that was broken off left nothing: its series are kept when it is whole.
         let known = scenarios.results.series.len();
+        let began = Instant::now();
         let ran = run(scenarios);
+        scenarios.results.minutes += began.elapsed().as_secs_f64() / 60.0;
         match ran {
             Ok(()) => scenarios.results.done.push(part),
             Err(_) => scenarios.results.series.truncate(known),
         }
         write(scenarios.results, folder).and(ran)
     };
-    let of = |scenario, group| Part { scenario, group, context: None };
-    part(of(Scenario::Limits, None), &|scenarios| scenarios.limits())?;
+    part(Scenario::Limits, None, &|scenarios| scenarios.limits())?;
     for group in options.groups() {
-        for (scenario, run) in COMPARED {
-            // Random weights have no perplexity worth knowing, and their turns cost what those of others do.
-            let pointless =
-                group == Group::Qwen && matches!(scenario, Scenario::Quality | Scenario::Turn | Scenario::Embed);
-            if !pointless {
-                part(of(scenario, Some(group)), &|scenarios| run(scenarios, group))?;
-            }
-        }
-        for (scenario, run) in OURS.into_iter().filter(|_| group == Group::Equal) {
-            part(of(scenario, Some(group)), &|scenarios| run(scenarios, group))?;
+        for (scenario, run) in OF_A_GROUP.into_iter().filter(|(scenario, _)| scenario.is_of(group)) {
+            part(scenario, Some(group), &|scenarios| run(scenarios, group))?;
         }
     }
-    part(of(Scenario::Layer, None), &|scenarios| scenarios.messages())?;
-    // The longest last: filling caches takes most of a run.
-    let decodes = |group| options.decode_contexts(group).map(move |context| (context, group));
-    let mut decodes: Vec<(usize, Group)> = options.groups().flat_map(decodes).collect();
-    decodes.sort_by_key(|(context, _)| *context);
-    for (context, group) in decodes {
-        let decode = Part { context: Some(context), ..of(Scenario::Decode, Some(group)) };
-        part(decode, &|scenarios| scenarios.decode(group, context))?;
-    }
-    Ok(())
+    part(Scenario::Layer, None, &|scenarios| scenarios.messages())
 }
 
-type Run = fn(&mut Scenarios<'_>, Group) -> Result<(), Error>;
+type Run<'a> = dyn Fn(&mut Scenarios<'_>) -> Result<(), Error> + 'a;
 
-/// Scenarios of every engine and model, decodes apart.
-const COMPARED: [(Scenario, Run); 5] = [
+type RunOfGroup = fn(&mut Scenarios<'_>, Group) -> Result<(), Error>;
+
+/// What is asked of a group: first what all engines are asked, then what wants processes of its own.
+const OF_A_GROUP: [(Scenario, RunOfGroup); 11] = [
     (Scenario::Quality, |scenarios, group| scenarios.quality(group)),
+    (Scenario::Decode, |scenarios, group| scenarios.decode(group, Way::Stream)),
+    (Scenario::Sampled, |scenarios, group| scenarios.decode(group, Way::Sampled)),
+    (Scenario::Steps, |scenarios, group| scenarios.decode(group, Way::Steps)),
     (Scenario::Prefill, |scenarios, group| scenarios.prefill(group)),
     (Scenario::Embed, |scenarios, group| scenarios.embed(group)),
     (Scenario::Turn, |scenarios, group| scenarios.turn(group)),
     (Scenario::Load, |scenarios, group| scenarios.load(group)),
-];
-
-/// Those of ours alone.
-const OURS: [(Scenario, Run); 3] = [
     (Scenario::Layer, |scenarios, group| scenarios.layer(group)),
     (Scenario::Latency, |scenarios, group| scenarios.latency(group)),
     (Scenario::Memory, |scenarios, group| scenarios.memory(group)),
 ];
 
-fn write(results: &Results, folder: &std::path::Path) -> Result<(), Error> {
+fn write(results: &Results, folder: &Path) -> Result<(), Error> {
     let plots = plots::draw(results, &folder.join("plots"))?;
     let json = serde_json::to_string_pretty(results).unwrap_or_default() + "\n";
     for (name, text) in [("results.json", json), ("RESULTS.md", report::markdown(results, &plots))] {

@@ -1,17 +1,17 @@
 //! What of the benchmark is run: everything, or less.
 
+use std::num::NonZero;
+
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::results::Group;
-
-const ROUNDS: usize = 5;
-const ROUNDS_QUICK: usize = 2;
+use super::budget::Budget;
+use super::results::{Group, Measure, Point};
 
 /// Which parts of the benchmark, and how often.
 #[derive(Args)]
-pub(crate) struct Options {
-    /// Fewer points, two rounds, SmolLM2 without the lossy form only, and no results written
+pub(super) struct Options {
+    /// The ratios that change most, at fewer points and in fewer rounds, into `.motorbrain/bench/last/`
     #[arg(long)]
     pub(super) quick: bool,
     /// Only these scenarios; may be given more than once
@@ -20,15 +20,12 @@ pub(crate) struct Options {
     /// Only these models; may be given more than once
     #[arg(long, value_name = "NAME")]
     pub(super) model: Vec<ModelName>,
-    /// Of the decodes only those at these contexts; may be given more than once
-    #[arg(long, value_name = "TOKENS")]
-    pub(super) context: Vec<usize>,
     /// Goes on with a run of the same commit that was broken off, and measures what it did not
     #[arg(long = "continue")]
     pub(super) resume: bool,
-    /// How often each point is measured [default: 5, or 2 with --quick]
+    /// Measures each point so often, however long it takes [default: as often as its seconds allow]
     #[arg(long, value_name = "N")]
-    rounds: Option<std::num::NonZero<usize>>,
+    rounds: Option<NonZero<usize>>,
 }
 
 /// A scenario, as `--only` names it.
@@ -39,15 +36,19 @@ pub(super) enum Scenario {
     Limits,
     /// Perplexity of every form
     Quality,
-    /// Tokens a second of conversations that decode
+    /// Tokens a second of conversations that decode greedily, as streams
     Decode,
+    /// The same with temperature 1 and top-p 0.9
+    Sampled,
+    /// The same as requests of one token
+    Steps,
     /// Tokens a second of a prompt
     Prefill,
     /// Vectors of texts
     Embed,
     /// First token of a second turn
     Turn,
-    /// Time to load a model
+    /// Time to load a model, with its files in memory and not
     Load,
     /// What the actors cost
     Layer,
@@ -62,20 +63,53 @@ pub(super) enum Scenario {
 pub(super) enum ModelName {
     /// SmolLM2-135M within 2 % of f32's perplexity
     Smollm2,
+    /// SmolLM2-135M in one 8-bit file
+    EightBit,
     /// SmolLM2-135M in lossy 4-bit blocks
     Lossy,
     /// The f32 model of Qwen2.5-Coder-0.5B's shape
     Qwen,
 }
 
+/// How conversations decode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Greedily, a request for many tokens.
+    Stream,
+    /// Such a request with temperature 1 and top-p 0.9.
+    Sampled,
+    /// Greedily, a request for each token.
+    Steps,
+}
+
+impl Way {
+    pub(super) fn measure(self) -> Measure {
+        match self {
+            Self::Stream => Measure::Decode,
+            Self::Sampled => Measure::DecodeSampled,
+            Self::Steps => Measure::DecodeSteps,
+        }
+    }
+}
+
 impl Options {
-    pub(super) fn rounds(&self) -> usize {
-        self.rounds.map_or(if self.quick { ROUNDS_QUICK } else { ROUNDS }, usize::from)
+    /// The rounds that were asked for.
+    pub(super) fn rounds(&self) -> Option<usize> {
+        self.rounds.map(usize::from)
+    }
+
+    /// What a point may take that has so many seconds in a whole run.
+    pub(super) fn budget(&self, seconds: f64) -> Budget {
+        match self.rounds() {
+            Some(rounds) => Budget::exactly(rounds),
+            None if self.quick => Budget::of(seconds).quick(),
+            None => Budget::of(seconds),
+        }
     }
 
     /// Whether all was asked for, so that the results may replace those of the last whole run.
     pub(super) fn is_whole(&self) -> bool {
-        !self.quick && self.only.is_empty() && self.model.is_empty() && self.context.is_empty()
+        !self.quick && self.only.is_empty() && self.model.is_empty()
     }
 
     pub(super) fn wants(&self, scenario: Scenario) -> bool {
@@ -87,6 +121,7 @@ impl Options {
         Group::ALL.into_iter().filter(|group| {
             let name = match group {
                 Group::Equal => ModelName::Smollm2,
+                Group::EightBit => ModelName::EightBit,
                 Group::Lossy => ModelName::Lossy,
                 Group::Qwen => ModelName::Qwen,
             };
@@ -94,21 +129,20 @@ impl Options {
         })
     }
 
-    pub(super) fn decode_conversations(&self, group: Group) -> &'static [usize] {
-        match group {
-            _ if self.quick => &[1, 8, 16],
-            Group::Equal => &[1, 2, 4, 8, 16, 32],
-            Group::Lossy | Group::Qwen => &[1, 8, 16],
-        }
-    }
-
-    /// Tokens that conversations have read before they decode.
-    pub(super) fn decode_contexts(&self, group: Group) -> impl Iterator<Item = usize> + '_ {
-        let all: &[usize] = match group {
-            Group::Equal if !self.quick => &[64, 512, 1536],
-            _ => &[64],
+    /// Where conversations decode in a group: the contexts that they have read and their numbers, large ones
+    /// first.
+    pub(super) fn decodes(&self, group: Group, way: Way) -> Vec<Point> {
+        let (contexts, conversations): (&[usize], &[usize]) = match (group, way) {
+            (Group::Qwen, Way::Stream) => (&[64], &[16, 1]),
+            (Group::Qwen, _) | (Group::EightBit, Way::Sampled | Way::Steps) => (&[], &[]),
+            (_, Way::Stream) if self.quick => (&[64], &[16, 1]),
+            (_, Way::Sampled) if self.quick => (&[64], &[1]),
+            (Group::Equal, Way::Stream) => (&[64, LONG_CONTEXT], &[16, 4, 1]),
+            (Group::Equal, Way::Sampled) | (_, Way::Stream) => (&[64], &[16, 4, 1]),
+            (_, Way::Sampled | Way::Steps) => (&[64], &[16, 1]),
         };
-        all.iter().copied().filter(|context| self.context.is_empty() || self.context.contains(context))
+        let points = |&context| conversations.iter().map(move |&conversations| Point::decode(conversations, context));
+        contexts.iter().flat_map(points).collect()
     }
 
     pub(super) fn prefill_tokens(&self, group: Group) -> &'static [usize] {
@@ -119,9 +153,51 @@ impl Options {
     }
 }
 
+/// The longer of the contexts at which conversations decode.
+pub(super) const LONG_CONTEXT: usize = 1024;
+
 impl Scenario {
     /// Whether it is a part of a quick run.
     fn is_quick(self) -> bool {
-        matches!(self, Self::Decode | Self::Prefill | Self::Embed | Self::Turn)
+        matches!(self, Self::Quality | Self::Decode | Self::Sampled | Self::Prefill | Self::Embed | Self::Turn)
+    }
+
+    /// Whether there is something to learn from it in a group. Random weights have no perplexity worth
+    /// knowing, and what a form costs a turn or a vector is what it costs a prefill.
+    pub(super) fn is_of(self, group: Group) -> bool {
+        match self {
+            Self::Quality => group != Group::Qwen,
+            Self::Turn => matches!(group, Group::Equal | Group::Lossy),
+            Self::Load => group != Group::EightBit,
+            Self::Embed | Self::Layer | Self::Latency | Self::Memory => group == Group::Equal,
+            Self::Sampled | Self::Steps => matches!(group, Group::Equal | Group::Lossy),
+            Self::Limits | Self::Decode | Self::Prefill => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(quick: bool) -> Options {
+        Options { quick, only: Vec::new(), model: Vec::new(), resume: false, rounds: None }
+    }
+
+    #[test]
+    fn large_points_come_first_and_a_quick_run_has_fewer() {
+        let whole = options(false).decodes(Group::Equal, Way::Stream);
+        let sizes: Vec<_> = whole.iter().filter_map(|point| Some((point.context?, point.conversations?))).collect();
+        assert_eq!(sizes, [(64, 16), (64, 4), (64, 1), (1024, 16), (1024, 4), (1024, 1)]);
+        assert_eq!(options(true).decodes(Group::Equal, Way::Stream).len(), 2);
+        assert!(options(true).groups().eq([Group::Equal]));
+    }
+
+    #[test]
+    fn only_all_of_it_is_a_whole_run() {
+        assert!(options(false).is_whole() && !options(true).is_whole());
+        assert!(!Options { only: vec![Scenario::Turn], ..options(false) }.is_whole());
+        let only = Options { only: vec![Scenario::Memory], ..options(true) };
+        assert!(only.wants(Scenario::Memory) && !only.wants(Scenario::Decode));
     }
 }

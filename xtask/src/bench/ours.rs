@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::thread;
+use std::time::Instant;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::budget::rounds_of_an_opening;
 use super::engines::Engine;
 use super::results::{Group, Measure, Point};
-use super::scenarios::{Runner, Scenarios};
+use super::scenarios::{REST, Runner, Scenarios, Timed, alternate};
 use super::statistics::percentile;
 use super::worker::Worker;
 use crate::error::Error;
@@ -19,14 +22,25 @@ use crate::process::show;
 const STREAMS: usize = 8;
 const STREAM_CONTEXT: usize = 64;
 /// What another one reads meanwhile.
-const LONG: usize = 8000;
+pub(super) const LONG: usize = 2048;
 /// Actors whose memory is measured, and the conversations that each serves then.
 pub(super) const ACTORS: [usize; 4] = [1, 2, 3, 4];
 const CONVERSATIONS_OF_AN_ACTOR: usize = 2;
 /// Conversations whose memory is measured, beside those that warm the process up.
-const WARM: usize = 8;
-const MEASURED: usize = 16;
+const WARM: usize = 2;
+const MEASURED: usize = 6;
 pub(super) const CONVERSATION_CONTEXT: usize = 1024;
+/// Where the actors' cost is measured.
+pub(super) const LAYER_CONVERSATIONS: [usize; 2] = [1, 16];
+pub(super) const LAYER_CONTEXT: usize = 64;
+/// Tokens of each conversation in a round there.
+const LAYER_DECODED: [usize; 2] = [32, 8];
+
+/// Seconds of each.
+const LIMIT_SECONDS: f64 = 5.0;
+const LAYER_SECONDS: f64 = 15.0;
+const LATENCY_SECONDS: f64 = 45.0;
+const MEMORY_SECONDS: f64 = 6.0;
 
 #[derive(Deserialize)]
 struct Latency {
@@ -43,11 +57,55 @@ struct Memory {
 }
 
 impl Scenarios<'_> {
+    /// Decodes of ours with and without actors, by turns in one process, which has the weights once. (What a
+    /// program reads from memory takes up to a tenth longer in one process than in the next, for as long as it lives.)
+    pub(super) fn layer(&mut self, group: Group) -> Result<(), Error> {
+        self.unload();
+        let bare = self.stand.bare(group);
+        let mut runner = self.start(self.stand.motorbrain(group))?;
+        let version = self.results.version(&runner.engine).unwrap_or_default().to_owned();
+        self.results.know(&bare, &version);
+        for (conversations, tokens) in LAYER_CONVERSATIONS.into_iter().zip(LAYER_DECODED) {
+            let samples = self.layer_at(&mut runner, conversations, tokens)?;
+            let point = Point::decode(conversations, LAYER_CONTEXT);
+            for (engine, samples) in [&runner.engine, &bare].into_iter().zip(samples) {
+                self.keep(engine, Measure::LayerDecode, point, samples);
+            }
+            self.show(group, Measure::LayerDecode, point);
+        }
+        Ok(())
+    }
+
+    /// Tokens a second with actors and without.
+    fn layer_at(&self, runner: &mut Runner, conversations: usize, tokens: usize) -> Result<[Vec<f64>; 2], Error> {
+        let with = |op: &str, bare: bool| json!({ "op": op, "conversations": conversations, "context": LAYER_CONTEXT, "tokens": tokens, "bare": bare });
+        let rounds = rounds_of_an_opening(LAYER_CONTEXT, tokens + 1);
+        let budget = self.options.budget(LAYER_SECONDS);
+        let (mut samples, mut round, began) = ([Vec::new(), Vec::new()], 0, Instant::now());
+        while budget.goes_on(round, began.elapsed().as_secs_f64()) {
+            // Who is first changes.
+            for index in [round % 2, (round + 1) % 2] {
+                let bare = index == 1;
+                if round % rounds == 0 {
+                    runner.worker.ask::<Value>(with("open", bare))?;
+                }
+                thread::sleep(REST);
+                let timed: Timed = runner.worker.ask(with("decode", bare))?;
+                samples[index].push((conversations * tokens) as f64 / timed.seconds);
+            }
+            round += 1;
+        }
+        Ok(samples)
+    }
+
     /// Gaps between the tokens of streamed conversations, and what a long prompt does to them.
     pub(super) fn latency(&mut self, group: Group) -> Result<(), Error> {
-        let mut runners = self.runners(vec![self.stand.motorbrain(group).roomy()])?;
+        self.unload();
+        let mut runner = self.start(self.stand.motorbrain(group).roomy())?;
         let request = json!({ "op": "latency", "streams": STREAMS, "context": STREAM_CONTEXT, "long": LONG });
-        let found: Vec<Vec<Latency>> = self.alternate(&mut runners, 0, &request)?;
+        let mut runners = [&mut runner];
+        let budget = self.options.budget(LATENCY_SECONDS);
+        let found = alternate(&mut runners, budget, |runner, _| runner.worker.ask::<Latency>(request.clone()))?;
         let point = Point { tokens: Some(LONG), ..Point::decode(STREAMS, STREAM_CONTEXT) };
         let milliseconds = |gaps: &[f64], percent| 1000.0 * percentile(gaps, percent);
         let mut keep = |measure, sample: &dyn Fn(&Latency) -> f64| {
@@ -64,6 +122,7 @@ impl Scenarios<'_> {
 
     /// Resident bytes with one actor to four, and of a conversation. Each time in a fresh process.
     pub(super) fn memory(&mut self, group: Group) -> Result<(), Error> {
+        self.unload();
         for actors in ACTORS {
             let engine = self.stand.actors(group, actors);
             let samples = self.fresh(&engine, |worker| {
@@ -101,14 +160,14 @@ impl Scenarios<'_> {
         engine: &Engine,
         mut sample: impl FnMut(&mut Worker) -> Result<f64, Error>,
     ) -> Result<Vec<f64>, Error> {
-        let rounds = self.options.rounds();
-        (0..rounds)
-            .map(|_| {
-                let (mut worker, loaded) = Worker::load(self.project, engine)?;
-                self.results.know(engine, &loaded.version);
-                sample(&mut worker)
-            })
-            .collect()
+        let budget = self.options.budget(MEMORY_SECONDS);
+        let (mut samples, began) = (Vec::new(), Instant::now());
+        while budget.goes_on(samples.len(), began.elapsed().as_secs_f64()) {
+            let (mut worker, loaded) = Worker::load(self.project, engine)?;
+            self.results.know(engine, &loaded.version);
+            samples.push(sample(&mut worker)?);
+        }
+        Ok(samples)
     }
 
     /// Requests a second through MotorBrain with an engine that answers at once: a benchmark of cargo's.
@@ -126,16 +185,20 @@ impl Scenarios<'_> {
         let mut machine = self.stand.motorbrain(Group::Qwen);
         machine.name = "machine".into();
         let worker = Worker::start(self.project, &machine.name, machine.program.command())?;
-        let mut runners = [Runner { engine: machine, worker }];
+        let mut runner = Runner { engine: machine, worker };
         let threads = self.stand.threads;
-        let bandwidth: Vec<Vec<BTreeMap<String, f64>>> =
-            self.alternate(&mut runners, 0, &json!({ "op": "bandwidth", "threads": threads }))?;
         let graph = self.stand.models.join("matmul.onnx");
-        let matmul: Vec<Vec<BTreeMap<String, f64>>> =
-            self.alternate(&mut runners, 0, &json!({ "op": "matmul", "graph": graph, "threads": threads }))?;
-        let only = |answer: &BTreeMap<String, f64>| answer.values().sum();
-        self.keep_all(&runners, Measure::Bandwidth, Point::default(), &bandwidth, only);
-        self.keep_all(&runners, Measure::Matmul, Point::default(), &matmul, only);
+        for (measure, request) in [
+            (Measure::Bandwidth, json!({ "op": "bandwidth", "threads": threads })),
+            (Measure::Matmul, json!({ "op": "matmul", "graph": graph, "threads": threads })),
+        ] {
+            let mut runners = [&mut runner];
+            let budget = self.options.budget(LIMIT_SECONDS);
+            let found = alternate(&mut runners, budget, |runner, _| {
+                runner.worker.ask::<BTreeMap<String, f64>>(request.clone())
+            })?;
+            self.keep_all(&runners, measure, Point::default(), &found, |answer| answer.values().sum());
+        }
         Ok(())
     }
 }

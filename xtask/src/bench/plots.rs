@@ -1,5 +1,7 @@
 //! The figures as SVG: for decode a line an engine over the number of conversations, for prefill a
-//! line over the length of the prompt. Text stays text, so that no font of the system is needed.
+//! line over the length of the prompt. Text stays text, so that no font of the system is needed. A picture
+//! has a background of its own, so that it reads the same on a light page and on a dark one, and is small
+//! enough to be shown as it is.
 
 use std::fs;
 use std::path::Path;
@@ -7,13 +9,14 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use super::results::{Group, Measure, Point, Results};
-use super::show::round;
-use super::statistics::range;
+use super::show::count;
+use super::statistics::{quartiles, range};
 use crate::error::Error;
 
-const SIZE: (u32, u32) = (720, 420);
+const SIZE: (u32, u32) = (600, 360);
+/// Ours first; dark enough on white, and apart also for those who do not tell red from green.
 const COLOURS: [RGBColor; 5] =
-    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167), RGBColor(90, 90, 90)];
+    [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(170, 51, 119), RGBColor(90, 90, 90)];
 
 /// A picture: its file, its words and its lines.
 struct Plot {
@@ -25,12 +28,15 @@ struct Plot {
 
 struct Line {
     name: String,
-    /// Place on the axis, then the lowest, the median and the highest sample.
+    /// Place on the axis, then the lower quartile, the median and the upper one.
     points: Vec<(f64, [f64; 3])>,
 }
 
-/// Draws all plots for which there is something; returns their files' names.
+/// Draws all plots for which there is something, in place of those of another run; returns their files' names.
 pub(super) fn draw(results: &Results, folder: &Path) -> Result<Vec<String>, Error> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(Error::files("remove", folder))?;
+    }
     fs::create_dir_all(folder).map_err(Error::files("make", folder))?;
     let mut files = Vec::new();
     for plot in plots(results) {
@@ -49,7 +55,7 @@ fn plots(results: &Results) -> Vec<Plot> {
     contexts.dedup();
     let decode = contexts.into_iter().map(|context| Plot {
         file: format!("decode-{context}.svg"),
-        title: format!("Decode at context {context}, tokens a second"),
+        title: format!("Decode, tokens a second of all conversations (context {})", count(context)),
         across: "conversations",
         lines: lines(results, Measure::Decode, |point| point.conversations.filter(|_| point.context == Some(context))),
     });
@@ -69,7 +75,7 @@ fn lines(results: &Results, measure: Measure, place: impl Fn(Point) -> Option<us
         let Some(place) = place(series.point) else {
             continue;
         };
-        let (low, high) = range(&series.samples);
+        let (low, high) = quartiles(&series.samples);
         let point = (place as f64, [low, series.median(), high]);
         match lines.iter_mut().find(|line| line.name == series.engine) {
             Some(line) => line.points.push(point),
@@ -94,28 +100,40 @@ impl Plot {
         area: DrawingArea<B, plotters::coord::Shift>,
     ) -> Result<(), DrawingAreaErrorKind<B::ErrorType>> {
         area.fill(&WHITE)?;
-        let places: Vec<f64> = self.lines.iter().flat_map(|line| line.points.iter().map(|point| point.0)).collect();
+        let mut places: Vec<f64> = self.lines.iter().flat_map(|line| line.points.iter().map(|point| point.0)).collect();
+        places.sort_by(f64::total_cmp);
+        places.dedup();
         let (left, right) = range(&places);
         let highest = self.lines.iter().flat_map(|line| line.points.iter().map(|point| point.1[2])).fold(0.0, f64::max);
+        let text = ("sans-serif", 14).into_font().color(&BLACK);
         let mut chart = ChartBuilder::on(&area)
-            .caption(&self.title, ("sans-serif", 18))
-            .margin(12)
-            .x_label_area_size(40)
-            .y_label_area_size(60)
-            .build_cartesian_2d((left * 0.95..right * 1.05).log_scale().base(2.0), 0.0..highest * 1.05)?;
+            .caption(&self.title, ("sans-serif", 16).into_font().color(&BLACK))
+            .margin(10)
+            .x_label_area_size(42)
+            .y_label_area_size(48)
+            .build_cartesian_2d(
+                (left * 0.92..right * 1.08).log_scale().base(2.0).with_key_points(places),
+                0.0..highest * 1.45,
+            )?;
         chart
             .configure_mesh()
             .x_desc(self.across)
+            .disable_x_mesh()
+            .bold_line_style(RGBColor(215, 215, 215))
             .light_line_style(WHITE)
-            .x_label_formatter(&|place| round(place.round()))
-            .y_label_formatter(&|value| round(*value))
+            .label_style(text.clone())
+            .axis_desc_style(text.clone())
+            .y_labels(6)
+            .x_label_formatter(&|place| count(place.round() as usize))
+            .y_label_formatter(&|value| count(value.round() as usize))
             .draw()?;
-        for (line, colour) in self.lines.iter().zip(COLOURS.iter().cycle()) {
+        for (index, (line, colour)) in self.lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
+            let width = if index == 0 { 4 } else { 2 };
             let medians = line.points.iter().map(|(place, [_, median, _])| (*place, *median));
             chart
-                .draw_series(LineSeries::new(medians.clone(), colour.stroke_width(2)))?
+                .draw_series(LineSeries::new(medians.clone(), colour.stroke_width(width)))?
                 .label(&line.name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(width)));
             chart.draw_series(line.points.iter().map(|(place, [low, median, high])| {
                 ErrorBar::new_vertical(*place, *low, *median, *high, colour.filled(), 5)
             }))?;
@@ -123,7 +141,8 @@ impl Plot {
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperLeft)
-            .background_style(WHITE.mix(0.8))
+            .label_font(text)
+            .background_style(WHITE)
             .draw()?;
         area.present()
     }

@@ -8,13 +8,16 @@ use super::results::{Group, Machine, Measure, Point, Results, Series, Team};
 use super::show::{count, figure, round};
 
 /// The measures that every engine has, in the order of the report, with what their rows say.
-const COMPARED: [(Measure, &str); 6] = [
-    (Measure::Decode, "Decode, tokens a second of all conversations together"),
+const COMPARED: [(Measure, &str); 9] = [
+    (Measure::Decode, "Decode, greedy streams, tokens a second of all conversations together"),
+    (Measure::DecodeSampled, "Decode, sampled streams (temperature 1, top-p 0.9)"),
+    (Measure::DecodeSteps, "Decode, greedy, a request a token"),
     (Measure::Prefill, "Prefill, tokens a second to the first token"),
     (Measure::Embed, "Embeds a second"),
     (Measure::Turn, "Second turn, time to its first token"),
     (Measure::TurnAgain, "The same by reading all again"),
-    (Measure::Load, "Load, until tokens can be asked for"),
+    (Measure::Load, "Load, until the first token of a prompt of 16"),
+    (Measure::LoadCold, "The same cold"),
 ];
 
 /// Those of ours alone.
@@ -45,8 +48,9 @@ fn write_page(page: &mut String, results: &Results, plots: &[String]) -> std::fm
     writeln!(page, "# Benchmark\n\nWritten by `{}` at commit {}; do not edit.\n", results.command, results.commit)?;
     writeln!(page, "{}", method(results))?;
     write_machine(page, results)?;
-    writeln!(page, "## Promises\n\n{}", promises(&claims(results)))?;
+    writeln!(page, "## Promises and ratios\n\n{}", promises(&claims(results)))?;
     write_engines(page, results)?;
+    write_settings(page, results)?;
     for group in Group::ALL {
         write_group(page, results, group)?;
     }
@@ -61,15 +65,39 @@ fn write_page(page: &mut String, results: &Results, plots: &[String]) -> std::fm
 }
 
 fn method(results: &Results) -> String {
+    let rounds = match results.rounds {
+        Some(rounds) => format!("Rounds of every point: {rounds}"),
+        None => "Every point has some seconds, and as many rounds as go into them (3 to 24)".into(),
+    };
     format!(
-        "Every engine is a process of its own; all of a comparison are alive at the same time and take turns, \
-         the others being blocked on a read. (Ours with actors and without share one process and its weights.) \
-         Figures are medians of {} rounds, in brackets the lowest and the highest. A ratio is taken round by round, against the better peer at its best setting there. Ours goes \
-         through the public asynchronous API with its actors. Of llama.cpp only `llama_decode` is timed, without \
-         sampling; of onnxruntime-genai its own loop with greedy sampling. All contexts are the same token ids.\n",
-        results.rounds
+        "It took {} minutes, set-up apart. {rounds}. In a round every engine is asked once, and who is first changes; \
+         each is a process of its own that is loaded once for all that is asked of a model, the others being blocked \
+         on a read meanwhile. (Ours with actors and without share one process and its weights.)\n\n{METHOD}",
+        round(results.minutes)
     )
 }
+
+/// How to read the page: the same for every run.
+const METHOD: &str = "\
+- A figure is the median of the rounds, in brackets the quartiles. A ratio is the median of the rounds' ratios, in \
+brackets the two of them between which the true median lies with a probability of 95 % (by the sign test; of fewer \
+than six rounds the lowest and the highest). Where ours is compared with \
+others it is better above 1, and the other is the best of the peers named, at its best setting there.
+- Ours goes through the public asynchronous API with its actors; a stream is a request for many tokens.
+- onnxruntime-genai decodes in its own loop with its own sampling; llama.cpp by `llama_decode` and its own sampler chain, \
+the filling of a batch from Python not being timed; OpenVINO GenAI by steps of its ContinuousBatchingPipeline, from \
+GGUF files, with its own defaults (keys and values in 8 bits); from the GGUF's own 4-bit blocks it predicts a fifth \
+worse (15.4 and 17.4), so that its best form has 8 bits. To the first two a call a token is the only way, \
+so that streams and requests of one token are the same; to OpenVINO such a request is a prompt, and it has none.
+- An embed is a text's mean hidden state of ours and of llama.cpp where that is its faster way; of the others, which have \
+no call for it, it is the reading of the text.
+- A second turn is a request of 20 tokens on a conversation of 1,000 and more; OpenVINO keeps it by prefix caching.
+- A load ends with the first token of a prompt of 16. It is in a fresh process, whose start (and Python's) does not count. \
+Cold: the system was told to drop the model's files from its memory (`posix_fadvise`), and the forms that ours \
+keeps of models were removed; libraries stay in memory.
+- Conversations read pieces of `tools/texts`, the same for every engine. They have read their context when they \
+begin to decode and grow by half of it, or by 128 tokens, before they are opened anew.
+";
 
 fn write_machine(page: &mut String, results: &Results) -> std::fmt::Result {
     let Machine { processor, cores, features, memory_bytes, system, load_average } = &results.machine;
@@ -88,13 +116,15 @@ fn write_machine(page: &mut String, results: &Results) -> std::fmt::Result {
     writeln!(page, "- {}\n", versions.into_iter().collect::<Vec<_>>().join(", "))
 }
 
-/// The promises as a table.
+/// The promises as a table, and the ratios without one.
 fn promises(claims: &[Claim]) -> String {
-    let mut table = String::from("| promise | against | bound | found | kept |\n|---|---|---|---|---|\n");
-    for claim in claims {
+    let mut table = String::from("| ratio | against | promised | found | kept |\n|---|---|---|---|---|\n");
+    // What nothing is promised of is worth a row only where it was measured.
+    for claim in claims.iter().filter(|claim| claim.bound != Bound::Free || claim.found().is_some()) {
         let bound = match claim.bound {
             Bound::AtLeast(bound) => format!("at least {}", round(bound)),
             Bound::AtMost(bound) => format!("at most {}", round(bound)),
+            Bound::Free => "-".into(),
         };
         let found = claim.found().map_or("not measured".into(), |(ratio, (low, high))| {
             format!("{} ({}-{})", round(ratio), round(low), round(high))
@@ -117,6 +147,20 @@ fn write_engines(page: &mut String, results: &Results) -> std::fmt::Result {
         let megabytes = round(engine.weight_bytes as f64 / 1e6);
         let (title, name, form) = (engine.group.title(), &engine.name, &engine.form);
         writeln!(page, "| {title} | {name} | {form} | {megabytes} | {code} | {english} |")?;
+    }
+    writeln!(page)
+}
+
+/// What was found to be fastest of the engines that were tried in several ways.
+fn write_settings(page: &mut String, results: &Results) -> std::fmt::Result {
+    if results.tuned.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "## Settings of llama.cpp\n\nTried at the start of the run; it was measured with the fastest.\n")?;
+    writeln!(page, "| model | engine | for | fastest |\n|---|---|---|---|")?;
+    for tuned in &results.tuned {
+        let (title, engine, purpose) = (tuned.group.title(), &tuned.engine, tuned.purpose.title());
+        writeln!(page, "| {title} | {engine} | {purpose} | {} |", tuned.settings.describe())?;
     }
     writeln!(page)
 }
@@ -161,7 +205,10 @@ pub(super) fn limit(results: &Results, group: Group, measure: Measure, point: Po
     let shape = results.shapes.get(if group == Group::Qwen { "qwen" } else { "smollm2" })?;
     let machine = |measure| results.of(Group::Qwen, measure).next().map(Series::median);
     match (measure, point) {
-        (Measure::Decode, Point { conversations: Some(conversations), context: Some(context), .. }) => {
+        (
+            Measure::Decode | Measure::DecodeSampled | Measure::DecodeSteps,
+            Point { conversations: Some(conversations), context: Some(context), .. },
+        ) => {
             let ours =
                 results.engines.iter().find(|engine| engine.group == group && engine.team == Team::MotorBrain)?;
             let weights = ours.weight_bytes as f64;
@@ -227,6 +274,7 @@ impl Measure {
 #[cfg(test)]
 mod tests {
     use super::super::results::{EngineRecord, Shape};
+    use super::super::tune::{Purpose, Settings, Tuned};
     use super::*;
 
     fn series(team: Team, engine: &str, measure: Measure, point: Point, samples: &[f64]) -> Series {
@@ -240,7 +288,7 @@ mod tests {
         let results = Results {
             command: "cargo xtask bench".into(),
             commit: "abc1234".into(),
-            rounds: 3,
+            rounds: Some(3),
             engines: vec![EngineRecord {
                 name: "motorbrain".into(),
                 group: Group::Equal,
@@ -253,8 +301,16 @@ mod tests {
             series: vec![
                 series(Team::MotorBrain, "motorbrain", Measure::Decode, at, &[290.0, 300.0, 310.0]),
                 series(Team::LlamaCpp, "llama.cpp", Measure::Decode, at, &[145.0, 150.0, 155.0]),
+                series(Team::MotorBrain, "motorbrain", Measure::DecodeSampled, at, &[200.0]),
+                series(Team::LlamaCpp, "llama.cpp", Measure::DecodeSampled, at, &[100.0]),
                 series(Team::MotorBrain, "motorbrain", Measure::Resident, Point::actors(4), &[400e6]),
             ],
+            tuned: vec![Tuned {
+                group: Group::Equal,
+                engine: "llama.cpp".into(),
+                purpose: Purpose::DecodeMany,
+                settings: Settings { threads: 2, flash: true, ubatch: 512, pooled: false },
+            }],
             ..Results::default()
         };
         let page = markdown(&results, &["decode.svg".into()]);
@@ -263,6 +319,9 @@ mod tests {
             "motorbrain 1.2.3",
             "| 16 conversations, context 64 | 300 tok/s (290-310) | 150 tok/s (145-155) | - |",
             "| Decode of 16 | llama.cpp | at least 1.70 | 2.00 (2.00-2.00) | yes |",
+            "| Sampled decode of 16 | llama.cpp | - | 2.00 (2.00-2.00) |  |",
+            "Rounds of every point: 3",
+            "| decode of many | 2 threads, flash attention, passes of 512 |",
             "| 8-bit | 153 | 12.74 | 14.45 |",
             "| resident memory | 4 actors | motorbrain | 400 MB |",
             "(plots/decode.svg)",

@@ -9,6 +9,7 @@ use super::engines::Engine;
 use super::machine::DIRTY;
 use super::options::Scenario;
 use super::statistics::median;
+use super::tune::{Purpose, Settings, Tuned};
 
 /// Engines that are compared with each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,18 +17,21 @@ use super::statistics::median;
 pub(super) enum Group {
     /// SmolLM2-135M in forms within 2 % of the f32 model's perplexity.
     Equal,
-    /// The same model in lossy 4-bit blocks.
+    /// The same model in 8-bit blocks: one file for ours and for onnxruntime-genai.
+    EightBit,
+    /// The same model in lossy 4-bit blocks: one file for these two, and the 4-bit blocks of the others.
     Lossy,
     /// The f32 model with the shape of Qwen2.5-Coder-0.5B.
     Qwen,
 }
 
 impl Group {
-    pub(super) const ALL: [Self; 3] = [Self::Equal, Self::Lossy, Self::Qwen];
+    pub(super) const ALL: [Self; 4] = [Self::Equal, Self::EightBit, Self::Lossy, Self::Qwen];
 
     pub(super) fn title(self) -> &'static str {
         match self {
-            Self::Equal => "SmolLM2-135M, within 2 % of f32's perplexity",
+            Self::Equal => "SmolLM2-135M, each engine's best form within 2 % of f32's perplexity",
+            Self::EightBit => "SmolLM2-135M, one 8-bit file",
             Self::Lossy => "SmolLM2-135M, lossy 4-bit",
             Self::Qwen => "Qwen2.5-Coder-0.5B's shape, f32, random weights",
         }
@@ -43,14 +47,20 @@ pub(super) enum Team {
     BareEngine,
     Genai,
     LlamaCpp,
+    #[serde(rename = "openvino")]
+    OpenVino,
 }
 
 /// What a series measures. Seconds and bytes are better when few, all else when many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Measure {
-    /// Tokens a second of all conversations together.
+    /// Tokens a second of all conversations together, greedily, as streams of many tokens.
     Decode,
+    /// The same with temperature 1 and top-p 0.9.
+    DecodeSampled,
+    /// Greedily, as requests of one token.
+    DecodeSteps,
     /// The same, for the comparison of ours with its engine alone.
     LayerDecode,
     /// Tokens a second, from an empty conversation to its first token.
@@ -61,8 +71,10 @@ pub(super) enum Measure {
     Turn,
     /// Seconds to it when all is read again.
     TurnAgain,
-    /// Seconds until the model can be asked for tokens.
+    /// Seconds from nothing loaded to the first token of a short prompt.
     Load,
+    /// The same where the system holds none of the model's files in memory, and we no form of it.
+    LoadCold,
     /// Milliseconds between two tokens of a streamed conversation.
     GapP50,
     GapP99,
@@ -184,23 +196,27 @@ pub(super) struct Machine {
 pub(super) struct Results {
     pub(super) command: String,
     pub(super) commit: String,
-    pub(super) rounds: usize,
+    /// Rounds of every point, where a number was asked for.
+    pub(super) rounds: Option<usize>,
     /// Of fewer points.
     pub(super) quick: bool,
+    /// How long all of it took, what was set up or taken over apart.
+    pub(super) minutes: f64,
     pub(super) machine: Machine,
     pub(super) shapes: BTreeMap<String, Shape>,
     pub(super) engines: Vec<EngineRecord>,
+    /// What was found to be fastest, for the engines whose settings are chosen.
+    pub(super) tuned: Vec<Tuned>,
     pub(super) series: Vec<Series>,
     /// What is measured, each by itself: a run that is broken off goes on behind it.
     pub(super) done: Vec<Part>,
 }
 
-/// A scenario of a group; of none where it measures no model. Decodes at one context.
+/// A scenario of a group; of none where it measures no model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Part {
     pub(super) scenario: Scenario,
     pub(super) group: Option<Group>,
-    pub(super) context: Option<usize>,
 }
 
 impl Results {
@@ -211,7 +227,8 @@ impl Results {
         let now = (&self.commit, self.rounds, self.quick, &self.machine);
         let same = now == (&before.commit, before.rounds, before.quick, &machine) && !self.commit.ends_with(DIRTY);
         if same {
-            (self.engines, self.series, self.done) = (before.engines, before.series, before.done);
+            (self.engines, self.tuned) = (before.engines, before.tuned);
+            (self.series, self.done, self.minutes) = (before.series, before.done, before.minutes);
         }
         same
     }
@@ -223,7 +240,7 @@ impl Results {
                 name: engine.name.clone(),
                 group: engine.group,
                 team: engine.team,
-                form: engine.form.to_owned(),
+                form: engine.form.clone(),
                 weight_bytes: fs::metadata(&engine.weights).map_or(0, |file| file.len()),
                 version: version.to_owned(),
                 perplexity: BTreeMap::new(),
@@ -235,6 +252,25 @@ impl Results {
         if let Some(record) = self.record(engine) {
             record.perplexity = perplexity;
         }
+    }
+
+    /// What an engine that is known says it is.
+    pub(super) fn version(&self, engine: &Engine) -> Option<&str> {
+        let mut engines = self.engines.iter();
+        let found = engines.find(|record| record.group == engine.group && record.name == engine.name);
+        found.map(|record| record.version.as_str())
+    }
+
+    /// Whether an engine's settings are chosen.
+    pub(super) fn is_tuned(&self, engine: &Engine) -> bool {
+        self.tuned.iter().any(|tuned| tuned.group == engine.group && tuned.engine == engine.name)
+    }
+
+    /// The settings chosen for an engine.
+    pub(super) fn settings(&self, engine: &Engine, purpose: Purpose) -> Option<Settings> {
+        let of_it = |tuned: &&Tuned| tuned.group == engine.group && tuned.engine == engine.name;
+        let mut of_it = self.tuned.iter().filter(of_it);
+        of_it.find(|tuned| tuned.purpose == purpose).map(|tuned| tuned.settings)
     }
 
     fn record(&mut self, engine: &Engine) -> Option<&mut EngineRecord> {
@@ -260,6 +296,8 @@ impl Measure {
     pub(super) fn fewer_is_better(self) -> bool {
         match self {
             Self::Decode
+            | Self::DecodeSampled
+            | Self::DecodeSteps
             | Self::LayerDecode
             | Self::Prefill
             | Self::Embed
@@ -269,6 +307,7 @@ impl Measure {
             Self::Turn
             | Self::TurnAgain
             | Self::Load
+            | Self::LoadCold
             | Self::GapP50
             | Self::GapP99
             | Self::BusyGapP50
@@ -295,10 +334,10 @@ mod tests {
     fn only_a_run_under_the_same_conditions_is_taken_over() {
         let before = Results {
             commit: "c".into(),
-            rounds: 3,
+            rounds: Some(3),
             machine: Machine { cores: 2, load_average: 0.5, ..Machine::default() },
             series: vec![series(Team::MotorBrain, "ours", Measure::Prefill, &[99.0])],
-            done: vec![Part { scenario: Scenario::Prefill, group: Some(Group::Equal), context: None }],
+            done: vec![Part { scenario: Scenario::Prefill, group: Some(Group::Equal) }],
             ..Results::default()
         };
         let fresh = Results { series: Vec::new(), done: Vec::new(), ..before.clone() };
@@ -308,7 +347,7 @@ mod tests {
         assert_eq!(now, Results { machine: busier, ..before.clone() });
         for other in [
             Results { commit: "d".into(), ..fresh.clone() },
-            Results { rounds: 5, ..fresh.clone() },
+            Results { rounds: None, ..fresh.clone() },
             Results { quick: true, ..fresh.clone() },
             Results { machine: Machine { cores: 4, ..Machine::default() }, ..fresh.clone() },
         ] {

@@ -1,45 +1,46 @@
 //! What all engines are asked: for each scenario at which points, and what of an answer counts.
 //!
-//! Engines take turns: each point is measured once for every engine, then again for the next round. So
-//! whatever slows the machine down for a while meets all of them.
+//! Engines take turns in short rounds, and who is first changes: whatever slows the machine down for a while
+//! meets all of them. An engine is loaded once for all that is asked of its group; only loads and memory are
+//! measured in processes of their own.
 
-use std::iter;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::budget::{Budget, rounds_of_an_opening};
 use super::engines::{Engine, Stand};
-use super::options::Options;
+use super::options::{Options, Way};
 use super::results::{Group, Measure, Point, Results, Series, Team};
 use super::show;
+use super::tune::{Purpose, tune};
 use super::worker::Worker;
 use crate::error::Error;
 use crate::project::Project;
 
 /// Tokens that each conversation decodes in a round; fewer for many conversations, which take longer.
-const DECODED: usize = 32;
-const DECODED_OF_MANY: usize = 16;
+const DECODED: usize = 16;
+const DECODED_OF_MANY: usize = 8;
 /// From so many conversations on.
 const MANY: usize = 8;
+/// Of the large model, which is slow, half as many.
+const DECODED_OF_QWEN: usize = 2;
 /// The text that is embedded.
 pub(super) const EMBED: usize = 512;
 /// The second turn: so many new tokens on so many old ones.
 pub(super) const TURN: (usize, usize) = (1000, 20);
-/// Where the actors' cost is measured.
-pub(super) const LAYER_CONVERSATIONS: [usize; 2] = [1, 16];
-pub(super) const LAYER_CONTEXT: usize = 64;
-/// How many times as many tokens are decoded there: a hundredth is to be seen.
-const LAYER_DECODED: usize = 4;
 /// Before an engine is asked, so that the threads of the one before it have come to rest.
-const REST: Duration = Duration::from_millis(100);
+pub(super) const REST: Duration = Duration::from_millis(30);
 
-/// Tokens of each conversation in a round.
-fn decoded(conversations: usize) -> usize {
-    if conversations < MANY { DECODED } else { DECODED_OF_MANY }
-}
+/// Seconds of a point for each engine.
+const DECODE_SECONDS: f64 = 2.4;
+const PREFILL_SECONDS: f64 = 3.0;
+const TURN_SECONDS: f64 = 3.0;
+
+/// Prompts up to this are read once before it counts.
+const WARM_UP_MAX: usize = 512;
 
 /// Runs scenarios and keeps what they find.
 pub(super) struct Scenarios<'a> {
@@ -47,6 +48,8 @@ pub(super) struct Scenarios<'a> {
     pub(super) stand: &'a Stand,
     pub(super) options: &'a Options,
     pub(super) results: &'a mut Results,
+    /// The engines that are loaded, and of which group.
+    pub(super) loaded: Option<(Group, Vec<Runner>)>,
 }
 
 /// An engine and its worker.
@@ -56,173 +59,167 @@ pub(super) struct Runner {
 }
 
 /// The answer to everything that is timed.
-#[derive(Deserialize)]
-struct Timed {
-    seconds: f64,
-}
-
-#[derive(Deserialize)]
-struct Turned {
-    seconds: f64,
-    again_seconds: f64,
+#[derive(Clone, Copy, Deserialize)]
+pub(super) struct Timed {
+    pub(super) seconds: f64,
 }
 
 impl Scenarios<'_> {
     /// Tokens a second of conversations that decode at the same time.
-    pub(super) fn decode(&mut self, group: Group, context: usize) -> Result<(), Error> {
-        let mut runners = self.runners(self.stand.engines(group, self.options.quick))?;
-        // The most first: an engine that can go back to an earlier length then reads only once.
-        for &conversations in self.options.decode_conversations(group).iter().rev() {
-            let tokens = decoded(conversations);
-            // The first round only warms up.
-            let room = (self.options.rounds() + 1) * tokens + 1;
-            let open = json!({ "op": "open", "conversations": conversations, "context": context, "room": room });
-            for runner in &mut runners {
-                runner.worker.ask::<Value>(open.clone())?;
-            }
-            let request = json!({ "op": "decode", "conversations": conversations, "tokens": tokens });
-            let timed: Vec<Vec<Timed>> = self.alternate(&mut runners, 1, &request)?;
-            let per_second = |timed: &Timed| (conversations * tokens) as f64 / timed.seconds;
-            self.keep_all(&runners, Measure::Decode, Point::decode(conversations, context), &timed, per_second);
+    pub(super) fn decode(&mut self, group: Group, way: Way) -> Result<(), Error> {
+        for point in self.options.decodes(group, way) {
+            self.decode_at(group, way, point)?;
         }
         Ok(())
     }
 
-    /// The same of ours, with and without actors, by turns in one process, which has the weights once. (What a
-    /// program reads from memory takes up to a tenth longer in one process than in the next, for as long as it lives.)
-    pub(super) fn layer(&mut self, group: Group) -> Result<(), Error> {
-        let engines = [self.stand.motorbrain(group), self.stand.bare(group)];
-        let (mut worker, loaded) = Worker::load(self.project, &engines[0])?;
-        engines.iter().for_each(|engine| self.results.know(engine, &loaded.version));
-        for conversations in LAYER_CONVERSATIONS {
-            let (context, tokens) = (LAYER_CONTEXT, LAYER_DECODED * decoded(conversations));
-            let mut samples = [Vec::new(), Vec::new()];
-            // The first round only warms up.
-            for round in 0..=self.options.rounds() {
-                // Who is first changes.
-                for index in [round % 2, (round + 1) % 2] {
-                    let (bare, samples) = (index == 1, &mut samples[index]);
-                    let open =
-                        json!({ "op": "open", "conversations": conversations, "context": context, "bare": bare });
-                    worker.ask::<Value>(open)?;
-                    thread::sleep(REST);
-                    let decode =
-                        json!({ "op": "decode", "conversations": conversations, "tokens": tokens, "bare": bare });
-                    let timed: Timed = worker.ask(decode)?;
-                    samples.extend((round > 0).then_some((conversations * tokens) as f64 / timed.seconds));
-                }
-            }
-            let point = Point::decode(conversations, LAYER_CONTEXT);
-            for (engine, samples) in engines.iter().zip(samples) {
-                self.keep(engine, Measure::LayerDecode, point, samples);
-            }
-            self.show(group, Measure::LayerDecode, point);
+    fn decode_at(&mut self, group: Group, way: Way, point: Point) -> Result<(), Error> {
+        let (conversations, context) = (point.conversations.unwrap_or(1), point.context.unwrap_or(0));
+        let tokens = decoded(group, conversations);
+        // One more is decoded before time is taken.
+        let rounds = rounds_of_an_opening(context, tokens + 1);
+        let (sampled, steps) = (way == Way::Sampled, way == Way::Steps);
+        let open = json!({
+            "op": "open", "conversations": conversations, "context": context,
+            "room": rounds * (tokens + 1) + 1, "sampled": sampled,
+        });
+        let decode = json!({
+            "op": "decode", "conversations": conversations, "tokens": tokens, "sampled": sampled, "steps": steps,
+        });
+        let ask = |results: &Results, runner: &mut Runner, request: &Value| {
+            runner.ask(results, way.measure(), point, request)
+        };
+
+        let mut runners = self.runners(group)?;
+        let mut asked: Vec<&mut Runner> = runners.iter_mut().filter(|runner| runner.engine.can(way)).collect();
+        for runner in &mut asked {
+            ask(self.results, runner, &open)?;
         }
+        let budget = self.options.budget(DECODE_SECONDS * asked.len() as f64);
+        let timed = alternate(&mut asked, budget, |runner, round| {
+            if round > 0 && round % rounds == 0 {
+                ask(self.results, runner, &open)?;
+            }
+            ask(self.results, runner, &decode)
+        })?;
+        self.keep_all(&asked, way.measure(), point, &timed, |timed| (conversations * tokens) as f64 / timed.seconds);
+        self.loaded = Some((group, runners));
         Ok(())
     }
 
     /// Tokens a second of a prompt.
     pub(super) fn prefill(&mut self, group: Group) -> Result<(), Error> {
-        let mut runners = self.runners(self.stand.engines(group, self.options.quick))?;
         for &tokens in self.options.prefill_tokens(group) {
             let request = json!({ "op": "prefill", "tokens": tokens });
-            let timed: Vec<Vec<Timed>> = self.alternate(&mut runners, 1, &request)?;
-            let per_second = |timed: &Timed| tokens as f64 / timed.seconds;
-            self.keep_all(&runners, Measure::Prefill, Point::tokens(tokens), &timed, per_second);
+            self.read(group, Measure::Prefill, tokens, &request, |timed| tokens as f64 / timed.seconds)?;
         }
         Ok(())
     }
 
     /// Texts a second.
     pub(super) fn embed(&mut self, group: Group) -> Result<(), Error> {
-        let mut runners = self.runners(self.stand.engines(group, self.options.quick))?;
         let request = json!({ "op": "embed", "tokens": EMBED });
-        let timed: Vec<Vec<Timed>> = self.alternate(&mut runners, 1, &request)?;
-        self.keep_all(&runners, Measure::Embed, Point::tokens(EMBED), &timed, |timed| 1.0 / timed.seconds);
-        Ok(())
+        self.read(group, Measure::Embed, EMBED, &request, |timed| 1.0 / timed.seconds)
     }
 
-    /// Seconds to the first token of a second turn, by going on and by reading all again.
-    pub(super) fn turn(&mut self, group: Group) -> Result<(), Error> {
-        let mut runners = self.runners(self.stand.engines(group, self.options.quick))?;
-        let (context, tokens) = TURN;
-        let request = json!({ "op": "turn", "context": context, "tokens": tokens });
-        let turned: Vec<Vec<Turned>> = self.alternate(&mut runners, 0, &request)?;
-        let point = Point::turn(context, tokens);
-        self.keep_all(&runners, Measure::Turn, point, &turned, |turned| turned.seconds);
-        self.keep_all(&runners, Measure::TurnAgain, point, &turned, |turned| turned.again_seconds);
-        Ok(())
-    }
-
-    /// Seconds until a model can be asked for tokens, each time in a fresh process.
-    pub(super) fn load(&mut self, group: Group) -> Result<(), Error> {
-        let peers = self.stand.engines(group, true).into_iter().skip(1);
-        let engines: Vec<Engine> = iter::once(self.stand.motorbrain(group)).chain(peers).collect();
-        let mut samples = vec![Vec::new(); engines.len()];
-        // The first round only fills the system's cache of files.
-        for round in 0..=self.options.rounds() {
-            for (engine, samples) in engines.iter().zip(&mut samples) {
-                let (_worker, loaded) = Worker::load(self.project, engine)?;
-                self.results.know(engine, &loaded.version);
-                samples.extend((round > 0).then_some(loaded.seconds));
+    /// Whatever reads so many tokens.
+    fn read(
+        &mut self,
+        group: Group,
+        measure: Measure,
+        tokens: usize,
+        request: &Value,
+        sample: impl Fn(&Timed) -> f64,
+    ) -> Result<(), Error> {
+        let point = Point::tokens(tokens);
+        let mut runners = self.runners(group)?;
+        let mut asked: Vec<&mut Runner> = runners.iter_mut().collect();
+        if tokens <= WARM_UP_MAX {
+            for runner in &mut asked {
+                runner.ask(self.results, measure, point, request)?;
             }
         }
-        for (engine, samples) in engines.iter().zip(samples) {
-            self.keep(engine, Measure::Load, Point::default(), samples);
-        }
-        self.show(group, Measure::Load, Point::default());
+        let budget = self.options.budget(PREFILL_SECONDS * asked.len() as f64);
+        let timed = alternate(&mut asked, budget, |runner, _| runner.ask(self.results, measure, point, request))?;
+        self.keep_all(&asked, measure, point, &timed, sample);
+        self.loaded = Some((group, runners));
         Ok(())
     }
 
-    /// The perplexity of each form, through the engine itself.
-    pub(super) fn quality(&mut self, group: Group) -> Result<(), Error> {
-        let texts = self.project.tool("texts/token_ids.json");
-        for mut runner in self.runners(self.stand.engines(group, self.options.quick))? {
-            let request = match runner.engine.team {
-                Team::MotorBrain | Team::BareEngine => json!({ "op": "perplexity", "texts": texts }),
-                Team::Genai | Team::LlamaCpp => json!({ "op": "perplexity" }),
-            };
-            let perplexity = runner.worker.ask(request)?;
-            println!("perplexity   {}, {}: {perplexity:.3?}", runner.engine.name, runner.engine.form);
-            self.results.set_perplexity(&runner.engine, perplexity);
+    /// Seconds to the first token of a second turn and of those after it; of ours in the same rounds also by
+    /// reading all again.
+    pub(super) fn turn(&mut self, group: Group) -> Result<(), Error> {
+        let (context, tokens) = TURN;
+        let point = Point::turn(context, tokens);
+        let turn = json!({ "op": "turn", "tokens": tokens });
+        let again = json!({ "op": "prefill", "tokens": context + tokens });
+        let rounds = rounds_of_an_opening(context, tokens + 1);
+        let room = rounds * (tokens + 1) + 1;
+        let open = json!({ "op": "open", "conversations": 1, "context": context, "room": room, "turns": true });
+
+        let mut runners = self.runners(group)?;
+        let mut asked: Vec<&mut Runner> = runners.iter_mut().collect();
+        for runner in &mut asked {
+            runner.ask(self.results, Measure::Turn, point, &open)?;
+            // The first goes over memory that is new to it.
+            runner.ask(self.results, Measure::Turn, point, &turn)?;
         }
+        let mut read_again = Vec::new();
+        let budget = self.options.budget(TURN_SECONDS * asked.len() as f64);
+        let timed = alternate(&mut asked, budget, |runner, round| {
+            // A conversation is full before a round of a long run would not fit.
+            if round > 0 && round % (rounds - 1) == 0 {
+                runner.ask(self.results, Measure::Turn, point, &open)?;
+            }
+            let timed = runner.ask(self.results, Measure::Turn, point, &turn)?;
+            if runner.engine.team == Team::MotorBrain {
+                read_again.push(runner.ask(self.results, Measure::TurnAgain, point, &again)?);
+            }
+            Ok(timed)
+        })?;
+        self.keep_all(&asked, Measure::Turn, point, &timed, |timed| timed.seconds);
+        self.keep_all(&asked[..1], Measure::TurnAgain, point, &[read_again], |timed| timed.seconds);
+        self.loaded = Some((group, runners));
         Ok(())
     }
 
-    /// Starts the engines' workers: all at once on the machine, but idle.
-    pub(super) fn runners(&mut self, engines: Vec<Engine>) -> Result<Vec<Runner>, Error> {
+    /// The engines of a group with their workers: those that are loaded, or new ones in place of others. All are
+    /// at once on the machine, but idle. Whoever takes them puts them back into `loaded`.
+    pub(super) fn runners(&mut self, group: Group) -> Result<Vec<Runner>, Error> {
+        match self.loaded.take() {
+            Some((loaded, runners)) if loaded == group => return Ok(runners),
+            others => drop(others),
+        }
         let mut runners = Vec::new();
-        for engine in engines {
-            let (worker, loaded) = Worker::load(self.project, &engine)?;
-            self.results.know(&engine, &loaded.version);
-            runners.push(Runner { engine, worker });
+        for engine in self.stand.engines(group, self.options.quick) {
+            runners.push(self.start(engine)?);
+        }
+        let untuned = runners.iter_mut().filter(|runner| runner.engine.team == Team::LlamaCpp && !self.options.quick);
+        for runner in untuned {
+            if !self.results.is_tuned(&runner.engine) {
+                let found = tune(runner, self.stand.threads)?;
+                self.results.tuned.extend(found);
+            }
         }
         Ok(runners)
     }
 
-    /// Asks each worker in turn, `warm_up` times and then as often as there are rounds; the answers that
-    /// count, a list a worker.
-    pub(super) fn alternate<T: DeserializeOwned>(
-        &self,
-        runners: &mut [Runner],
-        warm_up: usize,
-        request: &Value,
-    ) -> Result<Vec<Vec<T>>, Error> {
-        let mut answers: Vec<Vec<T>> = runners.iter().map(|_| Vec::new()).collect();
-        for round in 0..self.options.rounds() + warm_up {
-            for (runner, answers) in runners.iter_mut().zip(&mut answers) {
-                thread::sleep(REST);
-                let answer = runner.worker.ask(request.clone())?;
-                answers.extend((round >= warm_up).then_some(answer));
-            }
-        }
-        Ok(answers)
+    /// Starts a worker and has it load its model.
+    pub(super) fn start(&mut self, engine: Engine) -> Result<Runner, Error> {
+        let (worker, loaded) = Worker::load(self.project, &engine)?;
+        self.results.know(&engine, &loaded.version);
+        Ok(Runner { engine, worker })
+    }
+
+    /// Ends the workers, before something is measured that wants the machine to itself.
+    pub(super) fn unload(&mut self) {
+        self.loaded = None;
     }
 
     /// Keeps a series of each engine, and prints them.
     pub(super) fn keep_all<T>(
         &mut self,
-        runners: &[Runner],
+        runners: &[&mut Runner],
         measure: Measure,
         point: Point,
         answers: &[Vec<T>],
@@ -244,4 +241,49 @@ impl Scenarios<'_> {
     pub(super) fn show(&self, group: Group, measure: Measure, point: Point) {
         println!("{}", show::point(self.results, group, measure, point));
     }
+}
+
+impl Runner {
+    /// Asks it with the settings that are its best for what is measured, where it has such.
+    pub(super) fn ask(
+        &mut self,
+        results: &Results,
+        measure: Measure,
+        point: Point,
+        request: &Value,
+    ) -> Result<Timed, Error> {
+        let mut request = request.clone();
+        let settings = Purpose::of(measure, point).and_then(|purpose| results.settings(&self.engine, purpose));
+        if let Some(settings) = settings {
+            request["settings"] = json!(settings);
+        }
+        self.worker.ask(request)
+    }
+}
+
+/// Asks each in turn for as long as the budget allows, each time another one first; the answers, a list an
+/// engine.
+pub(super) fn alternate<T>(
+    runners: &mut [&mut Runner],
+    budget: Budget,
+    mut ask: impl FnMut(&mut Runner, usize) -> Result<T, Error>,
+) -> Result<Vec<Vec<T>>, Error> {
+    let mut answers: Vec<Vec<T>> = runners.iter().map(|_| Vec::new()).collect();
+    let began = Instant::now();
+    let mut round = 0;
+    while budget.goes_on(round, began.elapsed().as_secs_f64()) {
+        for turn in 0..runners.len() {
+            let index = (turn + round) % runners.len();
+            thread::sleep(REST);
+            answers[index].push(ask(runners[index], round)?);
+        }
+        round += 1;
+    }
+    Ok(answers)
+}
+
+/// Tokens of each conversation in a round.
+fn decoded(group: Group, conversations: usize) -> usize {
+    let tokens = if conversations < MANY { DECODED } else { DECODED_OF_MANY };
+    if group == Group::Qwen { tokens / DECODED_OF_QWEN } else { tokens }
 }

@@ -1,10 +1,10 @@
 //! Figures as people read them: a line while the benchmark runs, a cell of a table afterwards.
 
 use super::results::{Group, Measure, Point, Results, Series, Team};
-use super::statistics::{median, range};
+use super::statistics::{median, quartiles};
 
 /// The peers.
-pub(super) const PEERS: [Team; 2] = [Team::Genai, Team::LlamaCpp];
+pub(super) const PEERS: [Team; 3] = [Team::Genai, Team::LlamaCpp, Team::OpenVino];
 
 /// What every engine did at a point, and ours over the better of the peers.
 pub(super) fn point(results: &Results, group: Group, measure: Measure, point: Point) -> String {
@@ -26,11 +26,11 @@ pub(super) fn advantage(measure: Measure, one: &Series, other: &Series) -> f64 {
     if measure.fewer_is_better() { ratio.recip() } else { ratio }
 }
 
-/// The median with its unit, and the spread where there is one.
+/// The median with its unit, and the quartiles where there are some.
 pub(super) fn figure(measure: Measure, samples: &[f64]) -> String {
     let (scale, unit) = measure.unit();
     let number = |value: f64| round(value / scale);
-    let (low, high) = range(samples);
+    let (low, high) = quartiles(samples);
     let spread = if samples.len() > 1 { format!(" ({}-{})", number(low), number(high)) } else { String::new() };
     format!("{} {unit}{spread}", number(median(samples)))
 }
@@ -74,12 +74,15 @@ impl Measure {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Decode => "decode",
+            Self::DecodeSampled => "sampled",
+            Self::DecodeSteps => "steps",
             Self::LayerDecode => "layer",
             Self::Prefill => "prefill",
             Self::Embed => "embed",
             Self::Turn => "turn",
             Self::TurnAgain => "read again",
             Self::Load => "load",
+            Self::LoadCold => "cold load",
             Self::GapP50 => "gap p50",
             Self::GapP99 => "gap p99",
             Self::BusyGapP50 => "busy p50",
@@ -98,10 +101,12 @@ impl Measure {
     /// What one unit of display is in the series' own, and its name.
     fn unit(self) -> (f64, &'static str) {
         match self {
-            Self::Decode | Self::LayerDecode | Self::Prefill => (1.0, "tok/s"),
+            Self::Decode | Self::DecodeSampled | Self::DecodeSteps | Self::LayerDecode | Self::Prefill => {
+                (1.0, "tok/s")
+            }
             Self::Embed | Self::Messages => (1.0, "/s"),
             Self::Turn | Self::TurnAgain => (1e-3, "ms"),
-            Self::Load | Self::ReadAlone | Self::ReadAmong => (1.0, "s"),
+            Self::Load | Self::LoadCold | Self::ReadAlone | Self::ReadAmong => (1.0, "s"),
             Self::GapP50 | Self::GapP99 | Self::BusyGapP50 | Self::BusyGapP99 => (1.0, "ms"),
             Self::Resident | Self::Conversation | Self::ConversationKv => (1e6, "MB"),
             Self::Bandwidth => (1e9, "GB/s"),

@@ -93,7 +93,8 @@ impl Drop for Worker {
 /// The answer to `load`.
 #[derive(Debug, Deserialize)]
 pub(super) struct Loaded {
-    pub(super) seconds: f64,
+    /// Until a first token had come.
+    pub(super) first_seconds: f64,
     pub(super) version: String,
 }
 
@@ -120,9 +121,9 @@ mod tests {
 
     #[test]
     fn answers_and_errors_are_told_apart() {
-        let mut worker = worker(&[r#"{"ok":{"seconds":1.5,"version":"x"}}"#, r#"{"error":"no such model"}"#]);
+        let mut worker = worker(&[r#"{"ok":{"first_seconds":1.5,"version":"x"}}"#, r#"{"error":"no such model"}"#]);
         let loaded: Loaded = worker.ask(json!({ "op": "load" })).unwrap();
-        assert_eq!((loaded.seconds, loaded.version.as_str()), (1.5, "x"));
+        assert_eq!((loaded.first_seconds, loaded.version.as_str()), (1.5, "x"));
         let error = worker.ask::<Loaded>(json!({ "op": "load" })).unwrap_err().to_string();
         assert!(error.contains("no such model") && error.contains("a test's"), "{error}");
     }
