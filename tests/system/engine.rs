@@ -4,7 +4,9 @@
 
 use std::fs;
 
-use crate::common::{F32_FORMS, F32_TOLERANCE, engine, fixture, largest_difference, loader, run, scores, text_tokens, window};
+use crate::common::{
+    F32_FORMS, F32_TOLERANCE, engine, fixture, largest_difference, loader, run, scores, text_tokens, window,
+};
 use motorbrain::{
     engine::{Overflow, WindowOptions},
     model::onnx::ModelProto,

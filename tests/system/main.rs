@@ -1,13 +1,15 @@
 //! The system from outside, with tiny real exports and with the default model.
 //!
-//! One program, so that the library is linked once and the tests share both cores; what must have a process of
-//! its own (what counts allocations, what weighs the process) stands beside it.
+//! One program, so that the library is linked once and the tests share both cores. What weighs the process or counts
+//! its allocations runs in a process of its own, see [`common::in_own_process`].
 
-#[path = "../common/mod.rs"]
+mod allocations;
 mod common;
 mod conversations;
 mod engine;
 mod forms;
+#[cfg(target_os = "linux")]
+mod memory;
 mod model;
 mod prepare;
 mod reference;

@@ -8,8 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bytes::Bytes;
 use crate::common::{engine, fixture, largest_difference, loader, runtime, scores, text_tokens, window};
+use bytes::Bytes;
 use half::f16;
 use motorbrain::{
     engine::{Form, SessionOptions},

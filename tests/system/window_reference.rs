@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::print_stdout, reason = "what was measured is shown")]
 
-use crate::common::{F32_FORMS, F32_TOLERANCE, engine, fixture, largest_difference, runtime, scores, text_tokens, window};
+use crate::common::{
+    F32_FORMS, F32_TOLERANCE, engine, fixture, largest_difference, runtime, scores, text_tokens, window,
+};
 use motorbrain_actors::tokens::TokenId;
 use ort::{session::Session, value::Tensor};
 

@@ -34,12 +34,8 @@ impl Beside {
     pub(crate) fn begin(what: &'static str, command: &mut Command) -> Result<Self, Error> {
         let program = name(command);
         let start = |cause| Error::Start { program: program.clone(), cause };
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(start)?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(start)?;
         let pipe = child.stderr.take();
         let complaints = thread::spawn(move || {
             let mut text = Vec::new();

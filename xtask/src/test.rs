@@ -65,9 +65,7 @@ impl Parts {
 
     fn cargo(&mut self, project: &Project, name: &'static str, command_line: &str) -> Result<(), Error> {
         let mut passed = 0;
-        self.time(name, || {
-            show(name, &mut cargo_part(project, command_line), |line| passed += passed_tests(line))
-        })?;
+        self.time(name, || show(name, &mut cargo_part(project, command_line), |line| passed += passed_tests(line)))?;
         self.tests += passed;
         Ok(())
     }

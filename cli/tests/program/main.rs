@@ -1,6 +1,6 @@
 //! The program from outside: its arguments, its messages and exit statuses, and the pipe that it serves.
 
 mod cli;
-#[path = "../../../tests/common/mod.rs"]
+#[path = "../../../tests/system/common/mod.rs"]
 mod common;
 mod pipe;

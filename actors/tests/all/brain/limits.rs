@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use motorbrain_actors::{
-    message::{ErrorCode, Request},
-};
+use motorbrain_actors::message::{ErrorCode, Request};
 use motorbrain_testing::Fault;
 
 use super::{Bench, config, start, step, within};

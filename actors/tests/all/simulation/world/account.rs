@@ -10,8 +10,8 @@ use motorbrain_actors::{
     tokens::TokenId,
 };
 
-use super::{World, ensure, time};
 use super::super::model;
+use super::{World, ensure, time};
 
 /// One request's account.
 pub(super) struct Asked {

@@ -6,8 +6,8 @@ use motorbrain_actors::{
     policy::{Chaos, Event, ObservedRun},
 };
 
-use super::{Due, LOAD_MAX, LifeKey, SimActor, World, time};
 use super::super::model;
+use super::{Due, LOAD_MAX, LifeKey, SimActor, World, time};
 
 /// One life of an actor. It goes on after it was abandoned, and what it says then must not count.
 pub(super) struct Life {

@@ -1,12 +1,14 @@
 //! What the tests share: fixtures, the runtime's library, engines and brains on them.
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown")]
 
 pub(crate) mod reference;
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
+    process::Command,
     sync::Arc,
 };
 
@@ -25,6 +27,19 @@ use tempfile::TempDir;
 /// terms in another order differ by some 1e-6 a layer; 24 layers stay well below).
 pub(crate) const F32_FORMS: [&str; 2] = ["tiny-plain", "tiny-gqa-fp32"];
 pub(crate) const F32_TOLERANCE: f32 = 1e-4;
+
+/// Runs the body of the test `name` in a process of its own: this program once more, for that test alone.
+pub(crate) fn in_own_process(name: &str, body: impl FnOnce()) {
+    const ALONE: &str = "MOTORBRAIN_TEST_ALONE";
+    if env::var(ALONE).is_ok_and(|alone| alone == name) {
+        return body();
+    }
+    let mut program = Command::new(env::current_exe().unwrap());
+    let output = program.args([name, "--exact", "--nocapture"]).env(ALONE, name).output().unwrap();
+    let (told, complaints) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    println!("{told}");
+    assert!(output.status.success() && told.contains("1 passed"), "{told}{complaints}");
+}
 
 /// The repository: this package's folder, or the one around it where another package shares this file.
 pub(crate) fn root() -> &'static Path {
@@ -128,7 +143,7 @@ pub(crate) fn scores(engine: &mut dyn Engine, slot: SlotIndex, tokens: &[TokenId
 
 /// Tokens of a real text by a model's own tokenizer, as many as asked for.
 pub(crate) fn text_tokens(dir: &Path, count: usize) -> Vec<TokenId> {
-    let text = include_str!("../../LICENSE-APACHE").repeat(4);
+    let text = include_str!("../../../LICENSE-APACHE").repeat(4);
     let tokens = model(dir).tokenizer.encode(&text).unwrap();
     assert!(tokens.len() >= count, "the text has only {} tokens", tokens.len());
     tokens[..count].to_vec()

@@ -7,17 +7,15 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::print_stdout, reason = "what was measured is shown")]
 
-mod common;
-
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
 };
 
-use common::{fixture, form, graph_cache, loader_of, model, runtime, text_tokens, window};
+use crate::common::{fixture, form, graph_cache, in_own_process, loader_of, model, runtime, text_tokens, window};
 use motorbrain::{
     Brain, Input, Step, StepItem, TokenId,
     engine::{Activations, EngineOptions, Form, FormOptions, OnnxLoader, SessionOptions, Side, side},
@@ -95,12 +93,6 @@ fn begin() {
 fn end() -> Counted {
     COUNTING.store(false, Relaxed);
     counted()
-}
-
-/// There is one tally, so tests take turns.
-fn alone() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tokens that each conversation decodes while it is counted: over a block's end at least three times.
@@ -181,16 +173,17 @@ fn check(form: &str, contexts: &[usize], threads: usize, sampling: Sampling) {
 
 #[test]
 fn a_decoded_token_allocates_nothing_in_the_engine() {
-    let _turn = alone();
-    for form in ["tiny-plain", "tiny-plain-f16", "tiny-gqa-fp32", "tiny-gqa-int4"] {
-        // Of different lengths, so that blocks fill at different times; two that are cut into sections.
-        for contexts in [&[5][..], &[5, 42, 79, 116, 153, 190, 227, 264], &[1100, 64, 1500]] {
-            for threads in [1, 2] {
-                check(form, contexts, threads, Sampling::GREEDY);
+    in_own_process("allocations::a_decoded_token_allocates_nothing_in_the_engine", || {
+        for form in ["tiny-plain", "tiny-plain-f16", "tiny-gqa-fp32", "tiny-gqa-int4"] {
+            // Of different lengths, so that blocks fill at different times; two that are cut into sections.
+            for contexts in [&[5][..], &[5, 42, 79, 116, 153, 190, 227, 264], &[1100, 64, 1500]] {
+                for threads in [1, 2] {
+                    check(form, contexts, threads, Sampling::GREEDY);
+                }
             }
+            check(form, &[5], 1, SAMPLED);
         }
-        check(form, &[5], 1, SAMPLED);
-    }
+    });
 }
 
 /// A tokenizer that is none, for the model's own is another library and allocates as it likes.
@@ -244,8 +237,9 @@ async fn steps(brain: &Brain, conversations: usize, count: usize, streamed: bool
 /// happen to meet, so the bound is that of one alone (measured: 1.14, streamed 3.20).
 #[test]
 fn a_decoded_token_costs_the_actors_its_messages() {
-    let _turn = alone();
-    Runtime::new().unwrap().block_on(count_the_actors());
+    in_own_process("allocations::a_decoded_token_costs_the_actors_its_messages", || {
+        Runtime::new().unwrap().block_on(count_the_actors());
+    });
 }
 
 async fn count_the_actors() {

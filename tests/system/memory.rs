@@ -1,14 +1,11 @@
 //! What engines and conversations cost in resident memory, as the system counts it: of a model in f32,
 //! whose weights are the runtime's to keep. Alone in its process, since that is what is counted.
-#![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::print_stdout, reason = "what was measured is shown")]
 
-mod common;
-
 use std::{fs, path::Path};
 
-use common::{loader, run, window};
+use crate::common::{in_own_process, loader, run, window};
 use motorbrain_actors::{
     engine::{Engine, EngineLoader, Sampling, Want},
     tokens::TokenId,
@@ -49,35 +46,40 @@ fn read(engine: &mut dyn Engine, tokens: usize) {
 
 #[test]
 fn further_engines_and_conversations_cost_little() {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(".motorbrain/models/smollm2-135m-f32");
-    assert!(dir.is_dir(), "{} is missing; run `cargo xtask setup` first", dir.display());
-    let window = window(2048, 4, 512);
-    // Whatever else was learnt by a first load of this process or an earlier one is gone by then.
-    drop(loader(&dir, window).load().unwrap());
-    let loader = loader(&dir, window);
-    let mut engines: Vec<Box<dyn Engine>> = Vec::new();
-    let mut held = Vec::new();
-    for _ in 0..ENGINES {
-        let mut engine = loader.load().unwrap();
-        read(&mut *engine, 64);
-        engines.push(engine);
-        held.push(resident());
-    }
-    println!("engines: {:?} MiB", held.iter().map(|bytes| (bytes / f64::from(1 << 20)).round()).collect::<Vec<_>>());
-    assert_eq!(mapped(), 1, "a file of weights is mapped once");
-    let first = held[0];
-    assert!(held[ENGINES - 1] <= ALL_MAX * first, "{held:?}");
-    for pair in held.windows(2) {
-        assert!(pair[1] - pair[0] <= FURTHER_MAX * first, "{held:?}");
-    }
+    in_own_process("memory::further_engines_and_conversations_cost_little", || {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join(".motorbrain/models/smollm2-135m-f32");
+        assert!(dir.is_dir(), "{} is missing; run `cargo xtask setup` first", dir.display());
+        let window = window(2048, 4, 512);
+        // Whatever else was learnt by a first load of this process or an earlier one is gone by then.
+        drop(loader(&dir, window).load().unwrap());
+        let loader = loader(&dir, window);
+        let mut engines: Vec<Box<dyn Engine>> = Vec::new();
+        let mut held = Vec::new();
+        for _ in 0..ENGINES {
+            let mut engine = loader.load().unwrap();
+            read(&mut *engine, 64);
+            engines.push(engine);
+            held.push(resident());
+        }
+        println!(
+            "engines: {:?} MiB",
+            held.iter().map(|bytes| (bytes / f64::from(1 << 20)).round()).collect::<Vec<_>>()
+        );
+        assert_eq!(mapped(), 1, "a file of weights is mapped once");
+        let first = held[0];
+        assert!(held[ENGINES - 1] <= ALL_MAX * first, "{held:?}");
+        for pair in held.windows(2) {
+            assert!(pair[1] - pair[0] <= FURTHER_MAX * first, "{held:?}");
+        }
 
-    let engine = &mut *engines[0];
-    // What a run of this size takes is there before.
-    read(engine, TOKENS);
-    let before = resident();
-    (0..CONVERSATIONS).for_each(|_| read(engine, TOKENS));
-    let each = (resident() - before) / CONVERSATIONS as f64;
-    let rows = (TOKENS * engine.info().kv_bytes_per_token) as f64;
-    println!("a conversation: {:.2} of its rows", each / rows);
-    assert!(each <= CONVERSATION_MAX * rows, "{each} bytes for {rows}");
+        let engine = &mut *engines[0];
+        // What a run of this size takes is there before.
+        read(engine, TOKENS);
+        let before = resident();
+        (0..CONVERSATIONS).for_each(|_| read(engine, TOKENS));
+        let each = (resident() - before) / CONVERSATIONS as f64;
+        let rows = (TOKENS * engine.info().kv_bytes_per_token) as f64;
+        println!("a conversation: {:.2} of its rows", each / rows);
+        assert!(each <= CONVERSATION_MAX * rows, "{each} bytes for {rows}");
+    });
 }
