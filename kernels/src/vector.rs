@@ -2,7 +2,7 @@
 //!
 //! The small functions are inlined into whatever is compiled for wide vectors; [`most`], [`log_sum_exp`],
 //! [`has_nan`] and [`widen`] choose the widest of this machine themselves. No reduction has one accumulator: a sum
-//! kept in [`LANES`] parts can be a vector, and loses fewer digits.
+//! kept in `LANES` parts can be a vector, and loses fewer digits.
 
 use half::{f16, slice::HalfFloatSliceExt};
 use pulp::{Arch, NullaryFnOnce};
