@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo xtask setup
-//! cargo run --release --example embed_in_runtime
+//! cargo run --example embed_in_runtime
 //! ```
 //!
 //! Nothing here starts a second runtime: the brain and its supervision are tasks of this one, and

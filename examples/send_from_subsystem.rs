@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo xtask setup
-//! cargo run --release --example send_from_subsystem
+//! cargo run --example send_from_subsystem
 //! ```
 //!
 //! The subsystem, an actor that keeps a story going, was never given a handle. It looks the brain up

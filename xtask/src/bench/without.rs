@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 /// Runs `cargo xtask bench` with the feature.
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> ExitCode {
     let mut again = cargo();
-    again.args(["run", "--quiet", "--package", "xtask", "--features", "bench", "--", "bench"]);
+    again.args(["run", "--quiet", "--bin", "xtask", "--features", "xtask/bench", "--", "bench"]);
     again.args(&arguments.arguments).current_dir(project.root());
     match again.status() {
         Ok(status) => {
