@@ -1,5 +1,5 @@
-//! The arrows between the rooms of `src/`, read from the `use` lines: bin -> lib -> engine -> model.
-//! What cargo can enforce (`actors` knows no ONNX) is checked by `cargo xtask test`.
+//! The arrows between the rooms of `src/`, read from the `use` lines: lib -> engine -> model.
+//! Those between packages (`actors` knows no ONNX) are cargo's, and `cargo xtask test` asks it.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{fs, path::Path};

@@ -1,6 +1,8 @@
 //! Which kind of vectors this machine has: work is compiled for each, and the best is chosen when it runs.
 
-use pulp::{Arch, NullaryFnOnce, Scalar};
+#[cfg(target_arch = "x86_64")]
+use pulp::NullaryFnOnce;
+use pulp::{Arch, Scalar};
 
 use super::lanes::Lanes;
 
@@ -12,8 +14,10 @@ pub(super) trait Work {
 }
 
 /// Work and the vectors that it is done with.
+#[cfg(target_arch = "x86_64")]
 pub(super) struct With<L, W>(pub L, pub W);
 
+#[cfg(target_arch = "x86_64")]
 impl<L: Lanes, W: Work> NullaryFnOnce for With<L, W> {
     type Output = ();
 

@@ -3,8 +3,10 @@
 
 use pulp::Scalar;
 
+#[cfg(target_arch = "x86_64")]
+use super::super::dispatch::With;
 use super::{
-    super::{dispatch::With, packed::pack, shape::LinearShape, shape::ZeroPoints},
+    super::{packed::pack, shape::LinearShape, shape::ZeroPoints},
     *,
 };
 
