@@ -147,6 +147,9 @@ impl Source for Quads {
         rows: [&[Self::Inputs]; M],
         sums: &mut [[L::Ints; V]; M],
     ) {
+        if L::SUMS_QUADS {
+            return add_steps::<L, Self, M, V>(lanes, codes, vector, rows, sums);
+        }
         // Most blocks are as short as that, and with nothing added before all sums fit the registers. A compiler
         // that knew how short would unroll the steps and add their products in pairs, for which there is no room.
         let mut end = black_box(codes.len().min(STEPS_MAX));

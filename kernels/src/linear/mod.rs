@@ -7,7 +7,7 @@
 //!
 //! The way of a product: `packed.rs` turns a node's tensors into panels, once. `product.rs` cuts a call into
 //! tasks, `rounded.rs` rounds the rows, `panel.rs` and `codes.rs` say what lies where, `tile.rs` multiplies,
-//! `dispatch.rs` and `lanes.rs` choose the vectors, `columns.rs` lets threads write side by side.
+//! `dispatch.rs` and `lanes` choose the vectors, `columns.rs` lets threads write side by side.
 
 mod codes;
 mod columns;

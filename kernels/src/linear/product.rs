@@ -4,6 +4,7 @@
 
 use std::{
     cell::RefCell,
+    marker::PhantomData,
     ops::Range,
     sync::{
         Mutex, PoisonError,
@@ -14,7 +15,7 @@ use std::{
 use super::{
     codes::{Bytes, Nibbles, Quads, Source, Words},
     columns::Columns,
-    dispatch::{Work, dispatch},
+    dispatch::{Vectors, Work},
     lanes::Lanes,
     packed::{Line, PANEL, Packed, STEP},
     panel::{Panel, WideFactors},
@@ -153,14 +154,14 @@ impl<'a> Tasks<'a> {
         #[expect(unsafe_code, reason = "see the comment")]
         let mut to = unsafe { self.output.part(first..last, columns) };
         WORKSPACE.with_borrow_mut(|workspace| {
-            dispatch(Multiply { weights, panels, rows, workspace, to: &mut to });
+            multiply_panels(Vectors::best(), weights, panels, rows, workspace, &mut to);
         });
     }
 }
 
 /// Rounds rows for these weights.
 fn round_rows(weights: &Packed, rows: Inputs<'_>, packed: &mut [i32], factors: &mut [Factor]) {
-    dispatch(Round(weights, rows, packed, factors));
+    Vectors::best().run(Round(weights, rows, packed, factors));
 }
 
 /// A call of [`round_rows`].
@@ -174,8 +175,26 @@ impl Work for Round<'_> {
     }
 }
 
-/// Rows by some panels, whose outputs' columns are written.
-struct Multiply<'a, 'o> {
+/// Writes the products of some rows with some panels to those panels' columns.
+fn multiply_panels(
+    vectors: Vectors,
+    weights: &Packed,
+    panels: Range<usize>,
+    rows: Rows<'_>,
+    workspace: &mut Workspace,
+    to: &mut Columns<'_>,
+) {
+    let call = Panels { weights, panels, rows, workspace, to };
+    match (weights.bits, weights.precision) {
+        (4, Precision::Bytes) => vectors.run(Multiply::<Direct<Quads>>(call, PhantomData)),
+        _ if rows.count > ROWS => vectors.run(Multiply::<Unpacked>(call, PhantomData)),
+        (4, Precision::Words) => vectors.run(Multiply::<Direct<Nibbles>>(call, PhantomData)),
+        _ => vectors.run(Multiply::<Direct<Bytes>>(call, PhantomData)),
+    }
+}
+
+/// A call of [`multiply_panels`].
+struct Panels<'a, 'o> {
     weights: &'a Packed,
     panels: Range<usize>,
     rows: Rows<'a>,
@@ -183,10 +202,13 @@ struct Multiply<'a, 'o> {
     to: &'a mut Columns<'o>,
 }
 
-impl Work for Multiply<'_, '_> {
+/// All of a call's panels in one [`Way`], compiled as one function.
+struct Multiply<'a, 'o, W>(Panels<'a, 'o>, PhantomData<W>);
+
+impl<W: Way> Work for Multiply<'_, '_, W> {
     #[inline(always)]
     fn run<L: Lanes>(self, lanes: L) {
-        let Self { weights, panels, rows, workspace, to } = self;
+        let Panels { weights, panels, rows, workspace, to } = self.0;
         let Workspace { sums, words, factors } = workspace;
         for (index, panel) in panels.enumerate() {
             let panel = Panel::of(weights, panel, factors);
@@ -198,11 +220,7 @@ impl Work for Multiply<'_, '_> {
                 sums.resize(rows.count * PANEL, 0.0);
                 Columns::all(sums, PANEL)
             };
-            match (weights.bits, weights.precision) {
-                (4, Precision::Bytes) => tile::multiply::<L, Quads>(lanes, panel, rows, 0, &mut target),
-                (4, Precision::Words) => pairs::<L, Nibbles>(lanes, panel, rows, words, &mut target),
-                _ => pairs::<L, Bytes>(lanes, panel, rows, words, &mut target),
-            }
+            W::multiply(lanes, weights.bits, panel, rows, words, &mut target);
             if !is_whole {
                 for (row, sums) in sums.chunks_exact(PANEL).enumerate() {
                     to.row(row)[columns.clone()].copy_from_slice(&sums[..columns.len()]);
@@ -212,22 +230,51 @@ impl Work for Multiply<'_, '_> {
     }
 }
 
-/// Writes the products of all rows with a whole panel of pairs.
-#[inline(always)]
-fn pairs<L: Lanes, P: Source<Inputs = [i32; STEP / 2]>>(
-    lanes: L,
-    panel: Panel<'_>,
-    rows: Rows<'_>,
-    words: &mut Vec<Line>,
-    to: &mut Columns<'_>,
-) {
-    if rows.count <= ROWS {
-        return tile::multiply::<L, P>(lanes, panel, rows, 0, to);
+/// A way from a panel's codes to products.
+trait Way {
+    /// Writes the products of all rows with a whole panel; `words` is memory for it.
+    fn multiply<L: Lanes>(
+        lanes: L,
+        bits: u32,
+        panel: Panel<'_>,
+        rows: Rows<'_>,
+        words: &mut Vec<Line>,
+        to: &mut Columns<'_>,
+    );
+}
+
+/// Codes are unpacked in registers and used at once.
+struct Direct<S>(PhantomData<S>);
+
+impl<S: Source> Way for Direct<S> {
+    #[inline(always)]
+    fn multiply<L: Lanes>(lanes: L, _: u32, panel: Panel<'_>, rows: Rows<'_>, _: &mut Vec<Line>, to: &mut Columns<'_>) {
+        tile::multiply::<L, S>(lanes, panel, rows, 0, to);
     }
-    let blocks = (STRETCH / STEP / panel.steps).max(1);
-    for first in (0..panel.blocks).step_by(blocks) {
-        let part = panel.part(first..(first + blocks).min(panel.blocks)).unpacked::<L, P>(lanes, words);
-        tile::multiply::<L, Words>(lanes, part, rows, first, to);
+}
+
+/// Codes are unpacked to words, a stretch at a time, which many rows share.
+struct Unpacked;
+
+impl Way for Unpacked {
+    #[inline(always)]
+    fn multiply<L: Lanes>(
+        lanes: L,
+        bits: u32,
+        panel: Panel<'_>,
+        rows: Rows<'_>,
+        words: &mut Vec<Line>,
+        to: &mut Columns<'_>,
+    ) {
+        let blocks = (STRETCH / STEP / panel.steps).max(1);
+        for first in (0..panel.blocks).step_by(blocks) {
+            let part = panel.part(first..(first + blocks).min(panel.blocks));
+            let part = match bits {
+                4 => part.unpacked::<L, Nibbles>(lanes, words),
+                _ => part.unpacked::<L, Bytes>(lanes, words),
+            };
+            tile::multiply::<L, Words>(lanes, part, rows, first, to);
+        }
     }
 }
 

@@ -6,9 +6,7 @@
 
 mod scalar;
 #[cfg(target_arch = "x86_64")]
-mod x86;
-
-use pulp::NullaryFnOnce;
+pub(super) mod x86;
 
 /// Vectors of [`Lanes::COUNT`] numbers of 32 bits. Codes are unsigned; a pair is two neighbouring inputs of
 /// an output, each in 16 bits.
@@ -19,15 +17,15 @@ pub(super) trait Lanes: Copy {
     type Floats: Copy;
     /// Numbers of a vector.
     const COUNT: usize;
+    /// Whether [`Lanes::dot_bytes`] sums four products in 32 bits.
+    const SUMS_QUADS: bool;
 
-    /// Does some work, compiled for the machine that has these vectors.
-    fn call<W: NullaryFnOnce>(self, work: W) -> W::Output;
     /// One integer, or pair, everywhere.
     fn splat(self, x: i32) -> Self::Ints;
     /// `sum + a.0 * b.0 + a.1 * b.1` of pairs; wraps.
     fn dot(self, a: Self::Ints, b: Self::Ints, sum: Self::Ints) -> Self::Ints;
-    /// `sum + a.0 * b.0 + a.1 * b.1` in each half, of four codes of 4 bits `a` and four signed bytes `b`. The
-    /// sum must stay in 16 bits.
+    /// Of four codes of 4 bits `a` and four signed bytes `b`: `sum` and all four products in 32 bits where
+    /// [`Lanes::SUMS_QUADS`], else `sum + a.0 * b.0 + a.1 * b.1` in each half, which must stay in 16 bits.
     fn dot_bytes(self, a: Self::Ints, b: Self::Ints, sum: Self::Ints) -> Self::Ints;
     /// As numbers.
     fn float(self, x: Self::Ints) -> Self::Floats;

@@ -1,6 +1,6 @@
 //! No vectors that are known here: what runs on every machine without AVX2, be it old or not x86-64.
 
-use pulp::{NullaryFnOnce, Scalar, cast};
+use pulp::{Scalar, cast};
 
 use super::{Lanes, ROUND, front};
 
@@ -9,11 +9,7 @@ impl Lanes for Scalar {
     type Ints = [i32; 8];
     type Floats = [f32; 8];
     const COUNT: usize = 8;
-
-    #[inline(always)]
-    fn call<W: NullaryFnOnce>(self, work: W) -> W::Output {
-        work.call()
-    }
+    const SUMS_QUADS: bool = false;
 
     #[inline(always)]
     fn splat(self, x: i32) -> Self::Ints {

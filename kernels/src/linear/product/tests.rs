@@ -1,10 +1,6 @@
 //! Every form of weights on every kind of vectors that this machine has, beside plain sums in f64.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use pulp::Scalar;
-
-#[cfg(target_arch = "x86_64")]
-use super::super::dispatch::With;
 use super::{
     super::{packed::pack, shape::LinearShape, shape::ZeroPoints},
     *,
@@ -50,55 +46,19 @@ fn layer(
     (packed, matrix)
 }
 
-/// What vectors a product is compiled for.
-#[derive(Clone, Copy)]
-enum Kind {
-    Chosen,
-    Scalar,
-    #[cfg(target_arch = "x86_64")]
-    V3(pulp::x86::V3),
-    #[cfg(target_arch = "x86_64")]
-    V4(pulp::x86::V4),
-}
-
-impl Kind {
-    /// Those that this machine has.
-    fn all() -> Vec<Self> {
-        let mut all = vec![Self::Chosen];
-        all.push(Self::Scalar);
-        #[cfg(target_arch = "x86_64")]
-        {
-            all.extend(pulp::x86::V3::try_new().map(Self::V3));
-            all.extend(pulp::x86::V4::try_new().map(Self::V4));
-        }
-        all
-    }
-
-    fn run(self, work: impl Work) {
-        match self {
-            Self::Chosen => dispatch(work),
-            Self::Scalar => work.run(Scalar::new()),
-            #[cfg(target_arch = "x86_64")]
-            Self::V3(lanes) => Lanes::call(lanes, With(lanes, work)),
-            #[cfg(target_arch = "x86_64")]
-            Self::V4(lanes) => Lanes::call(lanes, With(lanes, work)),
-        }
-    }
-
-    /// The products of some rows, `[rows, outputs]`.
-    fn product(self, weights: &Packed, rows: &[f32], count: usize) -> Vec<f32> {
-        let (mut rounded, mut workspace) = (Rounded::default(), Workspace::default());
-        rounded.resize(count, weights.inputs, weights.block, weights.precision);
-        let Rounded { packed, factors } = &mut rounded;
-        let inputs = Inputs::of(weights.inputs, weights.inputs, rows, None).unwrap();
-        self.run(Round(weights, inputs, packed, factors));
-        let (panels, rows) = (0..weights.panels(), Rows { packed, factors, count });
-        // What was there before is nobody's.
-        let mut product = vec![f32::NAN; count * weights.outputs];
-        let to = &mut Columns::all(&mut product, weights.outputs);
-        self.run(Multiply { weights, panels, rows, workspace: &mut workspace, to });
-        product
-    }
+/// The products of some rows, `[rows, outputs]`.
+fn product(vectors: Vectors, weights: &Packed, rows: &[f32], count: usize) -> Vec<f32> {
+    let (mut rounded, mut workspace) = (Rounded::default(), Workspace::default());
+    rounded.resize(count, weights.inputs, weights.block, weights.precision);
+    let Rounded { packed, factors } = &mut rounded;
+    let inputs = Inputs::of(weights.inputs, weights.inputs, rows, None).unwrap();
+    vectors.run(Round(weights, inputs, packed, factors));
+    let (panels, rows) = (0..weights.panels(), Rows { packed, factors, count });
+    // What was there before is nobody's.
+    let mut product = vec![f32::NAN; count * weights.outputs];
+    let to = &mut Columns::all(&mut product, weights.outputs);
+    multiply_panels(vectors, weights, panels, rows, &mut workspace, to);
+    product
 }
 
 #[test]
@@ -118,8 +78,9 @@ fn every_form_gives_the_plain_product() {
         let (inputs, outputs) = (512, 70);
         let (packed, matrix) = layer(inputs, outputs, bits, block, zeros, precision);
         let all: Vec<f32> = (0..7 * inputs).map(|i| ((i * 31) % 17) as f32 / 8.0 - 1.0).collect();
-        for kind in Kind::all() {
-            let alone: Vec<f32> = all.chunks(inputs).flat_map(|x| kind.product(&packed, x, 1)).collect();
+        let mut same: Option<Vec<f32>> = None;
+        for vectors in Vectors::all() {
+            let alone: Vec<f32> = all.chunks(inputs).flat_map(|x| product(vectors, &packed, x, 1)).collect();
             for (sums, x) in alone.chunks(outputs).zip(all.chunks(inputs)) {
                 for (output, weights) in matrix.iter().enumerate() {
                     let expected: f64 = weights.iter().zip(x).map(|(w, x)| w * f64::from(*x)).sum();
@@ -131,8 +92,12 @@ fn every_form_gives_the_plain_product() {
                 }
             }
             for count in [2, 3, 4, 7] {
-                let found = kind.product(&packed, &all[..count * inputs], count);
+                let found = product(vectors, &packed, &all[..count * inputs], count);
                 assert_eq!(found, alone[..count * outputs], "a row's result depends on the rows beside it");
+            }
+            // Without vectors a product and its sum are rounded one after the other.
+            if !matches!(vectors, Vectors::Scalar) {
+                assert_eq!(*same.get_or_insert_with(|| alone.clone()), alone, "a result depends on the machine");
             }
         }
     }
@@ -146,8 +111,8 @@ fn the_largest_numbers_fit_their_sums() {
     let codes = vec![0xff; outputs * inputs / 2];
     let packed = pack(&shape, &codes, &factors(1.0), &factors(0.0), Precision::Bytes).unwrap();
     for activation in [127.0, -127.0] {
-        for kind in Kind::all() {
-            let found = kind.product(&packed, &vec![activation; 3 * inputs], 3);
+        for vectors in Vectors::all() {
+            let found = product(vectors, &packed, &vec![activation; 3 * inputs], 3);
             assert!(found.iter().all(|x| *x == activation * 15.0 * inputs as f32), "{activation}: {found:?}");
         }
     }
