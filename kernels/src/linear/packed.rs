@@ -4,12 +4,13 @@
 //! block]`, zero points packed like the weights, or floats like the scales, or absent (the middle of the
 //! range). A weight is `(q - zero) * scale`; here `q * scale + offset` with `offset = -zero * scale`.
 
-use half::f16;
+use half::{f16, slice::HalfFloatSliceExt};
 
 use super::{
     rounded::Precision,
     shape::{LinearShape, ZeroPoints},
 };
+use crate::vector;
 
 /// Outputs of a panel: four vectors of AVX2, two of AVX-512.
 pub(super) const PANEL: usize = 32;
@@ -67,14 +68,12 @@ const NARROW_TOLERANCE: f32 = 2.0 * f32::EPSILON;
 
 impl Factors {
     fn of(wide: Vec<f32>) -> Self {
-        let is_narrow = |x: &f32| {
-            let half = f16::from_f32(*x).to_f32();
-            (half - x).abs() <= NARROW_TOLERANCE * x.abs()
-        };
-        if !wide.iter().all(is_narrow) {
-            return Self::Wide(wide);
-        }
-        Self::Narrow(wide.iter().map(|x| f16::from_f32(*x)).collect())
+        let mut narrow = vec![f16::ZERO; wide.len()];
+        narrow.convert_from_f32_slice(&wide);
+        let mut back = vec![0.0; wide.len()];
+        vector::widen(&narrow, &mut back);
+        let is_near = |(back, x): (&f32, &f32)| (back - x).abs() <= NARROW_TOLERANCE * x.abs();
+        if back.iter().zip(&wide).all(is_near) { Self::Narrow(narrow) } else { Self::Wide(wide) }
     }
 }
 
@@ -138,10 +137,8 @@ pub fn pack(
     tensors.check()?;
     let LinearShape { inputs, outputs, bits, zero_points, .. } = *shape;
     let offsets = match zero_points {
-        ZeroPoints::Middle => Offsets::Scales(-tensors.zero(0, 0)),
-        _ => {
-            Offsets::Each(tensors.factors(|output, block| -tensors.zero(output, block) * tensors.scale(output, block)))
-        }
+        ZeroPoints::Middle => Offsets::Scales(-middle(bits)),
+        _ => Offsets::Each(tensors.factors(Tensors::offsets)),
     };
     let mut packed = Packed {
         inputs,
@@ -149,7 +146,7 @@ pub fn pack(
         bits,
         block: tensors.block(),
         codes: Vec::new(),
-        scales: tensors.factors(|output, block| tensors.scale(output, block)),
+        scales: tensors.factors(Tensors::scales),
         offsets,
         precision: if bits == 4 { precision } else { Precision::Words },
     };
@@ -202,27 +199,41 @@ impl Tensors<'_> {
         self.shape.block.min(BLOCK_MAX)
     }
 
-    fn scale(&self, output: usize, block: usize) -> f32 {
-        float(self.scales, output * self.blocks() + block)
+    /// Scales of an output, `[blocks]`.
+    fn scales(&self, output: usize, to: &mut [f32]) {
+        floats(self.scales, output, to);
     }
 
-    fn zero(&self, output: usize, block: usize) -> f32 {
+    /// Minus an output's zero points times its scales, `[blocks]`.
+    fn offsets(&self, output: usize, to: &mut [f32]) {
         let bits = self.shape.bits;
         match self.shape.zero_points {
-            ZeroPoints::Middle => (1u32 << (bits - 1)) as f32,
-            ZeroPoints::Codes => f32::from(code(&self.zeros[output * self.zero_row()..], block, bits)),
-            ZeroPoints::Floats => float(self.zeros, output * self.blocks() + block),
+            ZeroPoints::Middle => to.fill(middle(bits)),
+            ZeroPoints::Floats => floats(self.zeros, output, to),
+            ZeroPoints::Codes => {
+                let row = &self.zeros[output * self.zero_row()..][..self.zero_row()];
+                to.iter_mut().enumerate().for_each(|(block, to)| *to = f32::from(code(row, block, bits)));
+            }
         }
+        let scales = self.scales[output * size_of_val(to)..].as_chunks().0;
+        to.iter_mut().zip(scales).for_each(|(zero, scale)| *zero *= -f32::from_le_bytes(*scale));
     }
 
-    /// `value(output, block)` of all panels. Outputs behind the last of the last one get zeros: a scale of 0.
-    fn factors(&self, value: impl Fn(usize, usize) -> f32) -> Factors {
-        let (outputs, value) = (self.shape.outputs, &value);
-        let values = panel_rows(outputs, self.shape.inputs / self.block()).flat_map(|(first, index)| {
-            let block = index * self.block() / self.shape.block;
-            (first..first + PANEL).map(move |output| if output < outputs { value(output, block) } else { 0.0 })
-        });
-        Factors::of(values.collect())
+    /// What `row` writes for each output, in panels. Outputs behind the last of the last one get zeros: a scale of 0.
+    fn factors(&self, row: impl Fn(&Self, usize, &mut [f32])) -> Factors {
+        let LinearShape { inputs, outputs, .. } = *self.shape;
+        let (blocks, parts) = (self.blocks(), self.shape.block / self.block());
+        let mut values = vec![0.0; outputs.next_multiple_of(PANEL) * (inputs / self.block())];
+        let mut numbers = vec![0.0; blocks];
+        for (panel, values) in values.chunks_exact_mut(blocks * parts * PANEL).enumerate() {
+            for output in panel * PANEL..outputs.min((panel + 1) * PANEL) {
+                row(self, output, &mut numbers);
+                for (number, parts) in numbers.iter().zip(values.chunks_exact_mut(parts * PANEL)) {
+                    parts.chunks_exact_mut(PANEL).for_each(|part| part[output % PANEL] = *number);
+                }
+            }
+        }
+        Factors::of(values)
     }
 
     /// Puts each code in its place.
@@ -247,9 +258,15 @@ impl Tensors<'_> {
     }
 }
 
-/// Number `index` of some little-endian floats.
-fn float(bytes: &[u8], index: usize) -> f32 {
-    f32::from_le_bytes(std::array::from_fn(|i| bytes[4 * index + i]))
+/// Row number `index` of some little-endian floats, as many as there is room for.
+fn floats(bytes: &[u8], index: usize, to: &mut [f32]) {
+    let from = bytes[index * size_of_val(to)..].as_chunks().0;
+    to.iter_mut().zip(from).for_each(|(to, from)| *to = f32::from_le_bytes(*from));
+}
+
+/// The code in the middle of the range.
+fn middle(bits: u32) -> f32 {
+    (1u32 << (bits - 1)) as f32
 }
 
 /// The first output of each panel, with each of `rows` rows of it.

@@ -3,17 +3,18 @@
 //!
 //! Blocks are summed exactly as integers and added up in order, so that every tile gives the same to the last bit.
 //! What is compiled is one function for each kind of vectors ([`Lanes`]) and of codes ([`Source`]), with a tile for
-//! 1, 2 and 4 rows in it (3 rows are 2 and 1):
+//! each number of rows in it:
 //!
-//! | rows of a tile | without vectors, AVX2 (8 numbers a vector) | AVX-512 (16 numbers a vector) |
-//! |---|---|---|
-//! | 1 | 4 vectors: a whole panel | 2 vectors: a whole panel |
-//! | 2 | 4 vectors | 2 vectors |
-//! | 4 | 2 vectors, twice | 2 vectors |
+//! | rows of a tile | without vectors | AVX2 (8 numbers a vector) | AVX-512 (16 numbers a vector) |
+//! |---|---|---|---|
+//! | 1 | 4 vectors: a whole panel | 4 vectors | 2 vectors: a whole panel |
+//! | 2 | 4 vectors | 4 vectors | 2 vectors |
+//! | 3 | none: 2 rows and 1 | 2 vectors, twice | 2 vectors |
+//! | 4 | 2 vectors, twice | 2 vectors, twice | 2 vectors |
 //!
-//! Four kinds of vectors (AVX-512 with VNNI and without), four of codes and three numbers of rows: 16 functions with
-//! 48 tiles. The loop over panels is in them, since a call for each panel made a decode of one 0.93 times as fast. A
-//! panel's scales and offsets are f32 when they come here, so their kinds multiply nothing.
+//! Four kinds of vectors (AVX-512 with VNNI and without) and four of codes: 16 functions with 60 tiles. The loop over
+//! panels is in them, since a call for each panel made a decode of one 0.93 times as fast. A panel's scales and
+//! offsets are f32 when they come here, so their kinds multiply nothing.
 
 use super::{
     codes::Source,
@@ -41,6 +42,7 @@ pub(super) fn multiply<L: Lanes, S: Source>(
     while first < rows.count {
         first += match rows.count - first {
             1 => panel.rows::<L, S, 1>(lanes, rows, block, first, to),
+            3 if L::HAS_THREES => panel.rows::<L, S, 3>(lanes, rows, block, first, to),
             2 | 3 => panel.rows::<L, S, 2>(lanes, rows, block, first, to),
             _ => panel.rows::<L, S, ROWS>(lanes, rows, block, first, to),
         }

@@ -9,6 +9,7 @@ impl Lanes for Scalar {
     type Ints = [i32; 8];
     type Floats = [f32; 8];
     const COUNT: usize = 8;
+    const HAS_THREES: bool = false;
     const SUMS_QUADS: bool = false;
 
     #[inline(always)]

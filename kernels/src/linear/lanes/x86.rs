@@ -16,6 +16,7 @@ impl Lanes for V3 {
     type Ints = __m256i;
     type Floats = __m256;
     const COUNT: usize = 8;
+    const HAS_THREES: bool = true;
     const SUMS_QUADS: bool = false;
 
     #[inline(always)]
@@ -190,6 +191,7 @@ impl<D: Dots> Lanes for Avx512<D> {
     type Ints = __m512i;
     type Floats = __m512;
     const COUNT: usize = 16;
+    const HAS_THREES: bool = true;
     const SUMS_QUADS: bool = D::SUMS_QUADS;
 
     #[inline(always)]
