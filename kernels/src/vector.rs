@@ -48,9 +48,49 @@ widest!(
     f64,
     |values| {
         let max = max(values);
-        f64::from(max) + sum_exp(values, max).ln()
+        f64::from(max) + sum_exp(values, max, 1.0).ln()
     }
 );
+
+/// The sum of `exp((x - most) * factor)`, where no `x` is above `most` and the factor is not negative.
+pub fn sum_exp_below(values: &[f32], most: f32, factor: f32) -> f64 {
+    Arch::new().dispatch(SumExpBelow(values, most, factor))
+}
+
+/// A call of [`sum_exp_below`].
+struct SumExpBelow<'a>(&'a [f32], f32, f32);
+
+impl NullaryFnOnce for SumExpBelow<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        sum_exp(self.0, self.1, self.2)
+    }
+}
+
+/// The largest number of each `block` numbers, the last of which may be fewer.
+///
+/// # Panics
+/// Where there are fewer `maxima` than blocks.
+pub fn block_maxima(values: &[f32], block: usize, maxima: &mut [f32]) {
+    Arch::new().dispatch(BlockMaxima(values, block, maxima));
+}
+
+/// A call of [`block_maxima`].
+struct BlockMaxima<'a>(&'a [f32], usize, &'a mut [f32]);
+
+impl NullaryFnOnce for BlockMaxima<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self(values, block, maxima) = self;
+        let (found, blocks) = (maxima.len(), values.len().div_ceil(block));
+        assert!(found >= blocks, "{found} numbers of room for the maxima of {blocks} blocks");
+        values.chunks(block).zip(maxima).for_each(|(values, to)| *to = max(values));
+    }
+}
 
 widest!(
     /// Whether one of them is not a number.
@@ -121,22 +161,22 @@ pub(crate) fn exp_in_place(values: &mut [f32], shift: f32) -> f32 {
     tail.iter().fold(folded(sums, |x, y| x + y), |sum, x| sum + x)
 }
 
-/// The sum of `exp(x - shift)`, as good as one in f64.
+/// The sum of `exp((x - shift) * factor)`, as good as one in f64.
 ///
 /// Thousands of terms are summed in f32 at a time, and those sums in f64: a vocabulary of 150,000 small
 /// terms would lose digits otherwise.
 #[inline(always)]
-fn sum_exp(values: &[f32], shift: f32) -> f64 {
+fn sum_exp(values: &[f32], shift: f32, factor: f32) -> f64 {
     const BLOCK: usize = 4096;
     let mut total = 0f64;
     for block in values.chunks(BLOCK) {
         let mut sums = [0f32; LANES];
         let (head, tail) = block.as_chunks::<LANES>();
         for chunk in head {
-            sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += exp(*x - shift));
+            sums.iter_mut().zip(chunk).for_each(|(sum, x)| *sum += exp((*x - shift) * factor));
         }
         total += sums.iter().copied().map(f64::from).sum::<f64>();
-        total += tail.iter().map(|x| f64::from(exp(*x - shift))).sum::<f64>();
+        total += tail.iter().map(|x| f64::from(exp((*x - shift) * factor))).sum::<f64>();
     }
     total
 }
@@ -241,7 +281,7 @@ mod tests {
         for len in [0usize, 1, 15, 16, 17, 100, 9000] {
             let values: Vec<f32> = (0..len).map(|i| ((i * 37) % 101) as f32 / 7.0 - 9.0).collect();
             let expected: f64 = values.iter().map(|x| f64::from(x - 6.0).exp()).sum();
-            assert!((sum_exp(&values, 6.0) - expected).abs() <= 1e-6 * expected, "{len}");
+            assert!((sum_exp(&values, 6.0, 1.0) - expected).abs() <= 1e-6 * expected, "{len}");
             assert_eq!(max(&values), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
             let mut replaced = values.clone();
             let sum = exp_in_place(&mut replaced, 6.0);

@@ -7,7 +7,10 @@ use motorbrain_actors::{
     engine::{Sampled, Sampling},
     tokens::TokenId,
 };
-use motorbrain_kernels::{ranking, vector};
+use motorbrain_kernels::{
+    ranking::{self, Ranking},
+    vector,
+};
 
 /// The logarithm of the sum of exponentials, the normaliser of a row of logits.
 pub(crate) fn log_sum_exp(logits: &[f32]) -> f64 {
@@ -22,8 +25,8 @@ pub(crate) fn logprob(logits: &[f32], log_sum_exp: f64, token: TokenId) -> f32 {
 /// Memory of a draw, kept from one to the next.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    /// Tokens' ids, the best first.
-    best: Vec<u32>,
+    ranking: Ranking,
+    /// The tokens that may be drawn, the best first, with their weights.
     weighted: Vec<(TokenId, f64)>,
 }
 
@@ -34,55 +37,69 @@ pub(crate) fn sample(
     seed: u64,
     number: u64,
     top: usize,
-    Scratch { best, weighted }: &mut Scratch,
+    scratch: &mut Scratch,
 ) -> Sampled {
     let normaliser = log_sum_exp(logits);
     let token = if sampling.temperature == 0.0 {
         TokenId(ranking::largest(logits))
     } else {
-        let kept = if sampling.top_k == 0 { logits.len() } else { sampling.top_k };
-        ranking::best(logits, kept, best);
-        weigh(logits, sampling, best, weighted);
-        draw(weighted, uniform(seed, number))
+        draw(logits, sampling, uniform(seed, number), scratch)
     };
-    ranking::best(logits, top, best);
+    let top = scratch.ranking.best(logits, top);
     Sampled {
         token,
         logprob: logprob(logits, normaliser, token),
-        top: best.iter().map(|t| (TokenId(*t), logprob(logits, normaliser, TokenId(*t)))).collect(),
+        top: top.iter().map(|t| (TokenId(*t), logprob(logits, normaliser, TokenId(*t)))).collect(),
     }
 }
 
-/// Of what top-k kept, best first, the tokens that may be drawn with their weights: temperature, then
-/// the smallest set whose share reaches top-p (Holtzman et al. 2020, "The Curious Case of Neural Text
-/// Degeneration"). Never empty.
-fn weigh(logits: &[f32], sampling: &Sampling, tokens: &[u32], weighted: &mut Vec<(TokenId, f64)>) {
-    let max = f64::from(logits[tokens[0] as usize]);
+/// Tokens that are ranked first where all may be drawn: mostly they have enough of the mass, and ranking the whole
+/// vocabulary took longer than a small model's run.
+const RANKED_FIRST: usize = 64;
+
+/// The token at the place `at`, from 0 to 1, of what may be drawn: the `top_k` best, and of those the smallest set
+/// whose share reaches `top_p` (Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"), the best first.
+fn draw(logits: &[f32], sampling: &Sampling, at: f64, Scratch { ranking, weighted }: &mut Scratch) -> TokenId {
+    let (all, max) = (logits.len(), vector::most(logits));
     let temperature = f64::from(sampling.temperature);
-    let weight = |token: &u32| ((f64::from(logits[*token as usize]) - max) / temperature).exp();
-    weighted.clear();
-    weighted.extend(tokens.iter().map(|token| (TokenId(*token), weight(token))));
-    if sampling.top_p < 1.0 {
-        let enough = f64::from(sampling.top_p) * weighted.iter().map(|(_, w)| w).sum::<f64>();
-        let mut reached = 0.0;
-        let nucleus = weighted.iter().position(|(_, w)| {
-            reached += w;
-            reached >= enough
-        });
-        weighted.truncate(nucleus.map_or(weighted.len(), |last| last + 1));
-    }
-}
-
-/// The token at the place `at`, from 0 to 1, of the cumulated weights.
-fn draw(weighted: &[(TokenId, f64)], at: f64) -> TokenId {
-    let mut left = at * weighted.iter().map(|(_, w)| w).sum::<f64>();
-    for (token, weight) in weighted {
-        left -= weight;
-        if left < 0.0 {
-            return *token;
+    let weight = |token: u32| ((f64::from(logits[token as usize]) - f64::from(max)) / temperature).exp();
+    let (kept, mass) = match sampling.top_k {
+        0 => (all, Some(vector::sum_exp_below(logits, max, sampling.temperature.recip().min(f32::MAX)))),
+        kept => (kept.min(all), None),
+    };
+    let mut count = if mass.is_some() { RANKED_FIRST.min(kept) } else { kept };
+    loop {
+        weighted.clear();
+        weighted.extend(ranking.best(logits, count).iter().map(|token| (TokenId(*token), weight(*token))));
+        let mass = mass.unwrap_or_else(|| weighted.iter().map(|(_, weight)| weight).sum());
+        match pick(weighted, mass, f64::from(sampling.top_p), at) {
+            Some(token) => return token,
+            // Rounding has left a last bit of the mass.
+            None if count == kept => return weighted[weighted.len() - 1].0,
+            None => count = (count * 16).min(kept),
         }
     }
-    weighted[weighted.len() - 1].0
+}
+
+/// The token at the place `at` of the nucleus, which is all that is left of the tokens then; `None` where these, the
+/// best ones of all whose weights make `mass`, do not reach so far.
+fn pick(weighted: &mut Vec<(TokenId, f64)>, mut mass: f64, top_p: f64, at: f64) -> Option<TokenId> {
+    if top_p < 1.0 {
+        let (last, nucleus) = reach(weighted, top_p * mass)?;
+        weighted.truncate(last + 1);
+        mass = nucleus;
+    }
+    reach(weighted, at * mass).map(|(drawn, _)| weighted[drawn].0)
+}
+
+/// The first token at which the cumulated weights are `enough`, and what they are there.
+fn reach(weighted: &[(TokenId, f64)], enough: f64) -> Option<(usize, f64)> {
+    let mut sum = 0.0;
+    let cumulated = weighted.iter().map(|(_, weight)| {
+        sum += weight;
+        sum
+    });
+    cumulated.enumerate().find(|(_, sum)| *sum >= enough)
 }
 
 /// A number in `[0, 1)` from a seed and a token's number: SplitMix64 (Steele, Lea and Flood 2014) of
@@ -147,6 +164,43 @@ mod tests {
             // Four standard deviations of a binomial share.
             let slack = 4.0 * (expected * (1.0 - expected) / draws as f64).sqrt() + 1e-4;
             assert!((*count as f64 / draws as f64 - expected).abs() < slack, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_vocabulary_is_drawn_from_as_if_all_were_ranked() {
+        // From steep to flat: what is drawn lies among the first ranked, among more of them, and far behind.
+        for steepness in [3.0, 0.3, 0.01, 0.0] {
+            let logits: Vec<f32> = (0..5000).map(|i| -steepness * ((i * 2657) % 5000) as f32).collect();
+            for (top_k, top_p) in [(0, 1.0), (0, 0.9), (3000, 0.9)] {
+                let sampling = Sampling { temperature: 0.7, top_k, top_p };
+                let mut ranked: Vec<(usize, f64)> =
+                    logits.iter().enumerate().map(|(i, x)| (i, (f64::from(*x) / f64::from(0.7f32)).exp())).collect();
+                ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+                ranked.truncate(if top_k == 0 { logits.len() } else { top_k });
+                let cumulated = |ranked: &[(usize, f64)], share: f64| {
+                    let enough = share * ranked.iter().map(|(_, w)| w).sum::<f64>();
+                    let mut sum = 0.0;
+                    let reached = |(_, w): &(usize, f64)| {
+                        sum += w;
+                        sum >= enough
+                    };
+                    ranked.iter().position(reached).unwrap_or(ranked.len() - 1)
+                };
+                ranked.truncate(cumulated(&ranked, f64::from(top_p)) + 1);
+                let scratch = &mut Scratch::default();
+                for at in [0.0, 0.001, 0.25, 0.5, 0.75, 0.95] {
+                    let place = cumulated(&ranked, at);
+                    let found = draw(&logits, &sampling, at, scratch).0 as usize;
+                    // The mass is a sum of f32's exponentials, good to 1e-6: by so much a border may move.
+                    let near = place.saturating_sub(1)..=place + 1;
+                    let drawn = ranked.iter().position(|(token, _)| *token == found);
+                    assert!(
+                        drawn.is_some_and(|p| near.contains(&p)),
+                        "{steepness} {top_k} {top_p} {at}: {drawn:?} {place}"
+                    );
+                }
+            }
         }
     }
 
