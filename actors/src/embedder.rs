@@ -27,6 +27,9 @@ mod task;
 mod vector;
 mod worker;
 
+/// The words with which an actor panics that is told to crash, so that whoever asked for it knows its panic.
+pub const CRASH: &str = "crashed on request";
+
 pub use client::{Answer, Embedder, StartError, TokenStep};
 pub use vector::{EmbeddingConfig, Pooling};
 
@@ -159,7 +162,7 @@ impl ThreadLocalActor for EmbedderActor {
                 state.continuing = false;
                 worker.run()?;
             }
-            EmbedderMessage::Crash => panic!("crashed on request"),
+            EmbedderMessage::Crash => panic!("{CRASH}"),
             EmbedderMessage::Hang(duration) => worker.hang(duration),
         }
         if worker.has_work() && !state.continuing {

@@ -2,6 +2,8 @@
 //!
 //! This crate knows no ONNX, no files and no config format. It builds and tests in seconds.
 
+#![forbid(unsafe_code)]
+
 pub mod brain;
 pub mod embedder;
 pub mod engine;

@@ -1,9 +1,9 @@
 //! The pipe protocol, version 1, between standard input, a brain and standard output.
 //!
-//! A thread reads and decodes lines; they are handed to the brain in their order, which is the order
-//! within each conversation; answers come back through one queue, in the order in which they are done,
-//! and are written by another thread. A request holds a slot from the moment it is read until its answer is written, and while none is free nothing is
-//! read: a caller that does not take its answers stops being served and fills no memory. There are
+//! A thread reads and decodes lines; they are handed to the brain in their order, which is the order within each
+//! conversation; answers come back through one queue, in the order in which they are done, and are written by
+//! another thread. A request holds a slot from the moment it is read until its answer is written, and while none is
+//! free nothing is read: a caller that does not take its answers stops being served and fills no memory. There are
 //! more slots than `limits.requests`, so that a caller that only sends too much is told `overloaded`.
 
 use std::{
@@ -160,6 +160,7 @@ fn send(
 ) {
     let _ = out.send((encode(id, answer), slot));
 }
+
 /// Reads until the end of input, an error, or until nobody takes requests any more.
 fn read(mut input: impl BufRead, rules: &Rules, decoded: &mpsc::Sender<io::Result<Decoded>>) {
     while let Some(line) = next_line(&mut input, LINE_BYTES_MAX).transpose() {

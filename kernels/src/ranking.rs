@@ -65,8 +65,9 @@ impl Ranking {
     }
 }
 
+/// The larger first; zeros of both signs are equal, as they are for [`largest`].
 fn descending(a: &f32, b: &f32) -> Ordering {
-    b.total_cmp(a)
+    b.partial_cmp(a).unwrap_or(Ordering::Equal)
 }
 
 #[cfg(test)]
@@ -87,6 +88,13 @@ mod tests {
             let found = Ranking::default().best(&[1.0, 3.0, 3.0, 2.0, -1.0], count).to_vec();
             assert_eq!(found, [1, 2, 3, 0, 4][..count.min(5)], "{count}");
         }
+    }
+
+    #[test]
+    fn zeros_are_equal() {
+        let zeros = [-0.0, 0.0, -1.0];
+        assert_eq!(Ranking::default().best(&zeros, 2), [0, 1]);
+        assert_eq!(largest(&zeros), 0);
     }
 
     #[test]

@@ -83,7 +83,7 @@ impl WhyPlain {
 
 /// Part of every kept form's name: raised with each change of what makes or runs a paged form, so that
 /// none is taken over that this code did not compare.
-const FORMS_VERSION: u32 = 3;
+const FORMS_VERSION: u32 = 4;
 
 /// Forms that are kept, those that were last used: of a large model one has some megabytes.
 const FORMS_MAX: usize = 8;
@@ -108,6 +108,8 @@ impl Cache {
                 hash.update(part);
             }
             hash.update(FORMS_VERSION.to_le_bytes());
+            // Other vectors are other functions, which were compared on a machine that has them.
+            hash.update(motorbrain_kernels::linear::vectors());
             hash.update(format!("{:?}", model.contract));
             hash.update(window.to_le_bytes());
             hash.update([options.activations as u8]);

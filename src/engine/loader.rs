@@ -1,8 +1,8 @@
 //! Making engines: one for each actor and each of its incarnations, all of the same model.
 //!
-//! What does not change from one engine to the next is worked out once and shared: the model's files,
-//! the runtime's library, the form that runs best with its packed weights (`chosen.rs`), the constants that ONNX Runtime
-//! itself reads, and the rotation measured on the model's keys.
+//! What does not change from one engine to the next is worked out once and shared: the model's files, the runtime's
+//! library, the form that runs best with its packed weights (`chosen.rs`), the constants that ONNX Runtime itself
+//! reads, and the rotation measured on the model's keys.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 

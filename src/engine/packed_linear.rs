@@ -71,7 +71,14 @@ impl LinearKernel {
         let (width, numbers) = floats(Some(first))?.unwrap_or_default();
         let second = floats(second.as_deref())?.map(|(_, numbers)| numbers);
         let Some(rows) = Inputs::of(weights.inputs(), width, numbers, second) else {
-            return Err(ort::Error::new(format!("{LINEAR} takes {} numbers a row, not {width}", weights.inputs())));
+            let (takes, rows) = (weights.inputs(), numbers.len() / width.max(1));
+            let gate =
+                second.map_or_else(String::new, |second| format!(" and a second input of {} numbers", second.len()));
+            let message = format!(
+                "{LINEAR} takes rows of {takes} numbers, twice as many for a gate, or two inputs of one size; it was \
+                 given {rows} rows of {width}{gate}"
+            );
+            return Err(ort::Error::new(message));
         };
         self.shape.clear();
         self.shape.extend_from_slice(first.shape());

@@ -1,4 +1,4 @@
-//! `cargo xtask setup|demo|test|bench`: provisions what cargo cannot, and runs what CI runs.
+//! `cargo xtask setup|demo|test|bench|lint|reference`: provisions what cargo cannot, and runs what CI runs.
 //!
 //! Each task says what it does, how long each part took, and in its last line what to do next. A
 //! running system never calls this program. Exit status: 0 done, 1 a part failed, 2 bad usage.

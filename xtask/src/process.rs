@@ -19,13 +19,13 @@ pub(crate) fn watch(what: &'static str, command: &mut Command) -> Result<(), Err
     Beside::begin(what, command)?.finish()
 }
 
-/// A program that runs beside this one, unseen until its end is waited for.
+/// A program that runs beside this one, unseen until its end is waited for. It ends with this value.
 pub(crate) struct Beside {
     what: &'static str,
     program: String,
     child: Child,
     /// What it writes to standard error.
-    complaints: JoinHandle<String>,
+    complaints: Option<JoinHandle<String>>,
     started: Instant,
 }
 
@@ -43,7 +43,7 @@ impl Beside {
             let _ = pipe.map(|pipe| BufReader::new(pipe).read_to_end(&mut text));
             String::from_utf8_lossy(&text).into_owned()
         });
-        Ok(Self { what, program, child, complaints, started: Instant::now() })
+        Ok(Self { what, program, child, complaints: Some(complaints), started: Instant::now() })
     }
 
     /// Waits for its end behind a spinner, as [`watch`] does.
@@ -55,12 +55,20 @@ impl Beside {
                 None => bar.suspend(|| println!("  {line}")),
             }
         }
-        let complaints = self.complaints.join().unwrap_or_default();
+        let complaints = self.complaints.take().and_then(|complaints| complaints.join().ok()).unwrap_or_default();
         let status = self.child.wait().map_err(|cause| Error::Start { program: self.program.clone(), cause })?;
         bar.finish_and_clear();
-        check(self.what, self.program, status, &complaints)?;
+        check(self.what, self.program.clone(), status, &complaints)?;
         println!("{}: done in {}", self.what, seconds(self.started.elapsed()));
         Ok(())
+    }
+}
+
+impl Drop for Beside {
+    /// Whatever failed meanwhile: a build that nobody waits for would go on and hold its locks.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

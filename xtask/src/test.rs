@@ -9,11 +9,12 @@ use crate::project::Project;
 use crate::setup;
 
 /// Packages that must stay out of others: who, what.
-const ARROWS: [(&str, &[&str]); 4] = [
+const ARROWS: [(&str, &[&str]); 5] = [
     ("motorbrain-kernels", &["motorbrain", "motorbrain-actors", "ort", "prost"]),
-    ("motorbrain-actors", &["motorbrain", "ort", "tokenizers", "config"]),
-    ("motorbrain-protocol", &["motorbrain", "ort", "tokenizers"]),
-    ("motorbrain", &["clap", "miette", "indicatif", "motorbrain-protocol"]),
+    ("motorbrain-actors", &["motorbrain", "motorbrain-testing", "ort", "tokenizers", "config"]),
+    ("motorbrain-protocol", &["motorbrain", "motorbrain-testing", "ort", "tokenizers"]),
+    ("motorbrain", &["clap", "miette", "indicatif", "motorbrain-protocol", "motorbrain-testing"]),
+    ("motorbrain-cli", &["motorbrain-testing"]),
 ];
 
 /// What cargo checks: a name, and a command line in which no argument holds a space. The first is begun beside

@@ -21,6 +21,7 @@ use std::{
 };
 
 use motorbrain::{Brain, BrainError, Settings};
+use motorbrain_actors::embedder::CRASH;
 use tokio::time::timeout;
 
 use crate::{args::Common, exit::Exit, failure::Failure, output};
@@ -37,9 +38,6 @@ const VICTIM: usize = 0;
 
 /// How many tokens each of its conversations has said by then: enough to be in the middle.
 const KILL_AFTER: usize = 10;
-
-/// The panic that a kill is, in the library's words.
-const CRASH: &str = "crashed on request";
 
 /// Whoever waits longer wants to know for what.
 const PATIENCE: Duration = Duration::from_secs(2);

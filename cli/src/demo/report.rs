@@ -4,9 +4,10 @@ use std::{error::Error, fmt, time::Duration};
 
 use comfy_table::Table;
 use motorbrain::Stats;
+use motorbrain_actors::embedder::CRASH;
 
 use super::{
-    CRASH,
+    ACTORS,
     scene::{Scene, Story},
 };
 use crate::output;
@@ -21,7 +22,7 @@ pub(super) fn telling(scene: &Scene, elapsed: Duration) -> String {
     let (tokens, elapsed) = (scene.tokens(), seconds(elapsed));
     let stories = scene.stories.len();
     let Some(kill) = scene.kill else {
-        return format!("{stories} conversations on 2 actors, undisturbed: {tokens} tokens in {elapsed}");
+        return format!("{stories} conversations on {ACTORS} actors, undisturbed: {tokens} tokens in {elapsed}");
     };
     let mut text = format!("The same with actor {} killed in the middle: {tokens} tokens in {elapsed}", kill.actor);
     let death = &scene.death;

@@ -46,6 +46,19 @@ impl Vectors {
         Self::all().next().unwrap_or(Self::Scalar)
     }
 
+    /// Their name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Scalar => "none",
+            #[cfg(target_arch = "x86_64")]
+            Self::V3(_) => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Self::V4(_) => "AVX-512",
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni(_) => "AVX-512 with VNNI",
+        }
+    }
+
     /// Does some work with them.
     pub(super) fn run(self, work: impl Work) {
         match self {

@@ -24,3 +24,8 @@ pub use packed::{PackError, Packed, pack};
 pub use product::multiply;
 pub use rounded::{Inputs, Precision};
 pub use shape::{LinearShape, ZeroPoints};
+
+/// What this machine's vectors are called that products are computed with.
+pub fn vectors() -> &'static str {
+    dispatch::Vectors::best().name()
+}

@@ -138,7 +138,8 @@ pub fn pack(
     let LinearShape { inputs, outputs, bits, zero_points, .. } = *shape;
     let offsets = match zero_points {
         ZeroPoints::Middle => Offsets::Scales(-middle(bits)),
-        _ => Offsets::Each(tensors.factors(Tensors::offsets)),
+        ZeroPoints::Codes => Offsets::Each(tensors.factors(Tensors::code_offsets)),
+        ZeroPoints::Floats => Offsets::Each(tensors.factors(Tensors::float_offsets)),
     };
     let mut packed = Packed {
         inputs,
@@ -204,17 +205,21 @@ impl Tensors<'_> {
         floats(self.scales, output, to);
     }
 
-    /// Minus an output's zero points times its scales, `[blocks]`.
-    fn offsets(&self, output: usize, to: &mut [f32]) {
-        let bits = self.shape.bits;
-        match self.shape.zero_points {
-            ZeroPoints::Middle => to.fill(middle(bits)),
-            ZeroPoints::Floats => floats(self.zeros, output, to),
-            ZeroPoints::Codes => {
-                let row = &self.zeros[output * self.zero_row()..][..self.zero_row()];
-                to.iter_mut().enumerate().for_each(|(block, to)| *to = f32::from(code(row, block, bits)));
-            }
-        }
+    /// Minus an output's zero points, which are codes, times its scales: `[blocks]`.
+    fn code_offsets(&self, output: usize, to: &mut [f32]) {
+        let row = &self.zeros[output * self.zero_row()..][..self.zero_row()];
+        let zero = |block| f32::from(code(row, block, self.shape.bits));
+        to.iter_mut().enumerate().for_each(|(block, to)| *to = zero(block));
+        self.scale_negated(output, to);
+    }
+
+    /// Minus an output's zero points, which are floats, times its scales: `[blocks]`.
+    fn float_offsets(&self, output: usize, to: &mut [f32]) {
+        floats(self.zeros, output, to);
+        self.scale_negated(output, to);
+    }
+
+    fn scale_negated(&self, output: usize, to: &mut [f32]) {
         let scales = self.scales[output * size_of_val(to)..].as_chunks().0;
         to.iter_mut().zip(scales).for_each(|(zero, scale)| *zero *= -f32::from_le_bytes(*scale));
     }

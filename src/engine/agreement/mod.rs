@@ -122,6 +122,7 @@ mod tests {
         let (nan, inf) = (f32::NAN, f32::NEG_INFINITY);
         assert_eq!(differences(&[5.0, nan, inf, inf], &[0.0, 0.0, inf, 0.0]), [5.0, f32::INFINITY, 0.0, f32::INFINITY]);
     }
+
     #[test]
     fn the_largest_difference_is_found() {
         assert_eq!(largest_difference(&[1.0, 2.0], &[1.5, 2.0]), 0.5);

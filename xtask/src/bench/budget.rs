@@ -54,8 +54,8 @@ impl Budget {
     }
 }
 
-/// How many conversations' tokens a context may take up before conversations are opened anew: rounds that grow
-/// it without end would measure other contexts than the point's.
+/// Rounds of `tokens` tokens before conversations are opened anew: without end they would measure other contexts than
+/// the point's.
 pub(super) fn rounds_of_an_opening(context: usize, tokens: usize) -> usize {
     (context / 2).max(GROWTH_MIN) / tokens.max(1)
 }

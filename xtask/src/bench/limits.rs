@@ -2,7 +2,8 @@
 //!
 //! All weights are read once a run; keys and values once a token that attends to them. A
 //! multiplication and an addition are two operations. Norms, activations and the softmax are left
-//! out: they are a thousandth. So a share of 1.0 cannot be reached.
+//! out: they are a thousandth. So a share above 1.0 says that the machine
+//! was slower while its limits were measured.
 
 use super::results::Shape;
 

@@ -109,7 +109,7 @@ impl Options {
 
     /// Whether all was asked for, so that the results may replace those of the last whole run.
     pub(super) fn is_whole(&self) -> bool {
-        !self.quick && self.only.is_empty() && self.model.is_empty()
+        !self.quick && self.rounds.is_none() && self.only.is_empty() && self.model.is_empty()
     }
 
     pub(super) fn wants(&self, scenario: Scenario) -> bool {
@@ -197,6 +197,7 @@ mod tests {
     fn only_all_of_it_is_a_whole_run() {
         assert!(options(false).is_whole() && !options(true).is_whole());
         assert!(!Options { only: vec![Scenario::Turn], ..options(false) }.is_whole());
+        assert!(!Options { rounds: NonZero::new(1), ..options(false) }.is_whole());
         let only = Options { only: vec![Scenario::Memory], ..options(true) };
         assert!(only.wants(Scenario::Memory) && !only.wants(Scenario::Decode));
     }

@@ -25,8 +25,8 @@ const DECODED: usize = 16;
 const DECODED_OF_MANY: usize = 8;
 /// From so many conversations on.
 const MANY: usize = 8;
-/// Of the large model, which is slow, half as many.
-const DECODED_OF_QWEN: usize = 2;
+/// Of the large model, which is slow, by so many times fewer.
+const QWEN_FEWER: usize = 2;
 /// The text that is embedded.
 pub(super) const EMBED: usize = 512;
 /// The second turn: so many new tokens on so many old ones.
@@ -285,5 +285,5 @@ pub(super) fn alternate<T>(
 /// Tokens of each conversation in a round.
 fn decoded(group: Group, conversations: usize) -> usize {
     let tokens = if conversations < MANY { DECODED } else { DECODED_OF_MANY };
-    if group == Group::Qwen { tokens / DECODED_OF_QWEN } else { tokens }
+    if group == Group::Qwen { tokens / QWEN_FEWER } else { tokens }
 }

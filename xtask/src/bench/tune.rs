@@ -96,7 +96,7 @@ impl Purpose {
 
     /// What is tried, on so many cores; `known` are the settings found before.
     fn candidates(self, group: Group, cores: usize, known: impl Fn(Self) -> Settings) -> Vec<Settings> {
-        let default = Settings { threads: cores, flash: true, ubatch: UBATCHES[0], pooled: false };
+        let default = default(cores);
         let both = |settings: Settings| [true, false].map(|flash| Settings { flash, ..settings });
         match self {
             // A single token may not be worth a second thread.

@@ -1,8 +1,8 @@
 //! A machine's vectors, as products of integers see them. `pulp` has the registers and instructions, but
 //! no common name for these.
 //!
-//! Zen 3 multiplies 32 bytes as fast as 16 words or twice 8 floats; sums of bytes' products must be short
-//! enough for 16 bits, so that few need more instructions.
+//! AVX2 multiplies 32 bytes as fast as 16 words (Zen 3), but sums them in 16 bits, so that only a few products are
+//! summed before they are widened. VNNI sums four in 32 bits at once.
 
 mod scalar;
 #[cfg(target_arch = "x86_64")]
