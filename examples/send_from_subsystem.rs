@@ -91,7 +91,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let (storyteller, stopped) = Actor::spawn(None, Storyteller, ()).await?;
     for words in ["Once upon a time, a small robot", " One day it met", " In the end,"] {
         let told = ractor::call!(storyteller, Story::Tell, words)?;
-        println!("{words}\x1b[1m{told}\x1b[0m");
+        println!("{words}{told}");
     }
     storyteller.stop(None);
     stopped.await?;

@@ -28,7 +28,7 @@ mod start;
 
 pub use motorbrain_actors::{
     brain::{Brain, BrainMessage, Envelope, StepItem, StepStream},
-    engine::{EngineInfo, Sampling, Window},
+    engine::{EngineInfo, Sampled, Sampling, Window},
     message::{
         BrainError, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Input, Reply, Request, Score,
         Scored, Step, Stepped,

@@ -11,7 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{places, settings};
+use crate::{
+    places::{self, RUN_SETUP},
+    settings,
+};
 
 /// Where a library can come from, in the order in which the places are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,10 +91,10 @@ impl LibraryError {
     pub fn hint(&self) -> String {
         match self {
             Self::Named { place, .. } => {
-                format!("correct {place}, or leave it out and run `cargo xtask setup`")
+                format!("correct {place}, or leave it out and {RUN_SETUP}")
             }
             Self::NotFound { .. } => {
-                "run `cargo xtask setup`, or name the file in `runtime.library` or `ORT_DYLIB_PATH`".into()
+                format!("{RUN_SETUP}, or name the file in `runtime.library` or `ORT_DYLIB_PATH`")
             }
         }
     }

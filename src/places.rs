@@ -11,6 +11,10 @@ pub const SETUP_DIR: &str = ".motorbrain";
 /// The default model inside [`SETUP_DIR`].
 pub const DEFAULT_MODEL: &str = "models/smollm2-135m";
 
+/// What provides library and model, as hints say it.
+pub(crate) const RUN_SETUP: &str =
+    "run `cargo xtask setup` (for another project: in a clone of MotorBrain, whose `.motorbrain` is then linked here)";
+
 /// Every `.motorbrain/` that a program started in `working_dir` looks into, nearest first: there
 /// and in each folder above.
 pub fn setup_dirs(working_dir: &Path) -> impl Iterator<Item = PathBuf> {

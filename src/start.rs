@@ -3,7 +3,7 @@
 //! [`Parts`] are what a brain stands on. A program that wants a look at them first, as the command
 //! line does, finds them itself and starts the brain from them.
 
-use std::{env, num::NonZero, path::PathBuf, sync::Arc, thread};
+use std::{env, error::Error as _, fmt, num::NonZero, path::PathBuf, sync::Arc, thread};
 
 use motorbrain_actors::brain::{self, Brain};
 use tokio::task::{JoinError, spawn_blocking};
@@ -30,7 +30,9 @@ pub struct Parts {
 }
 
 /// Why a brain cannot be started. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` is what a `main` that returns it prints: message, causes and hint, for people.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// The settings contradict themselves.
@@ -70,12 +72,24 @@ impl StartError {
             Self::Settings(error) => error.hint(),
             Self::Library(error) => Some(error.hint()),
             Self::Runtime(error) => error.hint(),
-            Self::NoModel => Some("run `cargo xtask setup`, or name a model's folder in `model.dir`".into()),
+            Self::NoModel => Some(format!("{}, or name a model's folder in `model.dir`", places::RUN_SETUP)),
             Self::Model(error) => error.hint(),
             Self::Window(error) => Some(error.hint().into()),
             Self::Brain(error) => error.hint(),
             Self::Interrupted(_) => None,
         }
+    }
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        self.hint().map_or(Ok(()), |hint| write!(f, "\n{hint}"))
     }
 }
 

@@ -11,6 +11,18 @@ use std::fmt;
 #[repr(transparent)]
 pub struct TokenId(pub u32);
 
+impl From<u32> for TokenId {
+    fn from(id: u32) -> Self {
+        Self(id)
+    }
+}
+
+impl From<TokenId> for u32 {
+    fn from(token: TokenId) -> Self {
+        token.0
+    }
+}
+
 impl fmt::Display for TokenId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

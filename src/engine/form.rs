@@ -180,6 +180,8 @@ fn forget(folder: &Path) {
 /// Names, sizes and times of the files beside a graph and one folder below: weights that were replaced
 /// make another model.
 fn files(folder: &Path) -> Vec<Vec<u8>> {
+    // However it is spelled.
+    let folder = &fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let list = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().collect::<Vec<_>>();
     let entries = list(folder);
     let below: Vec<_> = entries.iter().flat_map(|entry| list(&entry.path())).collect();

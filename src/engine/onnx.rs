@@ -149,7 +149,9 @@ impl<B: Backend> OnnxEngine<B> {
         feeds.extend(caches.zip(planned.iter().map(|planned| planned.fed.feed())));
         let mut not_numbers = None;
         let result = backend.run(&mut feeds, &mut |index, given| {
-            if vector::has_nan(given.logits) {
+            // A token that is masked has negative infinity; where all have it, or one its opposite, none has a share.
+            let is_damaged = |row: &[f32]| vector::has_nan(row) || !vector::most(row).is_finite();
+            if given.logits.chunks_exact(info.vocab).any(is_damaged) {
                 not_numbers.get_or_insert((index, "logits"));
                 return;
             }

@@ -12,6 +12,8 @@ use std::{
 
 use ort::environment::Environment;
 
+use crate::places::RUN_SETUP;
+
 /// Why the library cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -34,7 +36,7 @@ pub enum RuntimeError {
         reason: String,
     },
     /// The process has opened another library, and it can have only one.
-    #[error("this process has opened the ONNX Runtime library {}, it cannot open {} as well", open.display(), path.display())]
+    #[error("this process has opened the ONNX Runtime library {}, so it cannot open {} as well", open.display(), path.display())]
     AnotherIsOpen {
         /// The file asked for.
         path: PathBuf,
@@ -48,7 +50,7 @@ impl RuntimeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Read { .. } => {
-                Some("run `cargo xtask setup`, or set `runtime.library` or ORT_DYLIB_PATH to the library's file".into())
+                Some(format!("{RUN_SETUP}, or set `runtime.library` or ORT_DYLIB_PATH to the library's file"))
             }
             Self::Open { .. } => Some(format!(
                 "use a library of ONNX Runtime 1.{} or newer for this machine; `cargo xtask setup` puts one in place",

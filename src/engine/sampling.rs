@@ -71,14 +71,20 @@ fn draw(logits: &[f32], sampling: &Sampling, at: f64, Scratch { ranking, weighte
     loop {
         weighted.clear();
         weighted.extend(ranking.best(logits, count).iter().map(|token| (TokenId(*token), weight(*token))));
-        let mass = mass.unwrap_or_else(|| weighted.iter().map(|(_, weight)| weight).sum());
+        // Where all are ranked their own sum is the mass: the quick one is off by some 1e-6, so that a share may lie
+        // behind the last token.
+        let mass = mass.filter(|_| count < kept).unwrap_or_else(|| weighted.iter().map(|(_, weight)| weight).sum());
         match pick(weighted, mass, f64::from(sampling.top_p), at) {
             Some(token) => return token,
-            // Rounding has left a last bit of the mass.
-            None if count == kept => return weighted[weighted.len() - 1].0,
+            None if count == kept => return last_possible(weighted),
             None => count = (count * 16).min(kept),
         }
     }
+}
+
+/// The last token of some weight: where rounding has left a last bit of the mass.
+fn last_possible(weighted: &[(TokenId, f64)]) -> TokenId {
+    weighted.iter().rfind(|(_, weight)| *weight > 0.0).unwrap_or(&weighted[0]).0
 }
 
 /// The token at the place `at` of the nucleus, which is all that is left of the tokens then; `None` where these, the
@@ -192,7 +198,7 @@ mod tests {
                 for at in [0.0, 0.001, 0.25, 0.5, 0.75, 0.95] {
                     let place = cumulated(&ranked, at);
                     let found = draw(&logits, &sampling, at, scratch).0 as usize;
-                    // The mass is a sum of f32's exponentials, good to 1e-6: by so much a border may move.
+                    // The mass is a sum of f32's exponentials, good to some 1e-6: by so much a border may move.
                     let near = place.saturating_sub(1)..=place + 1;
                     let drawn = ranked.iter().position(|(token, _)| *token == found);
                     assert!(
@@ -211,6 +217,28 @@ mod tests {
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
         assert_ne!(run(1)[1..], run(2)[..63], "neighbouring seeds are no shifted copies");
+    }
+
+    #[test]
+    fn the_ends_of_the_mass_are_tokens_that_may_be_drawn() {
+        let scratch = &mut Scratch::default();
+        // The quick sum of the masses is larger than theirs by more than what `top_p` leaves.
+        let mut peaked = vec![-30.0; 1000];
+        peaked[500] = 30.0;
+        let nearly_all = Sampling { temperature: 5.0, top_k: 0, top_p: 0.999_999 };
+        for at in [0.0, 0.2, 0.5, 0.77] {
+            assert_eq!(draw(&peaked, &nearly_all, at, scratch), TokenId(500), "{at}");
+        }
+        // What is masked has no weight, and is drawn at no place.
+        let masked: Vec<f32> = (0..4000).map(|i| if i < 3000 { 0.0 } else { f32::NEG_INFINITY }).collect();
+        let all = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0 };
+        for gap in [1e-7, 1e-8, 1e-10, f64::EPSILON / 2.0] {
+            let TokenId(drawn) = draw(&masked, &all, 1.0 - gap, scratch);
+            assert!(drawn < 3000, "{gap}: {drawn}");
+        }
+        // Its inverse is no number of f32.
+        let coldest = Sampling { temperature: 1e-39, top_k: 0, top_p: 0.9 };
+        assert_eq!(draw(&peaked, &coldest, 0.99, scratch), TokenId(500));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 #[non_exhaustive]
 pub enum LayoutError {
     /// There is no such folder.
-    #[error("there is no folder {}", dir.display())]
+    #[error("there is no folder {}", absolute(dir).display())]
     NoFolder {
         /// The path asked for.
         dir: PathBuf,
@@ -63,7 +63,7 @@ pub enum LayoutError {
 impl LayoutError {
     /// What to do next, one sentence; `None` when only the cause can say.
     pub fn hint(&self) -> Option<String> {
-        const EXPECTED: &str = "a folder with `model.onnx`, `tokenizer.json` and `config.json` is expected";
+        const EXPECTED: &str = "a folder with `model.onnx` (or `onnx/model*.onnx`) and `tokenizer.json` is expected";
         match self {
             Self::NoFolder { .. } | Self::EmptyFolder { .. } | Self::NoGraph { .. } => {
                 Some(format!("{EXPECTED}; `model.dir` names it"))
@@ -78,6 +78,11 @@ impl LayoutError {
             }
         }
     }
+}
+
+/// With the working folder in front of what is relative to it, which is not the caller's in every program.
+fn absolute(dir: &Path) -> PathBuf {
+    std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())
 }
 
 /// The graph file of the model in `dir`: `file` in it where given, else the only sensible one.

@@ -28,7 +28,7 @@ pub use load::{DEFAULT_FILE, Place, Sources};
 use crate::engine::{Activations, Overflow};
 
 sections::sections! {
-    /// The model: a folder with `model.onnx`, `tokenizer.json` and `config.json`.
+    /// The model: a folder with `model.onnx` and `tokenizer.json`, and `config.json` where there is one.
     ModelSettings model {
         /// The model's folder; left out, the model that `cargo xtask setup` put in place.
         dir: Option<PathBuf> = None, example "\"models/qwen2.5-coder-0.5b\"";

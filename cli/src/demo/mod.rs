@@ -91,12 +91,12 @@ async fn tell(brain: &Brain, kill: Option<Kill>, mut recording: Option<&mut Reco
     let scene = stories::begin(brain, kill).await.map_err(broken)?;
     let began = Instant::now();
     if let Some(recording) = &mut recording {
-        recording.beginnings(&scene)?;
+        recording.beginnings(&scene);
     }
     let mut lanes = Lanes::new();
     let scene = stories::tell(brain, scene, Plan::DEMO, &mut |event, scene| {
         if let Some(recording) = &mut recording {
-            recording.event(event, scene)?;
+            recording.event(event, scene);
         }
         lanes.draw(scene)
     })

@@ -5,55 +5,58 @@
 //! and `token` (`conversation`, `text`), `died` and `ready` (`actor`), `goes_on` (`conversation`), and last of all
 //! `equal`, where every token was the one of the telling without a kill.
 
-use std::{
-    fs::File,
-    io::{BufWriter, Write as _},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fmt::Write as _, fs, io, path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
 use super::scene::{Event, Scene, What};
 use crate::{exit::Exit, failure::Failure};
 
-/// A file that events are written to.
+/// Events, and the file that they are written to in the end: a run that fails leaves what is there.
 pub(super) struct Recording {
-    file: BufWriter<File>,
+    path: PathBuf,
+    lines: String,
 }
 
 impl Recording {
-    /// An empty file; what is there is replaced.
+    /// Finds out now whether the file can be written.
     pub(super) fn create(path: PathBuf) -> Result<Self, Failure> {
-        let hint = || Some(format!("name a file that can be written instead of `{}`", path.display()));
-        let file = File::create(&path).map_err(|error| Failure::new(Exit::Settings, error, hint()))?;
-        Ok(Self { file: BufWriter::new(file) })
+        let recording = Self { path, lines: String::new() };
+        let opened = fs::OpenOptions::new().append(true).create(true).open(&recording.path);
+        opened.map_err(|error| recording.failed(Exit::Settings, &error))?;
+        Ok(recording)
+    }
+
+    fn failed(&self, exit: Exit, error: &io::Error) -> Failure {
+        let message = format!("cannot write the recording {}: {error}", self.path.display());
+        let hint = "`--record` names a file in a folder that is there and can be written".to_owned();
+        Failure::new(exit, io::Error::new(error.kind(), message), Some(hint))
     }
 
     /// How each story begins, and where it lives.
-    pub(super) fn beginnings(&mut self, scene: &Scene) -> Result<(), Failure> {
+    pub(super) fn beginnings(&mut self, scene: &Scene) {
         for story in &scene.stories {
             let line = json!({
                 "event": "begins", "conversation": story.name, "actor": story.actor, "text": story.text,
             });
-            self.write(&line)?;
+            self.add(&line);
         }
-        Ok(())
     }
 
     /// An event.
-    pub(super) fn event(&mut self, event: &Event, scene: &Scene) -> Result<(), Failure> {
-        self.write(&line(event, scene))
+    pub(super) fn event(&mut self, event: &Event, scene: &Scene) {
+        self.add(&line(event, scene));
     }
 
-    /// The tokens were found to be those of the telling without a kill. The last line.
+    /// The tokens were found to be those of the telling without a kill: the last line, after which all is written.
     pub(super) fn equal(mut self) -> Result<(), Failure> {
-        self.write(&json!({ "event": "equal" }))?;
-        self.file.flush().map_err(|error| Failure::new(Exit::Unexpected, error, None))
+        self.add(&json!({ "event": "equal" }));
+        fs::write(&self.path, &self.lines).map_err(|error| self.failed(Exit::Unexpected, &error))
     }
 
-    fn write(&mut self, line: &Value) -> Result<(), Failure> {
-        writeln!(self.file, "{line}").map_err(|error| Failure::new(Exit::Unexpected, error, None))
+    fn add(&mut self, line: &Value) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.lines, "{line}");
     }
 }
 

@@ -28,7 +28,7 @@ fn with_preset(dir: &Path, preset: Preset) -> Result<Model, motorbrain::model::M
 fn folders_without_a_model() {
     let dir = tempfile::tempdir().unwrap();
     says(&refusal(&dir.path().join("absent")), &["there is no folder DIR", "`model.dir`"]);
-    says(&refusal(dir.path()), &["the folder DIR is empty", "`model.onnx`, `tokenizer.json`"]);
+    says(&refusal(dir.path()), &["the folder DIR is empty", "`model.onnx`", "`tokenizer.json`"]);
     fs::write(dir.path().join("notes.txt"), "x").unwrap();
     says(&refusal(dir.path()), &["the folder DIR holds no `model.onnx` and no `onnx/model*.onnx`"]);
     let file = fixture(PLAIN).join("model.onnx");

@@ -118,6 +118,36 @@ fn the_largest_numbers_fit_their_sums() {
     }
 }
 
+/// Does every task, the last one first, on as many threads.
+struct Backwards;
+
+impl Threads for Backwards {
+    type Error = std::convert::Infallible;
+
+    fn share(&self, count: usize, task: &(dyn Fn(usize) + Sync + Send)) -> Result<(), Self::Error> {
+        std::thread::scope(|scope| (0..count).rev().for_each(|index| drop(scope.spawn(move || task(index)))));
+        Ok(())
+    }
+}
+
+#[test]
+fn many_rows_give_what_each_gives_alone() {
+    let (inputs, outputs) = (64, 70);
+    for (bits, precision) in [(4, Precision::Bytes), (4, Precision::Words), (8, Precision::Words)] {
+        let (packed, _) = layer(inputs, outputs, bits, 32, ZeroPoints::Codes, precision);
+        // More than one chunk of rows, the last one whole and not.
+        for count in [ROWS_MAX + 6, 2 * ROWS_MAX, 2 * ROWS_MAX + 2] {
+            let rows: Vec<f32> = (0..count * inputs).map(|i| ((i * 7919) % 1009) as f32 / 100.0 - 5.0).collect();
+            let mut together = vec![f32::NAN; count * outputs];
+            let inputs_of = |rows| Inputs::of(inputs, inputs, rows, None).unwrap();
+            multiply(&packed, inputs_of(&rows), &mut together, &Backwards).unwrap();
+            for (row, found) in rows.chunks(inputs).zip(together.chunks(outputs)) {
+                assert_eq!(found, product(Vectors::best(), &packed, row, 1), "{count} rows");
+            }
+        }
+    }
+}
+
 /// Does every task, and the first one again.
 struct Twice;
 
