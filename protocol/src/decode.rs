@@ -326,7 +326,7 @@ mod tests {
             }
         }
         for key in ["temperature", "top_p"] {
-            for value in ["1e999", "-1e999", "\"NaN\"", "\"1\"", "null", "true"] {
+            for value in ["1e999", "-1e999", "1e-46", "-1e-999", "\"NaN\"", "\"1\"", "null", "true"] {
                 let line = format!(r#"{{"id":1,"op":"step","conversation":"a","{key}":{value}}}"#);
                 check_refused(line, "1", "bad_request", &format!("{key} is {value}"));
             }

@@ -48,11 +48,14 @@ pub(crate) fn count(what: &'static str, raw: &str) -> Result<usize, BrainError> 
     raw.parse().map_err(|_| wrong(what, raw, "a whole number, 0 or more"))
 }
 
-/// A JSON number that a 32-bit float can hold.
+/// A JSON number that a 32-bit float can hold: neither infinite there nor, unless it is written so, zero, which would
+/// mean something else than a very small number.
 pub(crate) fn float(what: &'static str, raw: &str) -> Result<f32, BrainError> {
     // 1e999 is a JSON number and parses as infinity; every string is kept out by its quotes.
-    let number = raw.parse().ok().filter(|number: &f32| number.is_finite());
-    number.ok_or_else(|| wrong(what, raw, "a finite number"))
+    let digits = raw.split(['e', 'E']).next().unwrap_or_default();
+    let is_zero = !digits.contains(|digit| matches!(digit, '1'..='9'));
+    let number = raw.parse().ok().filter(|number: &f32| number.is_finite() && (*number != 0.0 || is_zero));
+    number.ok_or_else(|| wrong(what, raw, "a number of 32 bits"))
 }
 
 /// Whether a raw JSON value is a number.
