@@ -164,3 +164,15 @@ pub fn engine_options(settings: &Settings) -> EngineOptions {
     options.form.cache = options.form.cache.or_else(places::cache_dir);
     options
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_prints_what_to_do_where_main_returns_it() {
+        let printed = format!("{:?}", StartError::NoModel);
+        assert!(printed.starts_with("no model was named"), "{printed}");
+        assert!(printed.contains("\nrun `cargo xtask setup`"), "{printed}");
+    }
+}

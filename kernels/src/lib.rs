@@ -2,8 +2,8 @@
 //! engine and the rewriting of weights need beside them.
 //!
 //! This crate knows no ONNX Runtime, no file and no conversation. It is optimised in every profile, and is small
-//! enough for that. So everything that runs over many numbers is compiled here: what is called
-//! from outside is not generic, but for thin functions that are given [`Threads`].
+//! enough for that. So everything that runs over many numbers is compiled here: what is called from outside is not
+//! generic, but for thin functions that are given [`Threads`].
 //!
 //! What a row of numbers gives depends neither on the rows beside it nor on how work is cut: every sum is made in one
 //! order, on whichever thread.

@@ -208,6 +208,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_folder_is_the_same_however_it_is_spelled() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("below")).unwrap();
+        fs::write(dir.path().join("model.onnx"), "x").unwrap();
+        let spelled = files(&dir.path().join("below").join(".."));
+        assert_eq!(spelled, files(dir.path()));
+        assert_eq!(spelled.len(), 1);
+    }
+
+    #[test]
     fn the_forms_that_were_last_used_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = |number: usize| folder.path().join(format!("{PREFIX}{number:032x}"));

@@ -9,7 +9,6 @@ use motorbrain_actors::{
     engine::{Engine, EngineError, EngineErrorKind, EngineInfo, Interrupt, Row, RowOutput, SlotIndex, Want},
     reuse::emptied,
 };
-use motorbrain_kernels::vector;
 
 use super::{
     backend::{Backend, Feed, RunError},
@@ -149,9 +148,7 @@ impl<B: Backend> OnnxEngine<B> {
         feeds.extend(caches.zip(planned.iter().map(|planned| planned.fed.feed())));
         let mut not_numbers = None;
         let result = backend.run(&mut feeds, &mut |index, given| {
-            // A token that is masked has negative infinity; where all have it, or one its opposite, none has a share.
-            let is_damaged = |row: &[f32]| vector::has_nan(row) || !vector::most(row).is_finite();
-            if given.logits.chunks_exact(info.vocab).any(is_damaged) {
+            if !given.logits.chunks_exact(info.vocab).all(sampling::is_distribution) {
                 not_numbers.get_or_insert((index, "logits"));
                 return;
             }

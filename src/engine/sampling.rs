@@ -22,6 +22,12 @@ pub(crate) fn logprob(logits: &[f32], log_sum_exp: f64, token: TokenId) -> f32 {
     (f64::from(logits[token.0 as usize]) - log_sum_exp) as f32
 }
 
+/// Whether logits say what comes next. A token that is masked has negative infinity; where all have it, one has its
+/// opposite, or one is no number, none has a share.
+pub(crate) fn is_distribution(logits: &[f32]) -> bool {
+    !vector::has_nan(logits) && vector::most(logits).is_finite()
+}
+
 /// Memory of a draw, kept from one to the next.
 #[derive(Default)]
 pub(crate) struct Scratch {
@@ -64,7 +70,7 @@ fn draw(logits: &[f32], sampling: &Sampling, at: f64, Scratch { ranking, weighte
     let temperature = f64::from(sampling.temperature);
     let weight = |token: u32| ((f64::from(logits[token as usize]) - f64::from(max)) / temperature).exp();
     let (kept, mass) = match sampling.top_k {
-        0 => (all, Some(vector::sum_exp_below(logits, max, sampling.temperature.recip().min(f32::MAX)))),
+        0 => (all, Some(vector::sum_exp_below(logits, max, sampling.temperature.recip()))),
         kept => (kept.min(all), None),
     };
     let mut count = if mass.is_some() { RANKED_FIRST.min(kept) } else { kept };
@@ -236,9 +242,18 @@ mod tests {
             let TokenId(drawn) = draw(&masked, &all, 1.0 - gap, scratch);
             assert!(drawn < 3000, "{gap}: {drawn}");
         }
-        // Its inverse is no number of f32.
+        // Its inverse is infinite in f32, and the quick sum no number: all are ranked then.
         let coldest = Sampling { temperature: 1e-39, top_k: 0, top_p: 0.9 };
         assert_eq!(draw(&peaked, &coldest, 0.99, scratch), TokenId(500));
+    }
+
+    #[test]
+    fn masked_tokens_are_fine_as_long_as_one_is_left() {
+        const MASKED: f32 = f32::NEG_INFINITY;
+        assert!(is_distribution(&[MASKED, 0.0, MASKED]) && is_distribution(&[-1e30]));
+        for damaged in [[MASKED; 3], [0.0, f32::INFINITY, 1.0], [0.0, f32::NAN, MASKED]] {
+            assert!(!is_distribution(&damaged), "{damaged:?}");
+        }
     }
 
     #[test]

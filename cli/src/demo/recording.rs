@@ -79,8 +79,21 @@ fn milliseconds(at: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
     use crate::demo::scene::Story;
+
+    #[test]
+    fn a_recording_replaces_a_file_only_when_it_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kill.jsonl");
+        fs::write(&path, "old").unwrap();
+        drop(Recording::create(path.clone()).unwrap());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+        Recording::create(path.clone()).unwrap().equal().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "{\"event\":\"equal\"}\n");
+        assert!(Recording::create(dir.path().join("no/such")).is_err());
+    }
 
     #[test]
     fn an_event_is_a_line_that_names_conversation_or_actor() {

@@ -1,8 +1,8 @@
 //! A product that several threads write side by side, each its own columns.
 //!
-//! Unsafe, since parts of a row lie between those of other rows, which no slice
-//! can say. With sums in a thread's own memory, copied into place under a lock, a decode of one was 0.97 times as
-//! fast and an embed 0.98 (SmolLM2, Zen 1, ten processes each).
+//! Unsafe, since parts of a row lie between those of other rows, which no slice can say. With sums in a thread's own
+//! memory, copied into place under a lock, a decode of one was 0.97 times as fast and an embed 0.98 (SmolLM2, Zen 1,
+//! ten processes each).
 
 use std::{marker::PhantomData, ops::Range, slice};
 
@@ -17,7 +17,8 @@ pub(super) struct Columns<'a> {
 }
 
 #[expect(unsafe_code, reason = "see the comment")]
-// SAFETY: whoever shares these can only read its width and call `part`, whose caller answers for what threads do with it.
+// SAFETY: whoever shares these can only read its width and call `part`, whose caller answers for what threads do
+// with it.
 unsafe impl Sync for Columns<'_> {}
 
 impl<'a> Columns<'a> {

@@ -220,7 +220,7 @@ impl<W: Way> Work for Multiply<'_, '_, W> {
                 sums.resize(rows.count * PANEL, 0.0);
                 Columns::all(sums, PANEL)
             };
-            W::multiply(lanes, weights.bits, panel, rows, words, &mut target);
+            W::multiply(lanes, OnePanel { bits: weights.bits, panel, rows, words: &mut *words, to: &mut target });
             if !is_whole {
                 for (row, sums) in sums.chunks_exact(PANEL).enumerate() {
                     to.row(row)[columns.clone()].copy_from_slice(&sums[..columns.len()]);
@@ -230,17 +230,20 @@ impl<W: Way> Work for Multiply<'_, '_, W> {
     }
 }
 
-/// A way from a panel's codes to products.
+/// One panel of a call.
+struct OnePanel<'a, 'o> {
+    bits: u32,
+    panel: Panel<'a>,
+    rows: Rows<'a>,
+    /// Memory for codes that are unpacked.
+    words: &'a mut Vec<Line>,
+    to: &'a mut Columns<'o>,
+}
+
+/// A way from a panel's codes to the products of all rows with them.
 trait Way {
-    /// Writes the products of all rows with a whole panel; `words` is memory for it.
-    fn multiply<L: Lanes>(
-        lanes: L,
-        bits: u32,
-        panel: Panel<'_>,
-        rows: Rows<'_>,
-        words: &mut Vec<Line>,
-        to: &mut Columns<'_>,
-    );
+    /// Writes them.
+    fn multiply<L: Lanes>(lanes: L, call: OnePanel<'_, '_>);
 }
 
 /// Codes are unpacked in registers and used at once.
@@ -248,7 +251,7 @@ struct Direct<S>(PhantomData<S>);
 
 impl<S: Source> Way for Direct<S> {
     #[inline(always)]
-    fn multiply<L: Lanes>(lanes: L, _: u32, panel: Panel<'_>, rows: Rows<'_>, _: &mut Vec<Line>, to: &mut Columns<'_>) {
+    fn multiply<L: Lanes>(lanes: L, OnePanel { panel, rows, to, .. }: OnePanel<'_, '_>) {
         tile::multiply::<L, S>(lanes, panel, rows, 0, to);
     }
 }
@@ -258,14 +261,7 @@ struct Unpacked;
 
 impl Way for Unpacked {
     #[inline(always)]
-    fn multiply<L: Lanes>(
-        lanes: L,
-        bits: u32,
-        panel: Panel<'_>,
-        rows: Rows<'_>,
-        words: &mut Vec<Line>,
-        to: &mut Columns<'_>,
-    ) {
+    fn multiply<L: Lanes>(lanes: L, OnePanel { bits, panel, rows, words, to }: OnePanel<'_, '_>) {
         let blocks = (STRETCH / STEP / panel.steps).max(1);
         for first in (0..panel.blocks).step_by(blocks) {
             let part = panel.part(first..(first + blocks).min(panel.blocks));

@@ -17,7 +17,7 @@ pub(super) trait Lanes: Copy {
     type Floats: Copy;
     /// Numbers of a vector.
     const COUNT: usize;
-    /// Whether three rows are a tile of their own.
+    /// Whether three rows are a tile of their own: worth compiling where many machines run it.
     const HAS_THREES: bool;
     /// Whether [`Lanes::dot_bytes`] sums four products in 32 bits.
     const SUMS_QUADS: bool;
