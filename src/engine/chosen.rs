@@ -13,8 +13,9 @@ use super::{
     form::{Cache, Form, WhyPlain},
     initializers::Initializers,
     loader::OnnxLoader,
+    rotations::Rotations,
 };
-use crate::model::{Activations, Family, FuseRotary, Model, Paged, mapped::Files};
+use crate::model::{Activations, Family, FuseRotaries, FuseRotary, Model, Paged, mapped::Files};
 
 /// The form in use and what its engines share.
 #[derive(Clone)]
@@ -127,14 +128,15 @@ impl OnnxLoader {
 
     /// The paged form of a plain export, whose rotation was measured.
     fn fuse(&self) -> Result<(Paged, Vec<u8>), WhyPlain> {
-        let rotation = self.rotation().ok_or(WhyPlain::NoRotation)?;
-        let rotary = FuseRotary {
-            frequencies: rotation.frequencies(),
-            interleaved: rotation.layout() == Layout::Interleaved,
-            // No position of a context reaches beyond its window.
-            positions: self.window.size,
-        };
-        Ok(Paged::fuse(&self.model.overlay, &self.model.contract, &rotary)?)
+        let measured = self.rotations().map_or(&[][..], Rotations::layers);
+        let layers = measured.iter().map(|rotation| {
+            let rotation = rotation.as_ref()?;
+            let interleaved = rotation.layout() == Layout::Interleaved;
+            Some(FuseRotary { frequencies: rotation.frequencies(), interleaved })
+        });
+        // No position of a context reaches beyond its window.
+        let rotaries = FuseRotaries { layers: layers.collect(), positions: self.window.size };
+        Ok(Paged::fuse(&self.model.overlay, &self.model.contract, &rotaries)?)
     }
 
     /// What becomes of activations: what the settings say, else the model.

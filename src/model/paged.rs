@@ -13,7 +13,7 @@ use prost::Message;
 use super::{
     build::{cast, float, int},
     contract::{Contract, ElementType},
-    fuse::{self, FuseRotary, NotFused, prune},
+    fuse::{self, FuseRotaries, NotFused, prune},
     gated::Gated,
     initializers::{self, Initializer},
     linears::{LinearSource, TableSource},
@@ -129,11 +129,11 @@ impl Paged {
     pub(crate) fn fuse(
         overlay: &Overlay,
         contract: &Contract,
-        rotary: &FuseRotary<'_>,
+        rotaries: &FuseRotaries<'_>,
     ) -> Result<(Self, Vec<u8>), NotPaged> {
         let mut model = ModelProto::decode(overlay.bytes.as_slice()).map_err(|_| NotPaged::Unreadable)?;
         let mut graph = model.graph.take().unwrap_or_default();
-        fuse::fuse(&mut graph, contract, rotary)?;
+        fuse::fuse(&mut graph, contract, rotaries)?;
         fuse::import_microsoft(&mut model);
         model.graph = Some(graph);
         Ok((Self::build(&model, contract, overlay.lm_head.as_ref())?, model.encode_to_vec()))

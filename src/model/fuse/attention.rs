@@ -8,7 +8,7 @@ use super::{
     heads::Projection,
     mask,
     not_fused::NotFused,
-    rotary,
+    rotary::{self, FuseRotaries, FuseRotary},
     walk::{LAYOUT, float_type, made_by, source},
     weighing::{self, Weighing},
 };
@@ -27,6 +27,8 @@ pub(super) struct Attention<'g> {
     pub(super) heads: usize,
     /// What products of queries and keys are multiplied by.
     pub(super) scale: f64,
+    /// How queries and keys are rotated on the way; `None`: not at all.
+    pub(super) rotary: Option<FuseRotary<'g>>,
     /// What it gives, [batch, seq, heads * head_dim], and its element type.
     pub(super) output: (&'g str, ElementType),
 }
@@ -40,13 +42,18 @@ impl Attention<'_> {
 }
 
 /// The attention of every layer.
-pub(super) fn find<'g>(view: &View<'g>, contract: &'g Contract) -> Result<Vec<Attention<'g>>, NotFused> {
+pub(super) fn find<'g>(
+    view: &View<'g>,
+    contract: &'g Contract,
+    rotaries: &FuseRotaries<'g>,
+) -> Result<Vec<Attention<'g>>, NotFused> {
     let mut by_keys: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
     for (anchor, keys) in weighing::anchors(view) {
         by_keys.entry(keys).or_default().push(anchor);
     }
     let layers = contract.kv.iter().enumerate().map(|(layer, names)| {
-        let layer = Layer { view, contract, names, layer };
+        let rotary = rotaries.layers.get(layer).copied().flatten();
+        let layer = Layer { view, contract, names, layer, rotary };
         let keys = layer.cache(&names.past_key, &names.present_key)?;
         match by_keys.get(keys.whole).map_or(&[][..], Vec::as_slice) {
             [anchor] => layer.attention(keys, anchor),
@@ -62,6 +69,8 @@ struct Layer<'v, 'g> {
     contract: &'g Contract,
     names: &'g KvNames,
     layer: usize,
+    /// As it was measured.
+    rotary: Option<FuseRotary<'g>>,
 }
 
 impl<'g> Layer<'_, 'g> {
@@ -75,13 +84,14 @@ impl<'g> Layer<'_, 'g> {
         if let Some(found) = more {
             return Err(NotFused::Mask { layer, found });
         }
-        let (queries, keys) = self.unrotated(scores.queries, keys.new)?;
+        let (queries, keys, rotary) = self.unrotated(scores.queries, keys.new)?;
         let queries = self.projection(queries, "queries")?;
         let output = self.output(weighing, values).ok_or(NotFused::Values { layer })?;
         Ok(Attention {
             heads: self.heads(queries.0, output.0)?,
             projections: [queries, self.projection(keys, "keys")?, self.projection(values.new, "values")?],
             scale: scores.scale,
+            rotary,
             output,
         })
     }
@@ -91,15 +101,31 @@ impl<'g> Layer<'_, 'g> {
         Cache::between(self.view, past, present).ok_or_else(unknown)
     }
 
-    /// Queries and keys before a rotation that is the same for both.
-    fn unrotated(&self, queries: &'g str, keys: &'g str) -> Result<(&'g str, &'g str), NotFused> {
-        let layer = self.layer;
-        let rotary = |tensor, what| rotary::ending_in(self.view, tensor).ok_or(NotFused::Rotary { layer, what });
-        let (queries, keys) = (rotary(queries, "queries")?, rotary(keys, "keys")?);
-        if queries.tables != keys.tables {
-            return Err(NotFused::Rotary { layer, what: "queries and keys" });
+    /// Queries and keys before a rotation that is the same for both, and what that is.
+    #[expect(clippy::type_complexity, reason = "two tensors and a rotation are no type")]
+    fn unrotated(
+        &self,
+        queries: &'g str,
+        keys: &'g str,
+    ) -> Result<(&'g str, &'g str, Option<FuseRotary<'g>>), NotFused> {
+        let &Self { view, layer, rotary, .. } = self;
+        let unknown = |what| NotFused::Rotary { layer, what };
+        let is_split = |tensor| Projection::split_into(view, tensor, self.contract.head_dim).is_some();
+        match (rotary::ending_in(view, queries), rotary::ending_in(view, keys)) {
+            (Some(queries), Some(keys)) if queries.tables == keys.tables => {
+                let rotary = rotary.ok_or(NotFused::Rotation { layer })?;
+                Ok((queries.input, keys.input, Some(rotary)))
+            }
+            // What was measured says the same, or nothing where positions are a part of what is embedded.
+            (None, None)
+                if rotary.is_none_or(|rotary| rotary.frequencies.is_empty()) && is_split(queries) && is_split(keys) =>
+            {
+                Ok((queries, keys, None))
+            }
+            (Some(_), Some(_)) => Err(unknown("queries and keys")),
+            (None, _) => Err(unknown("queries")),
+            (_, None) => Err(unknown("keys")),
         }
-        Ok((queries.input, keys.input))
     }
 
     fn projection(&self, tensor: &'g str, what: &'static str) -> Result<(Projection<'g>, ElementType), NotFused> {

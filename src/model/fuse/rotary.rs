@@ -13,13 +13,20 @@ use crate::model::{
     view::View,
 };
 
-/// The rotation that an engine has measured on the untouched graph.
-#[derive(Clone, Copy, Debug)]
+/// A layer's rotation as an engine has measured it on the untouched graph.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct FuseRotary<'a> {
-    /// Radians a position, one for each pair.
+    /// Radians a position, one for each pair; none where keys do not depend on their position.
     pub(crate) frequencies: &'a [f64],
     /// Whether neighbours form the pairs; otherwise number `i` goes with `i + pairs`.
     pub(crate) interleaved: bool,
+}
+
+/// The rotations of all layers.
+#[derive(Clone, Debug)]
+pub(crate) struct FuseRotaries<'a> {
+    /// One a layer; `None`: nobody knows.
+    pub(crate) layers: Vec<Option<FuseRotary<'a>>>,
     /// Positions that the model is made for.
     pub(crate) positions: usize,
 }
@@ -28,10 +35,10 @@ impl FuseRotary<'_> {
     /// Cosines and sines, each [positions, pairs]. The angle is rounded to f32 as in every exporter's
     /// graph, where it is a product of f32 numbers: at position 1,000 that moves it by up to 3e-5
     /// radians, and the tables shall give what the untouched graph gives. All else is computed in f64.
-    pub(super) fn tables(&self, names: [&str; 2], element: ElementType) -> [TensorProto; 2] {
-        let dims = [self.positions, self.frequencies.len()].map(|size| i64::try_from(size).unwrap_or(i64::MAX));
+    pub(super) fn tables(&self, positions: usize, names: [&str; 2], element: ElementType) -> [TensorProto; 2] {
+        let dims = [positions, self.frequencies.len()].map(|size| i64::try_from(size).unwrap_or(i64::MAX));
         let angle = |position, frequency: &f64| f64::from(position as f32 * *frequency as f32);
-        let angles = || (0..self.positions).flat_map(move |at| self.frequencies.iter().map(move |f| angle(at, f)));
+        let angles = || (0..positions).flat_map(move |at| self.frequencies.iter().map(move |f| angle(at, f)));
         let [cos, sin] = names;
         [floats(cos, &dims, element, angles().map(f64::cos)), floats(sin, &dims, element, angles().map(f64::sin))]
     }
