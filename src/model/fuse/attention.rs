@@ -27,6 +27,10 @@ pub(super) struct Attention<'g> {
     pub(super) heads: usize,
     /// What products of queries and keys are multiplied by.
     pub(super) scale: f64,
+    /// What these products are kept below.
+    pub(super) softcap: Option<f64>,
+    /// How many keys a token sees at most, itself among them; `None`: all before it.
+    pub(super) window: Option<usize>,
     /// How queries and keys are rotated on the way; `None`: not at all.
     pub(super) rotary: Option<FuseRotary<'g>>,
     /// What it gives, [batch, seq, heads * head_dim], and its element type.
@@ -63,6 +67,13 @@ pub(super) fn find<'g>(
     layers.collect()
 }
 
+/// Queries and keys before their rotation, each with its element type.
+struct Unrotated<'g> {
+    queries: (Projection<'g>, ElementType),
+    keys: (Projection<'g>, ElementType),
+    rotary: Option<FuseRotary<'g>>,
+}
+
 /// The layer that is looked at.
 struct Layer<'v, 'g> {
     view: &'v View<'g>,
@@ -80,17 +91,17 @@ impl<'g> Layer<'_, 'g> {
         let weighing = Weighing::at(view, anchor, self.contract.head_dim);
         let weighing = weighing.map_err(|unknown| unknown.of_layer(layer))?;
         let scores = weighing.scores;
-        let more = scores.mask.map_or(Some("no mask".into()), |mask| mask::more_than_causal(view, mask));
-        if let Some(found) = more {
-            return Err(NotFused::Mask { layer, found });
-        }
-        let (queries, keys, rotary) = self.unrotated(scores.queries, keys.new)?;
-        let queries = self.projection(queries, "queries")?;
+        let window = scores.mask.map_or(Err("no mask".into()), |mask| mask::window(view, mask));
+        let window = window.map_err(|found| NotFused::Mask { layer, found })?;
+        let Unrotated { queries, keys, rotary } = self.unrotated(scores.queries, keys.new)?;
+        let split = Projection::split_into(view, values.new, self.contract.head_dim);
         let output = self.output(weighing, values).ok_or(NotFused::Values { layer })?;
         Ok(Attention {
             heads: self.heads(queries.0, output.0)?,
-            projections: [queries, self.projection(keys, "keys")?, self.projection(values.new, "values")?],
+            projections: [queries, keys, self.projection(split, "values")?],
             scale: scores.scale,
+            softcap: scores.softcap,
+            window,
             rotary,
             output,
         })
@@ -102,34 +113,37 @@ impl<'g> Layer<'_, 'g> {
     }
 
     /// Queries and keys before a rotation that is the same for both, and what that is.
-    #[expect(clippy::type_complexity, reason = "two tensors and a rotation are no type")]
-    fn unrotated(
-        &self,
-        queries: &'g str,
-        keys: &'g str,
-    ) -> Result<(&'g str, &'g str, Option<FuseRotary<'g>>), NotFused> {
+    fn unrotated(&self, queries: &'g str, keys: &'g str) -> Result<Unrotated<'g>, NotFused> {
         let &Self { view, layer, rotary, .. } = self;
         let unknown = |what| NotFused::Rotary { layer, what };
-        let is_split = |tensor| Projection::split_into(view, tensor, self.contract.head_dim).is_some();
+        let head_dim = self.contract.head_dim;
         match (rotary::ending_in(view, queries), rotary::ending_in(view, keys)) {
-            (Some(queries), Some(keys)) if queries.tables == keys.tables => {
-                let rotary = rotary.ok_or(NotFused::Rotation { layer })?;
-                Ok((queries.input, keys.input, Some(rotary)))
-            }
-            // What was measured says the same, or nothing where positions are a part of what is embedded.
-            (None, None)
-                if rotary.is_none_or(|rotary| rotary.frequencies.is_empty()) && is_split(queries) && is_split(keys) =>
-            {
-                Ok((queries, keys, None))
-            }
+            (Some(queries), Some(keys)) if queries.tables == keys.tables => Ok(Unrotated {
+                queries: self.projection(Projection::split_into(view, queries.input, head_dim), "queries")?,
+                keys: self.projection(Projection::split_into(view, keys.input, head_dim), "keys")?,
+                rotary: Some(rotary.ok_or(NotFused::Rotation { layer })?),
+            }),
             (Some(_), Some(_)) => Err(unknown("queries and keys")),
+            // What was measured says the same, or nothing where positions are a part of what is embedded.
+            (None, None) if rotary.is_none_or(|rotary| rotary.frequencies.is_empty()) => {
+                let split = Projection::split_by_token(view, queries, head_dim).ok_or_else(|| unknown("queries"))?;
+                let keys = Projection::split_into(view, keys, head_dim).ok_or_else(|| unknown("keys"))?;
+                Ok(Unrotated {
+                    queries: self.projection(Some(split), "queries")?,
+                    keys: self.projection(Some(keys), "keys")?,
+                    rotary: None,
+                })
+            }
             (None, _) => Err(unknown("queries")),
             (_, None) => Err(unknown("keys")),
         }
     }
 
-    fn projection(&self, tensor: &'g str, what: &'static str) -> Result<(Projection<'g>, ElementType), NotFused> {
-        let split = Projection::split_into(self.view, tensor, self.contract.head_dim);
+    fn projection(
+        &self,
+        split: Option<Projection<'g>>,
+        what: &'static str,
+    ) -> Result<(Projection<'g>, ElementType), NotFused> {
         let projection = split.ok_or(NotFused::Heads { layer: self.layer, what })?;
         let unknown = || NotFused::ElementType { tensor: projection.tensor.to_owned() };
         Ok((projection, float_type(self.view, projection.tensor).ok_or_else(unknown)?))

@@ -23,7 +23,16 @@ impl<'g> Projection<'g> {
         if transpose.op_type() != "Transpose" || transpose.attr("perm")?.ints != [0, 2, 1, 3] {
             return None;
         }
-        let by_token = transpose.input.first()?;
+        Self::split_by_token(view, transpose.input.first()?, head_dim)
+    }
+
+    /// The projection whose heads stand behind their tokens in `by_token`, [batch, seq, heads, head_dim]; or that
+    /// itself, where what splits it was passed over already.
+    pub(super) fn split_by_token(view: &View<'g>, by_token: &'g str, head_dim: usize) -> Option<Self> {
+        let is_packed = view.rank(by_token) == Some(3);
+        if is_packed && view.width(by_token).is_some_and(|width| width.is_multiple_of(head_dim)) {
+            return Some(Self { tensor: by_token, packed: true, reshape: None });
+        }
         if let Some((_, packed)) = split_by(view, by_token, head_dim) {
             return Some(Self { tensor: packed, packed: true, reshape: None });
         }

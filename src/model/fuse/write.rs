@@ -97,6 +97,8 @@ impl Written {
             float("scale", attention.scale as f32),
             int("do_rotary", i64::from(rotates)),
             int("rotary_interleaved", i64::from(interleaved)),
+            float("softcap", attention.softcap.unwrap_or(0.0) as f32),
+            int("local_window_size", attention.window.map_or(-1, size)),
         ];
         self.nodes.push(with(node, attributes));
         if wanted != element {
