@@ -133,7 +133,7 @@ impl OnnxLoader {
         let layers = measured.iter().map(|rotation| {
             let rotation = rotation.as_ref()?;
             let interleaved = rotation.layout() == Layout::Interleaved;
-            Some(FuseRotary { frequencies: rotation.frequencies(), interleaved })
+            Some(FuseRotary { frequencies: rotation.frequencies(), interleaved, scale: 1.0 })
         });
         // No position of a context reaches beyond its window.
         let rotaries = FuseRotaries { layers: layers.collect(), positions: self.window.size };

@@ -208,7 +208,8 @@ fn rotation(loader: &OnnxLoader, model: &Model) -> Finding {
     }
     let claimed = model.rotation.config_base;
     let contradicts = |base: f64| claimed.is_some_and(|claimed| (base / claimed - 1.0).abs() > BASE_TOLERANCE);
-    let contradicted = kinds.iter().filter_map(|(rotation, _)| base(rotation)).all(contradicts);
+    let mut bases = kinds.iter().filter_map(|(rotation, _)| base(rotation)).peekable();
+    let contradicted = bases.peek().is_some() && bases.all(contradicts);
     let [only] = kinds.as_slice() else {
         let lines =
             kinds.iter().map(|(rotation, layers)| format!("layers {}: {}", ranges(layers), described(rotation)));
@@ -231,11 +232,13 @@ fn differs(text: String, claimed: Option<f64>) -> Finding {
 }
 
 fn described(rotation: &Rotation) -> String {
+    if rotation.is_none() {
+        return "none".to_owned();
+    }
+    let pairs = format!("{} pairs as {}", rotation.frequencies().len(), layout(rotation));
     match base(rotation) {
-        Some(base) => {
-            format!("{} pairs as {}, base {base:.0}", rotation.frequencies().len(), layout(rotation))
-        }
-        None => "none".to_owned(),
+        Some(base) => format!("{pairs}, base {base:.0}"),
+        None => format!("{pairs}, scaled pair by pair"),
     }
 }
 
@@ -257,11 +260,13 @@ fn layout(rotation: &Rotation) -> &'static str {
     }
 }
 
-/// The base whose geometric sequence falls from the first pair's frequency to the second's as these do, `base^(-1 /
-/// pairs)`; `None` where fewer than two turn.
+/// The base of frequencies that fall by one factor from pair to pair, `base^(-1 / pairs)`; `None` where they do not.
 fn base(rotation: &Rotation) -> Option<f64> {
-    let [first, second, ..] = rotation.frequencies() else { return None };
-    Some((second / first).powf(-(rotation.frequencies().len() as f64)))
+    let frequencies = rotation.frequencies();
+    let [first, second, ..] = frequencies else { return None };
+    let factor = second / first;
+    let falls = |pair: &[f64]| (pair[1] / pair[0] / factor - 1.0).abs() < BASE_TOLERANCE;
+    frequencies.windows(2).all(falls).then(|| factor.powf(-(frequencies.len() as f64)))
 }
 
 fn window(loader: &OnnxLoader, model: &Model) -> Finding {

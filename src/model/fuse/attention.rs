@@ -9,7 +9,7 @@ use super::{
     mask,
     not_fused::NotFused,
     rotary::{self, FuseRotaries, FuseRotary},
-    walk::{LAYOUT, float_type, made_by, source},
+    walk::{LAYOUT, float_type, made_by, product_type, source},
     weighing::{self, Weighing},
 };
 use crate::model::{
@@ -118,15 +118,20 @@ impl<'g> Layer<'_, 'g> {
         let unknown = |what| NotFused::Rotary { layer, what };
         let head_dim = self.contract.head_dim;
         match (rotary::ending_in(view, queries), rotary::ending_in(view, keys)) {
-            (Some(queries), Some(keys)) if queries.tables == keys.tables => Ok(Unrotated {
-                queries: self.projection(Projection::split_into(view, queries.input, head_dim), "queries")?,
-                keys: self.projection(Projection::split_into(view, keys.input, head_dim), "keys")?,
-                rotary: Some(rotary.ok_or(NotFused::Rotation { layer })?),
-            }),
+            (Some(queries), Some(keys)) if (queries.tables, queries.scale) == (keys.tables, keys.scale) => {
+                Ok(Unrotated {
+                    queries: self.projection(Projection::split_into(view, queries.input, head_dim), "queries")?,
+                    keys: self.projection(Projection::split_into(view, keys.input, head_dim), "keys")?,
+                    rotary: Some(FuseRotary { scale: keys.scale, ..rotary.ok_or(NotFused::Rotation { layer })? }),
+                })
+            }
             (Some(_), Some(_)) => Err(unknown("queries and keys")),
             // What was measured says the same, or nothing where positions are a part of what is embedded.
             (None, None) if rotary.is_none_or(|rotary| rotary.frequencies.is_empty()) => {
-                let split = Projection::split_by_token(view, queries, head_dim).ok_or_else(|| unknown("queries"))?;
+                // Of queries that are not normed all layout was passed over.
+                let split = Projection::split_into(view, queries, head_dim);
+                let split = split.or_else(|| Projection::split_by_token(view, queries, head_dim));
+                let split = split.ok_or_else(|| unknown("queries"))?;
                 let keys = Projection::split_into(view, keys, head_dim).ok_or_else(|| unknown("keys"))?;
                 Ok(Unrotated {
                     queries: self.projection(Some(split), "queries")?,
@@ -146,7 +151,8 @@ impl<'g> Layer<'_, 'g> {
     ) -> Result<(Projection<'g>, ElementType), NotFused> {
         let projection = split.ok_or(NotFused::Heads { layer: self.layer, what })?;
         let unknown = || NotFused::ElementType { tensor: projection.tensor.to_owned() };
-        Ok((projection, float_type(self.view, projection.tensor).ok_or_else(unknown)?))
+        let found = float_type(self.view, projection.tensor).or_else(|| product_type(self.view, projection.tensor));
+        Ok((projection, found.ok_or_else(unknown)?))
     }
 
     /// From the width of the queries, or of what the output projection takes.
@@ -186,6 +192,7 @@ impl<'g> Layer<'_, 'g> {
             }
             tensor = node.input.first()?;
         }
-        float_type(self.view, source(self.view, values.new, &["Transpose", "Reshape"]))
+        let projected = source(self.view, values.new, &["Transpose", "Reshape"]);
+        float_type(self.view, projected).or_else(|| product_type(self.view, projected))
     }
 }

@@ -12,7 +12,7 @@ use crate::model::{build::operator, onnx::ValueInfoProto};
 
 const FREQUENCIES: [f64; 8] = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003];
 
-const ROTARY: FuseRotary<'static> = FuseRotary { frequencies: &FREQUENCIES, interleaved: false };
+const ROTARY: FuseRotary<'static> = FuseRotary { frequencies: &FREQUENCIES, interleaved: false, scale: 1.0 };
 
 fn rotaries() -> FuseRotaries<'static> {
     FuseRotaries { layers: vec![Some(ROTARY); 2], positions: 16 }

@@ -111,6 +111,14 @@ impl Written {
     fn projection(&mut self, from: Projection<'_>, found: ElementType, wanted: ElementType, name: &str) -> String {
         let mut tensor = from.tensor.to_owned();
         self.reshapes.extend(from.reshape);
+        if let Some(norm) = from.norm {
+            let normed = format!("{name}_normed");
+            let mut norm = norm.clone();
+            norm.input[0] = tensor;
+            norm.output = vec![normed.clone()];
+            self.nodes.push(norm);
+            tensor = normed;
+        }
         if !from.packed {
             let merged = format!("{name}_merged");
             self.nodes.push(operator("Reshape", &[&tensor, MERGED], &[&merged]));

@@ -58,7 +58,7 @@ impl Export {
     fn fused(&self) -> Result<(ModelProto, Fused), NotFused> {
         let pairs = self.rotated / 2;
         let frequencies: Vec<f64> = (0..pairs).map(|pair| self.base.powf(-(pair as f64) / pairs as f64)).collect();
-        let rotary = Some(FuseRotary { frequencies: &frequencies, interleaved: self.interleaved });
+        let rotary = Some(FuseRotary { frequencies: &frequencies, interleaved: self.interleaved, scale: 1.0 });
         let mut model = self.read();
         let graph = model.graph.as_mut().unwrap();
         let contract = contract_of(graph).unwrap();
