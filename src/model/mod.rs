@@ -12,6 +12,7 @@ mod contract_error;
 mod error;
 mod external;
 mod files;
+mod footprint;
 pub(crate) mod fuse;
 mod gated;
 mod graph;

@@ -153,7 +153,7 @@ fn row_shape(hidden: usize) -> NodeProto {
     };
     let attribute = AttributeProto {
         name: Some("value".into()),
-        t: Some(value),
+        t: Some(Box::new(value)),
         r#type: Some(onnx::ATTRIBUTE_TENSOR),
         ..AttributeProto::default()
     };

@@ -82,6 +82,28 @@ fn damaged_graphs() {
     says(&refusal(dir.path()), &["holds something this version does not know: 146155 bytes were read, 146152"]);
 }
 
+/// Two bytes each in the file, and hundreds in memory. Refused before anything is decoded.
+#[test]
+fn a_graph_of_nothing_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let varint = |mut number: usize| {
+        let mut bytes = Vec::new();
+        while number > 0x7f {
+            bytes.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        [bytes, vec![number as u8]].concat()
+    };
+    let field = |tag: u8, content: &[u8]| [&[tag << 3 | 2][..], &varint(content.len()), content].concat();
+    let attributes = field(7, &field(1, &field(5, &[]).repeat(500_000)));
+    let nodes = field(7, &field(1, &[]).repeat(500_000));
+    let inputs = field(7, &field(1, &field(1, &[]).repeat(2_000_000)));
+    for content in [attributes, nodes, inputs] {
+        fs::write(dir.path().join("model.onnx"), [&content[..], &[0x42, 0x02, 0x10, 0x12]].concat()).unwrap();
+        says(&refusal(dir.path()), &["the graph DIR/model.onnx would take more than", "export the model again"]);
+    }
+}
+
 /// Whatever a flipped byte makes of a graph, opening it ends with an answer. (Without a manifest many
 /// flips go unnoticed here: a name in the middle of the graph is only ONNX Runtime's business.)
 #[test]
