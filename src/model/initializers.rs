@@ -5,11 +5,16 @@
 //! around under its own name, so only constants whose every use is known are listed: what products
 //! multiply with, what is looked up, what attention rotates by.
 
+use std::collections::HashSet;
+
 use super::{
     external::{Reference, bytes_of},
-    onnx::{self, GraphProto, NodeProto, TensorProto},
+    onnx::{self, GraphProto, NodeProto, TensorProto, ValueInfoProto},
     view::View,
 };
+
+/// More inputs than any operator has whose constants are known to stay.
+const INPUTS_MAX: usize = 16;
 
 /// From here up sharing is worth a look, in bytes.
 const BYTES_MIN: u64 = 1024;
@@ -33,7 +38,8 @@ pub(crate) struct Initializer {
 pub(crate) fn shareable(graph: &GraphProto) -> Vec<Initializer> {
     let view = View::new(graph);
     // Old graphs list initializers among their inputs: those are defaults, no constants.
-    let is_constant = |name: &str| !view.is_output(name) && !graph.input.iter().any(|input| input.name() == name);
+    let inputs: HashSet<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
+    let is_constant = |name: &str| !view.is_output(name) && !inputs.contains(name);
     let is_known = |name: &str| {
         let mut users = view.consumers(name).iter().map(|&index| &graph.node[index]);
         users.all(|node| takes_as_it_is(node, name))
@@ -53,6 +59,9 @@ fn takes_as_it_is(node: &NodeProto, name: &str) -> bool {
         "GroupQueryAttention" => 7..=8,
         _ => return false,
     };
+    if node.input.len() > INPUTS_MAX {
+        return false;
+    }
     // A subgraph's use is no input.
     let mut uses = node.input.iter().enumerate().filter(|(_, input)| *input == name).peekable();
     uses.peek().is_some() && uses.all(|(place, _)| places.contains(&place))
@@ -81,10 +90,7 @@ impl Initializer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{
-        build::operator,
-        onnx::{StringStringEntryProto, ValueInfoProto},
-    };
+    use crate::model::{build::operator, onnx::StringStringEntryProto};
 
     fn constant(name: &str, dims: &[i64], data_type: i32) -> TensorProto {
         TensorProto {

@@ -193,8 +193,7 @@ impl<'g> Walk<'_, 'g> {
         for &index in &self.path {
             for tensor in self.view.graph.node[index].output.iter().filter(|name| !name.is_empty()) {
                 let inside = self.view.consumers(tensor).iter().all(|user| self.path.contains(user));
-                let given = self.view.graph.output.iter().any(|output| output.name() == tensor);
-                if !inside || (given && tensor != "logits") {
+                if !inside || (self.view.is_output(tensor) && tensor != "logits") {
                     return Err(NoLmHead::Shared { tensor: tensor.clone() });
                 }
                 stale.insert(tensor.clone());

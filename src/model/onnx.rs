@@ -151,7 +151,8 @@ pub struct NodeProto {
     pub device_configurations: Vec<NodeDeviceConfigurationProto>,
 }
 
-/// A constant of a node. Which field counts is said by `type`.
+/// A constant of a node. Which field counts is said by `type`. The large ones are boxed: most attributes are
+/// a number.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeProto {
     /// As its operator calls it.
@@ -167,11 +168,11 @@ pub struct AttributeProto {
     #[prost(bytes = "bytes", optional, tag = "4")]
     pub s: Option<Bytes>,
     /// A tensor.
-    #[prost(message, optional, tag = "5")]
-    pub t: Option<TensorProto>,
+    #[prost(message, optional, boxed, tag = "5")]
+    pub t: Option<Box<TensorProto>>,
     /// A graph: the body of a loop or of one side of a condition.
-    #[prost(message, optional, tag = "6")]
-    pub g: Option<GraphProto>,
+    #[prost(message, optional, boxed, tag = "6")]
+    pub g: Option<Box<GraphProto>>,
     /// Floats.
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
@@ -191,8 +192,8 @@ pub struct AttributeProto {
     #[prost(bytes = "bytes", optional, tag = "13")]
     pub doc_string: Option<Bytes>,
     /// A type.
-    #[prost(message, optional, tag = "14")]
-    pub tp: Option<TypeProto>,
+    #[prost(message, optional, boxed, tag = "14")]
+    pub tp: Option<Box<TypeProto>>,
     /// Types.
     #[prost(message, repeated, tag = "15")]
     pub type_protos: Vec<TypeProto>,
@@ -203,8 +204,8 @@ pub struct AttributeProto {
     #[prost(string, optional, tag = "21")]
     pub ref_attr_name: Option<String>,
     /// A tensor that is mostly zeros.
-    #[prost(message, optional, tag = "22")]
-    pub sparse_tensor: Option<SparseTensorProto>,
+    #[prost(message, optional, boxed, tag = "22")]
+    pub sparse_tensor: Option<Box<SparseTensorProto>>,
     /// Such tensors.
     #[prost(message, repeated, tag = "23")]
     pub sparse_tensors: Vec<SparseTensorProto>,

@@ -19,6 +19,9 @@ const COMBINED: &[&str] =
 const MADE: &[&str] = &["Constant", "ConstantOfShape", "Shape", "Range", "Size"];
 const ORDER: &[&str] = &["Less", "LessOrEqual", "Greater", "GreaterOrEqual"];
 
+/// A mask of more nodes is not looked through: those of exporters have some hundred, and each layer may have its own.
+const NODES_MAX: usize = 4096;
+
 /// How many keys such a mask leaves a token at most, itself among them, `None` for all; otherwise what else it has.
 pub(super) fn window<'g>(view: &View<'g>, mask: &'g str) -> Result<Option<usize>, String> {
     let mut seen = HashSet::new();
@@ -30,6 +33,9 @@ pub(super) fn window<'g>(view: &View<'g>, mask: &'g str) -> Result<Option<usize>
         };
         if !seen.insert(index) {
             continue;
+        }
+        if seen.len() > NODES_MAX {
+            return Err(format!("more than {NODES_MAX} nodes"));
         }
         let operator = node.op_type();
         if SHAPED.contains(&operator) {
