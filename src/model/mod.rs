@@ -5,6 +5,7 @@
 
 mod activations;
 mod build;
+mod choices;
 mod config_files;
 mod context;
 mod contract;
@@ -139,11 +140,13 @@ impl Model {
         let mut file = GraphFile::read(&path)?;
         let home = Home::of(&path);
         external::resolve(&mut file.graph, &home)?;
+        let inputs = View::new(&file.graph).inputs().count();
+        choices::take_cached_branch(&mut file.graph)?;
 
         let view = View::new(&file.graph);
         let lm_head = overlay::name_lm_head(&view).and_then(|names| Ok((names, lm_head::find(&view)?)));
         let facts = lm_head.as_ref().ok().map(|(_, plan)| plan.facts);
-        let contract = Contract::read(&view, facts, &configs.fallback())?;
+        let contract = Contract { inputs, ..Contract::read(&view, facts, &configs.fallback())? };
         let preset = options.preset.as_ref();
         if let Some(preset) = preset {
             preset.check_graph(&contract, &path)?;

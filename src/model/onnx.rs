@@ -5,6 +5,8 @@
 //! The schema is proto2: optional fields keep their presence, repeated numbers are unpacked unless
 //! marked, so that encoding what was decoded gives the same number of bytes.
 
+use std::fmt;
+
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
@@ -14,6 +16,8 @@ pub const FLOAT: i32 = 1;
 pub const UINT8: i32 = 2;
 /// Signed bytes.
 pub const INT8: i32 = 3;
+/// 32-bit integers.
+pub const INT32: i32 = 6;
 /// 64-bit integers.
 pub const INT64: i32 = 7;
 /// Truth values, a byte each.
@@ -653,6 +657,17 @@ impl Dimension {
         match self.value {
             Some(DimensionValue::DimValue(size)) => usize::try_from(size).ok().filter(|&size| size > 0),
             _ => None,
+        }
+    }
+}
+
+/// Its size, else its name, else `?`.
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(DimensionValue::DimValue(size)) => write!(f, "{size}"),
+            Some(DimensionValue::DimParam(name)) if !name.is_empty() => f.write_str(name),
+            _ => f.write_str("?"),
         }
     }
 }

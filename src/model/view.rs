@@ -205,7 +205,7 @@ impl<'g> View<'g> {
             // The rows of an embedding table, one for each token.
             Some(if node.op_type().starts_with("Gather") && self.is_constant(node.input.first()?) {
                 Step::Of(node.input.get(1)?, 1)
-            } else if node.op_type() == "Transpose" {
+            } else if matches!(node.op_type(), "Transpose" | "Slice") {
                 Step::Of(node.input.first()?, 0)
             } else {
                 Step::Of(self.carrier(node)?, 0)

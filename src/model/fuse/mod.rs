@@ -34,7 +34,7 @@ use self::{
     write::{PREFIX, Written},
 };
 pub(crate) use self::{
-    prune::prune,
+    prune::{Needed, prune},
     rotary::{FuseRotaries, FuseRotary},
 };
 use super::{
