@@ -8,6 +8,7 @@ use super::{
     contract::{ElementType, element_type},
     external::Reference,
     onnx::{self, GraphProto, NodeProto, TensorProto},
+    switched,
     view::View,
 };
 
@@ -98,9 +99,10 @@ pub(crate) struct TableSource {
 }
 
 impl TableSource {
-    /// The tables of two initializers.
+    /// The tables of two initializers, or those that are for the shorter runs.
     pub(crate) fn of(graph: &GraphProto, cosines: &str, sines: &str) -> Option<Self> {
-        let tensor = |name: &str| graph.initializer.iter().find(|tensor| tensor.name() == name);
+        let initializer = |name: &str| graph.initializer.iter().find(|tensor| tensor.name() == name);
+        let tensor = |name: &str| initializer(name).or_else(|| switched::shortest(graph, name));
         let (cosines, sines) = (tensor(cosines)?, tensor(sines)?);
         let element = element_type(cosines.data_type())?;
         let pairs = usize::try_from(*cosines.dims.last()?).ok().filter(|pairs| *pairs > 0)?;

@@ -33,6 +33,7 @@ pub(crate) mod paged;
 mod positions;
 mod presets;
 mod rotation_claims;
+mod switched;
 mod tokenizer;
 mod transposed;
 mod view;
