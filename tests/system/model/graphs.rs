@@ -365,6 +365,26 @@ fn chains_of_many_thousand_nodes_are_walked() {
     cut_at(language_model(many), "y");
 }
 
+/// No model has them, and nothing is multiplied or asked for by them.
+#[test]
+fn sizes_that_no_model_has_are_refused() {
+    let heads = |dims: [i64; 2]| {
+        move |graph: &mut GraphProto| {
+            for input in &mut graph.input[1..] {
+                let name = input.name().to_owned();
+                *input = value(&name, onnx::FLOAT, vec![named("b"), sized(dims[0]), named("p"), sized(dims[1])]);
+            }
+        }
+    };
+    let of_heads = |what: &str| format!("the model has 9223372036854775807 {what}, expected 1 to 65536");
+    refused(heads([i64::MAX, 16]), &[&of_heads("KV heads")]);
+    refused(heads([2, i64::MAX]), &[&of_heads("elements a head")]);
+    refused(
+        |graph| graph.output[0] = value("logits", onnx::FLOAT, vec![named("b"), named("s"), sized(i64::MAX)]),
+        &["the model has 9223372036854775807 rows of the vocabulary, expected 1 to 268435456"],
+    );
+}
+
 /// Counts that make no sense reach no arithmetic.
 #[test]
 fn absurd_counts_are_survived() {
