@@ -55,7 +55,9 @@ impl LinearSource {
             && block.is_power_of_two()
             && inputs > 0
             && outputs > 0
-            && inputs.is_multiple_of(block);
+            && inputs.is_multiple_of(block)
+            // That the tensors are as large is for whoever reads them, and no number of bytes overflows there.
+            && inputs.checked_mul(outputs).is_some_and(|numbers| numbers <= usize::MAX / size_of::<f32>());
         let input = |index: usize| node.input.get(index).filter(|name| !name.is_empty());
         // A permutation of the inputs, and a bias.
         if !understood || input(4).is_some() || input(5).is_some() {

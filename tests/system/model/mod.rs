@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 mod build;
+mod choices;
 mod files;
 mod fixtures;
 mod graphs;
