@@ -145,19 +145,33 @@ fn step(fields: &mut Fields<'_>, rules: &Rules) -> Result<Step, BrainError> {
         conversation,
         count: count("count", 1)?,
         top: count("top", 0)?,
-        sampling: sampling(fields)?,
+        sampling: sampling(fields, rules)?,
         seed: fields.take("seed").map(|raw| values::whole("seed", raw)).transpose()?,
         input: input(fields, rules)?,
     })
 }
 
-fn sampling(fields: &mut Fields<'_>) -> Result<Sampling, BrainError> {
-    let greedy = Sampling::GREEDY;
-    let mut float = |key, default| fields.take(key).map_or(Ok(default), |raw| values::float(key, raw));
-    let temperature = float("temperature", greedy.temperature)?;
-    let top_p = float("top_p", greedy.top_p)?;
-    let top_k = fields.take("top_k").map_or(Ok(greedy.top_k), |raw| values::count("top_k", raw))?;
-    Ok(Sampling { temperature, top_k, top_p })
+fn sampling(fields: &mut Fields<'_>, rules: &Rules) -> Result<Sampling, BrainError> {
+    let mut sampling = Sampling::GREEDY;
+    for (key, value) in [
+        ("temperature", &mut sampling.temperature),
+        ("top_p", &mut sampling.top_p),
+        ("min_p", &mut sampling.min_p),
+        ("repetition_penalty", &mut sampling.repetition_penalty),
+        ("presence_penalty", &mut sampling.presence_penalty),
+        ("frequency_penalty", &mut sampling.frequency_penalty),
+    ] {
+        if let Some(raw) = fields.take(key) {
+            *value = values::float(key, raw)?;
+        }
+    }
+    if let Some(raw) = fields.take("top_k") {
+        sampling.top_k = values::count("top_k", raw)?;
+    }
+    if let Some(raw) = fields.take("logit_bias") {
+        sampling.logit_bias = values::biases("logit_bias", raw, rules.vocab)?.into();
+    }
+    Ok(sampling)
 }
 
 fn conversation(fields: &mut Fields<'_>) -> Result<ConversationId, BrainError> {
@@ -236,7 +250,7 @@ mod tests {
         check(r#"{"id":1,"op":"step","conversation":"a"}"#, "1", Op::Ask(Request::Step(bare)));
         let full = Step {
             count: 8,
-            sampling: Sampling { temperature: 0.5, top_k: 40, top_p: 0.9 },
+            sampling: Sampling { temperature: 0.5, top_k: 40, top_p: 0.9, ..Sampling::GREEDY },
             seed: Some(u64::MAX),
             top: 5,
             ..step

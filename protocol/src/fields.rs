@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 18] = [
     "id",
     "op",
     "conversation",
@@ -20,6 +20,11 @@ const KEYS: [&str; 13] = [
     "temperature",
     "top_k",
     "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
     "seed",
     "top",
     "actor",

@@ -92,7 +92,7 @@ impl Task {
 
     /// Its next row: at most `tokens_max` new tokens and what it wants. `total`: how many tokens the
     /// conversation has had since its last reset.
-    pub(super) fn row(&self, tokens_max: usize, total: u64, embedding: EmbeddingConfig) -> (&[TokenId], Want) {
+    pub(super) fn row(&self, tokens_max: usize, total: u64, embedding: EmbeddingConfig) -> (&[TokenId], Want<'_>) {
         let rest = &self.input()[self.read..];
         let tokens = &rest[..rest.len().min(tokens_max)];
         let ends = tokens.len() == rest.len();
@@ -102,7 +102,7 @@ impl Task {
                 Want::Scores { first: self.scores.len() == self.read, next: rest.get(tokens.len()).copied() }
             }
             Work::Step { count, sampling, seed, top, .. } if ends && *count > 0 => {
-                Want::Next { sampling: *sampling, seed: *seed, number: total + tokens.len() as u64, top: *top }
+                Want::Next { sampling, seed: *seed, number: total + tokens.len() as u64, top: *top }
             }
             Work::Step { .. } | Work::Forget => Want::Nothing,
         };

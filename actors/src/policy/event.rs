@@ -44,7 +44,7 @@ pub struct Incarnation(pub u64);
 pub struct Epoch(pub u64);
 
 /// What a request asks for, its input aside.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     /// See [`Embed`](crate::message::Embed).
     Embed,
@@ -59,7 +59,7 @@ pub enum Ask {
 }
 
 /// What a step asks for, its input aside.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepAsk {
     /// The most tokens to sample.
     pub count: usize,

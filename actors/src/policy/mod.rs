@@ -28,7 +28,7 @@ mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use admission::{NAME_BYTES_MAX, TOP_MAX};
+pub use admission::{LOGIT_BIAS_MAX, NAME_BYTES_MAX, TOP_MAX};
 pub use config::{Limits, PolicyConfig, Supervision};
 pub use event::{
     ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Epoch, Event, Given, Incarnation, Notice, ObservedRun,

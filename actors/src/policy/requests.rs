@@ -87,13 +87,13 @@ impl Pending {
     /// What is still to be done: a streamed step goes on after the last token shown.
     pub(super) fn work(&self) -> Work {
         let tokens = if self.shown.is_empty() { Arc::clone(&self.tokens) } else { Arc::default() };
-        match self.ask {
+        match &self.ask {
             Ask::Embed => Work::Embed { tokens },
             Ask::Score => Work::Score { tokens },
             Ask::Step(step) => Work::Step {
                 tokens,
                 count: step.count.saturating_sub(self.shown.len()),
-                sampling: step.sampling,
+                sampling: step.sampling.clone(),
                 seed: step.seed,
                 top: step.top,
                 stream: step.stream,
@@ -104,7 +104,7 @@ impl Pending {
 
     /// A streamed step whose last token was shown, though its actor died before it could say so.
     pub(super) fn finished_stream(&mut self, end_tokens: &[TokenId]) -> Option<Outcome> {
-        let Ask::Step(step) = self.ask else {
+        let Ask::Step(step) = &self.ask else {
             return None;
         };
         let stopped = end_tokens.contains(&self.shown.last()?.token);

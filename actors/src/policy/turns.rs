@@ -61,7 +61,7 @@ impl Policy {
         let (Some(conversation), Some(pending)) = (self.conversations.get(name), self.requests.get(&request)) else {
             return Turn::Wait;
         };
-        match (pending.stage, pending.ask) {
+        match (pending.stage, &pending.ask) {
             (Stage::Assigned(_), _) => Turn::Wait,
             (_, Ask::Reset) => Turn::Clear { close: false },
             (_, Ask::Close) if conversation.known || conversation.quarantined => Turn::Clear { close: true },

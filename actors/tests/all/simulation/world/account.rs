@@ -131,7 +131,7 @@ impl World {
                 }
                 _ => continue,
             };
-            match (&expected, asked.arrival.ask) {
+            match (&expected, &asked.arrival.ask) {
                 (Outcome::Forgotten, _) => *history = History::default(),
                 (Outcome::Stepped { sampled, .. }, Ask::Step(step)) if step.stream => {
                     ensure(*sampled == asked.shown, || {
@@ -148,7 +148,7 @@ impl World {
 /// The work of a request, sampling at most `count_max` tokens.
 fn work(asked: &Asked, count_max: usize) -> Work {
     let tokens = asked.tokens.clone().into();
-    match asked.arrival.ask {
+    match asked.arrival.ask.clone() {
         Ask::Embed => Work::Embed { tokens },
         Ask::Score => Work::Score { tokens },
         Ask::Step(StepAsk { count, sampling, seed, top, stream }) => {
