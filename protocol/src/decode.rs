@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use motorbrain_actors::{
     engine::Sampling,
-    message::{BrainError, ConversationId, Embed, Input, Request, Score, Step},
+    message::{BrainError, ConversationId, Embed, Input, Part, Request, Score, Step},
+    tokens::TokenId,
 };
 use serde_json::value::RawValue;
 
@@ -22,7 +23,7 @@ const HANG_MS_MAX: u64 = 86_400_000;
 /// The longest id as it is written: it is kept until its request is answered.
 const ID_BYTES_MAX: usize = 1024;
 
-const OPS: &str = "one of `embed`, `step`, `score`, `reset`, `close`, `stats`";
+const OPS: &str = "one of `embed`, `step`, `score`, `reset`, `close`, `tokenize`, `detokenize`, `stats`";
 
 /// What the codec must know of the brain it speaks for.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,12 @@ pub struct Rules {
 pub enum Op {
     /// A request about a conversation.
     Ask(Request),
+    /// A step that is shown as it comes.
+    Stream(Step),
+    /// The tokens of an input.
+    Tokenize(Input),
+    /// The text of tokens.
+    Detokenize(Vec<TokenId>),
     /// The brain's state.
     Stats,
     /// Make an actor panic.
@@ -112,13 +119,21 @@ fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
     let name = values::text("op", raw)?;
     let op = match name.as_str() {
         "embed" => Op::Ask(Request::Embed(embed(fields, rules)?)),
-        "step" => Op::Ask(Request::Step(step(fields, rules)?)),
+        "step" => match fields.take("stream").map_or(Ok(false), |raw| values::flag("stream", raw))? {
+            true => Op::Stream(step(fields, rules)?),
+            false => Op::Ask(Request::Step(step(fields, rules)?)),
+        },
         "score" => Op::Ask(Request::Score(Score {
             conversation: conversation(fields)?,
             input: required_input(fields, rules)?,
         })),
         "reset" => Op::Ask(Request::Reset(conversation(fields)?)),
         "close" => Op::Ask(Request::Close(conversation(fields)?)),
+        "tokenize" => Op::Tokenize(text_or_parts(fields, rules)?),
+        "detokenize" => Op::Detokenize(match fields.take("token_ids") {
+            Some(raw) => values::token_ids(raw, rules.vocab)?,
+            None => return Err(missing("token_ids", "a list of token ids")),
+        }),
         "stats" => Op::Stats,
         "crash" | "hang" if !rules.chaos => {
             return Err(bad("op", format!("`{name}`, which needs `--chaos`"), OPS));
@@ -148,6 +163,7 @@ fn step(fields: &mut Fields<'_>, rules: &Rules) -> Result<Step, BrainError> {
         sampling: sampling(fields)?,
         seed: fields.take("seed").map(|raw| values::whole("seed", raw)).transpose()?,
         input: input(fields, rules)?,
+        stop: fields.take("stop").map_or(Ok(Vec::new()), |raw| values::texts("stop", raw))?,
     })
 }
 
@@ -166,16 +182,50 @@ fn conversation(fields: &mut Fields<'_>) -> Result<ConversationId, BrainError> {
 }
 
 fn input(fields: &mut Fields<'_>, rules: &Rules) -> Result<Option<Input>, BrainError> {
-    match (fields.take("text"), fields.take("token_ids")) {
-        (Some(_), Some(_)) => Err(bad("token_ids", "given beside `text`", "one of the two")),
-        (Some(raw), None) => Ok(Some(Input::Text(values::text("text", raw)?))),
-        (None, Some(raw)) => Ok(Some(Input::Tokens(values::token_ids(raw, rules.vocab)?))),
-        (None, None) => Ok(None),
+    let one = "one of `text`, `token_ids` and `parts`";
+    match (fields.take("text"), fields.take("token_ids"), fields.take("parts")) {
+        (Some(_), Some(_), _) => Err(bad("token_ids", "given beside `text`", one)),
+        (Some(_), _, Some(_)) => Err(bad("parts", "given beside `text`", one)),
+        (_, Some(_), Some(_)) => Err(bad("parts", "given beside `token_ids`", one)),
+        (Some(raw), None, None) => Ok(Some(Input::Text(values::text("text", raw)?))),
+        (None, Some(raw), None) => Ok(Some(Input::Tokens(values::token_ids(raw, rules.vocab)?))),
+        (None, None, Some(raw)) => Ok(Some(Input::Parts(parts(raw, rules)?))),
+        (None, None, None) => Ok(None),
     }
 }
 
 fn required_input(fields: &mut Fields<'_>, rules: &Rules) -> Result<Input, BrainError> {
-    input(fields, rules)?.ok_or_else(|| missing("text", "`text` or `token_ids`"))
+    input(fields, rules)?.ok_or_else(|| missing("text", "`text`, `token_ids` or `parts`"))
+}
+
+/// What becomes tokens; tokens alone are left as a key without meaning.
+fn text_or_parts(fields: &mut Fields<'_>, rules: &Rules) -> Result<Input, BrainError> {
+    match (fields.take("text"), fields.take("parts")) {
+        (Some(_), Some(_)) => Err(bad("parts", "given beside `text`", "one of the two")),
+        (Some(raw), None) => Ok(Input::Text(values::text("text", raw)?)),
+        (None, Some(raw)) => Ok(Input::Parts(parts(raw, rules)?)),
+        (None, None) => Err(missing("text", "`text` or `parts`")),
+    }
+}
+
+/// A list of objects, each with one key that says what it is.
+fn parts(raw: &str, rules: &Rules) -> Result<Vec<Part>, BrainError> {
+    values::list("parts", raw, "a list of objects")?.into_iter().map(|raw| part(raw, rules)).collect()
+}
+
+fn part(raw: &str, rules: &Rules) -> Result<Part, BrainError> {
+    let expected = "objects with one of `text`, `literal` and `token_ids`";
+    let mut fields = Fields::parse(raw).map_err(|_| wrong("parts", raw, expected))?;
+    let part = match (fields.take("text"), fields.take("literal"), fields.take("token_ids")) {
+        (Some(raw), None, None) => Part::Text(values::text("text", raw)?),
+        (None, Some(raw), None) => Part::Literal(values::text("literal", raw)?),
+        (None, None, Some(raw)) => Part::Tokens(values::token_ids(raw, rules.vocab)?),
+        _ => return Err(wrong("parts", raw, expected)),
+    };
+    match (fields.problem(), fields.left()) {
+        (None, None) => Ok(part),
+        _ => Err(wrong("parts", raw, expected)),
+    }
 }
 
 fn actor(fields: &mut Fields<'_>) -> Result<usize, BrainError> {

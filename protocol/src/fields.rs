@@ -10,18 +10,22 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 17] = [
     "id",
     "op",
     "conversation",
     "text",
     "token_ids",
+    "parts",
+    "literal",
     "count",
     "temperature",
     "top_k",
     "top_p",
     "seed",
     "top",
+    "stop",
+    "stream",
     "actor",
     "ms",
 ];

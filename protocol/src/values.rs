@@ -4,6 +4,7 @@ use std::fmt;
 
 use motorbrain_actors::{message::BrainError, tokens::TokenId};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// The longest piece of a value that a refusal repeats, in characters.
 const SHOWN_MAX: usize = 60;
@@ -36,6 +37,22 @@ pub(crate) fn text(what: &'static str, raw: &str) -> Result<String, BrainError> 
     // A string can still hold half a surrogate pair, which is no text.
     let expected = if is_text(raw) { "a string without half a surrogate pair" } else { "a string" };
     serde_json::from_str(raw).map_err(|_| wrong(what, raw, expected))
+}
+
+/// A JSON list, its values as they were written.
+pub(crate) fn list<'a>(what: &'static str, raw: &'a str, expected: &str) -> Result<Vec<&'a str>, BrainError> {
+    let list: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| wrong(what, raw, expected))?;
+    Ok(list.into_iter().map(RawValue::get).collect())
+}
+
+/// A JSON list of strings.
+pub(crate) fn texts(what: &'static str, raw: &str) -> Result<Vec<String>, BrainError> {
+    list(what, raw, "a list of strings")?.into_iter().map(|raw| text(what, raw)).collect()
+}
+
+/// A JSON `true` or `false`.
+pub(crate) fn flag(what: &'static str, raw: &str) -> Result<bool, BrainError> {
+    raw.parse().map_err(|_| wrong(what, raw, "`true` or `false`"))
 }
 
 /// A JSON number without sign, point and exponent.

@@ -4,7 +4,11 @@ use super::{
     config::Limits,
     event::{Arrival, Ask, Given, StepAsk},
 };
-use crate::{engine::EngineInfo, message::BrainError, tokens::TokenId};
+use crate::{
+    engine::EngineInfo,
+    message::{BrainError, check_vocabulary},
+    tokens::TokenId,
+};
 
 /// The most likely tokens a step may list for each sampled one. Not a setting: it only keeps one
 /// reply from asking for the whole vocabulary 65,536 times.
@@ -73,10 +77,7 @@ pub(super) fn check_model(ask: &Ask, tokens: &[TokenId], model: &EngineInfo) -> 
             message: "the model's graph gives no hidden states: it steps and scores, but cannot embed".to_owned(),
         });
     }
-    match tokens.iter().find(|token| token.0 as usize >= model.vocab) {
-        Some(token) => Err(BrainError::InvalidToken { token: token.0.into(), vocab: model.vocab }),
-        None => Ok(()),
-    }
+    check_vocabulary(tokens, model.vocab)
 }
 
 #[cfg(test)]

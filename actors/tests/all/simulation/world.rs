@@ -238,7 +238,7 @@ impl World {
                 life.actor.accept(job);
                 self.later(0, Due::Begin(key));
             }
-            Effect::Tokenise(request) => {
+            Effect::Tokenise { request, .. } => {
                 let refused = self.rng.chance(3);
                 let tokens = self.asked.get(&request).map(|asked| asked.tokens.clone()).unwrap_or_default();
                 let refusal = BrainError::BadRequest { what: "text", found: String::new(), expected: String::new() };
@@ -266,7 +266,7 @@ impl World {
                 }
             }
             Effect::Inflict { actor, incarnation, chaos } => self.inflict((actor, incarnation), chaos),
-            Effect::Show { request, sampled } => {
+            Effect::Show { request, sampled, .. } => {
                 let asked = self.open(request)?;
                 asked.shown.push(sampled);
             }
