@@ -11,6 +11,7 @@ mod life;
 mod limits;
 mod serving;
 mod streams;
+mod texts;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
