@@ -62,7 +62,7 @@ impl Shell {
             Effect::Inflict { actor, incarnation, chaos } => self.crew.inflict(actor, incarnation, chaos),
             Effect::Started(model) => {
                 self.end_tokens = model.end_tokens;
-                self.vocab = Some(model.vocab);
+                self.vocab = model.vocab;
                 self.say_started(Ok(()));
             }
             Effect::StartFailed(error) => {

@@ -55,8 +55,8 @@ pub(super) struct Shell {
     asks: Arc<Semaphore>,
     /// The model's, once it is known: they are shown as no text.
     pub(super) end_tokens: Vec<TokenId>,
-    /// Rows of its vocabulary, once it is known.
-    pub(super) vocab: Option<usize>,
+    /// Rows of its vocabulary; until it is known any id may be of it.
+    pub(super) vocab: usize,
     /// Who waits for the start, until it is known how that went.
     pub(super) started: Option<oneshot::Sender<Result<(), StartError>>>,
     /// Who waits for the end.
@@ -90,7 +90,7 @@ impl Shell {
             next_look: Time::default(),
             random: RandomState::new(),
             end_tokens: Vec::new(),
-            vocab: None,
+            vocab: usize::MAX,
             started,
             shutdown: Vec::new(),
             effects: Vec::new(),
@@ -209,7 +209,7 @@ impl Shell {
         });
         match granted {
             Ok(own) => {
-                self.tokenizing.hand_over(task(Asked { port, vocab: self.vocab, _permits: (own, permit) }));
+                self.tokenizing.hand_over(task(Asked { port, vocab: self.vocab, permits: (own, permit) }));
             }
             // As everywhere: who went away wants no answer.
             Err(error) => drop(port.send(Err(error))),

@@ -58,10 +58,18 @@ pub(super) enum Task {
 pub(super) struct Asked<T> {
     /// Where the answer goes.
     pub(super) port: RpcReplyPort<Result<T, BrainError>>,
-    /// Rows of the vocabulary, once they are known.
-    pub(super) vocab: Option<usize>,
-    /// Given back with the answer: the brain's own, and the caller's.
-    pub(super) _permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+    /// Rows of the vocabulary.
+    pub(super) vocab: usize,
+    /// Given back before the answer, so that whoever has it may ask again: the brain's own, and the caller's.
+    pub(super) permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+}
+
+impl<T> Asked<T> {
+    fn answer(self, result: Result<T, BrainError>) {
+        drop(self.permits);
+        // As everywhere: who went away wants no answer.
+        drop(self.port.send(result));
+    }
 }
 
 /// The way to the threads; they end when it is dropped and their work is done.
@@ -151,14 +159,16 @@ fn work(inbox: &Mutex<mpsc::Receiver<Task>>, tokenizer: &dyn Tokenizer, brain: &
                     return;
                 }
             }
-            // As everywhere: who went away wants no answer.
-            Ok(Task::Tokenize { input, asked }) => drop(asked.port.send(encode(tokenizer, input, None).and_then(
-                |tokens| check_vocabulary(&tokens, asked.vocab.unwrap_or(usize::MAX)).map(|()| tokens),
-            ))),
-            Ok(Task::Detokenize { tokens, asked }) => drop(asked.port.send(
-                check_vocabulary(&tokens, asked.vocab.unwrap_or(usize::MAX))
-                    .and_then(|()| guarded(|| Ok(tokenizer.decode(&tokens)))),
-            )),
+            Ok(Task::Tokenize { input, asked }) => {
+                let tokens = encode(tokenizer, input, None);
+                let checked = tokens.and_then(|tokens| check_vocabulary(&tokens, asked.vocab).map(|()| tokens));
+                asked.answer(checked);
+            }
+            Ok(Task::Detokenize { tokens, asked }) => {
+                let checked = check_vocabulary(&tokens, asked.vocab);
+                let text = checked.and_then(|()| guarded(|| Ok(tokenizer.decode(&tokens))));
+                asked.answer(text);
+            }
         }
     }
 }
