@@ -21,6 +21,9 @@ use tokenizers::Tokenizer;
 /// How many of the first tokens are looked at for one that can stand for a text.
 const ANCHORS_TRIED: u32 = 4096;
 
+/// Into how many pieces tokens are cut whose text is broken somewhere.
+const CUTS: usize = 32;
+
 /// What is known of how a tokenizer decodes.
 #[derive(Debug)]
 pub(super) struct Pieces {
@@ -57,13 +60,14 @@ impl Pieces {
         match ids {
             [] => {}
             [id] => bytes.extend(self.bytes_of(tokenizer, *id, &piece)),
-            // Some of them are bytes of characters. Halving them leaves the others together.
+            // Some of them are bytes of characters; the others may stay together.
             ids => {
-                let (first, second) = ids.split_at(ids.len() / 2);
-                self.append(tokenizer, before, first, bytes);
-                let known = first.iter().copied().filter(|&id| tokenizer.id_to_token(id).is_some());
-                let before: Vec<u32> = before.iter().copied().chain(known).collect();
-                self.append(tokenizer, &before[before.len().saturating_sub(BEFORE_LEN)..], second, bytes);
+                let mut before = before.to_vec();
+                for some in ids.chunks(ids.len().div_ceil(CUTS)) {
+                    self.append(tokenizer, &before, some, bytes);
+                    before.extend(some.iter().copied().filter(|&id| tokenizer.id_to_token(id).is_some()));
+                    before.drain(..before.len().saturating_sub(BEFORE_LEN));
+                }
             }
         }
     }
