@@ -45,12 +45,12 @@ const READ_AHEAD: usize = 4;
 /// A line on its way out.
 type Outgoing = (Vec<u8>, Behind);
 
-/// What is done once a line is written: it is dropped.
+/// What is dropped once a line is written.
 enum Behind {
-    /// An answer's slot is free.
-    Slot(OwnedSemaphorePermit),
-    /// The next part of a streamed step may go out.
-    Part(Written),
+    /// An answer's slot, which is free then.
+    Answer { _slot: OwnedSemaphorePermit },
+    /// What lets a streamed step's next part go out.
+    Part { _written: Written },
 }
 
 /// Tells the request of this tag that its part is written.
@@ -219,7 +219,7 @@ impl Counter {
         {
             waiting.writing = true;
             let part = encode_part(&waiting.id, &std::mem::take(&mut waiting.next), waiting.top);
-            let _ = self.out.send((part, Behind::Part(Written(tag, self.written.clone()))));
+            let _ = self.out.send((part, Behind::Part { _written: Written(tag, self.written.clone()) }));
         }
     }
 
@@ -256,7 +256,7 @@ fn send(
     answer: &Result<Answer, BrainError>,
     slot: OwnedSemaphorePermit,
 ) {
-    let _ = out.send((encode(id, answer), Behind::Slot(slot)));
+    let _ = out.send((encode(id, answer), Behind::Answer { _slot: slot }));
 }
 
 /// Reads until the end of input, an error, or until nobody takes requests any more.

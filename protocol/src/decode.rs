@@ -289,21 +289,53 @@ mod tests {
             sampling: Sampling { temperature: 0.5, top_k: 40, top_p: 0.9 },
             seed: Some(u64::MAX),
             top: 5,
+            stop: vec!["\n\n".into(), "ä".into()],
             ..step
         };
         check(
-            r#"{"id":1,"op":"step","conversation":"a","text":"x","count":8,"temperature":5e-1,"top_k":40,"top_p":0.9,"seed":18446744073709551615,"top":5}"#,
+            r#"{"id":1,"op":"step","conversation":"a","text":"x","count":8,"temperature":5e-1,"top_k":40,"top_p":0.9,"seed":18446744073709551615,"top":5,"stop":["\n\n","\u00e4"],"stream":false}"#,
             "1",
             Op::Ask(Request::Step(full)),
         );
         let score = Score { conversation: a(), input: text("") };
         check(r#"{"id":1,"op":"score","conversation":"a","text":""}"#, "1", Op::Ask(Request::Score(score)));
+        let streamed = Step { stop: vec![], ..Step::greedy(a(), "x", 1) };
+        check(r#"{"id":1,"op":"step","conversation":"a","text":"x","stream":true}"#, "1", Op::Stream(streamed));
+        check(r#"{"id":1,"op":"tokenize","text":"x"}"#, "1", Op::Tokenize(text("x")));
+        let tokens = vec![TokenId(5), TokenId(0)];
+        check(r#"{"id":1,"op":"detokenize","token_ids":[5,0]}"#, "1", Op::Detokenize(tokens.clone()));
+        let parts = vec![Part::Text("x".into()), Part::Literal("\n".into()), Part::Tokens(tokens)];
+        let parts = Input::Parts(parts);
+        let line = r#"{"id":1,"op":"OP","conversation":"a","parts":[{"text":"x"},{"literal":"\n"},{"token_ids":[5,0]}]}"#;
+        let score = Score { conversation: a(), input: parts.clone() };
+        check(&line.replace("OP", "score"), "1", Op::Ask(Request::Score(score)));
+        let tokenize = line.replace("OP", "tokenize").replace(r#""conversation":"a","#, "");
+        check(&tokenize, "1", Op::Tokenize(parts));
         check(r#"{"id":1,"op":"reset","conversation":"a"}"#, "1", Op::Ask(Request::Reset(a())));
         check(r#"{"id":1,"op":"close","conversation":"a"}"#, "1", Op::Ask(Request::Close(a())));
         check(r#"{"id":1,"op":"stats"}"#, "1", Op::Stats);
         check(r#"{"id":1,"op":"crash","actor":2}"#, "1", Op::Crash { actor: 2 });
         let pause = Duration::from_secs(5);
         check(r#"{"id":1,"op":"hang","actor":0,"ms":5000}"#, "1", Op::Hang { actor: 0, pause });
+    }
+
+    #[test]
+    fn parts_have_one_key_each_and_inputs_exclude_each_other() {
+        let parts = |parts: &str| format!(r#"{{"id":1,"op":"embed","parts":{parts}}}"#);
+        for wrong in ["{}", "1", "[1]", "[{}]", r#"[{"text":"x","literal":"y"}]"#, r#"[{"text":"x","id":1}]"#, "[null]"] {
+            check_refused(parts(wrong), "1", "bad_request", "parts is");
+        }
+        check_refused(parts(r#"[{"text":"x","text":"y"}]"#), "1", "bad_request", "parts is");
+        check_refused(parts(r#"[{"text":"x","other":"y"}]"#), "1", "bad_request", "parts is");
+        check_refused(parts(r#"[{"literal":1}]"#), "1", "bad_request", "literal is 1");
+        check_refused(parts(r#"[{"token_ids":[-1]}]"#), "1", "invalid_token", "-1");
+        check_refused(parts(r#"[],"text":"x""#), "1", "bad_request", "beside `text`");
+        check_refused(parts(r#"[],"token_ids":[1]"#), "1", "bad_request", "beside `token_ids`");
+        check_refused(r#"{"id":1,"op":"embed","literal":"x"}"#, "1", "bad_request", "`parts`");
+        check_refused(r#"{"id":1,"op":"tokenize","token_ids":[1]}"#, "1", "bad_request", "`text` or `parts`");
+        check_refused(r#"{"id":1,"op":"tokenize","text":"x","parts":[]}"#, "1", "bad_request", "one of the two");
+        check_refused(r#"{"id":1,"op":"detokenize"}"#, "1", "bad_request", "token_ids is missing");
+        check_refused(r#"{"id":1,"op":"detokenize","text":"x"}"#, "1", "bad_request", "token_ids is missing");
     }
 
     #[test]
@@ -352,7 +384,7 @@ mod tests {
         for op in ["step", "score", "reset", "close"] {
             check_refused(format!(r#"{{"id":1,"op":"{op}"}}"#), "1", "bad_request", "conversation is missing");
         }
-        check_refused(r#"{"id":1,"op":"embed"}"#, "1", "bad_request", "expected `text` or `token_ids`");
+        check_refused(r#"{"id":1,"op":"embed"}"#, "1", "bad_request", "expected `text`, `token_ids` or `parts`");
         check_refused(r#"{"id":1,"op":"crash"}"#, "1", "bad_request", "actor is missing");
         check_refused(r#"{"id":1,"op":"hang","actor":0}"#, "1", "bad_request", "ms is missing");
     }
@@ -381,6 +413,15 @@ mod tests {
                 check_refused(line, "1", "bad_request", &format!("{key} is {value}"));
             }
         }
+        for value in ["1", "null", "\"a\"", "[1]", "[null]", r#"["\ud800"]"#] {
+            let line = format!(r#"{{"id":1,"op":"step","conversation":"a","stop":{value}}}"#);
+            check_refused(line, "1", "bad_request", "stop is");
+        }
+        for value in ["1", "null", "\"true\""] {
+            let line = format!(r#"{{"id":1,"op":"step","conversation":"a","stream":{value}}}"#);
+            check_refused(line, "1", "bad_request", "stream is");
+        }
+        check_refused(r#"{"id":1,"op":"score","conversation":"a","text":"x","stream":true}"#, "1", "bad_request", "`stream`");
         for value in ["1", "null", "[\"a\"]", r#""\ud800""#] {
             check_refused(format!(r#"{{"id":1,"op":"embed","text":{value}}}"#), "1", "bad_request", "text is");
             let line = format!(r#"{{"id":1,"op":"reset","conversation":{value}}}"#);

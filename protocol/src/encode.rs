@@ -289,6 +289,19 @@ mod tests {
     }
 
     #[test]
+    fn parts_tokens_and_texts_are_written_as_the_protocol_says() {
+        let id: Box<RawValue> = serde_json::from_str("7").expect("the id is JSON");
+        let sampled = |token, logprob| Sampled { token: TokenId(token), logprob, top: vec![(TokenId(8), -0.5)] };
+        let piece = Piece { sampled: vec![sampled(7, -0.1), sampled(2, f32::NEG_INFINITY)], text: "ä".into() };
+        let line = |top| String::from_utf8(encode_part(&id, &piece, top)).expect("JSON is UTF-8");
+        insta::assert_snapshot!(line(false).trim_end(), @r#"{"id":7,"part":{"text":"ä","token_ids":[7,2],"logprobs":[-0.1,-3.4028235e+38]}}"#);
+        insta::assert_snapshot!(line(true).trim_end(), @r#"{"id":7,"part":{"text":"ä","token_ids":[7,2],"logprobs":[-0.1,-3.4028235e+38],"top":[[[8,-0.5]],[[8,-0.5]]]}}"#);
+        assert_eq!(line(true).matches('\n').count(), 1);
+        insta::assert_snapshot!(check("1", Ok(Answer::Tokens(vec![TokenId(7), TokenId(0)]))), @r#"{"id":1,"ok":{"token_ids":[7,0]}}"#);
+        insta::assert_snapshot!(check("1", Ok(Answer::Text("a\"".into()))), @r#"{"id":1,"ok":{"text":"a\""}}"#);
+    }
+
+    #[test]
     fn a_rebuilt_context_and_the_byte_fallback_are_told() {
         let context = Context { context_len: 1, rebuilt: true, tokenizer: TokenizerKind::Bytes };
         let scored = Scored { logprobs: vec![], context };
