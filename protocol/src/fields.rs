@@ -10,12 +10,14 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 22] = [
     "id",
     "op",
     "conversation",
     "text",
     "token_ids",
+    "parts",
+    "literal",
     "count",
     "temperature",
     "top_k",
@@ -27,6 +29,8 @@ const KEYS: [&str; 18] = [
     "logit_bias",
     "seed",
     "top",
+    "stop",
+    "stream",
     "actor",
     "ms",
 ];

@@ -39,6 +39,22 @@ pub(crate) fn text(what: &'static str, raw: &str) -> Result<String, BrainError> 
     serde_json::from_str(raw).map_err(|_| wrong(what, raw, expected))
 }
 
+/// A JSON list, its values as they were written.
+pub(crate) fn list<'a>(what: &'static str, raw: &'a str, expected: &str) -> Result<Vec<&'a str>, BrainError> {
+    let list: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| wrong(what, raw, expected))?;
+    Ok(list.into_iter().map(RawValue::get).collect())
+}
+
+/// A JSON list of strings.
+pub(crate) fn texts(what: &'static str, raw: &str) -> Result<Vec<String>, BrainError> {
+    list(what, raw, "a list of strings")?.into_iter().map(|raw| text(what, raw)).collect()
+}
+
+/// A JSON `true` or `false`.
+pub(crate) fn flag(what: &'static str, raw: &str) -> Result<bool, BrainError> {
+    raw.parse().map_err(|_| wrong(what, raw, "`true` or `false`"))
+}
+
 /// A JSON number without sign, point and exponent.
 pub(crate) fn whole(what: &'static str, raw: &str) -> Result<u64, BrainError> {
     raw.parse().map_err(|_| wrong(what, raw, "a whole number, 0 or more"))

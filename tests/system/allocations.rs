@@ -23,7 +23,7 @@ use motorbrain::{
 use motorbrain_actors::{
     brain::BrainConfig,
     engine::{Engine, EngineLoader, Row, Sampling, SlotIndex, Want},
-    tokens::{EncodeError, Tokenizer, TokenizerKind},
+    tokens::{EncodeError, Spelled, Tokenizer, TokenizerKind},
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 
@@ -190,13 +190,11 @@ fn a_decoded_token_allocates_nothing_in_the_engine() {
 struct Mute;
 
 impl Tokenizer for Mute {
-    fn encode(&self, _: &str) -> Result<Vec<TokenId>, EncodeError> {
+    fn encode_behind(&self, _: Spelled<'_>, _: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError> {
         Ok(Vec::new())
     }
 
-    fn decode(&self, _: &[TokenId]) -> String {
-        String::new()
-    }
+    fn append(&self, _: &[TokenId], _: &[TokenId], _: &mut Vec<u8>) {}
 
     fn kind(&self) -> TokenizerKind {
         TokenizerKind::Bytes

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     engine::{EngineInfo, Sampling},
-    message::BrainError,
+    message::{BrainError, check_vocabulary},
     tokens::TokenId,
 };
 
@@ -120,11 +120,7 @@ pub(super) fn check_model(ask: &Ask, tokens: &[TokenId], model: &EngineInfo) -> 
         Ask::Step(step) => &step.sampling.logit_bias[..],
         _ => &[],
     };
-    let mut named = tokens.iter().chain(bias.iter().map(|(token, _)| token));
-    match named.find(|token| token.0 as usize >= model.vocab) {
-        Some(token) => Err(BrainError::InvalidToken { token: token.0.into(), vocab: model.vocab }),
-        None => Ok(()),
-    }
+    check_vocabulary(tokens.iter().chain(bias.iter().map(|(token, _)| token)), model.vocab)
 }
 
 #[cfg(test)]

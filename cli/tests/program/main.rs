@@ -4,3 +4,4 @@ mod cli;
 #[path = "../../../tests/system/common/mod.rs"]
 mod common;
 mod pipe;
+mod texts;

@@ -126,6 +126,7 @@ impl Bench {
             conversation: conversation.map(ConversationId::from),
             restore: None,
             work,
+            text: None,
             alone: false,
             cancel: Cancel::default(),
             span: tracing::Span::none(),
@@ -152,7 +153,7 @@ impl Bench {
     pub(crate) async fn report(&mut self) -> Option<Report> {
         let report = soon(self.reports.recv()).await?;
         let (request, commit, context_len) = match &report {
-            Report::Token { request, commit, context_len, sampled } => {
+            Report::Token { request, commit, context_len, sampled, .. } => {
                 self.shown.push((*request, sampled.clone()));
                 (*request, commit.clone(), *context_len)
             }

@@ -31,6 +31,17 @@ pub(super) enum End {
     Dropped,
 }
 
+impl Asked {
+    /// Whether a streamed step has come to its end.
+    pub(super) fn has_shown_all(&self) -> bool {
+        let count = match &self.arrival.ask {
+            Ask::Step(step) => step.count,
+            _ => 0,
+        };
+        self.shown.len() == count || model::has_ended(&self.shown)
+    }
+}
+
 impl World {
     /// Whose run ended in a death that counts.
     pub(super) fn account_deaths(&mut self, event: &Event) {
