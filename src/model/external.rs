@@ -5,7 +5,7 @@
 //! Lengths and offsets are in bytes.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     io,
     path::{Component, Path, PathBuf},
 };
@@ -156,6 +156,19 @@ pub(crate) fn point_into(graph: &mut GraphProto, file: &Bytes, home: &Home) {
             StringStringEntryProto::new("length", data.len().to_string()),
         ];
     }
+}
+
+/// The files that a graph's references lead to, relative to [`Home::folder`] once they are resolved.
+pub(crate) fn files_of(graph: &mut GraphProto) -> BTreeSet<PathBuf> {
+    let mut files = BTreeSet::new();
+    each_tensor(graph, &mut |tensor| {
+        if tensor.data_location() == onnx::EXTERNAL
+            && let Ok(reference) = Reference::of(tensor)
+        {
+            files.insert(reference.location.into());
+        }
+    });
+    files
 }
 
 /// A reference of a tensor to a part of another file.

@@ -188,6 +188,13 @@ impl Model {
             notes,
         })
     }
+
+    /// The files that the model's weights lie in, however deep below its folder: the graph file among them
+    /// where it has weights itself. What is computed depends on these files' bytes and on
+    /// [`Overlay::bytes`], on nothing else on disk.
+    pub fn data_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.overlay.data_files.iter().map(|file| self.overlay.folder.join(file))
+    }
 }
 
 fn producer(model: &onnx::ModelProto) -> String {

@@ -8,7 +8,7 @@
 //!
 //! An embed asks for no rows; a step for one of each sequence that samples.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use bytes::Bytes;
 use prost::Message;
@@ -45,6 +45,8 @@ pub struct Overlay {
     pub lm_head: Option<LmHead>,
     /// The form in which many conversations share a run, or why there is none.
     pub paged: Result<Paged, NotPaged>,
+    /// The files that weights lie in, relative to the folder: the graph file itself where it has weights.
+    pub(crate) data_files: BTreeSet<PathBuf>,
     /// What its sessions share.
     pub(crate) shareable: Vec<Initializer>,
 }
@@ -98,10 +100,11 @@ impl Overlay {
             names
         });
         external::point_into(&mut graph, &bytes, home);
+        let data_files = external::files_of(&mut graph);
         let shareable = initializers::shareable(&graph);
         model.graph = Some(graph);
         let paged = Paged::build(&model, contract, lm_head.as_ref());
-        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), lm_head, paged, shareable }
+        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), lm_head, paged, data_files, shareable }
     }
 }
 

@@ -112,6 +112,20 @@ fn links_into_one_store() {
     says(&refusal(&snapshot), &["lie in `far.bin`, outside the model's folder"]);
 }
 
+#[test]
+fn the_files_that_weights_lie_in_are_known_however_deep() {
+    let mut graph = referring(&[("location", "a/b/far.bin")]);
+    graph.initializer.push(TensorProto { name: Some("near".into()), ..elsewhere(&[("location", "near.bin")]) });
+    let dir = folder(graph);
+    fs::create_dir_all(dir.path().join("a/b")).unwrap();
+    for file in ["a/b/far.bin", "near.bin", "other.bin"] {
+        fs::write(dir.path().join(file), [0; 64]).unwrap();
+    }
+    // The embedding of the graph lies in the graph file.
+    let expected = ["a/b/far.bin", "model.onnx", "near.bin"].map(|file| dir.path().join(file));
+    assert_eq!(open(dir.path()).unwrap().data_files().collect::<Vec<_>>(), expected);
+}
+
 /// An initializer is not the only place for a reference.
 #[test]
 fn references_in_attributes_and_subgraphs() {
