@@ -17,6 +17,7 @@ use super::{
     form::{Form, FormOptions},
     graph::Graph,
     initializers::Initializers,
+    kept::Unkept,
     onnx::OnnxEngine,
     paged::PagedGraph,
     rotation::{Rotation, positions},
@@ -51,6 +52,8 @@ pub struct OnnxLoader {
     rotation: OnceLock<Option<Arc<Rotation>>>,
     /// Made by the first load; whoever comes meanwhile waits.
     pub(super) chosen: Mutex<Option<Chosen>>,
+    /// Why the form had to be made again, where it had.
+    pub(super) unkept: Mutex<Option<Unkept>>,
     /// What engines on the model's own graph share, for as long as there is one: where another form
     /// runs, that is only until both are compared.
     plain: Mutex<Weak<Initializers>>,
@@ -72,6 +75,7 @@ impl OnnxLoader {
             form,
             rotation: OnceLock::new(),
             chosen: Mutex::default(),
+            unkept: Mutex::default(),
             plain: Mutex::default(),
         })
     }
@@ -90,6 +94,12 @@ impl OnnxLoader {
     /// The form that engines run; `None` before the first load.
     pub fn form(&self) -> Option<Form> {
         self.chosen.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|chosen| chosen.form.clone())
+    }
+
+    /// Why a kept form was not used or the form is not kept, where there is something to tell; `None` before the first
+    /// load.
+    pub fn unkept(&self) -> Option<Unkept> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// An engine on the model's own graph, one row at a time: the reference that every other form is

@@ -12,6 +12,7 @@ mod constants;
 mod form;
 mod graph;
 mod initializers;
+mod kept;
 mod kv_cache;
 mod loader;
 mod onnx;
@@ -31,6 +32,7 @@ mod window;
 
 pub use crate::model::Activations;
 pub use form::{Form, FormOptions, WhyPlain};
+pub use kept::Unkept;
 pub use loader::{EngineOptions, OnnxLoader};
 pub use motorbrain_kernels::rotary::Layout;
 pub use rotation::Rotation;
