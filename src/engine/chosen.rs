@@ -15,7 +15,7 @@ use super::{
     kept::{Cache, Unkept},
     loader::OnnxLoader,
 };
-use crate::model::{Activations, Family, FuseRotary, Model, Paged, mapped::Files};
+use crate::model::{Activations, Family, FuseRotary, Model, Paged, parts::Files};
 
 /// The form in use and what its engines share.
 #[derive(Clone)]
@@ -167,7 +167,7 @@ impl OnnxLoader {
             message: format!("cannot load {}: {message}", self.model.graph.display()),
             hint: Some("fetch the model's files again; they do not belong together".into()),
         })?;
-        let initializers = Initializers::open(&paged.shareable, files);
+        let initializers = Initializers::open(&paged.constants, &mut files);
         let initializers = Arc::new(initializers.map_err(|error| self.failed(&error))?);
         Ok(Arc::new(Shared { paged, constants: Arc::new(constants), initializers }))
     }

@@ -25,7 +25,7 @@ use super::{
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
 };
-use crate::model::{ElementType, Model, mapped::Files};
+use crate::model::{ElementType, Model, parts::Files};
 
 /// How engines of a model are made.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ impl OnnxLoader {
     /// Why there is none.
     pub fn load_plain(&self) -> Result<Box<dyn Engine>, LoadError> {
         let initializers = self.plain_initializers().map_err(|error| self.failed(&error))?;
-        let graph = Graph::load(&self.runtime, &self.model, initializers, self.window.size, self.session);
+        let graph = Graph::load(&self.runtime, &self.model, &initializers, self.window.size, self.session);
         self.engine(graph.map_err(|error| self.failed(&error))?)
     }
 
@@ -138,7 +138,8 @@ impl OnnxLoader {
             return Ok(shared);
         }
         let overlay = &self.model.overlay;
-        let opened = Arc::new(Initializers::open(&overlay.shareable, Files::of(overlay.folder.clone()))?);
+        let mut files = Files::of(overlay.folder.clone());
+        let opened = Arc::new(Initializers::open(&overlay.constants, &mut files)?);
         *plain = Arc::downgrade(&opened);
         Ok(opened)
     }

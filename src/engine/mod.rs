@@ -21,6 +21,7 @@ mod packed_linear;
 mod paged;
 mod paged_attention;
 mod planned;
+mod region;
 mod rotation;
 mod runtime;
 mod sampling;

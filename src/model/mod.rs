@@ -21,12 +21,12 @@ mod layout;
 mod linears;
 mod lm_head;
 mod manifest;
-pub(crate) mod mapped;
 mod naming;
 mod note;
 pub mod onnx;
 mod overlay;
 pub(crate) mod paged;
+pub(crate) mod parts;
 mod presets;
 mod rotation_claims;
 mod tokenizer;
@@ -42,7 +42,7 @@ use std::{
 use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 
 pub(crate) use self::fuse::FuseRotary;
-pub(crate) use self::initializers::Initializer;
+pub(crate) use self::initializers::{Initializer, Sharing};
 pub(crate) use self::linears::{LinearSource, Stored, TableSource};
 pub use self::{
     activations::Activations,
