@@ -45,8 +45,8 @@ pub(crate) struct Initializers {
 /// A constant of the graph, as the runtime is given it.
 struct Tensor {
     name: String,
-    /// Whether the runtime may use this very tensor, and not only what it makes of it.
-    lent: bool,
+    sharing: Sharing,
+    folded: bool,
     value: Arc<DynValue>,
 }
 
@@ -150,13 +150,19 @@ impl Tensor {
     fn of(constant: &Initializer, bytes: &[u8]) -> ort::Result<Self> {
         let element = element(constant).ok_or_else(|| ort::Error::new("a constant of an unknown type"))?;
         let value = Arc::new(tensor(bytes, &constant.dims, element)?);
-        Ok(Self { name: constant.name.clone(), lent: constant.sharing != Sharing::Own, value })
+        Ok(Self { name: constant.name.clone(), sharing: constant.sharing, folded: constant.folded, value })
     }
 
-    /// In the place of the graph's own reference to a file, and, where it is lent, of what the session would keep.
-    fn give(&self, builder: SessionBuilder) -> ort::Result<SessionBuilder> {
-        let builder = builder.with_external_initializer(&self.name, Arc::clone(&self.value))?;
-        Ok(if self.lent { builder.with_initializer(&self.name, Arc::clone(&self.value))? } else { builder })
+    /// In the place of what the session would keep, and, where the runtime may look for it earlier, of the graph's own
+    /// reference to a file: that costs a copy.
+    fn give(&self, mut builder: SessionBuilder) -> ort::Result<SessionBuilder> {
+        if self.folded {
+            builder = builder.with_external_initializer(&self.name, Arc::clone(&self.value))?;
+        }
+        if self.sharing != Sharing::Own {
+            builder = builder.with_initializer(&self.name, Arc::clone(&self.value))?;
+        }
+        Ok(builder)
     }
 }
 

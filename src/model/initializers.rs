@@ -30,6 +30,8 @@ pub(crate) struct Initializer {
     /// In bytes, as many as shape and type ask for.
     pub(crate) bytes: u64,
     pub(crate) sharing: Sharing,
+    /// Whether the runtime may compute with it while it makes a session, for which it reads the file by itself.
+    pub(crate) folded: bool,
 }
 
 /// What sessions may have in common of a constant.
@@ -64,8 +66,15 @@ pub(crate) fn external(graph: &GraphProto) -> Vec<Initializer> {
             Sharing::Lent
         }
     };
-    let found = graph.initializer.iter().filter_map(Initializer::of);
-    found.map(|found| Initializer { sharing: sharing(&found), ..found }).collect()
+    let found = graph.initializer.iter().filter_map(Initializer::of).map(|found| {
+        let sharing = sharing(&found);
+        // Turned around, or widened, since processors multiply by f32.
+        let made_another =
+            found.data_type == onnx::FLOAT16 || !uses(&found.name, |node, _| node.op_type() != "Transpose");
+        let folded = sharing == Sharing::Own || made_another;
+        Initializer { sharing, folded, ..found }
+    });
+    found.collect()
 }
 
 /// Whether the runtime packs a matrix of f32 that a node takes, and is done with it.
@@ -105,6 +114,7 @@ impl Initializer {
             offset,
             bytes,
             sharing: Sharing::Own,
+            folded: true,
         })
     }
 }
