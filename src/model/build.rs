@@ -26,6 +26,17 @@ pub(crate) fn cast(input: &str, output: &str, to: ElementType) -> NodeProto {
     with(operator("Cast", &[input], &[output]), vec![int("to", i64::from(schema_number(to)))])
 }
 
+/// A constant as a node: in old graphs an initializer would have to be an input, too.
+pub(crate) fn constant(output: &str, value: TensorProto) -> NodeProto {
+    let attribute = AttributeProto {
+        name: Some("value".to_owned()),
+        t: Some(Box::new(value)),
+        r#type: Some(onnx::ATTRIBUTE_TENSOR),
+        ..AttributeProto::default()
+    };
+    with(operator("Constant", &[], &[output]), vec![attribute])
+}
+
 /// The node with these attributes.
 pub(crate) fn with(node: NodeProto, attribute: Vec<AttributeProto>) -> NodeProto {
     NodeProto { attribute, ..node }

@@ -19,7 +19,7 @@ pub struct ContextLimit {
 /// Who tells a model's context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ContextSource {
-    /// `max_position_embeddings` of config.json.
+    /// config.json: `max_position_embeddings`, or what older families call it.
     Config,
     /// `context_length` of genai_config.json.
     GenaiConfig,
@@ -27,8 +27,21 @@ pub enum ContextSource {
     Preset,
     /// The rows of the graph's rotation tables.
     RotationTables,
+    /// The rows of another table that the graph looks positions up in.
+    PositionTable,
+    /// `model_max_length` of tokenizer_config.json, which is asked only where nobody else tells.
+    TokenizerConfig,
     /// Nobody.
     Default,
+}
+
+/// How many positions the tables in a graph have rows for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tables {
+    /// Cosines and sines of attention operators.
+    pub(crate) rotation: Option<usize>,
+    /// What else is looked up by position.
+    pub(crate) positions: Option<usize>,
 }
 
 impl fmt::Display for ContextSource {
@@ -38,6 +51,8 @@ impl fmt::Display for ContextSource {
             Self::GenaiConfig => "genai_config.json",
             Self::Preset => "preset",
             Self::RotationTables => "the graph's rotation tables",
+            Self::PositionTable => "the graph's table of positions",
+            Self::TokenizerConfig => "tokenizer_config.json",
             Self::Default => "default",
         })
     }
@@ -50,18 +65,20 @@ impl ContextLimit {
     }
 
     /// The smallest number that anybody gives; a zero says nothing.
-    pub(crate) fn smallest(configs: &ConfigFiles, preset: Option<&Preset>, table_positions: Option<usize>) -> Self {
-        let config = configs.config.as_ref().and_then(|config| config.max_position_embeddings);
-        let genai = configs.genai.as_ref().and_then(|genai| genai.model.context_length);
+    pub(crate) fn smallest(configs: &ConfigFiles, preset: Option<&Preset>, tables: Tables) -> Self {
+        let limit =
+            |(tokens, source): (Option<usize>, _)| Some(Self { tokens: tokens.filter(|&tokens| tokens > 0)?, source });
         let said = [
-            (config, ContextSource::Config),
-            (genai, ContextSource::GenaiConfig),
+            (configs.config.as_ref().and_then(|config| config.context), ContextSource::Config),
+            (configs.genai.context, ContextSource::GenaiConfig),
             (preset.map(|preset| preset.claims.context), ContextSource::Preset),
-            (table_positions, ContextSource::RotationTables),
+            (tables.rotation, ContextSource::RotationTables),
+            (tables.positions, ContextSource::PositionTable),
         ];
         said.into_iter()
-            .filter_map(|(tokens, source)| Some(Self { tokens: tokens.filter(|&tokens| tokens > 0)?, source }))
+            .filter_map(limit)
             .min_by_key(|limit| limit.tokens)
+            .or_else(|| limit((configs.tokenizer_context, ContextSource::TokenizerConfig)))
             .unwrap_or(Self { tokens: DEFAULT_TOKENS, source: ContextSource::Default })
     }
 }

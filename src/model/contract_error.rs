@@ -42,6 +42,22 @@ pub enum ContractError {
         /// What can be served.
         expected: &'static str,
     },
+    /// A size that is fixed where each run has its own.
+    #[error("`{tensor}` has the shape [{found}], expected {expected}")]
+    FixedSize {
+        /// The input or output.
+        tensor: String,
+        /// Its dimensions, with their names where they have none.
+        found: String,
+        /// Which of them a run chooses.
+        expected: &'static str,
+    },
+    /// Of the two decoders in a graph, the one with a past sees every token.
+    #[error("the decoder behind `{input}` was made for one new token at a time: its mask compares no positions")]
+    OneTokenBranch {
+        /// The input that chooses it.
+        input: &'static str,
+    },
     /// A shape that the engine does not handle.
     #[error("`{tensor}` has {found} dimensions, expected {expected}")]
     Rank {
@@ -83,7 +99,16 @@ impl ContractError {
             Self::LayerGap { .. } | Self::Unpaired { .. } | Self::Unequal { .. } | Self::Rank { .. } => {
                 "export the model again; the graph looks damaged or is of a kind not supported"
             }
-            Self::ElementType { .. } => "export the model with f32 or f16 inputs and outputs",
+            Self::ElementType { expected: "i64", .. } => {
+                "export the model with `input_ids`, `attention_mask` and `position_ids` of 64 bits"
+            }
+            Self::ElementType { .. } => "export the model with keys, values and logits in f32 or f16",
+            Self::FixedSize { .. } => {
+                "export the model again with batch and sequence (past and new tokens) as dynamic axes"
+            }
+            Self::OneTokenBranch { .. } => {
+                "choose a graph with one decoder by `model.file`, or export the model with a newer exporter"
+            }
             Self::UnknownSize { .. } => "put the model's config.json beside it",
         };
         Some(hint.into())

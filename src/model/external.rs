@@ -291,10 +291,10 @@ pub(crate) fn each_tensor(graph: &mut GraphProto, visit: &mut dyn FnMut(&mut Ten
     graph.initializer.iter_mut().for_each(&mut *visit);
     graph.sparse_initializer.iter_mut().for_each(|sparse| each_tensor_of_sparse(sparse, visit));
     for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
-        attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(&mut *visit);
-        let sparse = attribute.sparse_tensor.iter_mut().chain(&mut attribute.sparse_tensors);
+        attribute.t.as_deref_mut().into_iter().chain(&mut attribute.tensors).for_each(&mut *visit);
+        let sparse = attribute.sparse_tensor.as_deref_mut().into_iter().chain(&mut attribute.sparse_tensors);
         sparse.for_each(|sparse| each_tensor_of_sparse(sparse, visit));
-        let graphs = attribute.g.iter_mut().chain(&mut attribute.graphs);
+        let graphs = attribute.g.as_deref_mut().into_iter().chain(&mut attribute.graphs);
         graphs.for_each(|graph| each_tensor(graph, visit));
     }
 }

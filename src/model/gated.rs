@@ -1,6 +1,6 @@
 //! The gate of a feed-forward network, `silu(gate) * up`, which the product behind it computes on the way.
 
-use super::onnx::{GraphProto, NodeProto};
+use super::{onnx::NodeProto, view::View};
 
 /// Where a product finds both.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,15 +13,15 @@ pub(crate) enum Gated {
 
 impl Gated {
     /// What `tensor` is made of, where it is a gate and nothing but one product takes it.
-    pub(crate) fn of(graph: &GraphProto, tensor: &str) -> Option<Self> {
-        let product = made_by(graph, tensor, "Mul")?;
-        if takers(graph, tensor) != 1 {
+    pub(crate) fn of(view: &View<'_>, tensor: &str) -> Option<Self> {
+        let product = made_by(view, tensor, "Mul")?;
+        if view.consumers(tensor).len() != 1 || view.is_output(tensor) {
             return None;
         }
         let [one, other] = both(product)?;
         let (gate, up) =
-            [(one, other), (other, one)].into_iter().find_map(|(active, up)| Some((activated(graph, active)?, up)))?;
-        let halves = made_by(graph, gate, "Split").filter(|split| {
+            [(one, other), (other, one)].into_iter().find_map(|(active, up)| Some((activated(view, active)?, up)))?;
+        let halves = made_by(view, gate, "Split").filter(|split| {
             // Equal parts of the last dimension.
             split.output.iter().map(String::as_str).eq([gate, up])
                 && split.int("axis") == Some(-1)
@@ -35,10 +35,10 @@ impl Gated {
 }
 
 /// `gate` of `gate * sigmoid(gate)`.
-fn activated<'g>(graph: &'g GraphProto, tensor: &str) -> Option<&'g str> {
-    let [one, other] = both(made_by(graph, tensor, "Mul")?)?;
+fn activated<'g>(view: &View<'g>, tensor: &str) -> Option<&'g str> {
+    let [one, other] = both(made_by(view, tensor, "Mul")?)?;
     let is_sigmoid = |sigmoid: &str, of: &str| {
-        made_by(graph, sigmoid, "Sigmoid").and_then(|node| node.input.first()).is_some_and(|input| input == of)
+        made_by(view, sigmoid, "Sigmoid").and_then(|node| node.input.first()).is_some_and(|input| input == of)
     };
     match () {
         () if is_sigmoid(other, one) => Some(one),
@@ -52,21 +52,22 @@ fn both(node: &NodeProto) -> Option<[&str; 2]> {
     Some([one, other])
 }
 
-fn made_by<'g>(graph: &'g GraphProto, tensor: &str, op_type: &str) -> Option<&'g NodeProto> {
-    let node = graph.node.iter().find(|node| node.output.iter().any(|output| output == tensor))?;
+fn made_by<'g>(view: &View<'g>, tensor: &str, op_type: &str) -> Option<&'g NodeProto> {
+    let (_, node) = view.producer(tensor)?;
     (node.op_type() == op_type).then_some(node)
-}
-
-/// How many take a tensor, the graph's outputs among them.
-fn takers(graph: &GraphProto, tensor: &str) -> usize {
-    let inputs = graph.node.iter().flat_map(|node| &node.input).filter(|input| *input == tensor).count();
-    inputs + graph.output.iter().filter(|output| output.name() == tensor).count()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::build::{int, operator};
+    use crate::model::{
+        build::{int, operator},
+        onnx::GraphProto,
+    };
+
+    fn gated(graph: &GraphProto) -> Option<Gated> {
+        Gated::of(&View::new(graph), "gated")
+    }
 
     fn graph(last: &[&str]) -> GraphProto {
         let nodes = vec![
@@ -81,11 +82,11 @@ mod tests {
     #[test]
     fn a_gate_is_found_in_any_order_of_its_factors() {
         let two = Gated::Two { gate: "gate".into(), up: "up".into() };
-        assert_eq!(Gated::of(&graph(&["gated", "w"]), "gated"), Some(two));
-        assert_eq!(Gated::of(&graph(&["gated", "gated"]), "gated"), None, "somebody else takes it");
+        assert_eq!(gated(&graph(&["gated", "w"])), Some(two));
+        assert_eq!(gated(&graph(&["gated", "gated"])), None, "somebody else takes it");
         let mut other = graph(&["gated", "w"]);
         other.node[0].input[0] = "up".into();
-        assert_eq!(Gated::of(&other, "gated"), None, "the sigmoid of something else");
+        assert_eq!(gated(&other), None, "the sigmoid of something else");
     }
 
     #[test]
@@ -93,8 +94,8 @@ mod tests {
         let mut graph = graph(&["gated", "w"]);
         graph.node.push(operator("Split", &["whole"], &["gate", "up"]));
         graph.node[4].attribute = vec![int("axis", -1)];
-        assert_eq!(Gated::of(&graph, "gated"), Some(Gated::Halves("whole".into())));
+        assert_eq!(gated(&graph), Some(Gated::Halves("whole".into())));
         graph.node[4].attribute = vec![int("axis", 1)];
-        assert!(matches!(Gated::of(&graph, "gated"), Some(Gated::Two { .. })));
+        assert!(matches!(gated(&graph), Some(Gated::Two { .. })));
     }
 }

@@ -4,6 +4,7 @@
 //! a graph that does not encode to the length it was read from is refused.
 
 use std::{
+    collections::HashSet,
     io,
     path::{Path, PathBuf},
 };
@@ -12,9 +13,14 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    files,
-    onnx::{GraphProto, ModelProto, OperatorSetIdProto},
+    files, footprint,
+    onnx::{GraphProto, ModelProto},
 };
+
+/// What a decoded graph may take in memory: so many bytes for each byte of its file, and so many besides.
+/// Exporters' graphs take five to twelve for each byte that is no weight, of which few have a megabyte.
+const MEMORY_FACTOR: u64 = 8;
+const MEMORY_FREE: u64 = 8 << 20;
 
 /// Why a graph file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +66,18 @@ pub enum GraphError {
         /// The domain that is not imported; empty is that of the standard operators.
         domain: String,
     },
+    /// It would take far more memory than it has bytes: things with nothing in them, millions of them.
+    #[error(
+        "the graph {} would take more than {allowed} bytes of memory, too much for a file of {bytes}", graph.display()
+    )]
+    TooMuch {
+        /// The file.
+        graph: PathBuf,
+        /// Its length.
+        bytes: usize,
+        /// The bound that it is above.
+        allowed: u64,
+    },
     /// It has fields that this version of the schema does not.
     #[error(
         "the graph {} holds something this version does not know: {bytes} bytes were read, {known} understood",
@@ -84,6 +102,7 @@ impl GraphError {
                 Some("fetch the file again; a download that was interrupted looks like this".into())
             }
             Self::NoGraph { .. } => Some("choose the model's ONNX file with `model.file`".into()),
+            Self::TooMuch { .. } => Some("export the model again; what exporters write takes a fraction of that".into()),
             Self::Unknown { .. } => Some(
                 "write it again with the Python package onnx (`onnx.save(onnx.load(path, load_external_data=False), path)`)"
                     .into(),
@@ -111,6 +130,12 @@ impl GraphFile {
         if bytes.is_empty() {
             return Err(GraphError::Empty { graph: graph() });
         }
+        let allowed = MEMORY_FACTOR * bytes.len() as u64 + MEMORY_FREE;
+        footprint::check(&bytes, allowed).map_err(|allowed| GraphError::TooMuch {
+            graph: graph(),
+            bytes: bytes.len(),
+            allowed,
+        })?;
         let mut model = ModelProto::decode(bytes.clone()).map_err(|cause| GraphError::Malformed {
             graph: graph(),
             bytes: bytes.len(),
@@ -134,11 +159,10 @@ impl GraphFile {
 /// A domain that nodes use and the model does not import.
 fn domain_not_imported<'g>(model: &ModelProto, graph: &'g GraphProto) -> Option<&'g str> {
     // Two names of the standard operators.
-    let usual = |domain: &'g str| if domain == "ai.onnx" { "" } else { domain };
-    let imported = |domain: &str| {
-        let mut sets = model.opset_import.iter().map(OperatorSetIdProto::domain);
-        sets.any(|set| set == domain || (domain.is_empty() && set == "ai.onnx"))
-    };
+    fn usual(domain: &str) -> &str {
+        if domain == "ai.onnx" { "" } else { domain }
+    }
+    let imported: HashSet<&str> = model.opset_import.iter().map(|set| usual(set.domain())).collect();
     let mut used = graph.node.iter().map(|node| usual(node.domain()));
-    used.find(|domain| !imported(domain))
+    used.find(|domain| !imported.contains(domain))
 }

@@ -13,6 +13,9 @@ use super::{
     view::View,
 };
 
+/// More inputs than any operator has whose constants are known to stay.
+const INPUTS_MAX: usize = 16;
+
 /// From here up sharing is worth a look, in bytes.
 const BYTES_MIN: u64 = 1024;
 
@@ -93,6 +96,9 @@ fn takes_as_it_is(node: &NodeProto, name: &str) -> bool {
         "GroupQueryAttention" => 7..=8,
         _ => return false,
     };
+    if node.input.len() > INPUTS_MAX {
+        return false;
+    }
     // A subgraph's use is no input.
     let mut uses = node.input.iter().enumerate().filter(|(_, input)| *input == name).peekable();
     uses.peek().is_some() && uses.all(|(place, _)| places.contains(&place))

@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 
 use super::{
+    choices,
     contract::{ElementType, Fallback, KvNames, element_type},
     contract_error::ContractError,
     naming::{Naming, layer_of, name_of},
-    onnx::{self, ValueInfoProto},
+    onnx::{self, Dimension, ValueInfoProto},
     view::View,
 };
 
@@ -74,6 +75,17 @@ impl<'g> Io<'g> {
                         return Err(ContractError::ElementType { tensor, found, expected: "i64" });
                     }
                     check_rank(value, 2)?;
+                    check_open(value, &[1], "one row of any length, [batch, sequence]")?;
+                }
+                _ if choices::ROWS.contains(&input) => {
+                    let found = value.tensor_type().map_or(0, onnx::type_proto::Tensor::elem_type);
+                    if found != onnx::INT64 && found != onnx::INT32 {
+                        let (tensor, found) = (input.to_owned(), type_name(found));
+                        return Err(ContractError::ElementType { tensor, found, expected: "i64" });
+                    }
+                    if value.dims().is_some_and(|dims| dims.len() > 1) {
+                        check_rank(value, 1)?;
+                    }
                 }
                 _ if layer_of(&naming.past_key, input).is_some() => {}
                 _ => match layer_of(&naming.past_value, input) {
@@ -125,6 +137,7 @@ impl<'g> Io<'g> {
         for name in kv.iter().flat_map(|kv| [&kv.past_key, &kv.past_value]) {
             let value = self.inputs[name.as_str()];
             check_rank(value, 4)?;
+            check_open(value, &[2], "a cache of any length, [batch, heads, tokens, head size]")?;
             let Some(found) = value.dims().and_then(|dims| dims.get(axis)?.fixed()) else {
                 continue;
             };
@@ -144,6 +157,17 @@ fn check_rank(value: &ValueInfoProto, expected: usize) -> Result<(), ContractErr
         }
         _ => Ok(()),
     }
+}
+
+/// The first dimension is 1 or chosen by each run, and those of `axes` are chosen by each run.
+fn check_open(value: &ValueInfoProto, axes: &[usize], expected: &'static str) -> Result<(), ContractError> {
+    let dims = value.dims().unwrap_or_default();
+    let fixed = |axis: usize| dims.get(axis).and_then(Dimension::fixed);
+    if fixed(0).is_none_or(|batch| batch == 1) && axes.iter().all(|&axis| fixed(axis).is_none()) {
+        return Ok(());
+    }
+    let found: Vec<String> = dims.iter().map(Dimension::to_string).collect();
+    Err(ContractError::FixedSize { tensor: value.name().to_owned(), found: found.join(", "), expected })
 }
 
 /// The type of a tensor that has to be one of floats.

@@ -8,6 +8,7 @@ use super::{
     contract::{ElementType, element_type},
     external::Reference,
     onnx::{self, GraphProto, NodeProto, TensorProto},
+    view::View,
 };
 
 /// A product whose weights are packed when the model is loaded.
@@ -41,7 +42,7 @@ pub(crate) enum Stored {
 
 impl LinearSource {
     /// What a node is, where it is a product of this kind and every tensor of it is understood.
-    pub(crate) fn of(node: &NodeProto, graph: &GraphProto) -> Option<Self> {
+    pub(crate) fn of(node: &NodeProto, view: &View<'_>) -> Option<Self> {
         if node.op_type() != "MatMulNBits" {
             return None;
         }
@@ -59,7 +60,7 @@ impl LinearSource {
         if !understood || input(4).is_some() || input(5).is_some() {
             return None;
         }
-        let tensor = |name: &String| graph.initializer.iter().find(|tensor| tensor.name() == name);
+        let tensor = |name: &String| view.initializer(name);
         let (codes, scales) = (tensor(input(1)?)?, tensor(input(2)?)?);
         // Activations, scales and float zero points have one type.
         if element_type(scales.data_type()) != Some(ElementType::F32) {

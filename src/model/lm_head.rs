@@ -20,7 +20,8 @@ pub(crate) struct LmHeadPlan {
     pub(crate) facts: LmHeadFacts,
     /// Index of the node that takes the picked rows as its first input.
     pub(crate) entry: usize,
-    /// Indices of nodes that give `logits` its batch and sequence back; they become the identity.
+    /// Indices of nodes that give `logits` its batch and sequence back, or pick rows of it; they become the
+    /// identity.
     pub(crate) unflatten: Vec<usize>,
     /// Tensors from the entry to `logits`, whose shapes change.
     pub(crate) stale: HashSet<String>,
@@ -69,7 +70,8 @@ pub(crate) fn find(view: &View<'_>) -> Result<LmHeadPlan, NoLmHead> {
     let (entry, hidden) = walk.entry(projection)?;
     let stale = walk.stale()?;
     let rows = &view.graph.node[entry].input[0];
-    let hidden_states = rows_of(view, rows, hidden, !walk.unflatten.is_empty())?;
+    let keeps_rank = |&index: &usize| view.graph.node[index].op_type() == "Slice";
+    let hidden_states = rows_of(view, rows, hidden, !walk.unflatten.iter().all(keeps_rank))?;
     let elem_type = view.element_type(hidden_states).or_else(|| weights_type(view, projection));
     let Some(hidden_type) = elem_type.and_then(element_type) else {
         return Err(NoLmHead::ElementType { tensor: hidden_states.into() });
@@ -100,6 +102,11 @@ impl<'g> Walk<'_, 'g> {
             tensor = match node.op_type() {
                 "Cast" | "Identity" | "Tanh" => &node.input[0],
                 "Reshape" => {
+                    self.unflatten.push(index);
+                    &node.input[0]
+                }
+                // Rows may be picked behind the projection, too.
+                "Slice" | "Gather" if picks_rows(self.view, node) => {
                     self.unflatten.push(index);
                     &node.input[0]
                 }
@@ -193,8 +200,7 @@ impl<'g> Walk<'_, 'g> {
         for &index in &self.path {
             for tensor in self.view.graph.node[index].output.iter().filter(|name| !name.is_empty()) {
                 let inside = self.view.consumers(tensor).iter().all(|user| self.path.contains(user));
-                let given = self.view.graph.output.iter().any(|output| output.name() == tensor);
-                if !inside || (given && tensor != "logits") {
+                if !inside || (self.view.is_output(tensor) && tensor != "logits") {
                     return Err(NoLmHead::Shared { tensor: tensor.clone() });
                 }
                 stale.insert(tensor.clone());
@@ -217,8 +223,8 @@ fn rows_of<'g>(view: &View<'g>, tensor: &'g str, hidden: usize, flattened: bool)
             break;
         };
         match node.op_type() {
-            "Gather" if node.int("axis") == Some(1) => whole = None,
-            "Slice" if slices_sequence(view, node) => whole = None,
+            "Gather" | "Slice" if picks_rows(view, node) => whole = None,
+            "Slice" if slices_nothing(view, node) => {}
             "Reshape" | "Squeeze" | "Unsqueeze" => {}
             _ => break,
         }
@@ -237,13 +243,29 @@ fn gives_one_row(view: &View<'_>) -> bool {
     sequence == Some(1)
 }
 
-/// Whether a Slice cuts along the sequence alone.
-fn slices_sequence(view: &View<'_>, node: &NodeProto) -> bool {
-    let axes = match node.attr("axes") {
-        Some(axes) => Some(axes.ints.clone()),
-        None => node.input.get(3).and_then(|axes| view.constant(axes)).and_then(integers),
+/// Whether a node picks rows along the sequence and does nothing else.
+fn picks_rows(view: &View<'_>, node: &NodeProto) -> bool {
+    match node.op_type() {
+        "Gather" => matches!(node.int("axis"), Some(1 | -2)),
+        _ => numbers(view, node, "axes", 3).is_some_and(|axes| axes == [1] || axes == [-2]),
+    }
+}
+
+/// Whether a Slice takes everything, as exporters write `[:]`.
+fn slices_nothing(view: &View<'_>, node: &NodeProto) -> bool {
+    let all = |attribute, input, taken: fn(i64) -> bool| {
+        numbers(view, node, attribute, input).is_some_and(|numbers| numbers.into_iter().all(taken))
     };
-    axes.is_some_and(|axes| axes == [1])
+    let step = node.input.get(4).is_none_or(|steps| steps.is_empty()) || all("", 4, |step| step == 1);
+    step && all("starts", 1, |start| start == 0) && all("ends", 2, |end| end >= i64::from(i32::MAX))
+}
+
+/// Constant integers of a node: an attribute, or an input where newer operator sets have it.
+fn numbers(view: &View<'_>, node: &NodeProto, attribute: &str, input: usize) -> Option<Vec<i64>> {
+    match node.attr(attribute) {
+        Some(attribute) => Some(attribute.ints.clone()),
+        None => node.input.get(input).and_then(|numbers| view.constant(numbers)).and_then(integers),
+    }
 }
 
 /// The element type of a projection's weights or their scales, which its input shares.

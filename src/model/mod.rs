@@ -5,6 +5,7 @@
 
 mod activations;
 mod build;
+mod choices;
 mod config_files;
 mod context;
 mod contract;
@@ -12,11 +13,13 @@ mod contract_error;
 mod error;
 mod external;
 mod files;
+mod footprint;
 pub(crate) mod fuse;
 mod gated;
 mod graph;
 mod initializers;
 mod io;
+mod json;
 mod layout;
 mod linears;
 mod lm_head;
@@ -27,6 +30,7 @@ pub mod onnx;
 mod overlay;
 pub(crate) mod paged;
 pub(crate) mod parts;
+mod positions;
 mod presets;
 mod rotation_claims;
 mod tokenizer;
@@ -65,15 +69,17 @@ pub use self::{
     tokenizer::{ModelTokenizer, TokenizerError},
     weights::{Rewritten, UnknownWeights, Weights, WeightsError},
 };
-use self::{config_files::ConfigFiles, external::Home, graph::GraphFile, view::View};
+use self::{
+    config_files::ConfigFiles, context::Tables, external::Home, graph::GraphFile, tokenizer::Outside, view::View,
+};
 
 /// Which model to open.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelOptions {
     /// The model's folder.
     pub dir: PathBuf,
-    /// Its graph file, relative to the folder; `None`: `model.onnx`, or the only `model*.onnx` there
-    /// and in `onnx/`.
+    /// Its graph file, relative to the folder; `None`: the one that `genai_config.json` names, else
+    /// `model.onnx`, or the only `model*.onnx` there and in `onnx/`.
     pub file: Option<PathBuf>,
     /// What it is said to be; compared with what it is.
     pub preset: Option<Preset>,
@@ -124,20 +130,23 @@ impl Model {
             dir if dir.as_os_str().is_empty() => Path::new("."),
             dir => dir,
         };
-        let path = layout::find_graph(dir, options.file.as_deref())?;
+        layout::check(dir)?;
         let manifest = match Manifest::read(dir)? {
             Some(manifest) => Some(manifest.verify(dir)?),
             None => None,
         };
         let configs = ConfigFiles::read(dir)?;
+        let path = layout::find_graph(dir, options.file.as_deref(), configs.genai.graph.as_deref())?;
         let mut file = GraphFile::read(&path)?;
         let home = Home::of(&path);
         external::resolve(&mut file.graph, &home)?;
+        let inputs = View::new(&file.graph).inputs().count();
+        choices::take_cached_branch(&mut file.graph)?;
 
         let view = View::new(&file.graph);
         let lm_head = overlay::name_lm_head(&view).and_then(|names| Ok((names, lm_head::find(&view)?)));
         let facts = lm_head.as_ref().ok().map(|(_, plan)| plan.facts);
-        let contract = Contract::read(&view, facts, &configs.fallback())?;
+        let contract = Contract { inputs, ..Contract::read(&view, facts, &configs.fallback())? };
         let preset = options.preset.as_ref();
         if let Some(preset) = preset {
             preset.check_graph(&contract, &path)?;
@@ -154,7 +163,8 @@ impl Model {
             preset_base: preset.map(|preset| preset.claims.rope_base),
             table_positions: rotation_claims::table_positions(&view),
         };
-        let context = ContextLimit::smallest(&configs, preset, rotation.table_positions);
+        let tables = Tables { rotation: rotation.table_positions, positions: positions::of_tables(&view) };
+        let context = ContextLimit::smallest(&configs, preset, tables);
         let (end_tokens, end_tokens_source) = end_tokens(&configs, preset);
 
         if tokenizer.kind() == TokenizerKind::Bytes {
@@ -164,6 +174,12 @@ impl Model {
         notes.extend((tokenizer.kind() == TokenizerKind::Bytes).then_some(Note::ByteFallback));
         notes.extend(lm_head.as_ref().err().cloned().map(Note::NoLmHead));
         notes.extend(end_token_notes(&end_tokens, contract.vocab));
+        let outside = tokenizer.outside(contract.vocab);
+        notes.extend(outside.map(|Outside { count, id_max }| Note::TokensOutside {
+            count,
+            id_max,
+            vocab: contract.vocab,
+        }));
         notes.extend(context.note());
         notes.extend(config_notes(&configs, &contract));
         notes.extend(rotation_note(&rotation));

@@ -24,6 +24,19 @@ pub enum Note {
         /// Rows of the graph's vocabulary.
         vocab: usize,
     },
+    /// Tokens of the tokenizer that the graph has no row for.
+    #[error(
+        "{count} of the tokenizer's tokens, with ids up to {id_max}, are outside the vocabulary of {vocab} rows: \
+         a text that has one is refused"
+    )]
+    TokensOutside {
+        /// How many.
+        count: usize,
+        /// The largest of their ids.
+        id_max: u32,
+        /// Rows of the graph's vocabulary.
+        vocab: usize,
+    },
     /// Nothing tells how many tokens the model reads.
     #[error("no file tells the model's context: {tokens} tokens are taken for it")]
     DefaultContext {

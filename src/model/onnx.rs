@@ -5,6 +5,8 @@
 //! The schema is proto2: optional fields keep their presence, repeated numbers are unpacked unless
 //! marked, so that encoding what was decoded gives the same number of bytes.
 
+use std::fmt;
+
 use bytes::Bytes;
 use prost::{Message, Oneof};
 
@@ -163,7 +165,8 @@ pub struct NodeProto {
     pub device_configurations: Vec<NodeDeviceConfigurationProto>,
 }
 
-/// A constant of a node. Which field counts is said by `type`.
+/// A constant of a node. Which field counts is said by `type`. The large ones are boxed: most attributes are
+/// a number.
 #[derive(Clone, PartialEq, Message)]
 pub struct AttributeProto {
     /// As its operator calls it.
@@ -179,11 +182,11 @@ pub struct AttributeProto {
     #[prost(bytes = "bytes", optional, tag = "4")]
     pub s: Option<Bytes>,
     /// A tensor.
-    #[prost(message, optional, tag = "5")]
-    pub t: Option<TensorProto>,
+    #[prost(message, optional, boxed, tag = "5")]
+    pub t: Option<Box<TensorProto>>,
     /// A graph: the body of a loop or of one side of a condition.
-    #[prost(message, optional, tag = "6")]
-    pub g: Option<GraphProto>,
+    #[prost(message, optional, boxed, tag = "6")]
+    pub g: Option<Box<GraphProto>>,
     /// Floats.
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
@@ -203,8 +206,8 @@ pub struct AttributeProto {
     #[prost(bytes = "bytes", optional, tag = "13")]
     pub doc_string: Option<Bytes>,
     /// A type.
-    #[prost(message, optional, tag = "14")]
-    pub tp: Option<TypeProto>,
+    #[prost(message, optional, boxed, tag = "14")]
+    pub tp: Option<Box<TypeProto>>,
     /// Types.
     #[prost(message, repeated, tag = "15")]
     pub type_protos: Vec<TypeProto>,
@@ -215,8 +218,8 @@ pub struct AttributeProto {
     #[prost(string, optional, tag = "21")]
     pub ref_attr_name: Option<String>,
     /// A tensor that is mostly zeros.
-    #[prost(message, optional, tag = "22")]
-    pub sparse_tensor: Option<SparseTensorProto>,
+    #[prost(message, optional, boxed, tag = "22")]
+    pub sparse_tensor: Option<Box<SparseTensorProto>>,
     /// Such tensors.
     #[prost(message, repeated, tag = "23")]
     pub sparse_tensors: Vec<SparseTensorProto>,
@@ -664,6 +667,17 @@ impl Dimension {
         match self.value {
             Some(DimensionValue::DimValue(size)) => usize::try_from(size).ok().filter(|&size| size > 0),
             _ => None,
+        }
+    }
+}
+
+/// Its size, else its name, else `?`.
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(DimensionValue::DimValue(size)) => write!(f, "{size}"),
+            Some(DimensionValue::DimParam(name)) if !name.is_empty() => f.write_str(name),
+            _ => f.write_str("?"),
         }
     }
 }

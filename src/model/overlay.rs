@@ -10,17 +10,17 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    build::operator,
+    build::{constant, integers, operator},
+    choices,
     contract::{Contract, schema_number},
     external::{self, Home},
     graph::GraphFile,
     initializers::{self, Initializer},
     lm_head::{LmHeadPlan, NoLmHead},
-    onnx::{self, AttributeProto, Dimension, GraphProto, NodeProto, TensorProto, ValueInfoProto},
+    onnx::{self, Dimension, GraphProto, NodeProto, ValueInfoProto},
     paged::{NotPaged, Paged},
     view::View,
 };
@@ -99,6 +99,8 @@ impl Overlay {
             edit(&mut graph, names, plan, contract);
             names
         });
+        choices::keep_all_rows(&mut graph);
+        graph.node.iter_mut().for_each(grow_whole_caches);
         external::point_into(&mut graph, &bytes, home);
         let data_files = external::files_of(&mut graph);
         let constants = initializers::external(&graph);
@@ -120,7 +122,7 @@ fn edit(graph: &mut GraphProto, names: LmHead, plan: LmHeadPlan, contract: &Cont
     }
     graph.node[entry].input[0] = PICKED_ROWS.into();
     let added = [
-        row_shape(facts.hidden),
+        constant(ROW_SHAPE, integers("", &[2], &[-1, i64::try_from(facts.hidden).unwrap_or(i64::MAX)])),
         operator("Reshape", &[&hidden_states, ROW_SHAPE], &[FLAT_ROWS]),
         operator("Gather", &[FLAT_ROWS, names.row_index], &[PICKED_ROWS]),
         operator("Identity", &[&hidden_states], &[names.hidden_output]),
@@ -142,20 +144,12 @@ fn edit(graph: &mut GraphProto, names: LmHead, plan: LmHeadPlan, contract: &Cont
     }
 }
 
-/// The shape [-1, hidden], as a node: in old graphs an initializer would have to be an input, too.
-fn row_shape(hidden: usize) -> NodeProto {
-    let sizes = [-1, i64::try_from(hidden).unwrap_or(i64::MAX)];
-    let value = TensorProto {
-        dims: vec![2],
-        data_type: Some(onnx::INT64),
-        raw_data: Some(Bytes::from(sizes.map(i64::to_le_bytes).concat())),
-        ..TensorProto::default()
-    };
-    let attribute = AttributeProto {
-        name: Some("value".into()),
-        t: Some(value),
-        r#type: Some(onnx::ATTRIBUTE_TENSOR),
-        ..AttributeProto::default()
-    };
-    NodeProto { attribute: vec![attribute], ..operator("Constant", &[], &[ROW_SHAPE]) }
+/// Lets an attention keep all keys and values. onnxruntime-genai marks layers with a window of their own by
+/// `sliding_window_cache`, so that their caches are buffers of the window's size that somebody else turns: a cache that
+/// grows is refused inside the runtime (onnxruntime-genai issue 2334, onnxruntime issue 29904). The window itself is
+/// another attribute and stays.
+fn grow_whole_caches(node: &mut NodeProto) {
+    if node.op_type() == "GroupQueryAttention" {
+        node.attribute.retain(|attribute| attribute.name() != "sliding_window_cache");
+    }
 }

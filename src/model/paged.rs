@@ -20,6 +20,7 @@ use super::{
     onnx::{self, Dimension, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, ValueInfoProto},
     overlay::{LmHead, Overlay},
     transposed,
+    view::View,
 };
 
 /// The domain of our operators.
@@ -252,19 +253,24 @@ fn replace_attention(
 
 /// Puts our operator in the place of every product with quantised weights that it understands.
 fn replace_linears(graph: &mut GraphProto) -> Vec<LinearSource> {
-    let mut linears = Vec::new();
-    for index in 0..graph.node.len() {
-        let Some(source) = LinearSource::of(&graph.node[index], graph) else {
-            keep_activations(&mut graph.node[index]);
-            continue;
-        };
-        let input = graph.node[index].input.first().cloned().unwrap_or_default();
-        let inputs = match Gated::of(graph, &input) {
-            None => vec![input],
+    let view = View::new(graph);
+    let find = |node| {
+        let source = LinearSource::of(node, &view)?;
+        let input = node.input.first()?;
+        let inputs = match Gated::of(&view, input) {
+            None => vec![input.clone()],
             Some(Gated::Halves(whole)) => vec![whole],
             Some(Gated::Two { gate, up }) => vec![gate, up],
         };
-        let node = &mut graph.node[index];
+        Some((source, inputs))
+    };
+    let found: Vec<_> = graph.node.iter().map(find).collect();
+    let mut linears = Vec::new();
+    for (node, found) in graph.node.iter_mut().zip(found) {
+        let Some((source, inputs)) = found else {
+            keep_activations(node);
+            continue;
+        };
         node.input = inputs;
         node.op_type = Some(LINEAR.into());
         node.domain = Some(DOMAIN.into());

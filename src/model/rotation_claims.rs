@@ -14,9 +14,9 @@ pub struct RotationClaims {
     pub table_positions: Option<usize>,
 }
 
-/// The positions of the tables, `[positions, rotated dimensions / 2]`, of the first node that has any.
+/// The positions of the tables, `[positions, rotated dimensions / 2]`, of the nodes that have any: the fewest.
 pub(crate) fn table_positions(view: &View<'_>) -> Option<usize> {
-    view.graph.node.iter().find_map(|node| {
+    let positions = view.graph.node.iter().filter_map(|node| {
         let (cos, sin) = match node.op_type() {
             "GroupQueryAttention" if node.int("do_rotary") == Some(1) => (7, 8),
             "RotaryEmbedding" if node.domain() == "com.microsoft" => (2, 3),
@@ -27,5 +27,6 @@ pub(crate) fn table_positions(view: &View<'_>) -> Option<usize> {
             return None;
         };
         usize::try_from(positions).ok()
-    })
+    });
+    positions.min()
 }

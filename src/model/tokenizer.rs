@@ -34,11 +34,16 @@ pub enum TokenizerError {
         #[source]
         cause: Box<dyn error::Error + Send + Sync>,
     },
-    /// It makes ids that the model does not know.
-    #[error("the tokenizer {} has ids up to {id_max}, the vocabulary of the graph has {vocab} rows", file.display())]
+    /// It is another model's: most of its ids are none of this one's.
+    #[error(
+        "the tokenizer {} has {tokens} tokens with ids up to {id_max}, the vocabulary of the graph has {vocab} rows",
+        file.display()
+    )]
     LargerThanVocabulary {
         /// The file.
         file: PathBuf,
+        /// Its tokens.
+        tokens: usize,
         /// The largest id it makes.
         id_max: u32,
         /// Rows of the graph's vocabulary.
@@ -80,11 +85,31 @@ enum Rule {
     Bytes,
 }
 
+/// Tokens that a model does not know: in some (Gemma 3 1B), those that stand for images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Outside {
+    /// How many.
+    pub(crate) count: usize,
+    /// The largest of their ids.
+    pub(crate) id_max: u32,
+}
+
+impl Outside {
+    fn of(tokenizer: &tokenizers::Tokenizer, vocab: usize) -> Option<Self> {
+        let ids = tokenizer.get_vocab(true).into_values();
+        let outside = ids.filter(|&id| usize::try_from(id).is_ok_and(|id| id >= vocab));
+        outside.fold(None, |before, id| {
+            let Self { count, id_max } = before.unwrap_or(Self { count: 0, id_max: 0 });
+            Some(Self { count: count + 1, id_max: id_max.max(id) })
+        })
+    }
+}
+
 impl ModelTokenizer {
     /// Loads `tokenizer.json` of a model folder; where there is none, bytes stand in.
     ///
     /// # Errors
-    /// It does not load, or does not fit a vocabulary of `vocab` rows.
+    /// It does not load, or most of it does not fit a vocabulary of `vocab` rows.
     pub fn open(dir: &Path, vocab: usize) -> Result<Self, TokenizerError> {
         let file = dir.join("tokenizer.json");
         let bytes = match files::read(&file) {
@@ -106,11 +131,21 @@ impl ModelTokenizer {
             return Err(TokenizerError::Broken { file, cause });
         }
         tokenizer.with_padding(None);
-        match tokenizer.get_vocab(true).into_values().max() {
-            Some(id_max) if usize::try_from(id_max).is_ok_and(|id| id >= vocab) => {
-                Err(TokenizerError::LargerThanVocabulary { file, id_max, vocab })
+        match Outside::of(&tokenizer, vocab) {
+            Some(Outside { count, id_max }) if count > tokenizer.get_vocab_size(true) / 2 => {
+                let tokens = tokenizer.get_vocab_size(true);
+                Err(TokenizerError::LargerThanVocabulary { file, tokens, id_max, vocab })
             }
             _ => Ok(Self(Rule::Model(Box::new(tokenizer)))),
+        }
+    }
+
+    /// The tokens that a graph with a vocabulary of `vocab` rows does not know; `None` where it knows all. A text
+    /// with one of them is refused when it comes.
+    pub(crate) fn outside(&self, vocab: usize) -> Option<Outside> {
+        match &self.0 {
+            Rule::Model(tokenizer) => Outside::of(tokenizer, vocab),
+            Rule::Bytes => None,
         }
     }
 

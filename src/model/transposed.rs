@@ -5,26 +5,25 @@
 //! a gigabyte for a vocabulary of 150,000. Its operator FusedMatMul reads the matrix the other way
 //! round; the runtime packs it into the very same panels, so that not one sum differs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{
     build::int,
-    onnx::{self, GraphProto, NodeProto},
+    onnx::{self, GraphProto, NodeProto, TensorProto},
 };
 
 /// Rewrites every such product of a graph; true where there was one. The transpositions stay, for whoever
 /// else takes them.
 pub(crate) fn fuse(graph: &mut GraphProto) -> bool {
-    let is_matrix = |name: &str| {
-        let tensor = graph.initializer.iter().find(|tensor| tensor.name() == name);
-        tensor.is_some_and(|tensor| tensor.data_type() == onnx::FLOAT && tensor.dims.len() == 2)
-    };
+    let matrices = graph.initializer.iter();
+    let matrices = matrices.filter(|tensor| tensor.data_type() == onnx::FLOAT && tensor.dims.len() == 2);
+    let matrices: HashSet<&str> = matrices.map(TensorProto::name).collect();
     let turned: HashMap<String, String> = graph
         .node
         .iter()
         .filter(|node| turns(node))
         .filter_map(|node| Some((node.output.first()?.clone(), node.input.first()?.clone())))
-        .filter(|(_, matrix)| is_matrix(matrix))
+        .filter(|(_, matrix)| matrices.contains(matrix.as_str()))
         .collect();
     let mut fused = false;
     for node in graph.node.iter_mut().filter(|node| node.op_type() == "MatMul" && is_standard(node)) {
@@ -50,7 +49,7 @@ fn is_standard(node: &NodeProto) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{build::operator, onnx::TensorProto};
+    use crate::model::build::operator;
 
     #[test]
     fn only_products_with_a_turned_constant_change() {

@@ -2,7 +2,7 @@
 //! heads, head_dim]` and Transpose to `[batch, heads, seq, head_dim]`, with a norm of each head between
 //! the two in some models.
 
-use super::walk::{COPIES, constant_integers, made_by, maker, source};
+use super::walk::{COPIES, STEPS_MAX, constant_integers, made_by, maker, source};
 use crate::model::{onnx::NodeProto, view::View};
 
 /// What one of the three projections is, as GroupQueryAttention takes it.
@@ -44,14 +44,12 @@ impl<'g> Projection<'g> {
 
 /// What a tensor is a norm of.
 fn before_norms<'g>(view: &View<'g>, tensor: &'g str) -> &'g str {
-    let mut tensor = source(view, tensor, COPIES);
-    while let Some((_, norm)) =
-        made_by(view, tensor).filter(|(_, node)| node.op_type() == "SimplifiedLayerNormalization")
-        && let Some(input) = norm.input.first()
-    {
-        tensor = source(view, input, COPIES);
-    }
-    tensor
+    let normed = |tensor: &&'g str| {
+        let (_, norm) = made_by(view, tensor).filter(|(_, node)| node.op_type() == "SimplifiedLayerNormalization")?;
+        Some(source(view, norm.input.first()?, COPIES))
+    };
+    let tensor = source(view, tensor, COPIES);
+    std::iter::successors(Some(tensor), normed).take(STEPS_MAX).last().unwrap_or(tensor)
 }
 
 /// The tensor [batch, seq, heads * head_dim] that a Reshape alone splits, and the index of that.

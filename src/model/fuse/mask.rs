@@ -19,6 +19,9 @@ const COMBINED: &[&str] =
 const MADE: &[&str] = &["Constant", "ConstantOfShape", "Shape", "Range", "Size"];
 const ORDER: &[&str] = &["Less", "LessOrEqual", "Greater", "GreaterOrEqual"];
 
+/// A mask of more nodes is not looked through: those of exporters have some hundred, and each layer may have its own.
+const NODES_MAX: usize = 4096;
+
 /// `None` for such a mask, otherwise what else it has.
 pub(super) fn more_than_causal<'g>(view: &View<'g>, mask: &'g str) -> Option<String> {
     let mut seen = HashSet::new();
@@ -30,6 +33,9 @@ pub(super) fn more_than_causal<'g>(view: &View<'g>, mask: &'g str) -> Option<Str
         };
         if !seen.insert(index) {
             continue;
+        }
+        if seen.len() > NODES_MAX {
+            return Some(format!("more than {NODES_MAX} nodes"));
         }
         let operator = node.op_type();
         if SHAPED.contains(&operator) {

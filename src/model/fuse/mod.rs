@@ -33,7 +33,10 @@ use self::{
     residuals::fuse_residuals,
     write::{PREFIX, Written},
 };
-pub(crate) use self::{prune::prune, rotary::FuseRotary};
+pub(crate) use self::{
+    prune::{Needed, prune},
+    rotary::FuseRotary,
+};
 use super::{
     contract::{Contract, ElementType, Family},
     onnx::{self, GraphProto, ModelProto, OperatorSetIdProto},

@@ -10,7 +10,7 @@
 
 use super::{
     scalar::scalar,
-    walk::{COPIES, both_orders, float_type, integers, made_by, maker, source},
+    walk::{COPIES, STEPS_MAX, both_orders, float_type, integers, made_by, maker, source},
 };
 use crate::model::{
     build::{float, int, operator, with},
@@ -101,14 +101,10 @@ fn mean_under_root<'g>(view: &View<'g>, root: &'g str) -> Option<(&'g str, f64)>
 /// The first of a tensor and what it was cast from that has the type of the norm's weight: where f16
 /// was cast to f32 for the norm alone, the operator takes the f16.
 fn of_type<'g>(view: &View<'g>, tensor: &'g str, wanted: ElementType) -> Option<&'g str> {
-    let has_type = |tensor| float_type(view, tensor) == Some(wanted);
-    let mut found = has_type(tensor).then_some(tensor);
-    let mut tensor = tensor;
-    while let Some((_, copy)) = made_by(view, tensor).filter(|(_, node)| COPIES.contains(&node.op_type()))
-        && let Some(input) = copy.input.first()
-    {
-        tensor = input;
-        found = if has_type(tensor) { Some(tensor) } else { found };
-    }
-    found
+    let copied = |tensor: &&'g str| {
+        let (_, copy) = made_by(view, tensor).filter(|(_, node)| COPIES.contains(&node.op_type()))?;
+        copy.input.first().map(String::as_str)
+    };
+    let sources = std::iter::successors(Some(tensor), copied).take(STEPS_MAX);
+    sources.filter(|tensor| float_type(view, tensor) == Some(wanted)).last()
 }

@@ -10,9 +10,9 @@ use crate::model::{onnx::GraphProto, view::each_input};
 /// A node stays whole if one of its outputs is needed. An input of the graph goes where nothing takes
 /// it: callers look which ones are left.
 pub(crate) fn prune(graph: &mut GraphProto) {
-    let Needed { nodes, tensors } = Needed::by_outputs(graph);
-    let mut nodes = nodes.into_iter();
-    graph.node.retain(|_| nodes.next().unwrap_or(false));
+    let needed = Needed::by_outputs(graph);
+    needed.keep_nodes(graph);
+    let Needed { tensors, .. } = needed;
     graph.initializer.retain(|tensor| tensors.contains(tensor.name()));
     graph
         .sparse_initializer
@@ -22,7 +22,8 @@ pub(crate) fn prune(graph: &mut GraphProto) {
     graph.quantization_annotation.retain(|annotation| tensors.contains(annotation.tensor_name()));
 }
 
-struct Needed {
+/// What a graph's outputs are made from.
+pub(crate) struct Needed {
     /// For each node, whether it is.
     nodes: Vec<bool>,
     /// All tensors that these nodes take or make, and the graph's outputs.
@@ -30,7 +31,18 @@ struct Needed {
 }
 
 impl Needed {
-    fn by_outputs(graph: &GraphProto) -> Self {
+    /// Whether a tensor is.
+    pub(crate) fn takes(&self, tensor: &str) -> bool {
+        self.tensors.contains(tensor)
+    }
+
+    /// Drops the nodes that are not, of the graph that was looked at.
+    pub(crate) fn keep_nodes(&self, graph: &mut GraphProto) {
+        let mut nodes = self.nodes.iter();
+        graph.node.retain(|_| nodes.next().copied().unwrap_or(false));
+    }
+
+    pub(crate) fn by_outputs(graph: &GraphProto) -> Self {
         let made = |(index, node): (usize, &'_ crate::model::onnx::NodeProto)| {
             node.output.iter().map(move |output| (output.clone(), index)).collect::<Vec<_>>()
         };

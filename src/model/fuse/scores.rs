@@ -1,12 +1,18 @@
 //! What a softmax is taken of: `scale * queries x keys + mask`. The scale may be split over queries, keys and scores. Which heads of keys are repeated for
 //! which queries is not read here; the numeric check of the rewritten graph would show.
 
+use std::collections::HashSet;
+
 use super::{
     scalar::scalar,
-    walk::{LAYOUT, both_orders, made_by, source},
+    walk::{LAYOUT, STEPS_MAX, both_orders, made_by, source},
     weighing::Unknown,
 };
 use crate::model::{onnx::NodeProto, view::View};
+
+/// How many nodes may stand before a softmax, its mask's among them, and how many of a node's inputs are looked at.
+const SEEN_MAX: usize = 256;
+const INPUTS_MAX: usize = 8;
 
 /// What stands before a softmax.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,14 +36,21 @@ pub(super) fn keys_of<'g>(view: &View<'g>, softmax: &'g NodeProto) -> Option<&'g
 
 /// The product of queries and keys somewhere before `tensor`, whatever else is done to it.
 fn product_before<'g>(view: &View<'g>, tensor: &'g str) -> Option<&'g NodeProto> {
-    let (_, node) = made_by(view, tensor)?;
-    match node.op_type() {
-        "MatMul" => node.input.iter().all(|input| !view.is_constant(input)).then_some(node),
-        "Add" | "Mul" | "Div" | "Sub" | "Where" | "Cast" | "Identity" | "Tanh" | "Clip" | "Max" | "Min" => {
-            node.input.iter().find_map(|input| product_before(view, input))
+    let (mut seen, mut open) = (HashSet::new(), vec![tensor]);
+    while let Some(tensor) = open.pop().filter(|_| seen.len() < SEEN_MAX) {
+        let Some((_, node)) = made_by(view, tensor).filter(|(index, _)| seen.insert(*index)) else {
+            continue;
+        };
+        match node.op_type() {
+            "MatMul" if node.input.iter().all(|input| !view.is_constant(input)) => return Some(node),
+            // The first input first.
+            "Add" | "Mul" | "Div" | "Sub" | "Where" | "Cast" | "Identity" | "Tanh" | "Clip" | "Max" | "Min" => {
+                open.extend(node.input.iter().take(INPUTS_MAX).rev().map(String::as_str));
+            }
+            _ => {}
         }
-        _ => None,
     }
+    None
 }
 
 impl<'g> Scores<'g> {
@@ -46,7 +59,7 @@ impl<'g> Scores<'g> {
         let mut scale = 1.0;
         let mut mask = None;
         let mut tensor = softmax.input.first().ok_or(Unknown::Operator("Softmax"))?.as_str();
-        loop {
+        for _ in 0..STEPS_MAX {
             let (_, node) = made_by(view, tensor).ok_or(Unknown::Operator("an input"))?;
             let inputs: Vec<&'g str> = node.input.iter().map(String::as_str).collect();
             match (node.op_type(), inputs.as_slice()) {
@@ -67,6 +80,7 @@ impl<'g> Scores<'g> {
                 _ => return Err(Unknown::Operator(node.op_type())),
             }
         }
+        Err(Unknown::Operator("a long way"))
     }
 }
 
@@ -74,11 +88,15 @@ impl<'g> Scores<'g> {
 fn unscaled<'g>(view: &View<'g>, tensor: &'g str) -> Result<(&'g str, f64), Unknown<'g>> {
     let mut scale = 1.0;
     let mut tensor = source(view, tensor, LAYOUT);
-    while let Some((_, node)) = made_by(view, tensor).filter(|(_, node)| matches!(node.op_type(), "Mul" | "Div")) {
+    for _ in 0..STEPS_MAX {
+        let made = made_by(view, tensor).filter(|(_, node)| matches!(node.op_type(), "Mul" | "Div"));
+        let Some((_, node)) = made else {
+            return Ok((tensor, scale));
+        };
         let (rest, factor) = scaled(view, node).ok_or(Unknown::Scale)?;
         (tensor, scale) = (source(view, rest, LAYOUT), scale * factor);
     }
-    Ok((tensor, scale))
+    Err(Unknown::Scale)
 }
 
 /// What a node multiplies by a constant or divides by one, and the factor.
@@ -108,5 +126,25 @@ fn masked<'g>(view: &View<'g>, node: &'g NodeProto) -> Option<(&'g str, &'g str)
             _ => None,
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{build::operator, onnx::GraphProto};
+
+    #[test]
+    fn however_many_ways_lead_back_from_a_softmax_each_is_gone_once() {
+        let name = |index: usize| format!("s{index}");
+        let sum = |index: usize| operator("Add", &[&name(index), &name(index)], &[&name(index + 1)]);
+        for (length, found) in [(100, true), (100_000, false)] {
+            let mut node = vec![operator("MatMul", &["queries", "keys"], &[&name(0)])];
+            node.extend((0..length).map(sum));
+            node.push(operator("Softmax", &[&name(length)], &["weights"]));
+            let graph = GraphProto { node, ..GraphProto::default() };
+            let keys = keys_of(&View::new(&graph), &graph.node[length + 1]);
+            assert_eq!(keys, found.then_some("keys"), "{length} sums");
+        }
     }
 }

@@ -12,6 +12,9 @@ pub(super) const COPIES: &[&str] = &["Cast", "Identity", "Dropout"];
 pub(super) const LAYOUT: &[&str] =
     &["Cast", "Identity", "Reshape", "Expand", "Unsqueeze", "Squeeze", "Flatten", "Transpose"];
 
+/// How many of them any walk passes: exporters write a handful in a row.
+pub(super) const STEPS_MAX: usize = 32;
+
 /// The node that makes a tensor, and its index, if its operator is of the standard domain.
 pub(super) fn made_by<'g>(view: &View<'g>, tensor: &str) -> Option<(usize, &'g NodeProto)> {
     view.earlier(tensor).filter(|(_, node)| node.domain().is_empty() || node.domain() == "ai.onnx")
@@ -19,13 +22,11 @@ pub(super) fn made_by<'g>(view: &View<'g>, tensor: &str) -> Option<(usize, &'g N
 
 /// The tensor that `tensor` is made from over nodes of these operators alone, by their first inputs.
 pub(super) fn source<'g>(view: &View<'g>, tensor: &'g str, over: &[&str]) -> &'g str {
-    let mut tensor = tensor;
-    while let Some((_, node)) = made_by(view, tensor).filter(|(_, node)| over.contains(&node.op_type()))
-        && let Some(input) = node.input.first()
-    {
-        tensor = input;
-    }
-    tensor
+    let before = |tensor: &&'g str| {
+        let (_, node) = made_by(view, tensor).filter(|(_, node)| over.contains(&node.op_type()))?;
+        node.input.first().map(String::as_str)
+    };
+    std::iter::successors(Some(tensor), before).take(STEPS_MAX).last().unwrap_or(tensor)
 }
 
 /// The node that makes what `tensor` is a copy of, and its index.

@@ -125,14 +125,9 @@ impl Written {
         }
         graph.node.extend(self.nodes);
         graph.initializer.extend(self.initializers);
-        for names in &contract.kv {
-            for past in [&names.past_key, &names.past_value] {
-                name_length(&mut graph.input, past, LENGTHS[0]);
-            }
-            for present in [&names.present_key, &names.present_value] {
-                name_length(&mut graph.output, present, LENGTHS[1]);
-            }
-        }
+        let caches = |of: fn(&KvNames) -> [&str; 2]| contract.kv.iter().flat_map(of).collect();
+        name_length(&mut graph.input, &caches(|names| [&names.past_key, &names.past_value]), LENGTHS[0]);
+        name_length(&mut graph.output, &caches(|names| [&names.present_key, &names.present_value]), LENGTHS[1]);
     }
 }
 
@@ -164,9 +159,9 @@ fn constants(head_dim: usize) -> [TensorProto; 4] {
 /// The number of i32 in the schema.
 const INT32: i64 = 6;
 
-/// Names the third dimension, the number of rows, of one of `values`.
-fn name_length(values: &mut [crate::model::onnx::ValueInfoProto], name: &str, length: &str) {
-    for value in values.iter_mut().filter(|value| value.name() == name) {
+/// Names the third dimension, the number of rows, of those of `values` that are `caches`.
+fn name_length(values: &mut [crate::model::onnx::ValueInfoProto], caches: &HashSet<&str>, length: &str) {
+    for value in values.iter_mut().filter(|value| caches.contains(value.name())) {
         let value = value.r#type.as_mut().and_then(|found| found.value.as_mut());
         if let Some(type_proto::Value::TensorType(tensor)) = value
             && let Some(rows) = tensor.shape.as_mut().and_then(|shape| shape.dim.get_mut(2))

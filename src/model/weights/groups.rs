@@ -5,6 +5,8 @@
 //! apart again by a Split, unless they are the queries, keys and values of a GroupQueryAttention,
 //! which takes them as they are.
 
+use std::collections::{BTreeSet, HashMap};
+
 use super::products::{Product, Storage};
 use crate::model::view::View;
 
@@ -30,8 +32,10 @@ pub(crate) enum Outlet {
 /// Puts every projection into a group.
 pub(crate) fn group(view: &View<'_>, products: Vec<Product>) -> Vec<Group> {
     let mut alike: Vec<Vec<Product>> = Vec::new();
+    let mut place_of: HashMap<Form, usize> = HashMap::new();
     for product in products {
-        match alike.iter_mut().find(|others| fits(&others[0], &product)) {
+        let place = *place_of.entry(Form::of(&product)).or_insert(alike.len());
+        match alike.get_mut(place) {
             Some(others) => others.push(product),
             None => alike.push(vec![product]),
         }
@@ -39,27 +43,49 @@ pub(crate) fn group(view: &View<'_>, products: Vec<Product>) -> Vec<Group> {
     alike.into_iter().flat_map(|members| outlets(view, members)).collect()
 }
 
-/// Whether two products may be one.
-fn fits(one: &Product, other: &Product) -> bool {
-    let weights = match (&one.weights, &other.weights) {
-        (Storage::Dense(one), Storage::Dense(other)) => one.half == other.half,
-        (Storage::Blocks(one), Storage::Blocks(other)) => {
-            let form = |blocks: &super::products::Blocks| (blocks.bits, blocks.block_size, blocks.accuracy_level);
-            form(one) == form(other) && one.zero_points.is_some() == other.zero_points.is_some()
-        }
-        _ => false,
-    };
-    weights && (&one.input, one.k) == (&other.input, other.k)
+/// What products must have in common to be one.
+#[derive(PartialEq, Eq, Hash)]
+struct Form {
+    input: String,
+    k: usize,
+    weights: StorageForm,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+enum StorageForm {
+    Dense { half: bool },
+    Blocks { bits: i64, block_size: i64, accuracy_level: Option<i64>, zero_points: bool },
+}
+
+impl Form {
+    fn of(product: &Product) -> Self {
+        let weights = match &product.weights {
+            Storage::Dense(matrix) => StorageForm::Dense { half: matrix.half },
+            Storage::Blocks(blocks) => StorageForm::Blocks {
+                bits: blocks.bits,
+                block_size: blocks.block_size,
+                accuracy_level: blocks.accuracy_level,
+                zero_points: blocks.zero_points.is_some(),
+            },
+        };
+        Self { input: product.input.clone(), k: product.k, weights }
+    }
 }
 
 /// Takes queries, keys and values of each attention out of products of one input; the rest is split.
-fn outlets(view: &View<'_>, mut members: Vec<Product>) -> Vec<Group> {
+fn outlets(view: &View<'_>, members: Vec<Product>) -> Vec<Group> {
+    let place_of = members.iter().enumerate().map(|(place, member)| (member.result(), place));
+    let place_of: HashMap<&str, usize> = place_of.collect();
+    let attentions: BTreeSet<usize> = members.iter().filter_map(|member| only_user(view, member.result())).collect();
+    let packed = attentions.into_iter().filter_map(|attention| Some((attention, packed(view, attention, &place_of)?)));
+    let packed: Vec<(usize, [usize; 3])> = packed.collect();
+    let mut members: Vec<Option<Product>> = members.into_iter().map(Some).collect();
     let mut groups = Vec::new();
-    while let Some((attention, [q, k, v])) = packed(view, &members) {
-        let packed = [q, k, v].map(|index| members[index].clone());
-        members.retain(|member| packed.iter().all(|packed| packed.node != member.node));
-        groups.push(Group { members: packed.to_vec(), outlet: Outlet::Packed(attention) });
+    for (attention, places) in packed {
+        let members = places.into_iter().filter_map(|place| members[place].take()).collect();
+        groups.push(Group { members, outlet: Outlet::Packed(attention) });
     }
+    let members: Vec<Product> = members.into_iter().flatten().collect();
     match members.len() {
         0 => {}
         1 => groups.push(Group { members, outlet: Outlet::Whole }),
@@ -68,19 +94,21 @@ fn outlets(view: &View<'_>, mut members: Vec<Product>) -> Vec<Group> {
     groups
 }
 
-/// An attention whose queries, keys and values are results of three members, and used for nothing else.
-fn packed(view: &View<'_>, members: &[Product]) -> Option<(usize, [usize; 3])> {
-    members.iter().find_map(|member| {
-        let &[attention] = view.consumers(member.result()) else {
-            return None;
-        };
-        let node = &view.graph.node[attention];
-        let result = |input: &String| {
-            let index = members.iter().position(|member| member.result() == input)?;
-            let alone = view.consumers(input) == [attention] && !view.is_output(input);
-            alone.then_some(index)
-        };
-        let [q, k, v] = node.input.first_chunk::<3>().filter(|_| node.op_type() == "GroupQueryAttention")?;
-        Some((attention, [result(q)?, result(k)?, result(v)?]))
-    })
+/// The one node that takes a tensor, once.
+fn only_user(view: &View<'_>, tensor: &str) -> Option<usize> {
+    let &[user] = view.consumers(tensor) else {
+        return None;
+    };
+    (!view.is_output(tensor)).then_some(user)
+}
+
+/// Which products an attention's queries, keys and values are, where these are used for nothing else.
+fn packed(view: &View<'_>, attention: usize, place_of: &HashMap<&str, usize>) -> Option<[usize; 3]> {
+    let node = &view.graph.node[attention];
+    let place = |input: &String| {
+        let place = *place_of.get(input.as_str())?;
+        (only_user(view, input) == Some(attention)).then_some(place)
+    };
+    let [q, k, v] = node.input.first_chunk::<3>().filter(|_| node.op_type() == "GroupQueryAttention")?;
+    Some([place(q)?, place(k)?, place(v)?])
 }

@@ -43,6 +43,7 @@ pub use self::{
 use super::{
     ModelError,
     activations::ACTIVATIONS_ENTRY,
+    choices,
     external::{self, Home},
     graph::GraphFile,
     lm_head,
@@ -97,6 +98,7 @@ pub(crate) fn bytes_of_file(path: &Path) -> Result<u64, ModelError> {
 fn resolved(path: &Path, home: &Home) -> Result<GraphFile, ModelError> {
     let mut file = GraphFile::read(path)?;
     external::resolve(&mut file.graph, home)?;
+    choices::take_cached_branch(&mut file.graph)?;
     Ok(file)
 }
 

@@ -6,7 +6,7 @@
 
 use crate::model::{
     onnx::{self, NodeProto, TensorProto},
-    view::View,
+    view::{CONSTANT_DEPTH_MAX, View},
 };
 
 /// One projection: `output = input [.., k] x weights [k, n] (+ bias [n])`.
@@ -122,7 +122,7 @@ fn product(view: &View<'_>, index: usize, node: &NodeProto) -> Option<Product> {
 /// The constant behind a tensor, seen through what does not change its numbers.
 pub(crate) fn matrix(view: &View<'_>, tensor: &str) -> Option<Matrix> {
     let (mut tensor, mut swapped, mut cast) = (tensor, false, false);
-    loop {
+    for _ in 0..=CONSTANT_DEPTH_MAX {
         if let Some(constant) = view.constant(tensor) {
             let fits = is_float(constant) && constant.dims.len() == 2;
             let half = constant.data_type() == onnx::FLOAT16 && !cast;
@@ -141,6 +141,7 @@ pub(crate) fn matrix(view: &View<'_>, tensor: &str) -> Option<Matrix> {
         }
         tensor = node.input.first()?;
     }
+    None
 }
 
 fn blocks(view: &View<'_>, node: &NodeProto) -> Option<Blocks> {

@@ -20,8 +20,8 @@ pub(crate) fn types(graph: &mut GraphProto) {
             if cast && attribute.name() == "to" && attribute.i == Some(i64::from(onnx::FLOAT16)) {
                 attribute.i = Some(i64::from(onnx::FLOAT));
             }
-            attribute.t.iter_mut().for_each(constant);
-            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| {
+            attribute.t.as_deref_mut().into_iter().for_each(constant);
+            attribute.g.as_deref_mut().into_iter().chain(&mut attribute.graphs).for_each(|graph| {
                 types(graph);
                 graph.initializer.iter_mut().for_each(constant);
             });

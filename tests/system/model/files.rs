@@ -10,7 +10,7 @@ use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 
 use super::{
     GQA, PLAIN,
-    build::{folder, language_model, projection, sized, value},
+    build::{floats, folder, language_model, named, node, projection, sized, value},
     copy, fixture, open, refusal, says, told,
 };
 
@@ -30,7 +30,13 @@ fn folders_without_a_model() {
     says(&refusal(&dir.path().join("absent")), &["there is no folder DIR", "`model.dir`"]);
     says(&refusal(dir.path()), &["the folder DIR is empty", "`model.onnx`", "`tokenizer.json`"]);
     fs::write(dir.path().join("notes.txt"), "x").unwrap();
-    says(&refusal(dir.path()), &["the folder DIR holds no `model.onnx` and no `onnx/model*.onnx`"]);
+    says(&refusal(dir.path()), &["the folder DIR holds no `model.onnx` and no `onnx/model*.onnx`\n"]);
+    for name in ["decoder_model_merged.onnx", "decoder_model.onnx"] {
+        fs::write(dir.path().join(name), "x").unwrap();
+    }
+    let candidates = "`decoder_model.onnx`, `decoder_model_merged.onnx`";
+    let but = format!("no `onnx/model*.onnx`, but {candidates}\nchoose one with `model.file`: {candidates}");
+    says(&refusal(dir.path()), &[&but]);
     let file = fixture(PLAIN).join("model.onnx");
     says(&refusal(&file), &["DIR is a file, expected a folder", "`model.file`"]);
 }
@@ -59,6 +65,26 @@ fn one_of_several_graphs_is_chosen() {
     assert_eq!(open(dir.path()).unwrap().graph, onnx.join("model.onnx"));
 }
 
+#[test]
+fn the_graph_that_genai_config_names_is_taken() {
+    let dir = copy(PLAIN);
+    let put = |file: &str| {
+        let text = format!(r#"{{"model": {{"decoder": {{"filename": "{file}"}}}}}}"#);
+        fs::write(dir.path().join("genai_config.json"), text).unwrap();
+    };
+    fs::copy(dir.path().join("model.onnx"), dir.path().join("decoder.onnx")).unwrap();
+    put("decoder.onnx");
+    assert_eq!(open(dir.path()).unwrap().graph, dir.path().join("decoder.onnx"));
+    // What it names is not there, or no file of the folder: as if it named none.
+    for file in ["other.onnx", "../decoder.onnx", "/decoder.onnx", ""] {
+        put(file);
+        assert_eq!(open(dir.path()).unwrap().graph, dir.path().join("model.onnx"), "{file}");
+    }
+    fs::remove_file(dir.path().join("model.onnx")).unwrap();
+    put("other.onnx");
+    says(&refusal(dir.path()), &["there is no file DIR/other.onnx", "choose one with `model.file`: `decoder.onnx`"]);
+}
+
 /// A graph cut short anywhere is refused, and so is what is no graph.
 #[test]
 fn damaged_graphs() {
@@ -80,6 +106,28 @@ fn damaged_graphs() {
     // Field 100 of the model: in no version of the schema.
     fs::write(&graph, [&whole[..], &[0xA0, 0x06, 0x01]].concat()).unwrap();
     says(&refusal(dir.path()), &["holds something this version does not know: 146155 bytes were read, 146152"]);
+}
+
+/// Two bytes each in the file, and hundreds in memory. Refused before anything is decoded.
+#[test]
+fn a_graph_of_nothing_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let varint = |mut number: usize| {
+        let mut bytes = Vec::new();
+        while number > 0x7f {
+            bytes.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        [bytes, vec![number as u8]].concat()
+    };
+    let field = |tag: u8, content: &[u8]| [&[tag << 3 | 2][..], &varint(content.len()), content].concat();
+    let attributes = field(7, &field(1, &field(5, &[]).repeat(500_000)));
+    let nodes = field(7, &field(1, &[]).repeat(500_000));
+    let inputs = field(7, &field(1, &field(1, &[]).repeat(2_000_000)));
+    for content in [attributes, nodes, inputs] {
+        fs::write(dir.path().join("model.onnx"), [&content[..], &[0x42, 0x02, 0x10, 0x12]].concat()).unwrap();
+        says(&refusal(dir.path()), &["the graph DIR/model.onnx would take more than", "export the model again"]);
+    }
 }
 
 /// Whatever a flipped byte makes of a graph, opening it ends with an answer. (Without a manifest many
@@ -104,7 +152,7 @@ fn flipped_bytes_never_panic() {
 
 #[test]
 fn config_files_that_do_not_parse() {
-    for name in ["config.json", "generation_config.json", "genai_config.json"] {
+    for name in ["config.json", "generation_config.json", "tokenizer_config.json", "genai_config.json"] {
         let dir = copy(PLAIN);
         fs::write(dir.path().join(name), "{\n  \"eos_token_id\": ,\n}").unwrap();
         let place = format!("DIR/{name} does not parse at line 2, column 19: expected value\nmend the file");
@@ -112,9 +160,14 @@ fn config_files_that_do_not_parse() {
     }
     let dir = copy(PLAIN);
     fs::write(dir.path().join("config.json"), r#"{"num_hidden_layers": "many"}"#).unwrap();
-    says(&refusal(dir.path()), &["DIR/config.json does not parse at line 1", "invalid type: string \"many\""]);
+    says(
+        &refusal(dir.path()),
+        &["DIR/config.json has `num_hidden_layers` = \"many\", expected a whole number", "mend the file"],
+    );
     fs::write(dir.path().join("config.json"), r#"{"eos_token_id": "</s>"}"#).unwrap();
-    says(&refusal(dir.path()), &["a token id or a list of token ids"]);
+    says(&refusal(dir.path()), &["has `eos_token_id` = \"</s>\", expected a token id or a list of token ids"]);
+    fs::write(dir.path().join("config.json"), "[1]").unwrap();
+    says(&refusal(dir.path()), &["DIR/config.json has `` = a list, expected names with values"]);
 }
 
 #[test]
@@ -163,6 +216,73 @@ fn the_context_is_the_smallest_that_anybody_gives() {
     let bare = open(folder(language_model(projection())).path()).unwrap();
     assert_eq!(bare.context, limit(2048, ContextSource::Default));
     assert!(bare.notes.contains(&Note::DefaultContext { tokens: 2048 }));
+}
+
+#[test]
+fn the_context_is_read_in_every_spelling() {
+    let dir = copy(PLAIN);
+    let context = |config: &str| {
+        fs::write(dir.path().join("config.json"), config).unwrap();
+        open(dir.path()).unwrap().context
+    };
+    for key in [
+        "max_position_embeddings",
+        "n_positions",
+        "n_ctx",
+        "max_seq_len",
+        "max_seq_length",
+        "max_sequence_length",
+        "seq_length",
+        "model_max_length",
+        "max_context_length",
+    ] {
+        let limit = ContextLimit { tokens: 100, source: ContextSource::Config };
+        assert_eq!(context(&format!(r#"{{"{key}": 100, "sliding_window": 10}}"#)), limit, "{key}");
+        assert_eq!(context(&format!(r#"{{"text_config": {{"{key}": 100.0}}}}"#)), limit, "{key}");
+        assert_eq!(context(&format!(r#"{{"{key}": 100, "text_config": {{"{key}": 50}}}}"#)), limit, "{key}");
+    }
+    assert_eq!(context(r#"{"n_positions": 0, "n_ctx": 70, "seq_length": 80}"#).tokens, 70);
+
+    // The tokenizer's word is taken where nobody else's is, and where it is a number that can be meant.
+    let put = |text: &str| fs::write(dir.path().join("tokenizer_config.json"), text).unwrap();
+    put(r#"{"model_max_length": 60}"#);
+    assert_eq!(context(r#"{"n_ctx": 70}"#).tokens, 70);
+    assert_eq!(context("{}"), ContextLimit { tokens: 60, source: ContextSource::TokenizerConfig });
+    put(r#"{"model_max_length": 1000000000000000019884624838656}"#);
+    assert_eq!(context("{}").source, ContextSource::Default);
+}
+
+/// A table of positions that the graph looks up in ends where the runtime would refuse to run.
+#[test]
+fn a_table_of_positions_bounds_the_context() {
+    let mut graph = language_model([
+        node("Gather", &["table", "position_ids"], &["places"]),
+        node("Add", &["x", "places"], &["y"]),
+        node("MatMul", &["y", "projection"], &["logits"]),
+    ]);
+    graph.initializer.push(floats("table", &[48, 32]));
+    graph.input.push(value("position_ids", 7, vec![named("b"), named("s")]));
+    let dir = folder(graph);
+    fs::write(dir.path().join("config.json"), r#"{"n_positions": 64}"#).unwrap();
+    let limit = ContextLimit { tokens: 48, source: ContextSource::PositionTable };
+    assert_eq!(open(dir.path()).unwrap().context, limit);
+}
+
+/// As Python's json reads them, which has written them.
+#[test]
+fn config_files_are_read_as_other_readers_do() {
+    let dir = copy(PLAIN);
+    let put = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    put("config.json", "\u{FEFF}{\"n_ctx\": 9, \"n_ctx\": 300.0, \"time_step_limit\": [0.0, Infinity], \"x\": NaN}");
+    put("generation_config.json", "\u{FEFF}{\"eos_token_id\": 1, \"eos_token_id\": [2.0], \"y\": -Infinity}");
+    put("tokenizer_config.json", r#"{"model_max_length": Infinity, "model_max_length": Infinity}"#);
+    put(
+        "genai_config.json",
+        r#"{"search": {"z": Infinity}, "model": {"context_length": 1}, "model": {"context_length": 256.0}}"#,
+    );
+    let model = open(dir.path()).unwrap();
+    assert_eq!(model.context, ContextLimit { tokens: 256, source: ContextSource::GenaiConfig });
+    assert_eq!(model.end_tokens, [TokenId(2)]);
 }
 
 #[test]
@@ -259,6 +379,27 @@ fn without_a_tokenizer_each_byte_is_a_token() {
     assert_eq!(tokenizer.decode(&odd), "\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}\u{FFFD}A");
 }
 
+/// Tokens for images, which a graph that reads text has no rows for.
+#[test]
+fn a_tokenizer_may_have_tokens_that_the_graph_does_not_know() {
+    let mut graph = language_model(projection());
+    graph.output[0] = value("logits", 1, vec![sized(1), sized(1), sized(511)]);
+    let dir = folder(graph);
+    fs::copy(fixture(PLAIN).join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+    let model = open(dir.path()).unwrap();
+    let outside = Note::TokensOutside { count: 1, id_max: 511, vocab: 511 };
+    assert!(model.notes.contains(&outside), "{:?}", model.notes);
+    assert_eq!(
+        outside.to_string(),
+        "1 of the tokenizer's tokens, with ids up to 511, are outside the vocabulary of 511 rows: \
+         a text that has one is refused"
+    );
+    let id = TokenId(511);
+    let text = model.tokenizer.token(id).unwrap();
+    assert_eq!(model.tokenizer.encode(&text).unwrap(), [id]);
+    assert_eq!(model.tokenizer.decode(&[id]), text);
+}
+
 #[test]
 fn tokenizers_that_do_not_fit() {
     let dir = copy(PLAIN);
@@ -274,5 +415,8 @@ fn tokenizers_that_do_not_fit() {
     let small = folder(graph);
     says(&refusal(small.path()), &["there is no DIR/tokenizer.json and the vocabulary has 200 rows"]);
     fs::write(small.path().join("tokenizer.json"), &whole).unwrap();
-    says(&refusal(small.path()), &["DIR/tokenizer.json has ids up to 511, the vocabulary of the graph has 200 rows"]);
+    says(
+        &refusal(small.path()),
+        &["DIR/tokenizer.json has 512 tokens with ids up to 511, the vocabulary of the graph has 200 rows"],
+    );
 }

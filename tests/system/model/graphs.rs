@@ -190,7 +190,7 @@ fn what_a_subgraph_takes_is_used() {
     let mut choice = node("If", &["scalar"], &["other"]);
     choice.attribute.push(onnx::AttributeProto {
         name: Some("then_branch".into()),
-        g: Some(branch),
+        g: Some(Box::new(branch)),
         ..onnx::AttributeProto::default()
     });
     let product = node("MatMul", &["x", "projection"], &["l"]);
@@ -297,6 +297,51 @@ fn graphs_that_cannot_be_served() {
         },
         &["neither the graph nor a config file tells the number of KV heads", "config.json"],
     );
+}
+
+/// Walked once each, however many ways lead there; a walk that went each way would never end.
+#[test]
+fn sums_of_sums_of_constants_are_constant() {
+    const LEVELS: usize = 60;
+    let sum = |level: usize| node("Sum", &[&*format!("z{level}"); 12], &[&format!("z{}", level + 1)]);
+    let mut head = vec![node("Identity", &["bias"], &["z0"])];
+    head.extend((0..LEVELS).map(sum));
+    head.push(node("MatMul", &["x", "projection"], &["l"]));
+    head.push(node("Add", &["l", &format!("z{LEVELS}")], &["logits"]));
+    // Constant or not: what is added has a rank that nothing tells.
+    no_head(head, "`logits` comes from `Add`, not from a projection of hidden states");
+}
+
+/// No walk calls itself for each step, and none is made again for each node.
+#[test]
+fn chains_of_many_thousand_nodes_are_walked() {
+    const LENGTH: usize = 20_000;
+    let chain = |operator: &str, from: &str, to: &str, along: &[&str]| -> Vec<NodeProto> {
+        let name = |index: usize| match index {
+            0 => from.to_owned(),
+            LENGTH => to.to_owned(),
+            index => format!("/model/layers.0/{from}/output_{index}"),
+        };
+        let link = |index| {
+            let (before, after) = (name(index), name(index + 1));
+            node(operator, &[&[before.as_str()], along].concat(), &[&after])
+        };
+        (0..LENGTH).map(link).collect()
+    };
+    let mut behind = vec![node("MatMul", &["x", "projection"], &["l"])];
+    behind.extend(chain("Add", "l", "logits", &["scalar"]));
+    cut_at(language_model(behind), "x");
+
+    let mut before = chain("Mul", "x", "y", &["norm"]);
+    before.push(node("MatMul", &["y", "projection"], &["logits"]));
+    cut_at(language_model(before), "y");
+
+    let norms =
+        (0..LENGTH).map(|index| node("LayerNormalization", &["y", "norm"], &[&format!("/model/norms/output_{index}")]));
+    let mut many = chain("Mul", "x", "y", &["norm"]);
+    many.extend(norms);
+    many.push(node("MatMul", &["y", "projection"], &["logits"]));
+    cut_at(language_model(many), "y");
 }
 
 /// Counts that make no sense reach no arithmetic.

@@ -137,9 +137,9 @@ fn references_in_attributes_and_subgraphs() {
         graph
     };
     let far = elsewhere(&[("location", "../outside.bin")]);
-    let value = AttributeProto { t: Some(far.clone()), ..AttributeProto::default() };
+    let value = AttributeProto { t: Some(Box::new(far.clone())), ..AttributeProto::default() };
     let branch = GraphProto { initializer: vec![far], ..GraphProto::default() };
-    let then = AttributeProto { g: Some(branch), ..AttributeProto::default() };
+    let then = AttributeProto { g: Some(Box::new(branch)), ..AttributeProto::default() };
     for graph in [attribute(value), attribute(then)] {
         says(&refusal(folder(graph).path()), &["lie in `../outside.bin`, outside the model's folder"]);
     }
