@@ -161,6 +161,17 @@ pub(crate) fn exp_in_place(values: &mut [f32], shift: f32) -> f32 {
     tail.iter().fold(folded(sums, |x, y| x + y), |sum, x| sum + x)
 }
 
+/// Replaces each `x` by `cap * tanh(x / cap)`, within 1e-7 of the cap.
+#[inline(always)]
+pub(crate) fn soft_cap(values: &mut [f32], cap: f32) {
+    let (double, inverse) = (2.0 * cap, -2.0 / cap);
+    for x in values {
+        // tanh |y| = 2 / (1 + exp(-2 |y|)) - 1
+        let capped = double / (1.0 + exp(x.abs() * inverse)) - cap;
+        *x = capped.copysign(*x);
+    }
+}
+
 /// The sum of `exp((x - shift) * factor)`, as good as one in f64.
 ///
 /// Thousands of terms are summed in f32 at a time, and those sums in f64: a vocabulary of 150,000 small
@@ -263,6 +274,18 @@ mod tests {
         assert!(worst < 1e-7, "{worst}");
         assert!(exp(-1e4) < 1e-37 && exp(f32::NEG_INFINITY) < 1e-37);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn a_soft_cap_is_a_scaled_tanh() {
+        for cap in [0.5f32, 30.0, 50.0] {
+            let mut values: Vec<f32> = (-4000..4000).map(|i| i as f32 / 20.0).chain([0.0, 1e30, -1e30]).collect();
+            let expected: Vec<f64> =
+                values.iter().map(|x| f64::from(cap) * (f64::from(*x) / f64::from(cap)).tanh()).collect();
+            soft_cap(&mut values, cap);
+            let off = values.iter().zip(expected).map(|(x, e)| (f64::from(*x) - e).abs()).fold(0.0, f64::max);
+            assert!(off < 4e-7 * f64::from(cap), "{cap}: {off}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
 use motorbrain_kernels::attention::Kept;
 
-use super::rotation::KeysAt;
+use super::rotations::LayerKeys;
 use crate::model::Contract;
 
 /// One row of a run.
@@ -63,6 +63,9 @@ pub(crate) trait Backend {
     /// A copy of only the kept rows, one range after the other, ready for `new` more.
     fn copy(&self, from: &Self::Kv, kept: &[Kept<'_>], new: usize) -> ort::Result<Self::Kv>;
 
+    /// Bytes of memory that a cache holds.
+    fn bytes(&self, kv: &Self::Kv) -> usize;
+
     /// Runs rows on caches that have room for them, and hands what each gave to `take`, in order. The
     /// filled rows of every cache stay as they are, whatever happens.
     fn run(
@@ -71,8 +74,9 @@ pub(crate) trait Backend {
         take: &mut dyn FnMut(usize, Given<'_, Self::Kv>),
     ) -> Result<(), RunError>;
 
-    /// Keys of layer 0 of the given tokens, each alone at `position`: what a rotation is measured on.
-    fn keys_at(&mut self, position: usize, tokens: &[TokenId]) -> ort::Result<KeysAt>;
+    /// Each layer's keys of the given tokens at position 0 and at `positions`, where nothing but the position
+    /// differs: what rotations are measured on.
+    fn keys_at(&mut self, positions: &[usize], tokens: &[TokenId]) -> ort::Result<Vec<LayerKeys>>;
 
     /// A handle that stops a run.
     fn interrupter(&self) -> Arc<dyn Interrupt>;

@@ -14,8 +14,9 @@ use super::{
     initializers::Initializers,
     kept::{Cache, Unkept},
     loader::OnnxLoader,
+    rotations::Rotations,
 };
-use crate::model::{Activations, Family, FuseRotary, Model, Paged, parts::Files};
+use crate::model::{Activations, Family, FuseRotaries, FuseRotary, Model, Paged, parts::Files};
 
 /// The form in use and what its engines share.
 #[derive(Clone)]
@@ -48,9 +49,9 @@ impl OnnxLoader {
         }
         let (made, engine) = match self.choose()? {
             Ok(made) => made,
-            Err(why) => {
+            Err((why, engine)) => {
                 tracing::info!(reason = %why, "the model runs as exported, one conversation after the other");
-                (Chosen { form: Form::Plain(why), paged: None }, None)
+                (Chosen { form: Form::Plain(why), paged: None }, engine)
             }
         };
         Ok((chosen.insert(made).clone(), engine))
@@ -85,11 +86,11 @@ impl OnnxLoader {
     }
 
     /// Makes the paged form and compares it with the model's own graph, or finds that an earlier process
-    /// has. The outer error ends the load; the inner one means that the plain form runs.
-    fn choose(&self) -> Result<Result<Made, WhyPlain>, LoadError> {
+    /// has. The outer error ends the load; the inner one means that the plain form runs, on this engine if there is one.
+    fn choose(&self) -> Result<Result<Made, (WhyPlain, Option<Box<dyn Engine>>)>, LoadError> {
         let Model { contract, overlay, .. } = &*self.model;
         if contract.quantized_activations && self.activations() == Activations::AsExported {
-            return Ok(Err(WhyPlain::RoundsActivations));
+            return Ok(Err((WhyPlain::RoundsActivations, None)));
         }
         let fused = contract.family == Family::Plain;
         let cache = Cache::of(&self.form, &self.runtime, &self.model, self.window.size);
@@ -97,31 +98,32 @@ impl OnnxLoader {
             return Ok(Ok(kept));
         }
         if !fused && let Err(why) = &overlay.paged {
-            return Ok(Err(why.clone().into()));
+            return Ok(Err((why.clone().into(), None)));
         }
-        // One after the other, so that only one graph is in memory.
-        let expected = {
-            let mut plain = self.load_plain()?;
-            agreement::probe(&mut *plain).map_err(|error| self.refused(&error))?
-        };
+        // It measures the rotations, by which a plain graph is rewritten.
+        let mut plain = self.load_plain()?;
         let made = if fused { self.fuse() } else { self.overlay_paged() };
         let (paged, graph) = match made {
             Ok(made) => made,
-            Err(why) => return Ok(Err(why)),
+            Err(why) => return Ok(Err((why, Some(plain)))),
         };
+        let local = paged.local_window;
+        let expected = agreement::probe(&mut *plain, local).map_err(|error| self.refused(&error))?;
+        // One after the other, so that only one graph is in memory.
+        drop(plain);
         let shared = self.share(paged)?;
         let found = self
             .load_paged(&shared)
-            .and_then(|mut engine| agreement::probe(&mut *engine).map_err(|error| self.refused(&error)));
+            .and_then(|mut engine| agreement::probe(&mut *engine, local).map_err(|error| self.refused(&error)));
         let found = match found {
             Ok(found) => found,
             // What passes must not decide the form for the life of the process.
             Err(error) if error.transient => return Err(error),
-            Err(error) => return Ok(Err(WhyPlain::DoesNotRun { message: error.message })),
+            Err(error) => return Ok(Err((WhyPlain::DoesNotRun { message: error.message }, None))),
         };
         let (difference, allowed) = agreement::compare(&expected, &found, contract, shared.constants.coarsest());
         if difference > allowed {
-            return Ok(Err(WhyPlain::Differs { found: difference, allowed }));
+            return Ok(Err((WhyPlain::Differs { found: difference, allowed }, None)));
         }
         tracing::debug!(difference, "the paged form gives the model's numbers");
         self.note(cache.keep(&graph).err());
@@ -142,14 +144,15 @@ impl OnnxLoader {
 
     /// The paged form of a plain export, whose rotation was measured.
     fn fuse(&self) -> Result<(Paged, Vec<u8>), WhyPlain> {
-        let rotation = self.rotation().ok_or(WhyPlain::NoRotation)?;
-        let rotary = FuseRotary {
-            frequencies: rotation.frequencies(),
-            interleaved: rotation.layout() == Layout::Interleaved,
-            // No position of a context reaches beyond its window.
-            positions: self.window.size,
-        };
-        Ok(Paged::fuse(&self.model.overlay, &self.model.contract, &rotary)?)
+        let measured = self.rotations().map_or(&[][..], Rotations::layers);
+        let layers = measured.iter().map(|rotation| {
+            let rotation = rotation.as_ref()?;
+            let interleaved = rotation.layout() == Layout::Interleaved;
+            Some(FuseRotary { frequencies: rotation.frequencies(), interleaved, scale: 1.0 })
+        });
+        // No position of a context reaches beyond its window.
+        let rotaries = FuseRotaries { layers: layers.collect(), positions: self.window.size };
+        Ok(Paged::fuse(&self.model.overlay, &self.model.contract, &rotaries)?)
     }
 
     /// What becomes of activations: what the settings say, else the model.

@@ -42,9 +42,6 @@ pub enum WhyPlain {
     /// No paged form can be made.
     #[error(transparent)]
     NotPaged(#[from] NotPaged),
-    /// Its rotation could not be measured.
-    #[error("its rotation could not be measured")]
-    NoRotation,
     /// The runtime does not run the form.
     #[error("the paged form does not run: {message}")]
     DoesNotRun {

@@ -19,6 +19,7 @@ use super::{
     initializers::{Initializers, Lent},
     kv_cache::{KvCache, KvMemory, LayerKv},
     rotation::KeysAt,
+    rotations::LayerKeys,
     runtime::Runtime,
     session::{self, SessionOptions, Stop},
 };
@@ -78,9 +79,12 @@ impl Graph {
     /// Runs one row. A GroupQueryAttention graph writes the new rows into `kv`, behind the past ones; a
     /// plain graph gives a new cache.
     fn execute(&mut self, kv: &mut KvCache, feed: &Feed<'_>) -> ort::Result<Outputs> {
-        let outputs = self.bind(kv, feed).and_then(|()| self.run_bound(feed));
+        let mut outputs = self.bind(kv, feed).and_then(|()| self.run_bound(feed));
         // The binding would keep this row's tensors alive until the next run.
         self.binding.clear();
+        if let Ok(Outputs { kv: Some(new), .. }) = &mut outputs {
+            new.remember(kv);
+        }
         outputs
     }
 
@@ -119,6 +123,13 @@ impl Graph {
         Ok(())
     }
 
+    /// Runs one token behind `position` rows: the cache with its row.
+    fn alone(&mut self, token: TokenId, mut kv: KvCache, position: usize) -> ort::Result<KvCache> {
+        let feed = Feed { tokens: &[token], past: position, logits_of: &[], hidden: false };
+        let given = self.execute(&mut kv, &feed)?;
+        Ok(given.kv.unwrap_or(kv))
+    }
+
     fn run_bound(&mut self, feed: &Feed<'_>) -> ort::Result<Outputs> {
         let mut given = self.session.run_binding_with_options(&self.binding, &self.stop.options)?;
         let wants_logits = !feed.logits_of.is_empty();
@@ -133,6 +144,7 @@ impl Graph {
                 Ok(LayerKv {
                     key: session::take(&mut given, &names.present_key)?,
                     value: session::take(&mut given, &names.present_value)?,
+                    turned: None,
                 })
             });
             let layers = layers.collect::<ort::Result<_>>()?;
@@ -188,7 +200,13 @@ impl Backend for Graph {
         if self.memory.fits(kv, filled, new) {
             return Ok(None);
         }
-        self.memory.copy(kv, &[Kept { rows: 0..filled, turn: None }], new).map(Some)
+        let mut grown = self.memory.copy(kv, &[Kept { rows: 0..filled, turns: None }], new)?;
+        grown.remember(kv);
+        Ok(Some(grown))
+    }
+
+    fn bytes(&self, kv: &KvCache) -> usize {
+        kv.bytes(self.contract.kv_bytes_per_token())
     }
 
     fn copy(&self, from: &KvCache, kept: &[Kept<'_>], new: usize) -> ort::Result<KvCache> {
@@ -207,19 +225,26 @@ impl Backend for Graph {
         Ok(())
     }
 
-    /// The past before each token is zeros: a layer-0 key does not look at it.
-    fn keys_at(&mut self, position: usize, tokens: &[TokenId]) -> ort::Result<KeysAt> {
-        let mut keys = Vec::new();
+    /// The rows before each token have its own values, so that attention gives these, whatever the keys are.
+    fn keys_at(&mut self, positions: &[usize], tokens: &[TokenId]) -> ort::Result<Vec<LayerKeys>> {
+        let keys_at = |position: &usize| KeysAt { position: *position, keys: Vec::new() };
+        let empty = || LayerKeys { zero: Vec::new(), at: positions.iter().map(keys_at).collect() };
+        let mut layers: Vec<LayerKeys> = (0..self.contract.layers).map(|_| empty()).collect();
+        let nothing = self.memory.zeros(0)?;
         for token in tokens {
-            let mut kv = self.memory.zeros(position)?;
-            if !self.memory.fits(&kv, position, 1) {
-                kv = self.memory.zeros(position + 1)?;
+            let first = self.alone(*token, self.memory.repeated(&nothing, 0, 0)?, 0)?;
+            for (layer, keys) in layers.iter_mut().enumerate() {
+                keys.zero.extend(first.key_row(layer, 0, self.contract.head_dim)?);
             }
-            let feed = Feed { tokens: &[*token], past: position, logits_of: &[], hidden: false };
-            let given = self.execute(&mut kv, &feed)?;
-            keys.extend(given.kv.unwrap_or(kv).key_row(0, position, self.contract.head_dim)?);
+            for (index, &position) in positions.iter().enumerate() {
+                let past = self.memory.repeated(&first, 0, position)?;
+                let there = self.alone(*token, past, position)?;
+                for (layer, keys) in layers.iter_mut().enumerate() {
+                    keys.at[index].keys.extend(there.key_row(layer, position, self.contract.head_dim)?);
+                }
+            }
         }
-        Ok(KeysAt { position, keys })
+        Ok(layers)
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {

@@ -8,8 +8,13 @@
 //! Tensors are `[1, kv_heads, capacity, head_dim]`, keys rotated. Lengths are in tokens. How many
 //! rows of a cache are filled is known by its slot, not here.
 
+use std::{ops::Range, sync::Arc};
+
 use half::f16;
-use motorbrain_kernels::attention::Kept;
+use motorbrain_kernels::{
+    attention::{Kept, Turns},
+    rotary::Turn,
+};
 use ort::{
     memory::Allocator,
     value::{DynTensor, PrimitiveTensorElementType, TensorElementType},
@@ -27,6 +32,9 @@ pub(crate) struct LayerKv {
     pub key: DynTensor,
     /// `[1, kv_heads, capacity, head_dim]`.
     pub value: DynTensor,
+    /// Keys of the first rows as a slide has turned them, `[kv_heads, rows, head_dim]`, where `key` holds them rounded
+    /// and they are turned so often that this would add up.
+    pub turned: Option<Arc<[f32]>>,
 }
 
 /// One conversation's keys and values; see the module's description.
@@ -46,6 +54,19 @@ impl KvCache {
             TensorElementType::Float16 => widened_row::<f16>(extract(key)?, self.capacity, row, head_dim),
             _ => widened_row::<f32>(extract(key)?, self.capacity, row, head_dim),
         })
+    }
+
+    /// Bytes of all tensors, of which keys and values of a token take `per_token`.
+    pub(crate) fn bytes(&self, per_token: usize) -> usize {
+        let turned = self.layers.iter().filter_map(|layer| layer.turned.as_deref());
+        self.capacity * per_token + turned.map(size_of_val).sum::<usize>()
+    }
+
+    /// Takes over what `earlier` knows of its first rows, which are the same here.
+    pub(crate) fn remember(&mut self, earlier: &Self) {
+        for (layer, earlier) in self.layers.iter_mut().zip(&earlier.layers) {
+            layer.turned.clone_from(&earlier.turned);
+        }
     }
 }
 
@@ -89,7 +110,7 @@ impl KvMemory {
             .contract
             .kv
             .iter()
-            .map(|kv| Ok(LayerKv { key: tensor(kv.key_type)?, value: tensor(kv.value_type)? }))
+            .map(|kv| Ok(LayerKv { key: tensor(kv.key_type)?, value: tensor(kv.value_type)?, turned: None }))
             .collect::<ort::Result<_>>()?;
         Ok(KvCache { layers, capacity })
     }
@@ -102,10 +123,27 @@ impl KvMemory {
         let mut to = self.zeros(self.capacity(from.capacity, filled, new))?;
         let shape = Shape { head_dim: self.contract.head_dim, from: from.capacity, to: to.capacity };
         // Values are not rotated, so nothing turns them.
-        let kept_values: Vec<_> = kept.iter().map(|k| Kept { rows: k.rows.clone(), turn: None }).collect();
+        let unturned: Vec<_> = kept.iter().map(|k| (k.rows.clone(), None)).collect();
+        for (index, (from, to)) in from.layers.iter().zip(&mut to.layers).enumerate() {
+            let turned: Vec<_> =
+                kept.iter().map(|k| (k.rows.clone(), k.turns.map(|turns| &turns.layers[index]))).collect();
+            let exact = shape.copy(&from.key, from.turned.as_deref(), &mut to.key, &turned)?;
+            shape.copy(&from.value, None, &mut to.value, &unturned)?;
+            let narrow = self.contract.kv[index].key_type != ElementType::F32;
+            let wanted = narrow && kept.iter().any(|k| k.turns.is_some_and(|Turns { in_f32, .. }| in_f32));
+            to.turned = wanted.then(|| exact.into());
+        }
+        Ok(to)
+    }
+
+    /// A cache of `count` rows, and room for one more, whose values are all those of row `row` in `from`; of keys,
+    /// zeros.
+    pub(crate) fn repeated(&self, from: &KvCache, row: usize, count: usize) -> ort::Result<KvCache> {
+        let mut to = self.zeros(self.capacity(0, count, 1))?;
+        let shape = Shape { head_dim: self.contract.head_dim, from: from.capacity, to: to.capacity };
+        let rows: Vec<_> = (0..count).map(|_| (row..row + 1, None)).collect();
         for (from, to) in from.layers.iter().zip(&mut to.layers) {
-            shape.copy(&from.key, &mut to.key, kept)?;
-            shape.copy(&from.value, &mut to.value, &kept_values)?;
+            shape.copy(&from.value, None, &mut to.value, &rows)?;
         }
         Ok(to)
     }
@@ -128,38 +166,59 @@ struct Shape {
     to: usize,
 }
 
+/// Rows that are copied, and how they turn.
+type Rows<'a> = (Range<usize>, Option<&'a Turn>);
+
 impl Shape {
-    fn copy(&self, from: &DynTensor, to: &mut DynTensor, kept: &[Kept<'_>]) -> ort::Result<()> {
-        match from.data_type() {
-            _ if self.from == 0 || self.to == 0 => {}
-            TensorElementType::Float16 => self.copy_rows::<f16>(extract(from)?, extract_mut(to)?, kept),
-            _ => self.copy_rows::<f32>(extract(from)?, extract_mut(to)?, kept),
-        }
-        Ok(())
+    /// Copies rows, one range after the other, and gives what turned as it was before it was rounded, `[kv_heads,
+    /// rows, head_dim]`. The first rows of `exact` are taken instead of those of `from`.
+    fn copy(
+        &self,
+        from: &DynTensor,
+        exact: Option<&[f32]>,
+        to: &mut DynTensor,
+        rows: &[Rows<'_>],
+    ) -> ort::Result<Vec<f32>> {
+        Ok(match from.data_type() {
+            _ if self.from == 0 || self.to == 0 => Vec::new(),
+            TensorElementType::Float16 => self.copy_rows::<f16>(extract(from)?, exact, extract_mut(to)?, rows),
+            _ => self.copy_rows::<f32>(extract(from)?, exact, extract_mut(to)?, rows),
+        })
     }
 
     /// From `[kv_heads, from, head_dim]` to `[kv_heads, to, head_dim]`.
-    fn copy_rows<T: Element>(&self, from: &[T], to: &mut [T], kept: &[Kept<'_>]) {
-        let mut key = vec![0f32; self.head_dim];
+    fn copy_rows<T: Element>(&self, from: &[T], exact: Option<&[f32]>, to: &mut [T], rows: &[Rows<'_>]) -> Vec<f32> {
+        let turns = rows.iter().any(|(_, turn)| turn.is_some());
+        let (mut key, mut turned) = (vec![0f32; self.head_dim], Vec::new());
         let heads_from = from.chunks_exact(self.from * self.head_dim);
+        let heads = heads_from.len();
+        let exact_of = |head: usize| {
+            let exact = exact.unwrap_or_default();
+            &exact[exact.len() / heads * head..exact.len() / heads * (head + 1)]
+        };
         let heads_to = to.chunks_exact_mut(self.to * self.head_dim);
-        for (from, to) in heads_from.zip(heads_to) {
-            let mut filled = 0;
-            for Kept { rows, turn } in kept {
-                let from = &from[rows.start * self.head_dim..rows.end * self.head_dim];
-                let to = &mut to[filled..filled + from.len()];
-                filled += from.len();
-                let Some(turn) = turn else {
-                    to.copy_from_slice(from);
-                    continue;
-                };
-                for (from, to) in from.chunks_exact(self.head_dim).zip(to.chunks_exact_mut(self.head_dim)) {
-                    key.iter_mut().zip(from).for_each(|(k, f)| *k = f.widen());
-                    turn.apply(&mut key);
+        for (head, (from, to)) in heads_from.zip(heads_to).enumerate() {
+            let (exact, mut to) = (exact_of(head), to.chunks_exact_mut(self.head_dim));
+            for (rows, turn) in rows {
+                for (row, to) in rows.clone().zip(&mut to) {
+                    let place = row * self.head_dim..(row + 1) * self.head_dim;
+                    if !turns {
+                        to.copy_from_slice(&from[place]);
+                        continue;
+                    }
+                    match exact.get(place.clone()) {
+                        Some(exact) => key.copy_from_slice(exact),
+                        None => key.iter_mut().zip(&from[place]).for_each(|(k, f)| *k = f.widen()),
+                    }
+                    if let Some(turn) = turn {
+                        turn.apply(&mut key);
+                    }
                     to.iter_mut().zip(&key).for_each(|(t, k)| *t = T::round(*k));
+                    turned.extend_from_slice(&key);
                 }
             }
         }
+        turned
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! What does not change from one engine to the next is worked out once and shared: the model's files, the runtime's
 //! library, the form that runs best with its packed weights (`chosen.rs`), the constants that ONNX Runtime itself
-//! reads, and the rotation measured on the model's keys.
+//! reads, and the rotations measured on the model's keys.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -20,12 +20,13 @@ use super::{
     kept::Unkept,
     onnx::OnnxEngine,
     paged::PagedGraph,
-    rotation::{Rotation, positions},
+    rotation::positions,
+    rotations::Rotations,
     runtime::Runtime,
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
 };
-use crate::model::{ElementType, Model, parts::Files};
+use crate::model::{Model, parts::Files};
 
 /// How engines of a model are made.
 #[derive(Clone, Debug)]
@@ -49,7 +50,7 @@ pub struct OnnxLoader {
     pub(super) window: Window,
     /// How the form that runs is chosen.
     pub(super) form: FormOptions,
-    rotation: OnceLock<Option<Arc<Rotation>>>,
+    rotations: OnceLock<Rotations>,
     /// Made by the first load; whoever comes meanwhile waits.
     pub(super) chosen: Mutex<Option<Chosen>>,
     /// Why the form had to be made again, where it had.
@@ -73,17 +74,16 @@ impl OnnxLoader {
             session,
             window,
             form,
-            rotation: OnceLock::new(),
+            rotations: OnceLock::new(),
             chosen: Mutex::default(),
             unkept: Mutex::default(),
             plain: Mutex::default(),
         })
     }
 
-    /// The model's rotation as an engine has measured it: `None` before the first load, and where the
-    /// model's keys showed none.
-    pub fn rotation(&self) -> Option<&Rotation> {
-        self.rotation.get()?.as_deref()
+    /// The rotations of the model's layers as an engine has measured them: `None` before the first load.
+    pub fn rotations(&self) -> Option<&Rotations> {
+        self.rotations.get()
     }
 
     /// The window as the settings and the model's context make it.
@@ -121,15 +121,15 @@ impl OnnxLoader {
     }
 
     fn engine<B: Backend + 'static>(&self, mut backend: B) -> Result<Box<dyn Engine>, LoadError> {
-        let rotation = match self.rotation.get() {
-            Some(rotation) => rotation.clone(),
+        let rotations = match self.rotations.get() {
+            Some(rotations) => rotations,
             None => {
                 let measured = measure(&mut backend, &self.window).map_err(|error| self.failed(&error))?;
-                self.rotation.get_or_init(|| measured.map(Arc::new)).clone()
+                self.rotations.get_or_init(|| measured)
             }
         };
-        let info = info(&self.model, self.window, rotation.is_some());
-        Ok(Box::new(OnnxEngine::new(backend, info, rotation)))
+        let info = info(&self.model, self.window, rotations);
+        Ok(Box::new(OnnxEngine::new(backend, info, rotations.back(self.window.slide).map(Arc::from))))
     }
 
     fn plain_initializers(&self) -> ort::Result<Arc<Initializers>> {
@@ -174,10 +174,11 @@ impl EngineLoader for OnnxLoader {
     }
 }
 
-fn info(model: &Model, window: Window, rotates: bool) -> EngineInfo {
+fn info(model: &Model, window: Window, rotations: &Rotations) -> EngineInfo {
     let contract = &model.contract;
-    if window.slides && !rotates {
-        tracing::warn!("the model's rotation could not be measured, so its window cannot slide");
+    let unexplained = rotations.unexplained();
+    if let Some(layer) = unexplained.filter(|_| window.slides) {
+        tracing::warn!(layer, "no rotation explains this layer's keys, so the window cannot slide");
     }
     EngineInfo {
         layers: contract.layers,
@@ -185,28 +186,16 @@ fn info(model: &Model, window: Window, rotates: bool) -> EngineInfo {
         vocab: contract.vocab,
         inputs: contract.inputs,
         embeds: model.overlay.lm_head.is_some(),
-        window: Window { slides: window.slides && rotates, ..window },
+        window: Window { slides: window.slides && unexplained.is_none(), ..window },
         end_tokens: model.end_tokens.clone(),
         kv_bytes_per_token: contract.kv_bytes_per_token(),
     }
 }
 
-/// Measures the rotation on keys of layer 0, which depend on token and position alone.
-fn measure(backend: &mut impl Backend, window: &Window) -> ort::Result<Option<Rotation>> {
-    let contract = backend.contract();
-    let (head_dim, key_type) = (contract.head_dim, contract.kv.first().map(|kv| kv.key_type));
+/// Measures each layer's rotation on its keys.
+fn measure(backend: &mut impl Backend, window: &Window) -> ort::Result<Rotations> {
     // Two tokens from the inner part of the vocabulary, away from special tokens and padding.
-    let tokens = [contract.vocab / 7, contract.vocab * 3 / 7].map(|id| TokenId(id as u32));
-    let zero = backend.keys_at(0, &tokens)?;
-    let at = positions(window.size - 1)
-        .into_iter()
-        .map(|position| backend.keys_at(position, &tokens))
-        .collect::<ort::Result<Vec<_>>>()?;
-    let measure = |epsilon: f32| Rotation::measure(head_dim, &zero.keys, &at, f64::from(epsilon));
-    let narrow = || measure(half::f16::EPSILON.to_f32());
-    Ok(match key_type {
-        Some(ElementType::F16) => narrow(),
-        // Some exports keep f32 what they have computed in f16.
-        _ => measure(f32::EPSILON).or_else(narrow),
-    })
+    let tokens = [1, 3].map(|place| TokenId((backend.contract().vocab * place / 7) as u32));
+    let keys = backend.keys_at(&positions(window.size - 1), &tokens)?;
+    Ok(Rotations::measure(backend.contract(), &keys))
 }

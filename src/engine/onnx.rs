@@ -9,25 +9,26 @@ use motorbrain_actors::{
     engine::{Engine, EngineError, EngineErrorKind, EngineInfo, Interrupt, Row, RowOutput, SlotIndex, Want},
     reuse::emptied,
 };
+use motorbrain_kernels::{attention::Turns, rotary::Turn};
 
 use super::{
     backend::{Backend, Feed, RunError},
     planned::{Executed, Planned},
-    rotation::Rotation,
     sampling,
     session::engine_error,
     side,
     slider::Slider,
     slot::Slot,
-    window::{DoesNotFit, plan},
+    window::{self, DoesNotFit, plan},
 };
 
 /// A model in a session of ONNX Runtime, with the keys and values of its conversations.
 pub(crate) struct OnnxEngine<B: Backend> {
     backend: B,
     info: EngineInfo,
-    /// `None` where it could not be measured; then `info.window.slides` is false.
-    rotation: Option<Arc<Rotation>>,
+    /// What a slide does to the keys of each layer; `None` where that is not known, and then `info.window.slides` is
+    /// false.
+    turns: Option<Arc<[Turn]>>,
     slots: HashMap<SlotIndex, Slot<B::Kv>>,
     next_slot: u32,
     work: Workspace<B::Kv>,
@@ -49,8 +50,8 @@ struct Workspace<K: 'static> {
 
 impl<B: Backend> OnnxEngine<B> {
     /// An engine without slots.
-    pub(crate) fn new(backend: B, info: EngineInfo, rotation: Option<Arc<Rotation>>) -> Self {
-        Self { backend, info, rotation, slots: HashMap::new(), next_slot: 0, work: Workspace::default() }
+    pub(crate) fn new(backend: B, info: EngineInfo, turns: Option<Arc<[Turn]>>) -> Self {
+        Self { backend, info, turns, slots: HashMap::new(), next_slot: 0, work: Workspace::default() }
     }
 
     fn check(&self, index: usize, row: &Row<'_>, rows: &[Row<'_>]) -> Result<(), EngineError> {
@@ -136,9 +137,11 @@ impl<B: Backend> OnnxEngine<B> {
 
     /// Runs the rows on their slots, which stay as they are but for rows behind their filled ones.
     fn execute(&mut self, rows: &[Row<'_>], work: &mut Workspace<B::Kv>) -> Result<(), EngineError> {
-        let Self { backend, info, rotation, .. } = self;
+        let Self { backend, info, turns, .. } = self;
         let Workspace { planned, slots, moved, feeds: kept, executed, sampling, .. } = work;
-        let slider = Slider { rotation: rotation.as_deref(), window: &info.window };
+        let in_f32 = window::turns_often(&info.window);
+        let turns = turns.as_deref().map(|layers| Turns { layers, in_f32 });
+        let slider = Slider { turns, window: &info.window };
         let failed = |row: usize| move |error: ort::Error| engine_error(&error, Some(row));
         for (index, (planned, slot)) in planned.iter().zip(&*slots).enumerate() {
             moved.push(slider.make_room(backend, slot, planned).map_err(failed(index))?);
@@ -242,8 +245,7 @@ impl<B: Backend + 'static> Engine for OnnxEngine<B> {
     }
 
     fn kv_bytes(&self) -> usize {
-        let rows: usize = self.slots.values().map(|slot| self.backend.capacity(&slot.kv)).sum();
-        rows * self.info.kv_bytes_per_token
+        self.slots.values().map(|slot| self.backend.bytes(&slot.kv)).sum()
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {

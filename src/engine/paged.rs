@@ -17,6 +17,7 @@ use super::{
     initializers::{Initializers, Lent},
     operators::{operators, with_domain},
     rotation::KeysAt,
+    rotations::LayerKeys,
     runtime::Runtime,
     session::{self, SessionOptions, Stop},
     side,
@@ -229,6 +230,10 @@ impl Backend for PagedGraph {
         from.copy(kept, new).map(Arc::new).map_err(no_memory)
     }
 
+    fn bytes(&self, kv: &Self::Kv) -> usize {
+        kv.bytes()
+    }
+
     fn run(
         &mut self,
         rows: &mut [(&mut Self::Kv, Feed<'_>)],
@@ -243,21 +248,35 @@ impl Backend for PagedGraph {
         result.map_err(|error| RunError { row, error })
     }
 
-    /// Each token is alone in its cache, so nothing need lie before it.
-    fn keys_at(&mut self, position: usize, tokens: &[TokenId]) -> ort::Result<KeysAt> {
-        let shape = [1, tokens.len()];
-        self.inputs.tokens.fill(shape, tokens.iter().map(|token| i64::from(token.0)))?;
-        self.inputs.positions.fill(shape, iter::repeat_n(position as i64, tokens.len()))?;
+    /// Each token is alone in its cache, whatever its position: attention gives it its own values.
+    fn keys_at(&mut self, positions: &[usize], tokens: &[TokenId]) -> ort::Result<Vec<LayerKeys>> {
+        let places: Vec<_> = iter::once(0).chain(positions.iter().copied()).collect();
+        let rows = || places.iter().flat_map(|position| tokens.iter().map(move |token| (*position, *token)));
+        let shape = [1, rows().count()];
+        self.inputs.tokens.fill(shape, rows().map(|(_, token)| i64::from(token.0)))?;
+        if self.position_ids {
+            self.inputs.positions.fill(shape, rows().map(|(position, _)| position as i64))?;
+        }
         self.inputs.wanted.fill([0], iter::empty())?;
-        let caches: Vec<_> = tokens.iter().map(|_| Arc::new(self.no_kv())).collect();
+        let caches: Vec<_> = rows().map(|_| Arc::new(self.no_kv())).collect();
         caches.iter().try_for_each(|kv| kv.grow(1)).map_err(no_memory)?;
-        let rows = caches.iter().map(|kv| BatchRow { kv: Arc::clone(kv), past: 0, position, tokens: 1 });
-        self.batch.fill(rows);
+        let alone =
+            |((position, _), kv): (_, &Arc<PagedKv>)| BatchRow { kv: Arc::clone(kv), past: 0, position, tokens: 1 };
+        self.batch.fill(rows().zip(&caches).map(alone));
         let result = self.execute(false);
         self.batch.clear();
         self.binding.clear_outputs();
         result?;
-        Ok(KeysAt { position, keys: caches.iter().flat_map(|kv| kv.keys(0, 0)).collect() })
+        let keys = |layer: usize| {
+            let mut caches = caches.chunks(tokens.len());
+            let mut next = || caches.next().into_iter().flatten().flat_map(|kv| kv.keys(layer, 0)).collect();
+            let zero = next();
+            LayerKeys {
+                zero,
+                at: positions.iter().map(|position| KeysAt { position: *position, keys: next() }).collect(),
+            }
+        };
+        Ok((0..self.contract.layers).map(keys).collect())
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {

@@ -5,6 +5,7 @@
 
 use std::{
     mem,
+    num::NonZeroUsize,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -81,6 +82,8 @@ impl Operator for PagedAttention {
             kv_heads: size("kv_num_heads")?,
             head_dim: size("head_dim")?,
             scale: context.get("scale").ok_or_else(|| ort::Error::new(format!("{ATTENTION} has no `scale`")))?,
+            softcap: context.get("softcap").filter(|cap| *cap > 0.0),
+            window: NonZeroUsize::new(size("window")?),
         };
         let shared = shape.kv_heads > 0 && shape.heads.is_multiple_of(shape.kv_heads);
         if !shared || shape.heads == 0 || shape.head_dim == 0 {

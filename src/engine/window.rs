@@ -109,6 +109,14 @@ impl WindowOptions {
     }
 }
 
+/// Turns of a key that is kept in f16: each may round it by half a step, 2^-12 of itself.
+const TURNS_IN_F16_MAX: usize = 8;
+
+/// Whether a window's keys are turned so often before they leave that they are kept in f32.
+pub(crate) fn turns_often(window: &Window) -> bool {
+    (window.size - window.sinks).div_ceil(window.slide) > TURNS_IN_F16_MAX
+}
+
 /// What one run does for one row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RowPlan {

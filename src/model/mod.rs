@@ -45,7 +45,7 @@ use std::{
 
 use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 
-pub(crate) use self::fuse::FuseRotary;
+pub(crate) use self::fuse::{FuseRotaries, FuseRotary};
 pub(crate) use self::initializers::{Initializer, Sharing};
 pub(crate) use self::linears::{LinearSource, Stored, TableSource};
 pub use self::{

@@ -13,7 +13,7 @@ use prost::Message;
 use super::{
     build::{cast, float, int},
     contract::{Contract, ElementType},
-    fuse::{self, FuseRotary, NotFused, prune},
+    fuse::{self, FuseRotaries, NotFused, prune},
     gated::Gated,
     initializers::{self, Initializer},
     linears::{LinearSource, TableSource},
@@ -36,14 +36,15 @@ pub(crate) const ATTENTION: &str = "PagedAttention";
 pub(crate) const LINEAR: &str = "PackedLinear";
 
 /// Attributes of GroupQueryAttention and the only value of each that is understood; absent is as good.
-const UNDERSTOOD: [(&str, i64); 3] = [("local_window_size", -1), ("smooth_softmax", 0), ("qk_output", 0)];
+const UNDERSTOOD: [(&str, i64); 2] = [("smooth_softmax", 0), ("qk_output", 0)];
 
 /// Further attributes that are known; one that is not may change what attention is.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "num_heads",
     "kv_num_heads",
     "scale",
     "softcap",
+    "local_window_size",
     "do_rotary",
     "rotary_interleaved",
     "k_quant_type",
@@ -66,6 +67,8 @@ pub struct Paged {
     pub bytes: Vec<u8>,
     /// Whether it takes `position_ids` `[1, tokens]`.
     pub position_ids: bool,
+    /// The largest window of a layer that looks back only so far; `None`: all layers see everything.
+    pub(crate) local_window: Option<usize>,
     /// The weights of its products, which the graph no longer has.
     pub(crate) linears: Vec<LinearSource>,
     /// The rotation tables of its attentions, which the graph no longer has.
@@ -130,11 +133,11 @@ impl Paged {
     pub(crate) fn fuse(
         overlay: &Overlay,
         contract: &Contract,
-        rotary: &FuseRotary<'_>,
+        rotaries: &FuseRotaries<'_>,
     ) -> Result<(Self, Vec<u8>), NotPaged> {
         let mut model = ModelProto::decode(overlay.bytes.as_slice()).map_err(|_| NotPaged::Unreadable)?;
         let mut graph = model.graph.take().unwrap_or_default();
-        fuse::fuse(&mut graph, contract, rotary)?;
+        fuse::fuse(&mut graph, contract, rotaries)?;
         fuse::import_microsoft(&mut model);
         model.graph = Some(graph);
         Ok((Self::build(&model, contract, overlay.lm_head.as_ref())?, model.encode_to_vec()))
@@ -155,6 +158,9 @@ impl Paged {
         for layer in 0..contract.layers {
             replace_attention(&mut graph, contract, layer, &mut tables)?;
         }
+        let windows =
+            graph.node.iter().filter(|node| node.op_type() == ATTENTION).filter_map(|node| node.int("window"));
+        let local_window = windows.filter_map(|window| usize::try_from(window).ok()).filter(|window| *window > 0).max();
         let presents: Vec<&str> =
             contract.kv.iter().flat_map(|kv| [kv.present_key.as_str(), kv.present_value.as_str()]).collect();
         graph.output.retain(|output| !presents.contains(&output.name()));
@@ -170,7 +176,7 @@ impl Paged {
         model.opset_import.push(OperatorSetIdProto { domain: Some(DOMAIN.into()), version: Some(1) });
         let constants = initializers::external(&graph);
         model.graph = Some(graph);
-        Ok(Self { bytes: model.encode_to_vec(), position_ids, linears, tables, constants })
+        Ok(Self { bytes: model.encode_to_vec(), position_ids, local_window, linears, tables, constants })
     }
 }
 
@@ -241,6 +247,9 @@ fn replace_attention(
             int("head_dim", contract.head_dim as i64),
             int("rotary_interleaved", int_of("rotary_interleaved", 0)),
             float("scale", scale),
+            float("softcap", float_of("softcap").unwrap_or(0.0)),
+            // The token itself among them; 0 stands for all.
+            int("window", int_of("local_window_size", -1).max(0)),
         ],
         ..NodeProto::default()
     });
@@ -305,8 +314,9 @@ fn check_understood(attention: &NodeProto, contract: &Contract, layer: usize) ->
             return refused(name);
         }
     }
-    if attention.attr("softcap").and_then(|cap| cap.f).is_some_and(|cap| cap != 0.0) {
-        return refused("softcap");
+    // A window of no key, which no exporter writes.
+    if attention.int("local_window_size") == Some(0) {
+        return refused("local_window_size");
     }
     if attention
         .attribute

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use motorbrain::{
     Settings, StartError, TokenizerKind,
-    engine::{Form, Layout, OnnxLoader, Rotation, Runtime},
+    engine::{Form, Layout, OnnxLoader, Rotation, Rotations, Runtime},
     model::{Checked, ElementType, Family, Model, Note},
     settings::{DEFAULT_FILE, Sources},
     trust,
@@ -203,23 +203,68 @@ fn form(loader: &OnnxLoader) -> Finding {
 }
 
 fn rotation(loader: &OnnxLoader, model: &Model) -> Finding {
-    let Some(rotation) = loader.rotation() else {
-        return Finding::note("rotation", "not found in the model's keys: the window cannot slide")
+    let rotations = loader.rotations().map_or(&[][..], Rotations::layers);
+    if let Some(layer) = rotations.iter().position(Option::is_none) {
+        let text = format!("layer {layer}: no rotation explains its keys, so the window cannot slide");
+        return Finding::note("rotation", text)
+            .fact("unexplained_layer", layer)
             .hint("reset or close a conversation before its window is full");
-    };
-    let (layout, pairs) = (layout(rotation), rotation.frequencies().len());
-    if rotation.frequencies().iter().all(|frequency| *frequency == 0.0) {
-        return Finding::note("rotation", "not measured: keys turn at no position of the window");
     }
-    let base = base(rotation);
-    let measured = format!("measured: {pairs} pairs as {layout}, base {base:.0}");
-    let finding = match model.rotation.config_base {
-        Some(config) if (base / config - 1.0).abs() > BASE_TOLERANCE => {
-            Finding::note("rotation", format!("{measured}; config.json says {config:.0}, the measurement counts"))
+    let mut kinds: Vec<(&Rotation, Vec<usize>)> = Vec::new();
+    for (layer, rotation) in rotations.iter().flatten().enumerate() {
+        match kinds.iter_mut().find(|(known, _)| *known == rotation) {
+            Some((_, layers)) => layers.push(layer),
+            None => kinds.push((rotation, vec![layer])),
         }
-        _ => Finding::ok("rotation", measured),
+    }
+    if kinds.iter().all(|(rotation, _)| rotation.is_none()) {
+        return Finding::note("rotation", "none: keys turn at no position of the window");
+    }
+    let claimed = model.rotation.config_base;
+    let contradicts = |base: f64| claimed.is_some_and(|claimed| (base / claimed - 1.0).abs() > BASE_TOLERANCE);
+    let mut bases = kinds.iter().filter_map(|(rotation, _)| base(rotation)).peekable();
+    let contradicted = bases.peek().is_some() && bases.all(contradicts);
+    let [only] = kinds.as_slice() else {
+        let lines =
+            kinds.iter().map(|(rotation, layers)| format!("layers {}: {}", ranges(layers), described(rotation)));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let text = format!("measured, {} kinds\n{text}", kinds.len());
+        return if contradicted { differs(text, claimed) } else { Finding::ok("rotation", text) };
     };
-    finding.fact("pairs", pairs).fact("layout", layout).fact("base", base)
+    let text = format!("measured: {}", described(only.0));
+    let finding = if contradicted { differs(text, claimed) } else { Finding::ok("rotation", text) };
+    let finding = finding.fact("pairs", only.0.frequencies().len()).fact("layout", layout(only.0));
+    match base(only.0) {
+        Some(base) => finding.fact("base", base),
+        None => finding,
+    }
+}
+
+fn differs(text: String, claimed: Option<f64>) -> Finding {
+    let claimed = claimed.unwrap_or_default();
+    Finding::note("rotation", format!("{text}; config.json says {claimed:.0}, the measurement counts"))
+}
+
+fn described(rotation: &Rotation) -> String {
+    if rotation.is_none() {
+        return "none".to_owned();
+    }
+    let pairs = format!("{} pairs as {}", rotation.frequencies().len(), layout(rotation));
+    match base(rotation) {
+        Some(base) => format!("{pairs}, base {base:.0}"),
+        None => format!("{pairs}, scaled pair by pair"),
+    }
+}
+
+/// Rising numbers, neighbours put together: `0-4, 6`.
+fn ranges(numbers: &[usize]) -> String {
+    let runs = numbers.chunk_by(|a, b| a + 1 == *b);
+    let run = |run: &[usize]| match run {
+        [one] => one.to_string(),
+        [first, .., last] => format!("{first}-{last}"),
+        [] => String::new(),
+    };
+    runs.map(run).collect::<Vec<_>>().join(", ")
 }
 
 fn layout(rotation: &Rotation) -> &'static str {
@@ -229,16 +274,19 @@ fn layout(rotation: &Rotation) -> &'static str {
     }
 }
 
-/// The base whose geometric sequence has the second pair's frequency: `base^(-1 / pairs)`.
-fn base(rotation: &Rotation) -> f64 {
+/// The base of frequencies that fall by one factor from pair to pair, `base^(-1 / pairs)`; `None` where they do not.
+fn base(rotation: &Rotation) -> Option<f64> {
     let frequencies = rotation.frequencies();
-    let second = frequencies.get(1).copied().unwrap_or(1.0);
-    second.powf(-(frequencies.len() as f64))
+    let [first, second, ..] = frequencies else { return None };
+    let factor = second / first;
+    let falls = |pair: &[f64]| (pair[1] / pair[0] / factor - 1.0).abs() < BASE_TOLERANCE;
+    frequencies.windows(2).all(falls).then(|| factor.powf(-(frequencies.len() as f64)))
 }
 
 fn window(loader: &OnnxLoader, model: &Model) -> Finding {
     let window = loader.window();
-    let slides = window.slides && loader.rotation().is_some();
+    let explained = loader.rotations().is_some_and(|rotations| rotations.unexplained().is_none());
+    let slides = window.slides && explained;
     let full =
         if slides { format!("drops {} at once", window.slide) } else { "refuses more (`context_full`)".to_owned() };
     let text = format!(

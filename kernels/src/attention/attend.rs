@@ -8,12 +8,15 @@
 //! begin at multiples of their size, and sections are added in order wherever they were computed: what a
 //! query gets depends on its keys alone.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 
 use super::{
     found::Found,
     kv_blocks::{BLOCK, KvBlocks},
     product::{PANEL, Packed, Rows, Sums, pack, product},
+    shape::Shape,
 };
 use crate::vector;
 
@@ -41,12 +44,10 @@ pub(super) struct Scratch {
 pub(super) struct Attend<'a> {
     /// Of the one KV head that they share.
     pub kv: &'a KvBlocks,
-    /// Numbers of a head.
-    pub head_dim: usize,
-    /// Query heads that share this KV head.
-    pub group: usize,
-    /// How many keys the first token's queries see; each further token's see one more.
-    pub visible: usize,
+    /// The layer's sizes.
+    pub shape: &'a Shape,
+    /// Rows before the first token, which sees [`Shape::seen`] of them; each further token has one more.
+    pub past: usize,
     /// Which [`SECTION`] of the keys.
     pub section: usize,
     /// Holds the queries, and what is needed on the way.
@@ -56,8 +57,9 @@ pub(super) struct Attend<'a> {
 }
 
 impl Attend<'_> {
-    fn visible_to(&self, query: usize) -> usize {
-        self.visible + query / self.group
+    /// The keys that a query sees.
+    fn seen_by(&self, query: usize) -> Range<usize> {
+        self.shape.seen(self.past + query / self.shape.group())
     }
 }
 
@@ -66,17 +68,23 @@ impl WithSimd for Attend<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let count = self.scratch.queries.len() / self.head_dim;
+        let head_dim = self.shape.head_dim;
+        let count = self.scratch.queries.len() / head_dim;
         let Scratch { queries, packed, scores, .. } = &mut *self.scratch;
         packed.clear();
-        pack(queries, self.head_dim, packed);
+        pack(queries, head_dim, packed);
         scores.resize(SPAN / BLOCK * count, [0.0; BLOCK]);
         self.found.clear(count, self.kv.value_panels() * PANEL);
-        let first = self.section * SECTION;
-        let end = self.visible_to(count - 1).min(first + SECTION);
+        let section = self.section * SECTION;
+        let end = self.seen_by(count - 1).end.min(section + SECTION);
+        // Spans begin at multiples of their size wherever the first key lies that is seen.
+        let first = section.max(self.seen_by(0).start / SPAN * SPAN);
         for start in (first..end).step_by(SPAN) {
             let tokens = (end - start).min(SPAN);
             self.score(simd, start, tokens, count);
+            if let Some(cap) = self.shape.softcap {
+                vector::soft_cap(self.scratch.scores[..tokens.div_ceil(BLOCK) * count].as_flattened_mut(), cap);
+            }
             self.normalise(start, tokens, count);
             self.mix(simd, start, tokens, count);
         }
@@ -88,7 +96,7 @@ impl Attend<'_> {
     #[inline(always)]
     fn score<S: Simd>(&mut self, simd: S, start: usize, tokens: usize, count: usize) {
         let Scratch { packed, scores, block, .. } = &mut *self.scratch;
-        let queries = Packed { data: packed, k: self.head_dim };
+        let queries = Packed { data: packed, k: self.shape.head_dim };
         for (offset, scores) in (0..tokens).step_by(BLOCK).zip(scores.chunks_exact_mut(count)) {
             let keys = self.kv.keys((start + offset) / BLOCK, block);
             let data = scores.as_flattened_mut();
@@ -101,17 +109,20 @@ impl Attend<'_> {
     fn normalise(&mut self, start: usize, tokens: usize, count: usize) {
         let width = self.kv.value_panels() * PANEL;
         for query in 0..count {
-            let visible = self.visible_to(query).saturating_sub(start).min(tokens);
+            let seen = self.seen_by(query);
+            let seen = seen.start.saturating_sub(start)..seen.end.saturating_sub(start).min(tokens);
             let Found { mixed, most, sums } = &mut *self.found;
             let scores = &mut self.scratch.scores;
-            let blocks = || (0..tokens).step_by(BLOCK).map(|first| visible.saturating_sub(first).min(BLOCK));
-            if visible == 0 {
+            let in_block = |first: usize| [seen.start, seen.end].map(|at| at.saturating_sub(first).min(BLOCK));
+            let blocks = || (0..tokens).step_by(BLOCK).map(in_block);
+            if seen.is_empty() {
                 scores.iter_mut().skip(query).step_by(count).for_each(|scores| scores.fill(0.0));
                 continue;
             }
             let mut now = most[query];
-            for (scores, seen) in scores.iter_mut().skip(query).step_by(count).zip(blocks()) {
-                scores[seen..].fill(f32::NEG_INFINITY);
+            for (scores, [from, to]) in scores.iter_mut().skip(query).step_by(count).zip(blocks()) {
+                scores[..from].fill(f32::NEG_INFINITY);
+                scores[to..].fill(f32::NEG_INFINITY);
                 now = now.max(vector::max(scores));
             }
             if now > most[query] && most[query] > f32::NEG_INFINITY {
@@ -120,10 +131,11 @@ impl Attend<'_> {
                 vector::scale(&mut mixed[query * width..][..width], factor);
             }
             most[query] = now;
-            for (scores, seen) in scores.iter_mut().skip(query).step_by(count).zip(blocks()) {
+            for (scores, [from, to]) in scores.iter_mut().skip(query).step_by(count).zip(blocks()) {
                 // What is not seen adds less than the last digit of the largest, which is 1.
                 sums[query] += vector::exp_in_place(scores, now);
-                scores[seen..].fill(0.0);
+                scores[..from].fill(0.0);
+                scores[to..].fill(0.0);
             }
         }
     }
@@ -149,12 +161,18 @@ impl Attend<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
     use crate::{ElementType, attention::kv_blocks::BLOCKS_READ};
 
     /// Softmax of the products with all keys that a query sees, by the values: in f64 and in one go.
-    fn plain(query: &[f32], rows: &[(Vec<f32>, Vec<f32>)]) -> Vec<f64> {
-        let score = |key: &[f32]| query.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+    fn plain(query: &[f32], rows: &[(Vec<f32>, Vec<f32>)], cap: Option<f32>) -> Vec<f64> {
+        let product = |key: &[f32]| query.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k)).sum::<f64>();
+        let score = |key: &[f32]| match cap.map(f64::from) {
+            Some(cap) => cap * (product(key) / cap).tanh(),
+            None => product(key),
+        };
         let scores: Vec<f64> = rows.iter().map(|(key, _)| score(key)).collect();
         let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let weights: Vec<f64> = scores.iter().map(|score| (score - most).exp()).collect();
@@ -164,15 +182,16 @@ mod tests {
     }
 
     /// All sections, the last first, added in order.
-    fn attend(kv: &KvBlocks, head_dim: usize, group: usize, visible: usize, scratch: &mut Scratch) -> Found {
-        let tokens = scratch.queries.len() / head_dim / group;
+    fn attend(kv: &KvBlocks, shape: &Shape, past: usize, scratch: &mut Scratch) -> Found {
+        let tokens = scratch.queries.len() / shape.head_dim / shape.group();
         let found = |section| {
             let mut found = Found::default();
             let scratch = &mut *scratch;
-            pulp::Arch::new().dispatch(Attend { kv, head_dim, group, visible, section, scratch, found: &mut found });
+            pulp::Arch::new().dispatch(Attend { kv, shape, past, section, scratch, found: &mut found });
             found
         };
-        let sections: Vec<Found> = (0..(visible + tokens - 1).div_ceil(SECTION)).rev().map(found).collect();
+        let first = shape.seen(past).start / SECTION;
+        let sections: Vec<Found> = (first..(past + tokens).div_ceil(SECTION)).rev().map(found).collect();
         let sum = |mut whole: Found, further: Found| {
             whole.add(&further);
             whole
@@ -183,9 +202,19 @@ mod tests {
     /// Within the roundings of f32: sums of some hundred numbers of about one.
     #[test]
     fn each_query_gets_the_softmax_of_the_keys_that_it_sees() {
-        for (head_dim, group, tokens, visible) in
-            [(8, 1, 1, 1), (18, 3, 5, 30), (16, 7, 3, 127), (64, 3, 16, 250), (40, 2, 9, 380), (8, 2, 9, 2043)]
+        let plain_ones =
+            [(8, 1, 1, 0), (18, 3, 5, 29), (16, 7, 3, 126), (64, 3, 16, 249), (40, 2, 9, 379), (8, 2, 9, 2042)];
+        let plain_ones = plain_ones.map(|sizes| (sizes, None, None));
+        // Windows of one key, within a block, over spans and over sections; also with capped scores.
+        let windows = [(1, 70), (5, 379), (300, 379), (130, 1030), (1500, 2042)];
+        let with_windows = windows.map(|(window, past)| ((16, 2, 16, past), NonZeroUsize::new(window), None));
+        let capped =
+            [(None, 40), (NonZeroUsize::new(20), 200)].map(|(window, past)| ((16, 2, 5, past), window, Some(1.5)));
+        for ((head_dim, group, tokens, past), window, softcap) in
+            plain_ones.into_iter().chain(with_windows).chain(capped)
         {
+            let shape = Shape { layer: 0, heads: group, kv_heads: 1, head_dim, scale: 1.0, softcap, window };
+            let visible = past + 1;
             // Of f16, so that both caches hold them exactly. Later keys score more, so that the largest moves.
             let number = |row: usize, dim: usize| ((row * 31 + dim * 17) % 23) as f32 / 16.0 - 0.6875;
             let rows: Vec<(Vec<f32>, Vec<f32>)> = (0..visible + tokens)
@@ -200,12 +229,12 @@ mod tests {
                 assert!(kv.grow(rows.len()).is_ok());
                 rows.iter().enumerate().for_each(|(row, (key, value))| kv.write(row, key, value));
                 let scratch = &mut Scratch { queries: queries.clone(), ..Scratch::default() };
-                let mut whole = attend(&kv, head_dim, group, visible, scratch);
+                let mut whole = attend(&kv, &shape, past, scratch);
                 for ((index, query), found) in queries.chunks_exact(head_dim).enumerate().zip(whole.finish()) {
-                    let expected = plain(query, &rows[..visible + index / group]);
+                    let expected = plain(query, &rows[shape.seen(past + index / group)], softcap);
                     let found = &found[..head_dim];
                     let near = expected.iter().zip(found).all(|(e, f)| (e - f64::from(*f)).abs() < 1e-5);
-                    assert!(near, "{element:?} {head_dim} {group} {visible}, {index}: {expected:?} {found:?}");
+                    assert!(near, "{element:?} {shape:?} {past}, {index}: {expected:?} {found:?}");
                 }
             }
         }
@@ -215,14 +244,20 @@ mod tests {
     #[test]
     fn a_decode_reads_each_block_of_its_context_once() {
         let (head_dim, group) = (8, 3);
+        let all = Shape { layer: 0, heads: group, kv_heads: 1, head_dim, scale: 1.0, softcap: None, window: None };
         for element in [ElementType::F32, ElementType::F16] {
             for visible in [1, 31, 32, 33, SPAN, SPAN + 1, 512, 1536, 1537] {
                 let mut kv = KvBlocks::new(element, element, head_dim);
                 assert!(kv.grow(visible + 3 * BLOCK).is_ok());
                 let scratch = &mut Scratch { queries: vec![0.5; group * head_dim], ..Scratch::default() };
                 BLOCKS_READ.set(0);
-                attend(&kv, head_dim, group, visible, scratch);
+                attend(&kv, &all, visible - 1, scratch);
                 assert_eq!(BLOCKS_READ.get(), 2 * visible.div_ceil(BLOCK), "keys and values of {visible} tokens");
+                // Of a window at most a span more than what is seen.
+                BLOCKS_READ.set(0);
+                scratch.queries.resize(group * head_dim, 0.5);
+                attend(&kv, &Shape { window: NonZeroUsize::new(40), ..all }, visible - 1, scratch);
+                assert!(BLOCKS_READ.get() <= 2 * (40 + 2 * SPAN) / BLOCK, "{visible}: {}", BLOCKS_READ.get());
             }
         }
     }

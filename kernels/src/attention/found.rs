@@ -61,6 +61,9 @@ impl WithSimd for Add<'_> {
         let width = to.mixed.len() / to.most.len().max(1);
         let rows = to.mixed.chunks_exact_mut(width.max(1)).zip(further.mixed.chunks_exact(width.max(1)));
         for (query, (mixed, more)) in rows.enumerate() {
+            if further.most[query] == f32::NEG_INFINITY {
+                continue;
+            }
             let now = to.most[query].max(further.most[query]);
             let (old, new) = (vector::exp(to.most[query] - now), vector::exp(further.most[query] - now));
             mixed.iter_mut().zip(more).for_each(|(x, more)| *x = more.mul_add(new, *x * old));

@@ -150,6 +150,13 @@ impl KvBlocks {
         self.keys.len().min(self.values.len()) * BLOCK
     }
 
+    /// Bytes of all blocks.
+    pub(super) fn bytes(&self) -> usize {
+        let keys = self.keys.len() * self.head_dim * self.keys.element().bytes();
+        let values = self.values.len() * self.value_panels() * PANEL * self.values.element().bytes();
+        (keys + values) * BLOCK
+    }
+
     /// Writes one token's key and value, `[head_dim]` each.
     pub(super) fn write(&mut self, row: usize, key: &[f32], value: &[f32]) {
         let (block, row) = (row / BLOCK, row % BLOCK);

@@ -127,8 +127,9 @@ impl Layer<'_> {
                 self.attend(task, &kv, section, scratch, &mut lock(&parts[part]));
                 return;
             }
-            self.attend(task, &kv, 0, scratch, whole);
-            for section in 1..self.sections(task) {
+            let mut sections = self.sections(task);
+            self.attend(task, &kv, sections.next().unwrap_or(0), scratch, whole);
+            for section in sections {
                 self.attend(task, &kv, section, scratch, found);
                 whole.add(found);
             }
@@ -161,8 +162,7 @@ impl Layer<'_> {
     }
 
     fn attend(&self, task: &Task, kv: &KvBlocks, section: usize, scratch: &mut Scratch, found: &mut Found) {
-        let (head_dim, group, visible) = (self.shape.head_dim, self.shape.group(), self.visible(task));
-        pulp::Arch::new().dispatch(Attend { kv, head_dim, group, visible, section, scratch, found });
+        pulp::Arch::new().dispatch(Attend { kv, shape: &self.shape, past: self.past(task), section, scratch, found });
     }
 
     /// Copies a task's answers, `[tokens, group]` rows of which `head_dim` numbers count, to its columns of the

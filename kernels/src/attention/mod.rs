@@ -19,6 +19,6 @@ mod shape;
 
 pub use found::Found;
 pub use layer::Layer;
-pub use paged_kv::{BatchRow, Kept, KvTypes, PagedKv};
+pub use paged_kv::{BatchRow, Kept, KvTypes, PagedKv, Turns};
 pub use plan::Plan;
 pub use shape::{Heads, Shape};

@@ -23,7 +23,17 @@ pub struct Kept<'a> {
     /// Which rows.
     pub rows: Range<usize>,
     /// `None`: their keys stay as they are.
-    pub turn: Option<&'a Turn>,
+    pub turns: Option<Turns<'a>>,
+}
+
+/// How keys turn on their way into a copy.
+#[derive(Clone, Copy)]
+pub struct Turns<'a> {
+    /// One a layer.
+    pub layers: &'a [Turn],
+    /// Whether the copy's keys are kept in f32 whatever they were kept in. Each turn rounds them: in f16 that is a step
+    /// of 2^-11, in which what turns slowly would not move at all, and it adds up where keys are turned many times.
+    pub in_f32: bool,
 }
 
 /// One conversation's keys and values in all layers. Shared with the run it is in.
@@ -71,22 +81,32 @@ impl PagedKv {
     /// # Panics
     /// Where a row is asked for that there is no room for here.
     pub fn copy(&self, kept: &[Kept<'_>], new: usize) -> Result<Self, TryReserveError> {
-        let types = |head: &RwLock<KvBlocks>| read(head).types();
+        let in_f32 = kept.iter().any(|kept| kept.turns.is_some_and(|turns| turns.in_f32));
+        let types = |head: &RwLock<KvBlocks>| {
+            let kept = read(head).types();
+            KvTypes { key: if in_f32 { ElementType::F32 } else { kept.key }, ..kept }
+        };
         let layers: Vec<_> = self.heads.iter().step_by(self.kv_heads.max(1)).map(types).collect();
         let (room, end) = (self.capacity(), kept.iter().map(|kept| kept.rows.end).max().unwrap_or(0));
         assert!(end <= room, "rows up to {end} are to be copied of {room}");
         let count: usize = kept.iter().map(|kept| kept.rows.len()).sum();
         let to = Self::new(&layers, self.kv_heads, self.head_dim);
         to.grow(count + new)?;
-        for (from, to) in self.heads.iter().zip(&to.heads) {
+        for (index, (from, to)) in self.heads.iter().zip(&to.heads).enumerate() {
             let (from, mut to) = (read(from), write(to));
             let mut filled = 0;
-            for Kept { rows, turn } in kept {
-                to.append(filled, &from, rows.clone(), *turn);
+            for Kept { rows, turns } in kept {
+                let turn = turns.map(|turns| &turns.layers[index / self.kv_heads]);
+                to.append(filled, &from, rows.clone(), turn);
                 filled += rows.len();
             }
         }
         Ok(to)
+    }
+
+    /// Bytes of all blocks.
+    pub fn bytes(&self) -> usize {
+        self.heads.iter().map(|head| read(head).bytes()).sum()
     }
 
     /// The keys of one token in one layer, `[kv_heads, head_dim]`.
@@ -141,14 +161,43 @@ mod tests {
         for (layer, head, row) in (0..2).flat_map(|l| (0..3).flat_map(move |h| (0..50).map(move |row| (l, h, row)))) {
             kv.write(layer, head).write(row, &[number(layer, head, row), 0.0, 0.0, 0.0], &[row as f32; 4]);
         }
-        let turn = Turn::new(Layout::Halves, &[std::f64::consts::PI, 1.0], -1.0);
-        let kept = [Kept { rows: 0..2, turn: None }, Kept { rows: 40..50, turn: Some(&turn) }];
+        let half = |frequency| Turn::new(Layout::Halves, &[frequency, 1.0], -1.0);
+        let layers = [half(0.0), half(std::f64::consts::PI)];
+        let turns = Turns { layers: &layers, in_f32: false };
+        let kept = [Kept { rows: 0..2, turns: None }, Kept { rows: 40..50, turns: Some(turns) }];
         let copy = kv.copy(&kept, 30).unwrap();
         assert!(copy.capacity() >= 42);
         for (to, (from, sign)) in [(0, 1.0), (1, 1.0)].into_iter().chain((40..50).map(|row| (row, -1.0))).enumerate() {
-            let expected: Vec<f32> = (0..3).map(|head| sign * number(1, head, from)).collect();
-            let found: Vec<f32> = copy.keys(1, to).chunks(4).map(|key| key[0].round()).collect();
-            assert_eq!(found, expected, "row {to}");
+            for (layer, sign) in [(0, 1.0), (1, sign)] {
+                let expected: Vec<f32> = (0..3).map(|head| sign * number(layer, head, from)).collect();
+                let found: Vec<f32> = copy.keys(layer, to).chunks(4).map(|key| key[0].round()).collect();
+                assert_eq!(found, expected, "row {to} of layer {layer}");
+            }
         }
+    }
+
+    #[test]
+    fn keys_that_turn_often_are_kept_in_f32() {
+        let types = KvTypes { key: ElementType::F16, value: ElementType::F16 };
+        let once = PagedKv::new(&[types], 1, 2);
+        once.grow(1).unwrap();
+        once.write(0, 0).write(0, &[1.0, 0.5], &[1.0, 1.0]);
+        // Slower than f16 could show: 200 times a ten thousandth of a radian.
+        let turned = |in_f32| {
+            let layers = [Turn::new(Layout::Halves, &[1e-4], -1.0)];
+            let slide = |kv: PagedKv| {
+                let turns = Some(Turns { layers: &layers, in_f32 });
+                kv.copy(&[Kept { rows: 0..1, turns }], 0).unwrap()
+            };
+            let first = once.copy(&[Kept { rows: 0..1, turns: None }], 0).unwrap();
+            let kv = (0..200).fold(first, |kv, _| slide(kv));
+            (kv.keys(0, 0), kv.bytes())
+        };
+        let (sin, cos) = 0.02f32.sin_cos();
+        let expected = [cos + 0.5 * sin, 0.5 * cos - sin];
+        let off = |keys: &[f32]| keys.iter().zip(expected).map(|(k, e)| (k - e).abs()).fold(0.0, f32::max);
+        let ((narrow, less), (wide, more)) = (turned(false), turned(true));
+        assert!(off(&wide) < 1e-5 && off(&narrow) > 1e-3, "{wide:?} {narrow:?} {expected:?}");
+        assert!(more > less, "{more} {less}");
     }
 }

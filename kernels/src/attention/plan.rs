@@ -78,9 +78,11 @@ impl Layer<'_> {
                         continue;
                     }
                     let sections = self.sections(&task);
-                    tasks.extend((0..sections).map(|section| Task { part: Some((section, *parts + section)), ..task }));
-                    sums.push((task, *parts..*parts + sections));
-                    *parts += sections;
+                    let count = sections.len();
+                    let part = |(index, section)| Task { part: Some((section, *parts + index)), ..task };
+                    tasks.extend(sections.enumerate().map(part));
+                    sums.push((task, *parts..*parts + count));
+                    *parts += count;
                 }
                 piece += 1;
             }
@@ -91,7 +93,7 @@ impl Layer<'_> {
 
     /// Whether the work is worth several threads.
     pub(super) fn is_shared(&self) -> bool {
-        let work = |row: &BatchRow| row.tokens * (row.past + row.tokens);
+        let work = |row: &BatchRow| row.tokens * self.shape.seen(row.past + row.tokens - 1).len();
         let keys: usize = self.rows.iter().map(work).sum();
         keys * self.shape.heads * self.shape.head_dim * 2 >= SHARED_WORK_MIN
     }
@@ -107,7 +109,7 @@ impl Layer<'_> {
     fn has_parts(&self, row: &BatchRow) -> bool {
         let tasks = |tokens| row.tokens.div_ceil(tokens) * self.shape.kv_heads;
         let whole = tasks(self.tokens_max());
-        let sections = (row.past + row.tokens).div_ceil(SECTION);
+        let sections = self.sections_of(row.past, row.tokens).len();
         sections > 1 && whole < TASKS && whole * sections >= tasks(self.few_tokens(row.tokens)).min(TASKS)
     }
 
@@ -121,20 +123,26 @@ impl Layer<'_> {
         tokens.div_ceil(PIECES).max(PIECE_TOKENS_MIN).min(self.tokens_max())
     }
 
-    /// How many sections of the keys the task's tokens see.
-    pub(super) fn sections(&self, task: &Task) -> usize {
-        (self.visible(task) + task.tokens - 1).div_ceil(SECTION)
+    /// The sections of the keys that the task's tokens see.
+    pub(super) fn sections(&self, task: &Task) -> Range<usize> {
+        self.sections_of(self.past(task), task.tokens)
     }
 
-    /// Products of a token and a key.
+    /// The sections of the keys that some tokens behind `past` others see.
+    fn sections_of(&self, past: usize, tokens: usize) -> Range<usize> {
+        self.shape.seen(past).start / SECTION..(past + tokens).div_ceil(SECTION)
+    }
+
+    /// Products of a token and a key, about.
     fn work(&self, task: &Task) -> usize {
-        let keys = self.visible(task) + task.tokens - 1;
-        task.tokens * task.part.map_or(keys, |(section, _)| (keys - section * SECTION).min(SECTION))
+        let (first, end) = (self.shape.seen(self.past(task)).start, self.past(task) + task.tokens);
+        let seen = |(section, _)| end.min((section + 1) * SECTION) - first.max(section * SECTION);
+        task.tokens * task.part.map_or(end - first, seen)
     }
 
-    /// How many keys the task's first token sees.
-    pub(super) fn visible(&self, task: &Task) -> usize {
-        self.rows[task.row].past + task.offset + 1
+    /// Rows before the task's first token.
+    pub(super) fn past(&self, task: &Task) -> usize {
+        self.rows[task.row].past + task.offset
     }
 
     /// Cuts the output as the tasks are.

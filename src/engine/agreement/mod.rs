@@ -27,17 +27,20 @@ const TOLERANCE_F16: f32 = 5e-2;
 /// difference says nothing); a wrong graph makes several on average.
 const TOLERANCE_ROUNDED_MEAN: f32 = 0.35;
 
-/// The longest context that is compared, in tokens.
+/// The longest context that is compared, in tokens; more where layers look back only so far, which would not show.
 const CONTEXT_MAX: usize = 300;
+/// What is compared beyond such a window.
+const BEYOND_WINDOW: usize = 40;
 
-/// Log-probabilities of fixed tokens, in a fixed order.
+/// Log-probabilities of fixed tokens, in a fixed order. `local_window`: the most keys that some layer sees.
 ///
 /// # Errors
 /// The engine's own.
-pub(super) fn probe(engine: &mut dyn Engine) -> Result<Vec<f32>, EngineError> {
+pub(super) fn probe(engine: &mut dyn Engine, local_window: Option<usize>) -> Result<Vec<f32>, EngineError> {
     let (vocab, window) = (engine.info().vocab, engine.info().window.size);
+    let context = local_window.map_or(CONTEXT_MAX, |local| CONTEXT_MAX.max(local.saturating_add(BEYOND_WINDOW)));
     let token = |index: usize| TokenId(((index * 7919 + 31) % vocab) as u32);
-    let tokens: Vec<TokenId> = (0..CONTEXT_MAX.min(window.saturating_sub(1)).max(1)).map(token).collect();
+    let tokens: Vec<TokenId> = (0..context.min(window.saturating_sub(1)).max(1)).map(token).collect();
     let (long, short) = (engine.open()?, engine.open()?);
     let mut scores = Vec::new();
     let (first, rest) = tokens.split_at(tokens.len().min(40));

@@ -8,8 +8,8 @@ use super::{
     heads::Projection,
     mask,
     not_fused::NotFused,
-    rotary,
-    walk::{LAYOUT, float_type, made_by, source},
+    rotary::{self, FuseRotaries, FuseRotary},
+    walk::{LAYOUT, float_type, made_by, product_type, source},
     weighing::{self, Weighing},
 };
 use crate::model::{
@@ -27,6 +27,12 @@ pub(super) struct Attention<'g> {
     pub(super) heads: usize,
     /// What products of queries and keys are multiplied by.
     pub(super) scale: f64,
+    /// What these products are kept below.
+    pub(super) softcap: Option<f64>,
+    /// How many keys a token sees at most, itself among them; `None`: all before it.
+    pub(super) window: Option<usize>,
+    /// How queries and keys are rotated on the way; `None`: not at all.
+    pub(super) rotary: Option<FuseRotary<'g>>,
     /// What it gives, [batch, seq, heads * head_dim], and its element type.
     pub(super) output: (&'g str, ElementType),
 }
@@ -40,13 +46,18 @@ impl Attention<'_> {
 }
 
 /// The attention of every layer.
-pub(super) fn find<'g>(view: &View<'g>, contract: &'g Contract) -> Result<Vec<Attention<'g>>, NotFused> {
+pub(super) fn find<'g>(
+    view: &View<'g>,
+    contract: &'g Contract,
+    rotaries: &FuseRotaries<'g>,
+) -> Result<Vec<Attention<'g>>, NotFused> {
     let mut by_keys: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
     for (anchor, keys) in weighing::anchors(view) {
         by_keys.entry(keys).or_default().push(anchor);
     }
     let layers = contract.kv.iter().enumerate().map(|(layer, names)| {
-        let layer = Layer { view, contract, names, layer };
+        let rotary = rotaries.layers.get(layer).copied().flatten();
+        let layer = Layer { view, contract, names, layer, rotary };
         let keys = layer.cache(&names.past_key, &names.present_key)?;
         match by_keys.get(keys.whole).map_or(&[][..], Vec::as_slice) {
             [anchor] => layer.attention(keys, anchor),
@@ -56,12 +67,21 @@ pub(super) fn find<'g>(view: &View<'g>, contract: &'g Contract) -> Result<Vec<At
     layers.collect()
 }
 
+/// Queries and keys before their rotation, each with its element type.
+struct Unrotated<'g> {
+    queries: (Projection<'g>, ElementType),
+    keys: (Projection<'g>, ElementType),
+    rotary: Option<FuseRotary<'g>>,
+}
+
 /// The layer that is looked at.
 struct Layer<'v, 'g> {
     view: &'v View<'g>,
     contract: &'g Contract,
     names: &'g KvNames,
     layer: usize,
+    /// As it was measured.
+    rotary: Option<FuseRotary<'g>>,
 }
 
 impl<'g> Layer<'_, 'g> {
@@ -71,17 +91,18 @@ impl<'g> Layer<'_, 'g> {
         let weighing = Weighing::at(view, anchor, self.contract.head_dim);
         let weighing = weighing.map_err(|unknown| unknown.of_layer(layer))?;
         let scores = weighing.scores;
-        let more = scores.mask.map_or(Some("no mask".into()), |mask| mask::more_than_causal(view, mask));
-        if let Some(found) = more {
-            return Err(NotFused::Mask { layer, found });
-        }
-        let (queries, keys) = self.unrotated(scores.queries, keys.new)?;
-        let queries = self.projection(queries, "queries")?;
+        let window = scores.mask.map_or(Err("no mask".into()), |mask| mask::window(view, mask));
+        let window = window.map_err(|found| NotFused::Mask { layer, found })?;
+        let Unrotated { queries, keys, rotary } = self.unrotated(scores.queries, keys.new)?;
+        let split = Projection::split_into(view, values.new, self.contract.head_dim);
         let output = self.output(weighing, values).ok_or(NotFused::Values { layer })?;
         Ok(Attention {
             heads: self.heads(queries.0, output.0)?,
-            projections: [queries, self.projection(keys, "keys")?, self.projection(values.new, "values")?],
+            projections: [queries, keys, self.projection(split, "values")?],
             scale: scores.scale,
+            softcap: scores.softcap,
+            window,
+            rotary,
             output,
         })
     }
@@ -91,22 +112,47 @@ impl<'g> Layer<'_, 'g> {
         Cache::between(self.view, past, present).ok_or_else(unknown)
     }
 
-    /// Queries and keys before a rotation that is the same for both.
-    fn unrotated(&self, queries: &'g str, keys: &'g str) -> Result<(&'g str, &'g str), NotFused> {
-        let layer = self.layer;
-        let rotary = |tensor, what| rotary::ending_in(self.view, tensor).ok_or(NotFused::Rotary { layer, what });
-        let (queries, keys) = (rotary(queries, "queries")?, rotary(keys, "keys")?);
-        if queries.tables != keys.tables {
-            return Err(NotFused::Rotary { layer, what: "queries and keys" });
+    /// Queries and keys before a rotation that is the same for both, and what that is.
+    fn unrotated(&self, queries: &'g str, keys: &'g str) -> Result<Unrotated<'g>, NotFused> {
+        let &Self { view, layer, rotary, .. } = self;
+        let unknown = |what| NotFused::Rotary { layer, what };
+        let head_dim = self.contract.head_dim;
+        match (rotary::ending_in(view, queries), rotary::ending_in(view, keys)) {
+            (Some(queries), Some(keys)) if (queries.tables, queries.scale) == (keys.tables, keys.scale) => {
+                Ok(Unrotated {
+                    queries: self.projection(Projection::split_into(view, queries.input, head_dim), "queries")?,
+                    keys: self.projection(Projection::split_into(view, keys.input, head_dim), "keys")?,
+                    rotary: Some(FuseRotary { scale: keys.scale, ..rotary.ok_or(NotFused::Rotation { layer })? }),
+                })
+            }
+            (Some(_), Some(_)) => Err(unknown("queries and keys")),
+            // What was measured says the same, or nothing where positions are a part of what is embedded.
+            (None, None) if rotary.is_none_or(|rotary| rotary.frequencies.is_empty()) => {
+                // Of queries that are not normed all layout was passed over.
+                let split = Projection::split_into(view, queries, head_dim);
+                let split = split.or_else(|| Projection::split_by_token(view, queries, head_dim));
+                let split = split.ok_or_else(|| unknown("queries"))?;
+                let keys = Projection::split_into(view, keys, head_dim).ok_or_else(|| unknown("keys"))?;
+                Ok(Unrotated {
+                    queries: self.projection(Some(split), "queries")?,
+                    keys: self.projection(Some(keys), "keys")?,
+                    rotary: None,
+                })
+            }
+            (None, _) => Err(unknown("queries")),
+            (_, None) => Err(unknown("keys")),
         }
-        Ok((queries.input, keys.input))
     }
 
-    fn projection(&self, tensor: &'g str, what: &'static str) -> Result<(Projection<'g>, ElementType), NotFused> {
-        let split = Projection::split_into(self.view, tensor, self.contract.head_dim);
+    fn projection(
+        &self,
+        split: Option<Projection<'g>>,
+        what: &'static str,
+    ) -> Result<(Projection<'g>, ElementType), NotFused> {
         let projection = split.ok_or(NotFused::Heads { layer: self.layer, what })?;
         let unknown = || NotFused::ElementType { tensor: projection.tensor.to_owned() };
-        Ok((projection, float_type(self.view, projection.tensor).ok_or_else(unknown)?))
+        let found = float_type(self.view, projection.tensor).or_else(|| product_type(self.view, projection.tensor));
+        Ok((projection, found.ok_or_else(unknown)?))
     }
 
     /// From the width of the queries, or of what the output projection takes.
@@ -146,6 +192,7 @@ impl<'g> Layer<'_, 'g> {
             }
             tensor = node.input.first()?;
         }
-        float_type(self.view, source(self.view, values.new, &["Transpose", "Reshape"]))
+        let projected = source(self.view, values.new, &["Transpose", "Reshape"]);
+        float_type(self.view, projected).or_else(|| product_type(self.view, projected))
     }
 }

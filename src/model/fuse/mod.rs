@@ -35,7 +35,7 @@ use self::{
 };
 pub(crate) use self::{
     prune::{Needed, prune},
-    rotary::FuseRotary,
+    rotary::{FuseRotaries, FuseRotary},
 };
 use super::{
     contract::{Contract, ElementType, Family},
@@ -64,8 +64,12 @@ pub(crate) struct Fused {
 ///
 /// # Errors
 /// Why the graph was left as it is, to the last bit.
-pub(crate) fn fuse(graph: &mut GraphProto, contract: &Contract, rotary: &FuseRotary<'_>) -> Result<Fused, NotFused> {
-    let element = check(graph, contract, rotary)?;
+pub(crate) fn fuse(
+    graph: &mut GraphProto,
+    contract: &Contract,
+    rotaries: &FuseRotaries<'_>,
+) -> Result<Fused, NotFused> {
+    let element = check(graph, contract)?;
     // Weights are shared slices, so that this copies nodes and names.
     let mut fused = graph.clone();
     // ONNX Runtime takes nodes in any order, and some converters append theirs at the end.
@@ -75,11 +79,11 @@ pub(crate) fn fuse(graph: &mut GraphProto, contract: &Contract, rotary: &FuseRot
     let norms = fuse_norms(&mut fused);
     let (written, heads, precision) = {
         let view = View::new(&fused);
-        let layers: Vec<Attention<'_>> = attention::find(&view, contract)?;
+        let layers: Vec<Attention<'_>> = attention::find(&view, contract, rotaries)?;
         let heads = layers.iter().map(|layer| layer.heads).collect();
         let is_half = element == ElementType::F16 || layers.iter().any(Attention::is_half);
         let precision = if is_half { ElementType::F16 } else { ElementType::F32 };
-        (Written::new(&layers, contract, rotary, element), heads, precision)
+        (Written::new(&layers, contract, rotaries.positions, element), heads, precision)
     };
     written.put_into(&mut fused, contract);
     let residuals = fuse_residuals(&mut fused);
@@ -102,17 +106,12 @@ pub(crate) fn import_microsoft(model: &mut ModelProto) {
 }
 
 /// What can be said before attention is looked at: the element type of all caches.
-fn check(graph: &GraphProto, contract: &Contract, rotary: &FuseRotary<'_>) -> Result<ElementType, NotFused> {
+fn check(graph: &GraphProto, contract: &Contract) -> Result<ElementType, NotFused> {
     if contract.family == Family::GroupQueryAttention {
         return Err(NotFused::Already);
     }
     if !contract.attention_mask {
         return Err(NotFused::NoMaskInput);
-    }
-    let (pairs, head_dim) = (rotary.frequencies.len(), contract.head_dim);
-    // ONNX Runtime's own check, which is stricter than `pairs <= head_dim / 2`.
-    if pairs == 0 || pairs % 8 != 0 || pairs > head_dim / 2 {
-        return Err(NotFused::Rotation { pairs, head_dim });
     }
     let mut outputs = graph.node.iter().flat_map(|node| &node.output);
     if outputs.any(|output| output.starts_with(PREFIX)) {

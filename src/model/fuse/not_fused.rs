@@ -10,13 +10,11 @@ pub enum NotFused {
     /// The lengths of the rows are counted in the mask.
     #[error("the graph takes no `attention_mask`")]
     NoMaskInput,
-    /// A rotation that the operator does not do.
-    #[error("{pairs} pairs of a head's {head_dim} numbers are rotated, expected a multiple of 8 up to {}", head_dim / 2)]
+    /// A layer that rotates its keys in a way that could not be measured.
+    #[error("the rotation of layer {layer} could not be measured")]
     Rotation {
-        /// Pairs that were measured to turn.
-        pairs: usize,
-        /// Width of one head.
-        head_dim: usize,
+        /// The layer.
+        layer: usize,
     },
     /// Caches of two element types.
     #[error("the caches are of more than one element type")]

@@ -5,7 +5,10 @@
 //! Which numbers form a pair and how fast each turns is measured on the untouched graph, so only the
 //! tensor that enters is looked for here.
 
-use super::walk::{COPIES, LAYOUT, both_orders, made_by, maker, source};
+use super::{
+    scalar::scalar,
+    walk::{COPIES, LAYOUT, both_orders, made_by, maker, source},
+};
 use crate::model::{
     build::floats,
     contract::ElementType,
@@ -13,13 +16,22 @@ use crate::model::{
     view::View,
 };
 
-/// The rotation that an engine has measured on the untouched graph.
-#[derive(Clone, Copy, Debug)]
+/// A layer's rotation as an engine has measured it on the untouched graph.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct FuseRotary<'a> {
-    /// Radians a position, one for each pair.
+    /// Radians a position, one for each pair; none where keys do not depend on their position.
     pub(crate) frequencies: &'a [f64],
     /// Whether neighbours form the pairs; otherwise number `i` goes with `i + pairs`.
     pub(crate) interleaved: bool,
+    /// What queries and keys are multiplied by on the way, which keys do not show: read from the graph.
+    pub(crate) scale: f64,
+}
+
+/// The rotations of all layers.
+#[derive(Clone, Debug)]
+pub(crate) struct FuseRotaries<'a> {
+    /// One a layer; `None`: nobody knows.
+    pub(crate) layers: Vec<Option<FuseRotary<'a>>>,
     /// Positions that the model is made for.
     pub(crate) positions: usize,
 }
@@ -28,22 +40,25 @@ impl FuseRotary<'_> {
     /// Cosines and sines, each [positions, pairs]. The angle is rounded to f32 as in every exporter's
     /// graph, where it is a product of f32 numbers: at position 1,000 that moves it by up to 3e-5
     /// radians, and the tables shall give what the untouched graph gives. All else is computed in f64.
-    pub(super) fn tables(&self, names: [&str; 2], element: ElementType) -> [TensorProto; 2] {
-        let dims = [self.positions, self.frequencies.len()].map(|size| i64::try_from(size).unwrap_or(i64::MAX));
+    pub(super) fn tables(&self, positions: usize, names: [&str; 2], element: ElementType) -> [TensorProto; 2] {
+        let dims = [positions, self.frequencies.len()].map(|size| i64::try_from(size).unwrap_or(i64::MAX));
         let angle = |position, frequency: &f64| f64::from(position as f32 * *frequency as f32);
-        let angles = || (0..self.positions).flat_map(move |at| self.frequencies.iter().map(move |f| angle(at, f)));
+        let angles = || (0..positions).flat_map(move |at| self.frequencies.iter().map(move |f| angle(at, f)));
         let [cos, sin] = names;
-        [floats(cos, &dims, element, angles().map(f64::cos)), floats(sin, &dims, element, angles().map(f64::sin))]
+        let scaled = |trigonometric: fn(f64) -> f64| angles().map(move |angle| self.scale * trigonometric(angle));
+        [floats(cos, &dims, element, scaled(f64::cos)), floats(sin, &dims, element, scaled(f64::sin))]
     }
 }
 
 /// A rotation in the graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Rotary<'g> {
     /// What enters, [batch, heads, seq, head_dim].
     pub(super) input: &'g str,
     /// What its cosines and sines are computed from: equal for queries and keys of one graph.
     pub(super) tables: [&'g str; 2],
+    /// What both are multiplied by (Peng et al. 2023, "YaRN", 3.4).
+    pub(super) scale: f64,
 }
 
 /// The rotation that ends in `tensor`.
@@ -65,28 +80,41 @@ fn of_all<'g>(view: &View<'g>, tensor: &'g str) -> Option<Rotary<'g>> {
         let [input, cos, sin] = node.input.as_slice() else {
             return None;
         };
-        return Some(Rotary { input: source(view, input, COPIES), tables: [table(view, cos), table(view, sin)] });
+        return rotary(view, input, cos, sin);
     }
     let sum = operator(view, tensor, "Add")?;
     both_orders(sum)?.into_iter().find_map(|(straight, turned)| {
         let straight = both_orders(operator(view, straight, "Mul")?)?;
         let turned = both_orders(operator(view, turned, "Mul")?)?;
         straight.into_iter().find_map(|(input, cos)| {
-            let input = source(view, input, COPIES);
-            let (_, sin) = turned.into_iter().find(|(turned, _)| is_turned(view, turned, input))?;
-            Some(Rotary { input, tables: [table(view, cos), table(view, sin)] })
+            let whole = source(view, input, COPIES);
+            let (_, sin) = turned.into_iter().find(|(turned, _)| is_turned(view, turned, whole))?;
+            rotary(view, input, cos, sin)
         })
     })
 }
 
-/// The angles of cosines or sines, or a table of them. Exporters may compute them for each use.
-fn table<'g>(view: &View<'g>, tensor: &'g str) -> &'g str {
-    let tensor = source(view, tensor, LAYOUT);
+fn rotary<'g>(view: &View<'g>, input: &'g str, cos: &'g str, sin: &'g str) -> Option<Rotary<'g>> {
+    let ((cos, scale), (sin, other)) = (table(view, cos), table(view, sin));
+    (scale == other).then(|| Rotary { input: source(view, input, COPIES), tables: [cos, sin], scale })
+}
+
+/// The angles of cosines or sines, or a table of them, and what they are multiplied by. Exporters may compute them for
+/// each use.
+fn table<'g>(view: &View<'g>, tensor: &'g str) -> (&'g str, f64) {
+    let mut tensor = source(view, tensor, LAYOUT);
+    let mut scale = 1.0;
+    while let Some((_, node)) = made_by(view, tensor).filter(|(_, node)| node.op_type() == "Mul")
+        && let Some((rest, factor)) =
+            both_orders(node).and_then(|orders| orders.into_iter().find_map(|(a, b)| Some((a, scalar(view, b)?))))
+    {
+        (tensor, scale) = (source(view, rest, LAYOUT), scale * factor);
+    }
     match made_by(view, tensor) {
         Some((_, node)) if matches!(node.op_type(), "Cos" | "Sin") => {
-            node.input.first().map_or(tensor, |angles| source(view, angles, LAYOUT))
+            (node.input.first().map_or(tensor, |angles| source(view, angles, LAYOUT)), scale)
         }
-        _ => tensor,
+        _ => (tensor, scale),
     }
 }
 

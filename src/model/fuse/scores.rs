@@ -1,5 +1,6 @@
-//! What a softmax is taken of: `scale * queries x keys + mask`. The scale may be split over queries, keys and scores. Which heads of keys are repeated for
-//! which queries is not read here; the numeric check of the rewritten graph would show.
+//! What a softmax is taken of: `scale * queries x keys + mask`, or `cap * tanh(scale * queries x keys / cap) + mask`.
+//! The scale may be split over queries, keys and scores. Which heads of keys are repeated for which queries is not read
+//! here; the numeric check of the rewritten graph would show.
 
 use std::collections::HashSet;
 
@@ -23,6 +24,8 @@ pub(super) struct Scores<'g> {
     pub(super) keys: &'g str,
     /// The product of all scales.
     pub(super) scale: f64,
+    /// What scaled products are kept below by a hyperbolic tangent.
+    pub(super) softcap: Option<f64>,
     /// What is added, or decides which scores count.
     pub(super) mask: Option<&'g str>,
 }
@@ -57,7 +60,7 @@ impl<'g> Scores<'g> {
     /// Reads what a softmax is taken of.
     pub(super) fn before(view: &View<'g>, softmax: &'g NodeProto) -> Result<Self, Unknown<'g>> {
         let mut scale = 1.0;
-        let mut mask = None;
+        let (mut mask, mut softcap) = (None, None);
         let mut tensor = softmax.input.first().ok_or(Unknown::Operator("Softmax"))?.as_str();
         for _ in 0..STEPS_MAX {
             let (_, node) = made_by(view, tensor).ok_or(Unknown::Operator("an input"))?;
@@ -66,7 +69,7 @@ impl<'g> Scores<'g> {
                 ("MatMul", &[queries, keys]) => {
                     let (queries, of_queries) = unscaled(view, queries)?;
                     let (keys, of_keys) = unscaled(view, keys)?;
-                    return Ok(Self { queries, keys, scale: scale * of_queries * of_keys, mask });
+                    return Ok(Self { queries, keys, scale: scale * of_queries * of_keys, softcap, mask });
                 }
                 ("Mul" | "Div", _) => {
                     let (rest, factor) = scaled(view, node).ok_or(Unknown::Scale)?;
@@ -76,6 +79,8 @@ impl<'g> Scores<'g> {
                     let (rest, hides) = masked(view, node).ok_or(Unknown::Operator(node.op_type()))?;
                     (tensor, mask) = (rest, Some(hides));
                 }
+                // What multiplies the tangent is the cap; what is multiplied before it is divided by that.
+                ("Tanh", &[input]) if softcap.is_none() && scale > 0.0 => (tensor, softcap) = (input, Some(scale)),
                 ("Cast" | "Identity", &[input]) => tensor = input,
                 _ => return Err(Unknown::Operator(node.op_type())),
             }

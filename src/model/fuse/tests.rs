@@ -12,8 +12,10 @@ use crate::model::{build::operator, onnx::ValueInfoProto};
 
 const FREQUENCIES: [f64; 8] = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003];
 
-fn rotary() -> FuseRotary<'static> {
-    FuseRotary { frequencies: &FREQUENCIES, interleaved: false, positions: 16 }
+const ROTARY: FuseRotary<'static> = FuseRotary { frequencies: &FREQUENCIES, interleaved: false, scale: 1.0 };
+
+fn rotaries() -> FuseRotaries<'static> {
+    FuseRotaries { layers: vec![Some(ROTARY); 2], positions: 16 }
 }
 
 /// Two layers, 4 heads of queries, 2 of keys and values, 16 numbers each.
@@ -42,7 +44,7 @@ fn refused(edit: impl FnOnce(&mut GraphProto, &mut Contract)) -> NotFused {
     let mut contract = contract_of(&graph).unwrap();
     edit(&mut graph, &mut contract);
     let before = graph.clone();
-    let error = fuse(&mut graph, &contract, &rotary()).unwrap_err();
+    let error = fuse(&mut graph, &contract, &rotaries()).unwrap_err();
     assert!(graph == before, "changed in spite of {error}");
     error
 }
@@ -51,7 +53,7 @@ fn refused(edit: impl FnOnce(&mut GraphProto, &mut Contract)) -> NotFused {
 fn heads_and_scale_are_found_in_the_graph() {
     let mut graph = llama();
     let contract = contract_of(&graph).unwrap();
-    let fused = fuse(&mut graph, &contract, &rotary()).unwrap();
+    let fused = fuse(&mut graph, &contract, &rotaries()).unwrap();
     assert_eq!(fused.heads, [4, 4]);
     assert_eq!(fused.nodes, [219, graph.node.len()]);
     let attention: Vec<_> = graph.node.iter().filter(|node| node.op_type() == "GroupQueryAttention").collect();
@@ -62,13 +64,13 @@ fn heads_and_scale_are_found_in_the_graph() {
     }
     let inputs: Vec<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
     assert!(inputs.contains(&"attention_mask") && !inputs.contains(&"position_ids"), "{inputs:?}");
-    let fused_again = fuse(&mut graph.clone(), &contract_of(&graph).unwrap(), &rotary());
+    let fused_again = fuse(&mut graph.clone(), &contract_of(&graph).unwrap(), &rotaries());
     assert_eq!(fused_again, Err(NotFused::Already));
 }
 
 #[test]
 fn tables_hold_cosines_and_sines_of_each_position() {
-    let [cos, sin] = rotary().tables(["cos", "sin"], ElementType::F32);
+    let [cos, sin] = ROTARY.tables(16, ["cos", "sin"], ElementType::F32);
     assert_eq!((&cos.dims[..], &sin.dims[..]), (&[16, 8][..], &[16, 8][..]));
     let at = |table: &crate::model::onnx::TensorProto, position: usize, pair: usize| {
         let start = 4 * (position * 8 + pair);
@@ -126,7 +128,6 @@ fn what_is_not_understood_is_left_as_it_is() {
 fn what_the_operator_cannot_do_is_not_tried() {
     assert_eq!(refused(|_, contract| contract.attention_mask = false), NotFused::NoMaskInput);
     assert_eq!(refused(|_, contract| contract.kv[1].value_type = ElementType::F16), NotFused::CacheTypes);
-    assert_eq!(refused(|_, contract| contract.head_dim = 8), NotFused::Rotation { pairs: 8, head_dim: 8 });
     let heads = refused(|_, contract| contract.kv_heads = 3);
     assert_eq!(heads, NotFused::HeadCount { layer: 0, found: Some(4), kv_heads: 3 });
 }
@@ -138,7 +139,7 @@ fn a_norm_that_is_none_stays() {
     // The first norm now squares by another power.
     let pow = first(&graph, "Pow", 0);
     graph.node[pow].input[1] = graph.node[first(&graph, "ReduceMean", 0) + 1].input[1].clone();
-    let fused = fuse(&mut graph, &contract, &rotary()).unwrap();
+    let fused = fuse(&mut graph, &contract, &rotaries()).unwrap();
     assert_eq!((fused.norms, fused.residuals), (4, 4));
     assert!(graph.node.iter().any(|node| node.op_type() == "ReduceMean"));
 }

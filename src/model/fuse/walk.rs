@@ -58,6 +58,19 @@ pub(super) fn constant_integers(view: &View<'_>, tensor: &str) -> Option<Vec<i64
     }
 }
 
+/// The element type of a product with constant weights, which is theirs: `tensor` is one, perhaps with a constant
+/// vector added, and split into heads.
+pub(super) fn product_type(view: &View<'_>, tensor: &str) -> Option<ElementType> {
+    let before_layout = |tensor| source(view, tensor, &["Identity", "Reshape", "Transpose"]);
+    let (_, mut node) = made_by(view, before_layout(tensor))?;
+    if node.op_type() == "Add" {
+        let sum = node.input.iter().find(|input| !view.is_constant(input))?;
+        (_, node) = made_by(view, before_layout(sum))?;
+    }
+    let weights = node.input.get(1).filter(|_| matches!(node.op_type(), "MatMul" | "Gemm"))?;
+    view.constant(weights).and_then(|_| float_type(view, weights))
+}
+
 /// A tensor's element type, where it is one of the two.
 pub(super) fn float_type(view: &View<'_>, tensor: &str) -> Option<ElementType> {
     element_type(view.element_type(tensor)?)

@@ -65,13 +65,13 @@ impl<'g> Weighing<'g> {
             return Err(Unknown::Operator("Attention"));
         };
         let float = |name| anchor.attr(name).and_then(|attribute| attribute.f).map(f64::from);
-        let is_plain = anchor.int("is_causal").unwrap_or(0) == 0 && float("softcap").unwrap_or(0.0) == 0.0;
-        if !is_plain || anchor.output.len() != 1 {
+        let softcap = float("softcap").filter(|cap| *cap != 0.0);
+        if anchor.int("is_causal").unwrap_or(0) != 0 || anchor.output.len() != 1 {
             return Err(Unknown::Operator("Attention"));
         }
         let [queries, keys] = [queries, keys].map(|tensor| source(view, tensor, LAYOUT));
         let scale = float("scale").unwrap_or_else(|| (head_dim as f64).sqrt().recip());
-        Ok(Self { scores: Scores { queries, keys, scale, mask: Some(mask) }, values, node: anchor })
+        Ok(Self { scores: Scores { queries, keys, scale, softcap, mask: Some(mask) }, values, node: anchor })
     }
 }
 

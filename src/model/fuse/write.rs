@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{attention::Attention, heads::Projection, rotary::FuseRotary};
+use super::{attention::Attention, heads::Projection};
 use crate::model::{
     build::{cast, float, int, integers, microsoft, operator, with},
     contract::{Contract, ElementType, KvNames},
@@ -11,6 +11,7 @@ use crate::model::{
 
 /// What the names of all new tensors begin with.
 pub(super) const PREFIX: &str = "motorbrain_fused_";
+/// Tables of rotations, each followed by its number.
 const COS: &str = "motorbrain_fused_cos";
 const SIN: &str = "motorbrain_fused_sin";
 const AXIS: &str = "motorbrain_fused_axis";
@@ -37,21 +38,30 @@ pub(super) struct Written {
 
 impl Written {
     /// The attention of all layers with caches of one element type.
-    pub(super) fn new(
-        layers: &[Attention<'_>],
-        contract: &Contract,
-        rotary: &FuseRotary<'_>,
-        element: ElementType,
-    ) -> Self {
+    pub(super) fn new(layers: &[Attention<'_>], contract: &Contract, positions: usize, element: ElementType) -> Self {
         let mut written = Self {
             nodes: lengths(),
             initializers: constants(contract.head_dim).into(),
             reshapes: Vec::new(),
             taken_over: HashSet::new(),
         };
-        written.initializers.extend(rotary.tables([COS, SIN], element));
+        let mut rotaries: Vec<_> = Vec::new();
         for (index, (layer, names)) in layers.iter().zip(&contract.kv).enumerate() {
-            written.layer(index, layer, names, contract.kv_heads, rotary.interleaved, element);
+            let tables = layer.rotary.filter(|rotary| !rotary.frequencies.is_empty()).map(|rotary| {
+                let known = rotaries.iter().position(|known| *known == rotary);
+                let number = known.unwrap_or(rotaries.len());
+                let names = [COS, SIN].map(|name| format!("{name}_{number}"));
+                if known.is_none() {
+                    rotaries.push(rotary);
+                    written.initializers.extend(rotary.tables(
+                        positions,
+                        names.each_ref().map(String::as_str),
+                        element,
+                    ));
+                }
+                names
+            });
+            written.layer(index, layer, names, contract.kv_heads, tables, element);
         }
         written
     }
@@ -62,7 +72,7 @@ impl Written {
         attention: &Attention<'_>,
         names: &KvNames,
         kv_heads: usize,
-        interleaved: bool,
+        tables: Option<[String; 2]>,
         element: ElementType,
     ) {
         let name = |what: &str| format!("{PREFIX}{what}_{index}");
@@ -72,18 +82,23 @@ impl Written {
         }
         let [past, present] = [[&names.past_key, &names.past_value], [&names.present_key, &names.present_value]];
         inputs.extend(past.map(Clone::clone));
-        inputs.extend([LAST, TOTAL, COS, SIN].map(str::to_owned));
+        inputs.extend([LAST, TOTAL].map(str::to_owned));
+        let rotates = tables.is_some();
+        inputs.extend(tables.into_iter().flatten());
 
         let (output, wanted) = attention.output;
         let given = if wanted == element { output.to_owned() } else { name("output") };
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let node = microsoft(operator("GroupQueryAttention", &inputs, &[&given, present[0], present[1]]));
+        let interleaved = attention.rotary.is_some_and(|rotary| rotary.interleaved);
         let attributes = vec![
             int("num_heads", size(attention.heads)),
             int("kv_num_heads", size(kv_heads)),
             float("scale", attention.scale as f32),
-            int("do_rotary", 1),
+            int("do_rotary", i64::from(rotates)),
             int("rotary_interleaved", i64::from(interleaved)),
+            float("softcap", attention.softcap.unwrap_or(0.0) as f32),
+            int("local_window_size", attention.window.map_or(-1, size)),
         ];
         self.nodes.push(with(node, attributes));
         if wanted != element {
@@ -96,6 +111,14 @@ impl Written {
     fn projection(&mut self, from: Projection<'_>, found: ElementType, wanted: ElementType, name: &str) -> String {
         let mut tensor = from.tensor.to_owned();
         self.reshapes.extend(from.reshape);
+        if let Some(norm) = from.norm {
+            let normed = format!("{name}_normed");
+            let mut norm = norm.clone();
+            norm.input[0] = tensor;
+            norm.output = vec![normed.clone()];
+            self.nodes.push(norm);
+            tensor = normed;
+        }
         if !from.packed {
             let merged = format!("{name}_merged");
             self.nodes.push(operator("Reshape", &[&tensor, MERGED], &[&merged]));

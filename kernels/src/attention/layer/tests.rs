@@ -1,7 +1,7 @@
 //! What a token gets, however its run is cut.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use super::*;
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
     attention::{KvTypes, PagedKv, attend::SECTION},
 };
 
-const SHAPE: Shape = Shape { layer: 0, heads: 4, kv_heads: 2, head_dim: 8, scale: 0.5 };
+const SHAPE: Shape = Shape { layer: 0, heads: 4, kv_heads: 2, head_dim: 8, scale: 0.5, softcap: None, window: None };
 /// Queries, keys and values of a token.
 const WIDTH: usize = (4 + 2 + 2) * 8;
 
@@ -26,7 +26,7 @@ fn kv() -> Arc<PagedKv> {
 }
 
 /// What each row gets, all in one run; and how many sections it was cut into.
-fn run(news: &[New<'_>]) -> (Vec<Vec<f32>>, usize) {
+fn run(shape: Shape, news: &[New<'_>]) -> (Vec<Vec<f32>>, usize) {
     let row = |New { kv, past, packed }: &New<'_>| {
         let tokens = packed.len() / WIDTH;
         kv.grow(past + tokens).unwrap();
@@ -36,7 +36,7 @@ fn run(news: &[New<'_>]) -> (Vec<Vec<f32>>, usize) {
     let packed: Vec<f32> = news.iter().flat_map(|new| new.packed).copied().collect();
     let tokens = packed.len() / WIDTH;
     let part = |first| Heads { data: &packed, width: WIDTH, first, head_dim: SHAPE.head_dim };
-    let layer = Layer { shape: SHAPE, rows: &rows, queries: part(0), keys: part(32), values: part(48), rotary: None };
+    let layer = Layer { shape, rows: &rows, queries: part(0), keys: part(32), values: part(48), rotary: None };
     layer.check(tokens).unwrap();
     let mut plan = Plan::default();
     layer.plan(&mut plan);
@@ -60,13 +60,19 @@ fn run(news: &[New<'_>]) -> (Vec<Vec<f32>>, usize) {
 
 #[test]
 fn what_a_token_gets_depends_neither_on_cuts_nor_on_sections_nor_on_other_rows() {
+    cut_and_whole(SHAPE);
+    cut_and_whole(Shape { window: NonZeroUsize::new(SECTION + 500), ..SHAPE });
+    cut_and_whole(Shape { softcap: Some(2.0), ..SHAPE });
+}
+
+fn cut_and_whole(shape: Shape) {
     let number = |i: usize| ((i * 37 + i / 64 * 11) % 101) as f32 / 25.0 - 2.0;
     let tokens = 2 * SECTION + 300;
     let texts: Vec<Vec<f32>> = (0..2).map(|text| (0..tokens * WIDTH).map(|i| number(i + 5 * text)).collect()).collect();
     let whole: Vec<Vec<f32>> = texts
         .iter()
         .map(|packed| {
-            let (mut rows, parts) = run(&[New { kv: &kv(), past: 0, packed }]);
+            let (mut rows, parts) = run(shape, &[New { kv: &kv(), past: 0, packed }]);
             assert_eq!(parts, 0, "a long chunk has tasks enough");
             rows.remove(0)
         })
@@ -79,7 +85,7 @@ fn what_a_token_gets_depends_neither_on_cuts_nor_on_sections_nor_on_other_rows()
             let end = (past + cut).min(tokens);
             let new = |row: usize| New { kv: &caches[row], past, packed: &texts[row][past * WIDTH..end * WIDTH] };
             // A short one in between.
-            let (rows, parts) = run(&[new(0), New { kv: &kv(), past: 0, packed: short }, new(1)]);
+            let (rows, parts) = run(shape, &[new(0), New { kv: &kv(), past: 0, packed: short }, new(1)]);
             assert!(rows[1] == whole[0][..rows[1].len()]);
             found[0].extend(&rows[0]);
             found[1].extend(&rows[2]);
@@ -89,8 +95,8 @@ fn what_a_token_gets_depends_neither_on_cuts_nor_on_sections_nor_on_other_rows()
                 break;
             }
         }
-        // Three of each row's, of two KV heads.
-        assert!(sections >= 12, "{cuts:?}: {sections}");
+        // Three of each row's, of two KV heads; two where a window hides the first.
+        assert!(sections >= if shape.window.is_some() { 8 } else { 12 }, "{shape:?} {cuts:?}: {sections}");
         assert!(found[..] == whole, "{cuts:?}");
     }
 }

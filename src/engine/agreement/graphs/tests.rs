@@ -12,7 +12,7 @@ use crate::{
     engine::Runtime,
     model::{
         Family,
-        fuse::{FuseRotary, Fused, NotFused, contract_of, fuse, import_microsoft},
+        fuse::{FuseRotaries, FuseRotary, Fused, NotFused, contract_of, fuse, import_microsoft},
         onnx::ModelProto,
     },
 };
@@ -58,11 +58,12 @@ impl Export {
     fn fused(&self) -> Result<(ModelProto, Fused), NotFused> {
         let pairs = self.rotated / 2;
         let frequencies: Vec<f64> = (0..pairs).map(|pair| self.base.powf(-(pair as f64) / pairs as f64)).collect();
-        let rotary = FuseRotary { frequencies: &frequencies, interleaved: self.interleaved, positions: 1024 };
+        let rotary = Some(FuseRotary { frequencies: &frequencies, interleaved: self.interleaved, scale: 1.0 });
         let mut model = self.read();
         let graph = model.graph.as_mut().unwrap();
         let contract = contract_of(graph).unwrap();
-        let fused = fuse(graph, &contract, &rotary)?;
+        let rotaries = FuseRotaries { layers: vec![rotary; contract.layers], positions: 1024 };
+        let fused = fuse(graph, &contract, &rotaries)?;
         import_microsoft(&mut model);
         Ok((model, fused))
     }
