@@ -25,6 +25,7 @@ pub mod places;
 pub mod prepare;
 pub mod settings;
 mod start;
+pub mod trust;
 
 pub use motorbrain_actors::{
     brain::{Brain, BrainMessage, Envelope, StepItem, StepStream},

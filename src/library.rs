@@ -2,8 +2,9 @@
 //!
 //! Whoever names a file gets that file or an error, never another one. Where nobody does, the places
 //! are tried in the order of [`Place`], and in a folder that holds several versions the newest wins.
-//! [`find`] is pure over a [`Search`] and the listing of folders; nothing is opened here: whether the
-//! library is one, and new enough, shows when it is loaded.
+//! What was found and not named is only taken where nobody else may have written it, see [`trust`]: a library is
+//! run. [`find`] is pure over a [`Search`], the listing of folders and that verdict; nothing is opened here: whether
+//! the library is one, and new enough, shows when it is loaded.
 
 use std::{
     cmp::Reverse,
@@ -14,6 +15,7 @@ use std::{
 use crate::{
     places::{self, RUN_SETUP},
     settings,
+    trust::{self, Distrust},
 };
 
 /// Where a library can come from, in the order in which the places are tried.
@@ -53,6 +55,36 @@ pub struct Found {
     pub path: PathBuf,
     /// Why this one.
     pub place: Place,
+    /// What would have been taken before it, had nobody else a hand in it.
+    pub passed_over: Vec<PassedOver>,
+}
+
+/// A library file that was found and is not used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PassedOver {
+    /// The file.
+    pub path: PathBuf,
+    /// Where it was found.
+    pub place: Place,
+    /// Why it is not used.
+    pub why: Distrust,
+}
+
+impl fmt::Display for PassedOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}): {}", self.path.display(), self.place, self.why)
+    }
+}
+
+impl PassedOver {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        format!(
+            "where you trust {}, name it in `runtime.library` or `ORT_DYLIB_PATH`, or {}",
+            self.path.display(),
+            self.why.hint()
+        )
+    }
 }
 
 impl Found {
@@ -84,6 +116,12 @@ pub enum LibraryError {
         /// Every folder that was tried, in order.
         tried: Vec<(Place, PathBuf)>,
     },
+    /// There are only such as somebody else may have written.
+    #[error("no ONNX Runtime library is used that somebody else may have written; passed over{}", lines(passed_over))]
+    NotTrusted {
+        /// Every file that was found, in order.
+        passed_over: Vec<PassedOver>,
+    },
 }
 
 impl LibraryError {
@@ -96,12 +134,17 @@ impl LibraryError {
             Self::NotFound { .. } => {
                 format!("{RUN_SETUP}, or name the file in `runtime.library` or `ORT_DYLIB_PATH`")
             }
+            Self::NotTrusted { passed_over } => passed_over.first().map(PassedOver::hint).unwrap_or_default(),
         }
     }
 }
 
 fn listed(tried: &[(Place, PathBuf)]) -> String {
     tried.iter().map(|(place, path)| format!("\n  {} ({place})", path.display())).collect()
+}
+
+fn lines(passed_over: &[PassedOver]) -> String {
+    passed_over.iter().map(|passed| format!("\n  {passed}")).collect()
 }
 
 /// Everything that decides where to look.
@@ -152,26 +195,58 @@ impl Search {
     }
 }
 
-/// The library of a search; `list` gives the files of a folder, or the file itself.
+/// The library of a search; `list` gives the files of a folder, or the file itself, `check` whether only this user and
+/// root may have written a file.
 ///
 /// # Errors
-/// What was named is not there, or no place has a library; all that were tried are listed.
-pub fn find(search: &Search, list: impl Fn(&Path) -> Vec<PathBuf>) -> Result<Found, LibraryError> {
+/// What was named is not there, or no place has a library to be used; all that were tried or passed over are listed.
+pub fn find(
+    search: &Search,
+    list: impl Fn(&Path) -> Vec<PathBuf>,
+    check: impl Fn(&Path) -> Result<(), Distrust>,
+) -> Result<Found, LibraryError> {
     if let Some((place, path)) = search.named() {
         let files = list(path);
         // A file that was named need not be called as usual.
-        let named = files.iter().find(|file| *file == path).cloned().or_else(|| newest(files));
+        let named = files.iter().find(|file| *file == path).cloned().or_else(|| libraries(files).into_iter().next());
         return named
-            .map(|path| Found { path, place })
+            .map(|path| Found { path, place, passed_over: Vec::new() })
             .ok_or_else(|| LibraryError::Named { place, path: path.to_owned() });
     }
     let tried = search.folders();
-    let found = tried.iter().find_map(|(place, folder)| Some(Found { path: newest(list(folder))?, place: *place }));
-    found.ok_or(LibraryError::NotFound { tried })
+    let mut passed_over: Vec<PassedOver> = Vec::new();
+    for (place, folder) in &tried {
+        for path in libraries(list(folder)) {
+            let place = *place;
+            match check(&path) {
+                Ok(()) => return Ok(Found { path, place, passed_over }),
+                // Of several versions in a folder of somebody else's, one tells it.
+                Err(why) if passed_over.last().is_some_and(|last| last.why == why) => {}
+                Err(why) => passed_over.push(PassedOver { path, place, why }),
+            }
+        }
+    }
+    Err(if passed_over.is_empty() {
+        LibraryError::NotFound { tried }
+    } else {
+        LibraryError::NotTrusted { passed_over }
+    })
+}
+
+/// The library of this process.
+///
+/// # Errors
+/// See [`find`].
+pub fn find_on_disk(setting: Option<PathBuf>) -> Result<Found, LibraryError> {
+    let found = find(&Search::of_process(setting), list, trust::check)?;
+    for PassedOver { path, place, why } in &found.passed_over {
+        tracing::warn!(library = %path.display(), %place, %why, "a library that somebody else may have written is passed over");
+    }
+    Ok(found)
 }
 
 /// The files of a folder, the file itself where it is one, nothing where there is neither.
-pub fn list(path: &Path) -> Vec<PathBuf> {
+fn list(path: &Path) -> Vec<PathBuf> {
     if path.is_file() {
         return vec![path.to_owned()];
     }
@@ -179,12 +254,12 @@ pub fn list(path: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect()
 }
 
-/// The newest of the files that are called like the library.
-fn newest(mut files: Vec<PathBuf>) -> Option<PathBuf> {
+/// Those files that are called like the library, the newest first.
+fn libraries(mut files: Vec<PathBuf>) -> Vec<PathBuf> {
     files.retain(|file| version(file).is_some());
     // By path where versions are equal, so that the choice does not depend on the file system.
     files.sort_by_key(|file| (Reverse(version(file)), file.clone()));
-    files.into_iter().next()
+    files
 }
 
 /// The version in a library file's name, empty where it has none; `None` for any other file.
@@ -230,13 +305,22 @@ mod tests {
         }
     }
 
-    /// Searches a file system that has just these files.
+    /// Searches a file system that has just these files, all of them by this user.
     fn check(search: &Search, files: &[&str]) -> Result<(String, Place), LibraryError> {
+        found(search, files, "nowhere").map(|found| (found.path.display().to_string(), found.place))
+    }
+
+    /// The same where everybody may write below `theirs`.
+    fn found(search: &Search, files: &[&str], theirs: &str) -> Result<Found, LibraryError> {
         let list = |path: &Path| {
             let here = |file: &&&str| Path::new(file) == path || Path::new(file).parent() == Some(path);
             files.iter().filter(here).map(PathBuf::from).collect()
         };
-        find(search, list).map(|found| (found.path.display().to_string(), found.place))
+        let check = |path: &Path| match path.starts_with(theirs) {
+            true => Err(Distrust::Everybody { path: theirs.into() }),
+            false => Ok(()),
+        };
+        find(search, list, check)
     }
 
     #[test]
@@ -293,5 +377,27 @@ mod tests {
           /usr/lib (the system)
         "#);
         assert!(error.hint().contains("cargo xtask setup"), "{}", error.hint());
+    }
+
+    #[test]
+    fn what_others_may_have_written_is_passed_over_unless_it_is_named() {
+        let theirs = "/home/me/project/.motorbrain/runtime";
+        let files = [
+            "/home/me/project/.motorbrain/runtime/libonnxruntime.so.1.31.1",
+            "/home/me/project/.motorbrain/runtime/libonnxruntime.so",
+            "/usr/lib/libonnxruntime.so",
+        ];
+        let passed = found(&search(), &files, theirs).expect("the system has one");
+        assert_eq!((passed.path.to_str(), passed.place), (Some(files[2]), Place::System));
+        let [one] = &passed.passed_over[..] else { panic!("{:?}", passed.passed_over) };
+        assert_eq!((one.path.to_str(), one.place), (Some(files[0]), Place::Setup));
+        let error = found(&search(), &files[..2], theirs).expect_err("none is left");
+        insta::assert_snapshot!(format!("{error}\n{}", error.hint()), @r"
+        no ONNX Runtime library is used that somebody else may have written; passed over
+          /home/me/project/.motorbrain/runtime/libonnxruntime.so.1.31.1 (set-up): /home/me/project/.motorbrain/runtime may be written by everybody
+        where you trust /home/me/project/.motorbrain/runtime/libonnxruntime.so.1.31.1, name it in `runtime.library` or `ORT_DYLIB_PATH`, or `chmod go-w /home/me/project/.motorbrain/runtime`
+        ");
+        let named = Search { setting: Some(files[1].into()), ..search() };
+        assert_eq!(found(&named, &files, theirs).map(|found| found.place), Ok(Place::Setting));
     }
 }

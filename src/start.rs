@@ -10,7 +10,7 @@ use tokio::task::{JoinError, spawn_blocking};
 
 use crate::{
     engine::{EngineOptions, OnnxLoader, Runtime, RuntimeError, WindowError},
-    library::{self, Found, LibraryError, Search},
+    library::{self, Found, LibraryError},
     model::{Model, ModelError, ModelOptions},
     places,
     settings::{Settings, SettingsError},
@@ -142,9 +142,9 @@ impl Parts {
 /// The library file that the settings and this process lead to.
 ///
 /// # Errors
-/// There is none.
+/// There is none that was named or that only this user and root may have written.
 pub fn find_library(settings: &Settings) -> Result<Found, LibraryError> {
-    library::find(&Search::of_process(settings.runtime.library.clone()), library::list)
+    library::find_on_disk(settings.runtime.library.clone())
 }
 
 /// The model that the settings and the working folder lead to.

@@ -11,6 +11,7 @@
 pub mod attention;
 pub mod blocks;
 mod element;
+mod features;
 pub mod linear;
 pub mod matrix;
 pub mod ranking;
@@ -19,4 +20,5 @@ mod threads;
 pub mod vector;
 
 pub use element::{ElementType, bytes_of};
+pub use features::features;
 pub use threads::Threads;

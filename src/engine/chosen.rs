@@ -10,12 +10,13 @@ use motorbrain_kernels::rotary::Layout;
 use super::{
     agreement,
     constants::Constants,
-    form::{Cache, Form, WhyPlain},
+    form::{Form, WhyPlain},
     initializers::Initializers,
+    kept::{Cache, Unkept},
     loader::OnnxLoader,
     rotations::Rotations,
 };
-use crate::model::{Activations, Family, FuseRotaries, FuseRotary, Model, Paged, mapped::Files};
+use crate::model::{Activations, Family, FuseRotaries, FuseRotary, Model, Paged, parts::Files};
 
 /// The form in use and what its engines share.
 #[derive(Clone)]
@@ -63,7 +64,13 @@ impl OnnxLoader {
     /// can still be loaded.
     fn kept(&self, cache: &Cache, fused: bool) -> Result<Option<Made>, LoadError> {
         let Model { contract, overlay, .. } = &*self.model;
-        let Some(graph) = cache.get() else { return Ok(None) };
+        let graph = match cache.get() {
+            Ok(graph) => graph,
+            Err(why) => {
+                self.note(why);
+                return Ok(None);
+            }
+        };
         let paged = if fused { Paged::of_fused(&graph, overlay, contract) } else { overlay.paged.clone() };
         let Ok(paged) = paged else { return Ok(None) };
         let loaded = self.share(paged).and_then(|shared| Ok((self.load_paged(&shared)?, shared)));
@@ -74,7 +81,8 @@ impl OnnxLoader {
             }
             Err(error) if error.transient => Err(error),
             Err(error) => {
-                tracing::debug!(error = error.message, "a kept form does not load, so it is made again");
+                tracing::warn!(error = error.message, "a kept form does not load, so it is made again");
+                self.note(cache.not_loaded());
                 Ok(None)
             }
         }
@@ -121,9 +129,16 @@ impl OnnxLoader {
             return Ok(Err((WhyPlain::Differs { found: difference, allowed }, None)));
         }
         tracing::debug!(difference, "the paged form gives the model's numbers");
-        cache.keep(&graph);
+        self.note(cache.keep(&graph).err());
         let form = Form::Paged { fused, difference: Some(difference) };
         Ok(Ok((Chosen { form, paged: Some(shared) }, None)))
+    }
+
+    /// Keeps in mind why a form was not kept; that it cannot be is more than that it was not.
+    fn note(&self, why: Option<Unkept>) {
+        if let Some(why) = why {
+            *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        }
     }
 
     fn overlay_paged(&self) -> Result<(Paged, Vec<u8>), WhyPlain> {
@@ -158,7 +173,7 @@ impl OnnxLoader {
             message: format!("cannot load {}: {message}", self.model.graph.display()),
             hint: Some("fetch the model's files again; they do not belong together".into()),
         })?;
-        let initializers = Initializers::open(&paged.shareable, files);
+        let initializers = Initializers::open(&paged.constants, &mut files);
         let initializers = Arc::new(initializers.map_err(|error| self.failed(&error))?);
         Ok(Arc::new(Shared { paged, constants: Arc::new(constants), initializers }))
     }

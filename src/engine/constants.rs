@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use motorbrain_kernels::linear::{Packed, Precision, pack};
 
-use crate::model::{Activations, LinearSource, Paged, Stored, TableSource, mapped::Files};
+use crate::model::{Activations, LinearSource, Paged, Stored, TableSource, parts::Files};
 
 /// See the module's description.
 #[derive(Default)]
@@ -58,9 +58,12 @@ fn bytes(stored: &Stored, files: &mut Files) -> Result<Bytes, String> {
         Stored::Inline(bytes) => return Ok(bytes.clone()),
         Stored::File { location, offset, length } => (location, *offset, *length),
     };
-    let file = files.bytes(location).map_err(|error| format!("{}: {error}", files.path(location).display()))?;
-    let (from, all) = (usize::try_from(offset).unwrap_or(usize::MAX), file.len());
-    let to = length.map_or(all, |length| from.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)));
-    let inside = from <= to && to <= all;
-    inside.then(|| file.slice(from..to)).ok_or_else(|| format!("{location} has only {all} bytes"))
+    let read = |files: &mut Files| {
+        let length = match length {
+            Some(length) => length,
+            None => files.length(location)?.saturating_sub(offset),
+        };
+        files.part(location, offset, length)
+    };
+    read(files).map_err(|error| format!("{}: {error}", files.path(location).display()))
 }

@@ -16,7 +16,7 @@ use ort::{
 
 use super::{
     backend::{Backend, Feed, Given, RunError},
-    initializers::Initializers,
+    initializers::{Initializers, Lent},
     kv_cache::{KvCache, KvMemory, LayerKv},
     rotation::KeysAt,
     rotations::LayerKeys,
@@ -37,7 +37,7 @@ pub(crate) struct Graph {
     /// Logits and hidden states that the graph gives in fewer bits.
     wide: [Vec<f32>; 2],
     /// What the session reads: dropped after it.
-    _initializers: Arc<Initializers>,
+    _lent: Lent,
 }
 
 /// What a run gave.
@@ -56,12 +56,12 @@ impl Graph {
     pub(crate) fn load(
         runtime: &Runtime,
         model: &Model,
-        initializers: Arc<Initializers>,
+        initializers: &Arc<Initializers>,
         window: usize,
         options: SessionOptions,
     ) -> ort::Result<Self> {
         let builder = session::builder(runtime, options, &model.overlay.folder)?;
-        let session = initializers.commit(builder, &model.overlay.bytes)?;
+        let (session, lent) = initializers.commit(builder, &model.overlay.bytes)?;
         let binding = session.create_binding()?;
         Ok(Self {
             session,
@@ -72,7 +72,7 @@ impl Graph {
             lm_head: model.overlay.lm_head,
             stop: Stop::new()?,
             wide: Default::default(),
-            _initializers: initializers,
+            _lent: lent,
         })
     }
 

@@ -17,6 +17,7 @@ use super::{
     form::{Form, FormOptions},
     graph::Graph,
     initializers::Initializers,
+    kept::Unkept,
     onnx::OnnxEngine,
     paged::PagedGraph,
     rotation::positions,
@@ -25,7 +26,7 @@ use super::{
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
 };
-use crate::model::{Model, mapped::Files};
+use crate::model::{Model, parts::Files};
 
 /// How engines of a model are made.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub struct OnnxLoader {
     rotations: OnceLock<Rotations>,
     /// Made by the first load; whoever comes meanwhile waits.
     pub(super) chosen: Mutex<Option<Chosen>>,
+    /// Why the form had to be made again, where it had.
+    pub(super) unkept: Mutex<Option<Unkept>>,
     /// What engines on the model's own graph share, for as long as there is one: where another form
     /// runs, that is only until both are compared.
     plain: Mutex<Weak<Initializers>>,
@@ -73,6 +76,7 @@ impl OnnxLoader {
             form,
             rotations: OnceLock::new(),
             chosen: Mutex::default(),
+            unkept: Mutex::default(),
             plain: Mutex::default(),
         })
     }
@@ -92,6 +96,12 @@ impl OnnxLoader {
         self.chosen.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|chosen| chosen.form.clone())
     }
 
+    /// Why a kept form was not used or the form is not kept, where there is something to tell; `None` before the first
+    /// load.
+    pub fn unkept(&self) -> Option<Unkept> {
+        self.unkept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// An engine on the model's own graph, one row at a time: the reference that every other form is
     /// compared with.
     ///
@@ -99,7 +109,7 @@ impl OnnxLoader {
     /// Why there is none.
     pub fn load_plain(&self) -> Result<Box<dyn Engine>, LoadError> {
         let initializers = self.plain_initializers().map_err(|error| self.failed(&error))?;
-        let graph = Graph::load(&self.runtime, &self.model, initializers, self.window.size, self.session);
+        let graph = Graph::load(&self.runtime, &self.model, &initializers, self.window.size, self.session);
         self.engine(graph.map_err(|error| self.failed(&error))?)
     }
 
@@ -133,7 +143,8 @@ impl OnnxLoader {
             return Ok(shared);
         }
         let overlay = &self.model.overlay;
-        let opened = Arc::new(Initializers::open(&overlay.shareable, Files::of(overlay.folder.clone()))?);
+        let mut files = Files::of(overlay.folder.clone());
+        let opened = Arc::new(Initializers::open(&overlay.constants, &mut files)?);
         *plain = Arc::downgrade(&opened);
         Ok(opened)
     }

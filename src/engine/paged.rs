@@ -14,7 +14,7 @@ use super::{
     backend::{Backend, Feed, Given, RunError},
     batch::Batch,
     constants::Constants,
-    initializers::Initializers,
+    initializers::{Initializers, Lent},
     operators::{operators, with_domain},
     rotation::KeysAt,
     rotations::LayerKeys,
@@ -39,7 +39,7 @@ pub(crate) struct PagedGraph {
     /// Logits and hidden states that the graph gives in fewer bits.
     wide: [Vec<f32>; 2],
     /// What the session reads: dropped after it.
-    _initializers: Arc<Initializers>,
+    _lent: Lent,
 }
 
 impl PagedGraph {
@@ -59,7 +59,7 @@ impl PagedGraph {
         let (batch, kv) = (Batch::default(), &model.contract.kv);
         let builder =
             session::builder(runtime, options, &model.overlay.folder)?.with_operators(operators(&batch, constants)?)?;
-        let session = with_domain(|| initializers.commit(builder, &paged.bytes))?;
+        let (session, lent) = with_domain(|| initializers.commit(builder, &paged.bytes))?;
         let binding = session.create_binding()?;
         Ok(Self {
             session,
@@ -73,7 +73,7 @@ impl PagedGraph {
             batch,
             inputs: Inputs { tokens: Numbers::new()?, positions: Numbers::new()?, wanted: Numbers::new()? },
             wide: Default::default(),
-            _initializers: Arc::clone(initializers),
+            _lent: lent,
         })
     }
 

@@ -1,4 +1,4 @@
-//! A graph file, decoded without copying its weights.
+//! A graph file, decoded without copying its weights. It is read and not mapped, see `parts.rs`.
 //!
 //! What a message field of an unknown number held would be lost when the edited graph is written, so
 //! a graph that does not encode to the length it was read from is refused.
@@ -13,8 +13,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
+    files,
     footprint::{self, Refused},
-    mapped,
     onnx::{GraphProto, ModelProto},
 };
 
@@ -121,7 +121,7 @@ impl GraphError {
     }
 }
 
-/// A decoded graph file, its weights still in the mapped file.
+/// A decoded graph file, its weights still in the bytes of the file.
 #[derive(Debug)]
 pub(crate) struct GraphFile {
     /// The whole file; inline weights are slices of it.
@@ -132,10 +132,11 @@ pub(crate) struct GraphFile {
 }
 
 impl GraphFile {
-    /// Maps and decodes a graph file.
+    /// Reads and decodes a graph file.
     pub(crate) fn read(path: &Path) -> Result<Self, GraphError> {
         let graph = || path.to_owned();
-        let bytes = mapped::map(path).map_err(|cause| GraphError::Read { graph: graph(), cause })?;
+        let bytes = files::read(path).map_err(|cause| GraphError::Read { graph: graph(), cause })?;
+        let bytes = Bytes::from(bytes);
         if bytes.is_empty() {
             return Err(GraphError::Empty { graph: graph() });
         }

@@ -1,8 +1,8 @@
-//! Large constants of a graph that all its sessions may have in common, wherever they are in memory.
+//! The constants of a graph that lie in files, and what its sessions may have in common of them.
 //!
 //! ONNX Runtime takes a value that is handed to it in the place of an initializer, as long as it has
 //! the initializer's shape when the graph is ready to run. Some of the runtime's rewrites turn a constant
-//! around under its own name, so only constants whose every use is known are listed: what products
+//! around under its own name, so only constants whose every use is known are shared: what products
 //! multiply with, what is looked up, what attention rotates by.
 
 use std::collections::HashSet;
@@ -32,20 +32,57 @@ pub(crate) struct Initializer {
     pub(crate) offset: u64,
     /// In bytes, as many as shape and type ask for.
     pub(crate) bytes: u64,
+    pub(crate) sharing: Sharing,
+    /// Whether the runtime may compute with it while it makes a session, for which it reads the file by itself.
+    pub(crate) folded: bool,
 }
 
-/// The constants of a graph that its sessions may share.
-pub(crate) fn shareable(graph: &GraphProto) -> Vec<Initializer> {
+/// What sessions may have in common of a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Nothing: the runtime makes of it what it wants.
+    Own,
+    /// All of it.
+    Lent,
+    /// What the runtime packs it to: a matrix in f32 that is only multiplied with. Once it is packed, nobody looks at
+    /// the constant again.
+    Packed,
+}
+
+/// The constants of a graph that lie in files, those of subgraphs apart.
+pub(crate) fn external(graph: &GraphProto) -> Vec<Initializer> {
     let view = View::new(graph);
     // Old graphs list initializers among their inputs: those are defaults, no constants.
-    let inputs: HashSet<&str> = graph.input.iter().map(ValueInfoProto::name).collect();
-    let is_constant = |name: &str| !view.is_output(name) && !inputs.contains(name);
-    let is_known = |name: &str| {
-        let mut users = view.consumers(name).iter().map(|&index| &graph.node[index]);
-        users.all(|node| takes_as_it_is(node, name))
+    let given: HashSet<&str> = graph.input.iter().chain(&graph.output).map(ValueInfoProto::name).collect();
+    let is_constant = |name: &str| !given.contains(name);
+    let uses = |name: &str, known: fn(&NodeProto, &str) -> bool| {
+        view.consumers(name).iter().all(|&index| known(&graph.node[index], name))
     };
-    let shareable = graph.initializer.iter().filter_map(Initializer::of);
-    shareable.filter(|found| is_constant(&found.name) && is_known(&found.name)).collect()
+    let sharing = |found: &Initializer| {
+        let large = found.bytes >= BYTES_MIN && is_constant(&found.name);
+        let whole = matches!(found.data_type, onnx::FLOAT | onnx::FLOAT16 | onnx::UINT8 | onnx::INT8);
+        if !large || !whole || !uses(&found.name, takes_as_it_is) {
+            Sharing::Own
+        } else if found.data_type == onnx::FLOAT && found.dims.len() == 2 && uses(&found.name, packs) {
+            Sharing::Packed
+        } else {
+            Sharing::Lent
+        }
+    };
+    let found = graph.initializer.iter().filter_map(Initializer::of).map(|found| {
+        let sharing = sharing(&found);
+        // Turned around, or widened, since processors multiply by f32.
+        let made_another =
+            found.data_type == onnx::FLOAT16 || !uses(&found.name, |node, _| node.op_type() != "Transpose");
+        let folded = sharing == Sharing::Own || made_another;
+        Initializer { sharing, folded, ..found }
+    });
+    found.collect()
+}
+
+/// Whether the runtime packs a matrix of f32 that a node takes, and is done with it.
+fn packs(node: &NodeProto, name: &str) -> bool {
+    matches!(node.op_type(), "MatMul" | "FusedMatMul" | "Gemm") && takes_as_it_is(node, name)
 }
 
 /// Whether the runtime leaves a constant as it is, whatever it makes of a node that takes it.
@@ -73,16 +110,17 @@ impl Initializer {
             return None;
         }
         let Reference { location, offset, length } = Reference::of(tensor).ok()?;
-        let bytes =
-            bytes_of(tensor).filter(|&bytes| bytes >= BYTES_MIN && length.is_none_or(|length| length == bytes))?;
-        let whole = matches!(tensor.data_type(), onnx::FLOAT | onnx::FLOAT16 | onnx::UINT8 | onnx::INT8);
-        whole.then(|| Self {
+        // What is empty lies nowhere.
+        let bytes = bytes_of(tensor).filter(|&bytes| bytes > 0 && length.is_none_or(|length| length == bytes))?;
+        Some(Self {
             name: tensor.name().to_owned(),
             data_type: tensor.data_type(),
             dims: tensor.dims.clone(),
             location: location.to_owned(),
             offset,
             bytes,
+            sharing: Sharing::Own,
+            folded: true,
         })
     }
 }
@@ -131,8 +169,13 @@ mod tests {
             output: vec![value("f")],
             ..GraphProto::default()
         };
-        let found = shareable(&graph);
-        assert_eq!(found.iter().map(|found| found.name.as_str()).collect::<Vec<_>>(), ["table", "matrix"]);
+        let found = external(&graph);
+        let of = |sharing| -> Vec<&str> {
+            found.iter().filter(|found| found.sharing == sharing).map(|found| found.name.as_str()).collect()
+        };
+        assert_eq!(of(Sharing::Lent), ["table"]);
+        assert_eq!(of(Sharing::Packed), ["matrix"]);
+        assert_eq!(of(Sharing::Own), ["left", "sum", "also_added", "default", "small", "whole_numbers"]);
         let Initializer { dims, location, offset, bytes, .. } = &found[0];
         assert_eq!((dims.as_slice(), location.as_str(), *offset, *bytes), (&[32, 32][..], "weights", 64, 4096));
     }

@@ -120,7 +120,7 @@ impl Stored {
             return Some(Self::File { location: location.to_owned(), offset, length });
         }
         if let Some(raw) = &tensor.raw_data {
-            // A copy: a slice would keep the whole file mapped.
+            // A copy: a slice would keep the whole file in memory.
             return Some(Self::Inline(Bytes::copy_from_slice(raw)));
         }
         let floats: Vec<u8> = tensor.float_data.iter().flat_map(|x| x.to_le_bytes()).collect();

@@ -24,12 +24,12 @@ mod layout;
 mod linears;
 mod lm_head;
 mod manifest;
-pub(crate) mod mapped;
 mod naming;
 mod note;
 pub mod onnx;
 mod overlay;
 pub(crate) mod paged;
+pub(crate) mod parts;
 mod positions;
 mod presets;
 mod rotation_claims;
@@ -47,7 +47,7 @@ use std::{
 use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 
 pub(crate) use self::fuse::{FuseRotaries, FuseRotary};
-pub(crate) use self::initializers::Initializer;
+pub(crate) use self::initializers::{Initializer, Sharing};
 pub(crate) use self::linears::{LinearSource, Stored, TableSource};
 pub use self::{
     activations::Activations,

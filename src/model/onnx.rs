@@ -16,6 +16,10 @@ pub const FLOAT: i32 = 1;
 pub const UINT8: i32 = 2;
 /// Signed bytes.
 pub const INT8: i32 = 3;
+/// Unsigned 16-bit integers.
+pub const UINT16: i32 = 4;
+/// 16-bit integers.
+pub const INT16: i32 = 5;
 /// 32-bit integers.
 pub const INT32: i32 = 6;
 /// 64-bit integers.
@@ -26,10 +30,16 @@ pub const BOOL: i32 = 9;
 pub const FLOAT16: i32 = 10;
 /// 64-bit floats.
 pub const DOUBLE: i32 = 11;
+/// Unsigned 32-bit integers.
+pub const UINT32: i32 = 12;
 /// Unsigned 64-bit integers.
 pub const UINT64: i32 = 13;
 /// 16-bit floats with the exponent of 32-bit ones.
 pub const BFLOAT16: i32 = 16;
+/// Unsigned 4-bit integers, two a byte.
+pub const UINT4: i32 = 21;
+/// 4-bit integers, two a byte.
+pub const INT4: i32 = 22;
 /// [`TensorProto::data_location`]: the data lies in another file.
 pub const EXTERNAL: i32 = 1;
 /// The `type` of an [`AttributeProto`] that holds a float.

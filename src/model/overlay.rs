@@ -47,8 +47,8 @@ pub struct Overlay {
     pub paged: Result<Paged, NotPaged>,
     /// The files that weights lie in, relative to the folder: the graph file itself where it has weights.
     pub(crate) data_files: BTreeSet<PathBuf>,
-    /// What its sessions share.
-    pub(crate) shareable: Vec<Initializer>,
+    /// Its constants that lie in files.
+    pub(crate) constants: Vec<Initializer>,
 }
 
 /// The LM head as the overlay cuts it: what is added to the model's own inputs and outputs.
@@ -103,10 +103,10 @@ impl Overlay {
         graph.node.iter_mut().for_each(grow_whole_caches);
         external::point_into(&mut graph, &bytes, home);
         let data_files = external::files_of(&mut graph);
-        let shareable = initializers::shareable(&graph);
+        let constants = initializers::external(&graph);
         model.graph = Some(graph);
         let paged = Paged::build(&model, contract, lm_head.as_ref());
-        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), lm_head, paged, data_files, shareable }
+        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), lm_head, paged, data_files, constants }
     }
 }
 

@@ -73,8 +73,8 @@ pub struct Paged {
     pub(crate) linears: Vec<LinearSource>,
     /// The rotation tables of its attentions, which the graph no longer has.
     pub(crate) tables: Vec<TableSource>,
-    /// What its sessions share.
-    pub(crate) shareable: Vec<Initializer>,
+    /// Its constants that lie in files.
+    pub(crate) constants: Vec<Initializer>,
 }
 
 /// Why a graph has no paged form.
@@ -174,9 +174,9 @@ impl Paged {
         }
         let position_ids = flatten_inputs(&mut graph, &lm_head)?;
         model.opset_import.push(OperatorSetIdProto { domain: Some(DOMAIN.into()), version: Some(1) });
-        let shareable = initializers::shareable(&graph);
+        let constants = initializers::external(&graph);
         model.graph = Some(graph);
-        Ok(Self { bytes: model.encode_to_vec(), position_ids, local_window, linears, tables, shareable })
+        Ok(Self { bytes: model.encode_to_vec(), position_ids, local_window, linears, tables, constants })
     }
 }
 

@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use crate::common::{fixture, form, loader_of, model, window};
 use motorbrain::{
-    engine::{Activations, Form, FormOptions, OnnxLoader},
+    engine::{Activations, Form, FormOptions, OnnxLoader, Unkept},
     model::onnx::ModelProto,
 };
 use motorbrain_actors::{
@@ -119,22 +119,67 @@ fn a_form_is_made_once_and_found_again() {
     let (found, second) = load();
     assert_eq!(found, Form::Paged { fused: true, difference: None });
     assert_eq!(first, second);
-    // A file that is no graph is as good as none.
-    for file in fs::read_dir(cache.path()).unwrap() {
-        fs::write(file.unwrap().path(), b"half a file").unwrap();
+    // What is damaged is as good as none.
+    let file = fs::read_dir(cache.path()).unwrap().next().unwrap().unwrap().path();
+    let whole = fs::read(&file).unwrap();
+    let flipped = |at: usize| whole.iter().enumerate().map(|(i, byte)| byte ^ u8::from(i == at)).collect::<Vec<u8>>();
+    for damaged in [Vec::new(), whole[..whole.len() / 2].to_vec(), flipped(0), flipped(whole.len() - 1)] {
+        fs::write(&file, damaged).unwrap();
+        let (made, again) = load();
+        assert!(matches!(made, Form::Paged { fused: true, difference: Some(_) }), "{made:?}");
+        assert_eq!((&first, fs::read(&file).unwrap()), (&again, whole.clone()));
     }
-    let (made, third) = load();
-    assert!(matches!(made, Form::Paged { fused: true, difference: Some(_) }), "{made:?}");
-    assert_eq!(first, third);
-    // One that is a graph, and none that the runtime takes, as well.
-    for file in fs::read_dir(cache.path()).unwrap() {
-        let file = file.unwrap().path();
-        let mut model = ModelProto::decode(fs::read(&file).unwrap().as_slice()).unwrap();
-        let nodes = model.graph.iter_mut().flat_map(|graph| &mut graph.node);
-        nodes.filter(|node| node.op_type() == "Add").for_each(|node| node.op_type = Some("Sum up".into()));
-        fs::write(&file, model.encode_to_vec()).unwrap();
+}
+
+#[test]
+fn a_form_is_another_when_weights_change_wherever_they_lie() {
+    let (cache, dir) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let deep = dir.path().join("a/b/c");
+    fs::create_dir_all(&deep).unwrap();
+    let (from, weights) = (fixture("tiny-gqa-fp32"), deep.join("weights"));
+    for file in ["config.json", "tokenizer.json"] {
+        fs::copy(from.join(file), dir.path().join(file)).unwrap();
     }
-    let (made, fourth) = load();
-    assert!(matches!(made, Form::Paged { fused: true, difference: Some(_) }), "{made:?}");
-    assert_eq!(first, fourth);
+    fs::copy(from.join("model.onnx.data"), &weights).unwrap();
+    let mut graph = ModelProto::decode(fs::read(from.join("model.onnx")).unwrap().as_slice()).unwrap();
+    let tensors = graph.graph.iter_mut().flat_map(|graph| &mut graph.initializer);
+    let entries = tensors.flat_map(|tensor| &mut tensor.external_data).filter(|entry| entry.key() == "location");
+    entries.for_each(|entry| entry.value = Some("a/b/c/weights".into()));
+    fs::write(dir.path().join("model.onnx"), graph.encode_to_vec()).unwrap();
+    let compared = || {
+        let form = FormOptions { activations: Activations::AsExported, cache: Some(cache.path().to_owned()) };
+        let loader = loader_of(model(dir.path()), window(64, 4, 16), form);
+        drop(EngineLoader::load(&loader).unwrap());
+        let Some(Form::Paged { difference, .. }) = loader.form() else { panic!("{:?}", loader.form()) };
+        assert_eq!(loader.unkept(), None);
+        difference.is_some()
+    };
+    assert_eq!([compared(), compared()], [true, false]);
+    // As long as before, and as old: by the time that anybody can set.
+    let written = fs::metadata(&weights).unwrap().modified().unwrap();
+    let mut bytes = fs::read(&weights).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    fs::File::options().append(true).open(&weights).unwrap().set_modified(written).unwrap();
+    assert_eq!([compared(), compared()], [cfg!(unix), false]);
+}
+
+#[test]
+fn a_form_that_cannot_be_kept_or_was_damaged_is_told() {
+    let cache = TempDir::new().unwrap();
+    let kept = cache.path().join("kept");
+    let unkept = |cache: &Path| {
+        let form = FormOptions { activations: Activations::AsExported, cache: Some(cache.to_owned()) };
+        let loader = loader_of(model(&fixture("tiny-gqa-fp32")), window(64, 4, 16), form);
+        drop(EngineLoader::load(&loader).unwrap());
+        loader.unkept()
+    };
+    assert_eq!([unkept(&kept), unkept(&kept)], [None, None]);
+    let file = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path();
+    fs::write(&file, "").unwrap();
+    assert_eq!([unkept(&kept), unkept(&kept)], [Some(Unkept::Damaged { file: file.clone() }), None]);
+    let below_a_file = unkept(&file).unwrap();
+    assert!(matches!(below_a_file, Unkept::NotWritten { .. }), "{below_a_file}");
+    assert!(below_a_file.hint().unwrap().contains("runtime.cache"));
 }

@@ -15,5 +15,6 @@ mod prepare;
 mod reference;
 mod rooms;
 mod settings;
+mod shrunk;
 mod smollm2;
 mod window_reference;

@@ -7,6 +7,7 @@ use motorbrain::{
     engine::{Form, Layout, OnnxLoader, Rotation, Rotations, Runtime},
     model::{Checked, ElementType, Family, Model, Note},
     settings::{DEFAULT_FILE, Sources},
+    trust,
 };
 use motorbrain_actors::{brain, engine::EngineLoader, tokens::Tokenizer as _};
 
@@ -23,6 +24,9 @@ pub(super) fn everything(common: &Common, findings: &mut Findings) {
         Err(error) => return findings.wrong("settings", error),
     };
     findings.add(settings_file(common));
+    if !trust::IS_CHECKED {
+        findings.add(Finding::note("trust", "who else may write library and kept forms is not checked on this system"));
+    }
     let runtime = library(&settings, findings);
     let model = model(&settings, findings);
     if let (Some(runtime), Some(model)) = (runtime, model) {
@@ -45,6 +49,9 @@ fn library(settings: &Settings, findings: &mut Findings) -> Option<Runtime> {
             return None;
         }
     };
+    for passed in &found.passed_over {
+        findings.add(Finding::note("library", format!("passed over {passed}")).hint(passed.hint()));
+    }
     match Runtime::open(&found.path) {
         Ok(runtime) => {
             let version = found.version().unwrap_or_else(|| "new enough, its name tells no version".into());
@@ -159,6 +166,13 @@ fn engine(settings: &Settings, runtime: Runtime, model: Arc<Model>, findings: &m
         Finding::ok("engine", format!("loaded in {ms} ms")).fact("load_ms", u64::try_from(ms).unwrap_or(u64::MAX)),
     );
     findings.add(form(&loader));
+    if let Some(unkept) = loader.unkept() {
+        let finding = Finding::note("form", unkept.to_string());
+        findings.add(match unkept.hint() {
+            Some(hint) => finding.hint(hint),
+            None => finding,
+        });
+    }
     findings.add(rotation(&loader, &model));
     findings.add(window(&loader, &model));
     findings.add(memory(&loader, &model));

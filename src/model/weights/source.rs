@@ -1,18 +1,18 @@
 //! Where the bytes of a graph's tensors are: in the graph, in a typed field of it, or in a file beside
 //! it.
 //!
-//! Files are mapped once and stay mapped for as long as a rewrite reads them. References were checked
+//! Files stay open for as long as a rewrite reads them, a tensor at a time. References were checked
 //! by `external::resolve`, yet a file may have been cut since: what does not fit is an error.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use bytes::Bytes;
 
 use super::WeightsError;
 use crate::model::{
     external::{ExternalError, Reference, bytes_of},
-    mapped::Files,
     onnx::{self, TensorProto},
+    parts::Files,
 };
 
 /// Reads tensors of one graph.
@@ -46,22 +46,16 @@ impl Source {
 
     fn external(&mut self, tensor: &TensorProto) -> Result<Bytes, ExternalError> {
         let Reference { location, offset, length } = Reference::of(tensor)?;
-        let path = self.files.path(location);
-        let file = self.files.bytes(location).map_err(|cause| ExternalError::Missing {
-            tensor: tensor.name().to_owned(),
-            file: path.clone(),
-            cause,
-        })?;
-        let needed = offset.saturating_add(length.or_else(|| bytes_of(tensor)).unwrap_or(0));
-        match (usize::try_from(offset), usize::try_from(needed)) {
-            (Ok(start), Ok(end)) if end <= file.len() => Ok(file.slice(start..end)),
-            _ => Err(ExternalError::TooShort {
-                tensor: tensor.name().to_owned(),
-                file: path,
-                needed,
-                found: file.len() as u64,
-            }),
-        }
+        let length = length.or_else(|| bytes_of(tensor)).unwrap_or(0);
+        self.files.part(location, offset, length).map_err(|cause| {
+            let (tensor, file) = (tensor.name().to_owned(), self.files.path(location));
+            match self.files.length(location) {
+                Ok(found) if cause.kind() == io::ErrorKind::UnexpectedEof => {
+                    ExternalError::TooShort { tensor, file, needed: offset.saturating_add(length), found }
+                }
+                _ => ExternalError::Missing { tensor, file, cause },
+            }
+        })
     }
 }
 

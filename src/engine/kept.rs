@@ -1,0 +1,362 @@
+//! Forms that earlier processes have made, a file each: that a form gives the model's own numbers, and the graph of a
+//! plain export that was rewritten. Later processes neither load the slow graph nor compare again.
+//!
+//! So what is kept is believed, and three things make it fit to be. Its name is a hash of all that it depends on, so
+//! that another model, runtime or machine looks elsewhere. It begins with a hash of that name and of what follows, so
+//! that what was cut, altered or put there from elsewhere is seen. And it is only used where nobody else may have
+//! written it, see [`trust`]. Whatever is not fit is made again, which costs time and nothing else.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use sha2::{Digest, Sha256};
+
+use super::{form::FormOptions, runtime::Runtime};
+use crate::{
+    model::Model,
+    trust::{self, Distrust},
+};
+
+/// Part of every kept form's name: raised with each change of what makes or runs a paged form, so that
+/// none is taken over that this code did not compare.
+const FORMS_VERSION: u32 = 5;
+
+/// Forms that are kept, those that were last used: of a large model one has some megabytes.
+const FORMS_MAX: usize = 8;
+
+/// What the names of forms begin with, after which come [`NAME_LEN`] digits.
+const PREFIX: &str = "form-";
+
+/// Hexadecimal digits of a kept form's name.
+const NAME_LEN: usize = 32;
+
+/// Bytes of a hash, with which a file begins.
+const HASH_LEN: usize = 32;
+
+/// Why a form was made again that was kept, or is made at each start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unkept {
+    /// The file is not as it was written.
+    #[error("{} was damaged, so the form was made again", file.display())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Somebody else may have written it.
+    #[error("forms are not kept where others may write: {0}")]
+    Distrusted(#[from] Distrust),
+    /// The runtime does not take what was kept.
+    #[error("{} does not load, so the form was made again", file.display())]
+    NotLoaded {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The form cannot be written.
+    #[error("the form is made again at each start: {} cannot be written: {reason}", file.display())]
+    NotWritten {
+        /// The file.
+        file: PathBuf,
+        /// The system's own words.
+        reason: String,
+    },
+}
+
+impl Unkept {
+    /// What to do about it, where something can be done.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Damaged { .. } | Self::NotLoaded { .. } => None,
+            Self::Distrusted(distrust) => {
+                Some(format!("name a folder of your own in `runtime.cache`, or {}", distrust.hint()))
+            }
+            Self::NotWritten { .. } => Some("name a folder that can be written in `runtime.cache`".into()),
+        }
+    }
+}
+
+/// The place of one form.
+pub(super) struct Cache {
+    /// `None`: nothing is kept.
+    place: Option<Place>,
+}
+
+struct Place {
+    file: PathBuf,
+    /// Of everything that the form depends on.
+    hash: [u8; HASH_LEN],
+}
+
+impl Cache {
+    /// The place of a model's form.
+    pub(super) fn of(options: &FormOptions, runtime: &Runtime, model: &Model, window: usize) -> Self {
+        let place = options.cache.as_ref().map(|folder| {
+            let mut hash = Sha256::new();
+            for part in [env!("CARGO_PKG_VERSION"), runtime.build_info()] {
+                hash.update(part);
+            }
+            hash.update(FORMS_VERSION.to_le_bytes());
+            // On another processor other functions compute, ours and the runtime's: they were not compared.
+            hash.update(motorbrain_kernels::linear::vectors());
+            motorbrain_kernels::features().for_each(|feature| hash.update(feature));
+            hash.update(format!("{:?}", model.contract));
+            hash.update(window.to_le_bytes());
+            hash.update([options.activations as u8]);
+            hash.update(&model.overlay.bytes);
+            model.data_files().for_each(|file| hash.update(identity(&file)));
+            Place::new(folder, hash.finalize().into())
+        });
+        Self { place }
+    }
+
+    /// What [`Self::keep`] kept: a rewritten graph, or nothing but the fact. The error is what is worth telling, if
+    /// anything is.
+    pub(super) fn get(&self) -> Result<Vec<u8>, Option<Unkept>> {
+        let place = self.place.as_ref().ok_or(None)?;
+        let file = &place.file;
+        let Ok(metadata) = fs::symlink_metadata(file) else { return Err(None) };
+        trust::check(file).map_err(warned)?;
+        let damaged = || {
+            tracing::warn!(file = %file.display(), "a kept form was damaged, so it is made again");
+            Some(Unkept::Damaged { file: file.clone() })
+        };
+        if !metadata.is_file() {
+            return Err(damaged());
+        }
+        let whole = fs::read(file).map_err(|_| damaged())?;
+        let sealed = whole.split_first_chunk().filter(|(seal, graph)| **seal == place.seal(graph));
+        let (_, graph) = sealed.ok_or_else(damaged)?;
+        // Used now, so that others go first. It stays readable where that cannot be noted.
+        if let Ok(file) = File::options().append(true).open(file) {
+            let _ = file.set_modified(SystemTime::now());
+        }
+        Ok(graph.to_vec())
+    }
+
+    /// Keeps a form. That it cannot is no matter but of time; why is worth telling.
+    pub(super) fn keep(&self, graph: &[u8]) -> Result<(), Unkept> {
+        let Some(place) = &self.place else { return Ok(()) };
+        let folder = place.file.parent().unwrap_or(Path::new("."));
+        let unwritten = |error: io::Error| {
+            tracing::warn!(%error, file = %place.file.display(), "a model's form is made again at each start");
+            Unkept::NotWritten { file: place.file.clone(), reason: error.to_string() }
+        };
+        make(folder).map_err(unwritten)?;
+        trust::check(folder).map_err(warned)?;
+        place.write(folder, graph).map_err(unwritten)?;
+        forget(folder);
+        Ok(())
+    }
+
+    /// That a form does not load which was kept as it was written.
+    pub(super) fn not_loaded(&self) -> Option<Unkept> {
+        Some(Unkept::NotLoaded { file: self.place.as_ref()?.file.clone() })
+    }
+}
+
+impl Place {
+    fn new(folder: &Path, hash: [u8; HASH_LEN]) -> Self {
+        let name: String = hash.iter().take(NAME_LEN / 2).map(|byte| format!("{byte:02x}")).collect();
+        Self { file: folder.join(format!("{PREFIX}{name}")), hash }
+    }
+
+    /// What a file with this graph begins with.
+    fn seal(&self, graph: &[u8]) -> [u8; HASH_LEN] {
+        Sha256::new().chain_update(self.hash).chain_update(graph).finalize().into()
+    }
+
+    /// Under another name first: nobody shall read half a file. Only this user may read or write it.
+    fn write(&self, folder: &Path, graph: &[u8]) -> io::Result<()> {
+        let mut unfinished =
+            tempfile::Builder::new().prefix(self.file.file_name().unwrap_or_default()).tempfile_in(folder)?;
+        unfinished.write_all(&self.seal(graph))?;
+        unfinished.write_all(graph)?;
+        unfinished.persist(&self.file)?;
+        Ok(())
+    }
+}
+
+fn warned(distrust: Distrust) -> Unkept {
+    tracing::warn!(why = %distrust, "forms are not kept where others may write");
+    distrust.into()
+}
+
+/// Makes a folder, and those above it that are missing, for this user alone.
+fn make(folder: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(folder)
+}
+
+/// Deletes the forms that were not used for longest, and what processes have left that died while they
+/// wrote. Nothing else that lies in the folder.
+fn forget(folder: &Path) {
+    let is_form = |name: &str| {
+        let digits = name.strip_prefix(PREFIX).and_then(|name| name.as_bytes().get(..NAME_LEN));
+        digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    let mut forms: Vec<(SystemTime, PathBuf)> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_form))
+        .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
+        .collect();
+    forms.sort();
+    let old = forms.len().saturating_sub(FORMS_MAX);
+    for (_, form) in &forms[..old] {
+        if let Err(error) = fs::remove_file(form) {
+            tracing::debug!(%error, file = %form.display(), "an old form stays");
+        }
+    }
+}
+
+/// What tells a file of weights from what lies in its place later, without reading gigabytes: where it really lies,
+/// how long it is and when it was last written. Where the system tells, also when it last changed in any way: tools
+/// set the former time as they like, nobody sets this one.
+fn identity(file: &Path) -> Vec<u8> {
+    // However it is spelled.
+    let path = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let mut facts = Vec::new();
+    if let Ok(metadata) = fs::metadata(&path) {
+        let written = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        facts.extend([u128::from(metadata.len()), written.unwrap_or_default().as_nanos()]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            facts.extend([metadata.ctime(), metadata.ctime_nsec()].map(|time| time as u128));
+        }
+    }
+    let path = path.into_os_string().into_encoded_bytes();
+    let length = path.len() as u64;
+    let facts = facts.iter().flat_map(|fact| fact.to_le_bytes());
+    length.to_le_bytes().into_iter().chain(path).chain(facts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::time::Duration;
+
+    use super::*;
+
+    fn cache(folder: &Path, number: u8) -> Cache {
+        Cache { place: Some(Place::new(folder, [number; HASH_LEN])) }
+    }
+
+    fn file(cache: &Cache) -> PathBuf {
+        cache.place.as_ref().unwrap().file.clone()
+    }
+
+    #[test]
+    fn what_was_kept_is_found_and_nothing_else_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (cache(folder.path(), 1), cache(folder.path(), 2));
+        assert_eq!(one.get(), Err(None));
+        for graph in [&b"a graph"[..], b""] {
+            one.keep(graph).unwrap();
+            assert_eq!(one.get().as_deref(), Ok(graph));
+            let whole = fs::read(file(&one)).unwrap();
+            let damaged = Err(Some(Unkept::Damaged { file: file(&one) }));
+            for bit in 0..8 * whole.len() {
+                let mut flipped = whole.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                fs::write(file(&one), flipped).unwrap();
+                assert_eq!(one.get(), damaged, "bit {bit}");
+            }
+            for bytes in 0..whole.len() {
+                fs::write(file(&one), &whole[..bytes]).unwrap();
+                assert_eq!(one.get(), damaged, "{bytes} bytes");
+            }
+            fs::write(file(&one), [&whole[..], b"more"].concat()).unwrap();
+            assert_eq!(one.get(), damaged);
+        }
+        // One that is whole, of another model.
+        one.keep(b"a graph").unwrap();
+        fs::copy(file(&one), file(&other)).unwrap();
+        assert_eq!(other.get(), Err(Some(Unkept::Damaged { file: file(&other) })));
+        // And something that is no file.
+        fs::remove_file(file(&one)).unwrap();
+        fs::create_dir(file(&one)).unwrap();
+        assert_eq!(one.get(), Err(Some(Unkept::Damaged { file: file(&one) })));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_form_is_its_users_alone_and_not_used_where_others_may_write() {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("made/here");
+        let cache = cache(&folder, 1);
+        cache.keep(b"a graph").unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!((mode(&folder), mode(&file(&cache))), (0o700, 0o600));
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let check = |distrust: Distrust| assert_eq!(cache.get(), Err(Some(Unkept::Distrusted(distrust))));
+
+        let planted = file(&cache).canonicalize().unwrap();
+        set(&planted, 0o602);
+        check(Distrust::Everybody { path: planted.clone() });
+        // What cannot be trusted there is replaced where the folder can.
+        cache.keep(b"another").unwrap();
+        assert_eq!(cache.get().as_deref(), Ok(&b"another"[..]));
+        for place in [&folder, &above.path().join("made")].map(|path| path.canonicalize().unwrap()) {
+            let before = mode(&place);
+            set(&place, 0o777);
+            check(Distrust::Everybody { path: place.clone() });
+            let refused = Unkept::Distrusted(Distrust::Everybody { path: place.clone() });
+            assert_eq!(cache.keep(b"a third"), Err(refused));
+            // Entries of such a folder are their owners' alone.
+            set(&place, 0o1777);
+            assert_eq!(cache.get().as_deref(), Ok(&b"another"[..]));
+            set(&place, before);
+        }
+        // Only root can give a file away.
+        if chown(&planted, Some(12_345), None).is_ok() {
+            let user = fs::metadata(&folder).unwrap().uid();
+            check(Distrust::Owner { path: planted, owner: 12_345, user });
+        }
+    }
+
+    #[test]
+    fn a_file_of_weights_is_another_when_it_was_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("below")).unwrap();
+        let file = dir.path().join("weights");
+        fs::write(&file, "x").unwrap();
+        let before = identity(&file);
+        assert_eq!(identity(&dir.path().join("below/../weights")), before);
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, "xy").unwrap();
+        assert_ne!(identity(&file), before, "longer");
+        fs::write(&file, "y").unwrap();
+        File::options().append(true).open(&file).unwrap().set_modified(time).unwrap();
+        // As long and as old as before; only the system knows better.
+        assert_eq!(identity(&file) != before, cfg!(unix));
+        fs::remove_file(&file).unwrap();
+        assert_ne!(identity(&file), before);
+    }
+
+    #[test]
+    fn the_forms_that_were_last_used_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let forms: Vec<Cache> = (0..=FORMS_MAX as u8).map(|number| cache(folder.path(), number)).collect();
+        for (number, form) in forms[..FORMS_MAX].iter().enumerate() {
+            form.keep(b"graph").unwrap();
+            let long_ago = SystemTime::now() - Duration::from_secs(1000 - number as u64);
+            File::options().append(true).open(file(form)).unwrap().set_modified(long_ago).unwrap();
+        }
+        let own = ["notes.txt", "0123456789abcdef0123456789abcdef"].map(|name| folder.path().join(name));
+        own.iter().for_each(|own| fs::write(own, "a user's own").unwrap());
+        assert!(forms[0].get().is_ok());
+        forms[FORMS_MAX].keep(b"graph").unwrap();
+        let left: Vec<usize> = (0..forms.len()).filter(|&number| file(&forms[number]).exists()).collect();
+        assert_eq!(left, [0, 2, 3, 4, 5, 6, 7, 8]);
+        assert!(own.iter().all(|own| own.exists()));
+    }
+}
