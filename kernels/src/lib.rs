@@ -10,9 +10,11 @@
 
 pub mod attention;
 pub mod blocks;
+pub mod drawing;
 mod element;
 pub mod linear;
 pub mod matrix;
+pub mod penalties;
 pub mod ranking;
 pub mod rotary;
 mod threads;
