@@ -24,9 +24,7 @@ use motorbrain_actors::{
     engine::Sampled,
     message::Step,
 };
-use motorbrain_protocol::{
-    Answer, Decoded, Line, Op, Piece, Rules, decode, encode, encode_part, next_line, too_long,
-};
+use motorbrain_protocol::{Answer, Decoded, Line, Op, Piece, Rules, decode, encode, encode_part, next_line, too_long};
 use serde_json::value::RawValue;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -78,16 +76,15 @@ pub(crate) async fn serve(brain: &Brain, rules: Rules, requests_max: usize) -> i
 
     let slots = requests_max.saturating_add(SLOTS_SPARE).min(Semaphore::MAX_PERMITS);
     let slots = Arc::new(Semaphore::new(slots));
-    let mut counter =
-        Counter {
-            brain: brain.clone(),
-            replies,
-            out,
-            written,
-            last_tag: 0,
-            waiting: HashMap::new(),
-            others: JoinSet::new(),
-        };
+    let mut counter = Counter {
+        brain: brain.clone(),
+        replies,
+        out,
+        written,
+        last_tag: 0,
+        waiting: HashMap::new(),
+        others: JoinSet::new(),
+    };
     let mut ended = None;
     while ended.is_none() || counter.is_busy() {
         let next = async {

@@ -306,7 +306,8 @@ mod tests {
         check(r#"{"id":1,"op":"detokenize","token_ids":[5,0]}"#, "1", Op::Detokenize(tokens.clone()));
         let parts = vec![Part::Text("x".into()), Part::Literal("\n".into()), Part::Tokens(tokens)];
         let parts = Input::Parts(parts);
-        let line = r#"{"id":1,"op":"OP","conversation":"a","parts":[{"text":"x"},{"literal":"\n"},{"token_ids":[5,0]}]}"#;
+        let line =
+            r#"{"id":1,"op":"OP","conversation":"a","parts":[{"text":"x"},{"literal":"\n"},{"token_ids":[5,0]}]}"#;
         let score = Score { conversation: a(), input: parts.clone() };
         check(&line.replace("OP", "score"), "1", Op::Ask(Request::Score(score)));
         let tokenize = line.replace("OP", "tokenize").replace(r#""conversation":"a","#, "");
@@ -322,7 +323,8 @@ mod tests {
     #[test]
     fn parts_have_one_key_each_and_inputs_exclude_each_other() {
         let parts = |parts: &str| format!(r#"{{"id":1,"op":"embed","parts":{parts}}}"#);
-        for wrong in ["{}", "1", "[1]", "[{}]", r#"[{"text":"x","literal":"y"}]"#, r#"[{"text":"x","id":1}]"#, "[null]"] {
+        for wrong in ["{}", "1", "[1]", "[{}]", r#"[{"text":"x","literal":"y"}]"#, r#"[{"text":"x","id":1}]"#, "[null]"]
+        {
             check_refused(parts(wrong), "1", "bad_request", "parts is");
         }
         check_refused(parts(r#"[{"text":"x","text":"y"}]"#), "1", "bad_request", "parts is");
@@ -421,7 +423,12 @@ mod tests {
             let line = format!(r#"{{"id":1,"op":"step","conversation":"a","stream":{value}}}"#);
             check_refused(line, "1", "bad_request", "stream is");
         }
-        check_refused(r#"{"id":1,"op":"score","conversation":"a","text":"x","stream":true}"#, "1", "bad_request", "`stream`");
+        check_refused(
+            r#"{"id":1,"op":"score","conversation":"a","text":"x","stream":true}"#,
+            "1",
+            "bad_request",
+            "`stream`",
+        );
         for value in ["1", "null", "[\"a\"]", r#""\ud800""#] {
             check_refused(format!(r#"{{"id":1,"op":"embed","text":{value}}}"#), "1", "bad_request", "text is");
             let line = format!(r#"{{"id":1,"op":"reset","conversation":{value}}}"#);

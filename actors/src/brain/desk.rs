@@ -111,9 +111,7 @@ fn reply(answer: Answer, text: Option<StepText>, end_tokens: &[TokenId], tokeniz
     let context = Context { context_len: answer.context_len, rebuilt: answer.rebuilt, tokenizer };
     match answer.outcome {
         Outcome::Embedded(embedding) => Reply::Embedded(Embedded { embedding, tokens: answer.tokens, context }),
-        Outcome::Stepped { sampled, stopped } => {
-            Reply::Stepped(stepped(sampled, stopped, text, end_tokens, context))
-        }
+        Outcome::Stepped { sampled, stopped } => Reply::Stepped(stepped(sampled, stopped, text, end_tokens, context)),
         Outcome::Scored(logprobs) => Reply::Scored(Scored { logprobs, context }),
         Outcome::Forgotten => Reply::Done,
     }

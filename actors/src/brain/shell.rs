@@ -175,11 +175,7 @@ impl Shell {
         self.tell(Event::Arrived(Arrival { request, conversation, ask, input, deadline }));
     }
 
-    fn take_apart(
-        &self,
-        request: Request,
-        stream: bool,
-    ) -> (Option<ConversationId>, Ask, Option<Input>, Vec<String>) {
+    fn take_apart(&self, request: Request, stream: bool) -> (Option<ConversationId>, Ask, Option<Input>, Vec<String>) {
         let no_stop = Vec::new();
         match request {
             Request::Embed(Embed { conversation, input }) => (conversation, Ask::Embed, Some(input), no_stop),

@@ -25,11 +25,7 @@ pub struct StepText {
 
 impl StepText {
     /// The text of a step behind the tokens of `context`, which are given last one first.
-    pub fn behind(
-        context: impl IntoIterator<Item = TokenId>,
-        stops: StopTexts,
-        tokenizer: Arc<dyn Tokenizer>,
-    ) -> Self {
+    pub fn behind(context: impl IntoIterator<Item = TokenId>, stops: StopTexts, tokenizer: Arc<dyn Tokenizer>) -> Self {
         let detokenizer = Detokenizer::behind(context, &*tokenizer);
         let search = Search::new(stops);
         Self { tokenizer, detokenizer, search, text: String::new(), taken: 0, tokens: 0, stopped: false }

@@ -113,7 +113,8 @@ fn a_step_ends_at_its_stop_text() {
     assert_eq!((&stopped["text"], &stopped["finished"]), (&json!(before), &json!("stop")), "{stopped} {stop:?}");
     let tokens = stopped["token_ids"].as_array().unwrap();
     assert_eq!(tokens[..], long["token_ids"].as_array().unwrap()[..tokens.len()]);
-    let read = pipe.ask(&json!({"id": 1, "op": "tokenize", "text": "the man"}))["ok"]["token_ids"].as_array().unwrap().len();
+    let read =
+        pipe.ask(&json!({"id": 1, "op": "tokenize", "text": "the man"}))["ok"]["token_ids"].as_array().unwrap().len();
     assert_eq!(stopped["context_len"], json!(read + tokens.len()));
     let (parts, reply) = streamed(&mut pipe, step("stream", more.clone()));
     assert_eq!(reply["ok"], stopped);

@@ -141,7 +141,8 @@ fn check_sequences(case: &Case, count: u64) {
         held += pieces.iter().filter(|piece| piece.is_empty()).count();
         // A last character that is not whole is the one thing that single steps have not shown yet.
         let rest = all.strip_prefix(joined.as_str());
-        let rest = rest.unwrap_or_else(|| panic!("{}, seed {seed}: {tokens:?} is {all:?}, joined {joined:?}", case.name));
+        let rest =
+            rest.unwrap_or_else(|| panic!("{}, seed {seed}: {tokens:?} is {all:?}, joined {joined:?}", case.name));
         assert!(rest.chars().count() <= 3 && rest.chars().all(|c| c == '\u{fffd}'), "{}: {rest:?}", case.name);
 
         let (context, step) = tokens.split_at(tokens.len() / 2);
@@ -172,8 +173,7 @@ fn every_decoder_is_followed_token_by_token() {
     let strip = |start, stop| json!({"type": "Strip", "content": " ", "start": start, "stop": stop});
     let row = |decoders: Vec<Value>| json!({"type": "Sequence", "decoders": decoders});
     let (fuse, bytes) = (json!({"type": "Fuse"}), json!({"type": "ByteFallback"}));
-    let metaspace =
-        |scheme| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true});
+    let metaspace = |scheme| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true});
     for decoder in [
         Value::Null,
         metaspace("always"),
@@ -292,8 +292,10 @@ fn literal_text_is_looked_at_as_the_model_sees_it() {
 
 #[test]
 fn a_single_character_that_is_an_added_token_is_spelled_by_its_bytes_or_refused() {
-    let added = |id: u32| json!([{"id": id, "content": "~", "single_word": false, "lstrip": false, "rstrip": false,
-                                  "normalized": false, "special": false}]);
+    let added = |id: u32| {
+        json!([{"id": id, "content": "~", "single_word": false, "lstrip": false, "rstrip": false,
+                                  "normalized": false, "special": false}])
+    };
     let llama = changed("added_tokens", json!([]));
     let tilde = llama.their_tokens("~").last().copied().unwrap();
     let llama = changed("added_tokens", added(tilde.0));
@@ -310,8 +312,7 @@ fn a_single_character_that_is_an_added_token_is_spelled_by_its_bytes_or_refused(
 
 #[test]
 fn text_in_pieces_is_tokenised_as_one() {
-    let metaspace =
-        |scheme| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true});
+    let metaspace = |scheme| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true});
     let with_pre_tokenizer = |pre_tokenizer: Value| {
         let mut llama: Value = serde_json::from_slice(&fs::read(fixture("tokenizers/llama2.json")).unwrap()).unwrap();
         (llama["normalizer"], llama["pre_tokenizer"]) = (Value::Null, pre_tokenizer);

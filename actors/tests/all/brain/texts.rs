@@ -154,10 +154,8 @@ async fn a_step_ends_at_a_stop_text_and_no_token_later() {
         let characters: Vec<char> = long.text.chars().collect();
         let stop: String = characters[9..9 + 1 + seed as usize % 4].iter().collect();
         let before = long.text.split(&stop).next().unwrap();
-        let with_stop = |name: &str| Step {
-            stop: vec!["never".to_owned(), stop.clone()],
-            ..step(name, Some("the man"), 30, seed)
-        };
+        let with_stop =
+            |name: &str| Step { stop: vec!["never".to_owned(), stop.clone()], ..step(name, Some("the man"), 30, seed) };
         // Whether an actor dies on the way or not.
         for run in [None, Some(1 + seed % 12)] {
             let name = |kind: &str| format!("{kind}{run:?}");

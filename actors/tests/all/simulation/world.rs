@@ -269,7 +269,9 @@ impl World {
             Effect::Show { request, sampled, last } => {
                 let asked = self.open(request)?;
                 asked.shown.push(sampled);
-                return ensure(last == asked.has_shown_all(), || format!("{request:?} is shown its last token: {last}"));
+                return ensure(last == asked.has_shown_all(), || {
+                    format!("{request:?} is shown its last token: {last}")
+                });
             }
             Effect::Answer { request, answer } => return self.answered(request, answer),
             Effect::Fail { request, error, committed } => return self.failed(request, error, committed),
