@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use motorbrain_actors::engine::{Engine, LoadError};
+use motorbrain_actors::engine::{Engine, EngineError, EngineErrorKind, LoadError};
 use motorbrain_kernels::rotary::Layout;
 
 use super::{
@@ -94,7 +94,14 @@ impl OnnxLoader {
         // One after the other, so that only one graph is in memory.
         let expected = {
             let mut plain = self.load_plain()?;
-            agreement::probe(&mut *plain).map_err(|error| self.refused(&error))?
+            match agreement::probe(&mut *plain) {
+                Ok(expected) => expected,
+                // Each request will be told so, and those that ask for no logits are served.
+                Err(EngineError { kind: EngineErrorKind::Rejected, message, .. }) => {
+                    return Ok(Err(WhyPlain::NothingToCompare { message }));
+                }
+                Err(error) => return Err(self.refused(&error)),
+            }
         };
         let made = if fused { self.fuse() } else { self.overlay_paged() };
         let (paged, graph) = match made {
