@@ -3,4 +3,7 @@
 mod cli;
 #[path = "../../../tests/system/common/mod.rs"]
 mod common;
+mod corpus;
+#[path = "../../../fuzz/src/lib.rs"]
+mod fuzz;
 mod pipe;
