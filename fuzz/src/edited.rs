@@ -133,6 +133,6 @@ fn reshape(value: &mut ValueInfoProto, place: usize, size: i64) {
 fn nest(graph: &mut GraphProto, place: usize, inner: NodeProto) {
     with(pick(&mut graph.node, place), |node| {
         let body = GraphProto { node: vec![inner], ..GraphProto::default() };
-        with(node.attribute.first_mut(), |attribute| attribute.g = Some(body));
+        with(node.attribute.first_mut(), |attribute| attribute.g = Some(Box::new(body)));
     });
 }

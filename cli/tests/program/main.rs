@@ -5,5 +5,6 @@ mod cli;
 mod common;
 mod corpus;
 #[path = "../../../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "there it is a library")]
 mod fuzz;
 mod pipe;
