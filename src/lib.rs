@@ -31,7 +31,7 @@ pub use motorbrain_actors::{
     brain::{Brain, BrainMessage, Envelope, StepItem, StepStream},
     engine::{EngineInfo, Sampled, Sampling, Window},
     message::{
-        BrainError, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Input, Reply, Request, Score,
+        BrainError, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Input, Part, Reply, Request, Score,
         Scored, Step, Stepped,
     },
     policy::{ActorState, ActorStats, Stats},

@@ -17,7 +17,7 @@ use motorbrain_actors::{
     brain::{Brain, BrainConfig},
     engine::{Engine, EngineError, EngineInfo, EngineLoader, Interrupt, LoadError, Row, RowOutput, SlotIndex, Want},
     message::{Embed, Input},
-    tokens::{EncodeError, TokenId, Tokenizer, TokenizerKind},
+    tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
 };
 use motorbrain_testing::fake_info;
 use tokio::{runtime::Runtime, task::JoinSet};
@@ -80,13 +80,12 @@ impl EngineLoader for Loader {
 struct Bytes;
 
 impl Tokenizer for Bytes {
-    fn encode(&self, text: &str) -> Result<Vec<TokenId>, EncodeError> {
+    fn encode_behind(&self, text: Spelled<'_>, _: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError> {
+        let (Spelled::Marked(text) | Spelled::Literal(text)) = text;
         Ok(text.bytes().map(|byte| TokenId(u32::from(byte) % 64)).collect())
     }
 
-    fn decode(&self, _tokens: &[TokenId]) -> String {
-        String::new()
-    }
+    fn append(&self, _: &[TokenId], _: &[TokenId], _: &mut Vec<u8>) {}
 
     fn kind(&self) -> TokenizerKind {
         TokenizerKind::Bytes

@@ -24,7 +24,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 pub use config::{BrainArguments, BrainConfig, StartError};
 pub use handle::Brain;
-pub use message::{BrainMessage, Envelope, Internal, QueuePort, ReplyQueue, StepItem, StreamPort};
+pub use message::{BrainMessage, Delivery, Envelope, Internal, QueuePort, ReplyQueue, StepItem, StreamPort};
 pub use stream::StepStream;
 
 use message::Note;

@@ -8,7 +8,7 @@
 //! Invariant of every slot: `kv_len <= context_len <= window.size`, and `context_len - kv_len <= 1`
 //! (a token that was sampled last has no keys and values yet; the next run reads it first).
 
-use std::{sync::Arc, vec::Drain};
+use std::{borrow::Cow, sync::Arc, vec::Drain};
 
 use crate::tokens::TokenId;
 
@@ -60,25 +60,60 @@ pub enum Pooling {
     Last,
 }
 
-/// How the next token is chosen from the model's distribution.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How the next token is chosen from the model's distribution. What is set works in this order: bias,
+/// penalties, temperature, `top_k`, `top_p`, `min_p`. A penalty counts the tokens that the window holds when the token
+/// is drawn: those that left with a slide no longer count, and reading the window again changes nothing.
+///
+/// [`Self::GREEDY`] has all of it off, so that what is wanted is set upon it:
+/// `Sampling { temperature: 1.0, min_p: 0.05, ..Sampling::GREEDY }`.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
-    /// 0 is greedy (the smallest id wins a tie). Otherwise logits are divided by it.
+    /// 0 is greedy: the largest logit, of which the smallest id wins a tie. Otherwise logits are divided by it.
     pub temperature: f32,
     /// Keep only the `top_k` most likely tokens; 0 keeps all.
     pub top_k: usize,
-    /// Keep the smallest set of most likely tokens whose probability reaches `top_p`; 1 keeps all.
+    /// Keep the smallest set of most likely tokens whose probability reaches `top_p`; 1 keeps all (Holtzman et al.
+    /// 2020, "The Curious Case of Neural Text Degeneration", arXiv 1904.09751).
     pub top_p: f32,
+    /// Keep the tokens that are at least `min_p` times as probable as the most likely one; 0 keeps all (Nguyen et al.
+    /// 2024, "Turning Up the Heat: Min-p Sampling for Creative and Coherent LLM Outputs", arXiv 2407.01082).
+    pub min_p: f32,
+    /// Above 1 makes the window's tokens less likely: a positive logit of theirs is divided by it, a negative one
+    /// multiplied; 1 is off (Keskar et al. 2019, "CTRL", arXiv 1909.05858; for negative logits as in transformers'
+    /// `RepetitionPenaltyLogitsProcessor`).
+    pub repetition_penalty: f32,
+    /// Taken off the logit of each token that the window holds, once; 0 is off (OpenAI's API, `presence_penalty`).
+    pub presence_penalty: f32,
+    /// Taken off the logit of each token as often as the window holds it; 0 is off (OpenAI's API,
+    /// `frequency_penalty`).
+    pub frequency_penalty: f32,
+    /// Added to the logits of these tokens (OpenAI's API, `logit_bias`). It is a sum and no more: -100 makes a token
+    /// e^100 times less likely, which bans it as long as the model's logits are no farther apart.
+    pub logit_bias: Cow<'static, [(TokenId, f32)]>,
 }
 
 impl Sampling {
     /// The most likely token, always.
-    pub const GREEDY: Self = Self { temperature: 0.0, top_k: 0, top_p: 1.0 };
+    pub const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_k: 0,
+        top_p: 1.0,
+        min_p: 0.0,
+        repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        logit_bias: Cow::Borrowed(&[]),
+    };
+
+    /// Whether the choice depends on the tokens that the window holds.
+    pub fn penalises(&self) -> bool {
+        self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0
+    }
 }
 
 /// What a row wants back.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Want {
+pub enum Want<'a> {
     /// Nothing: the tokens are read into the cache.
     Nothing,
     /// The pooled hidden states (after the final norm) of the row's new tokens that this run read.
@@ -94,8 +129,8 @@ pub enum Want {
     /// Sample the next token and append it. With no new tokens the context's last token is run
     /// again for its logits, unless it has no keys and values yet.
     Next {
-        /// How it is chosen.
-        sampling: Sampling,
+        /// How it is chosen. Token ids in it that the vocabulary lacks are [`EngineErrorKind::Rejected`].
+        sampling: &'a Sampling,
         /// With `number` it determines the random draw.
         seed: u64,
         /// How many tokens the conversation had since its last reset before this one.
@@ -113,7 +148,7 @@ pub struct Row<'a> {
     /// New tokens to append. A run may take only the first of them: it ends where a slide is due.
     pub tokens: &'a [TokenId],
     /// What comes back.
-    pub want: Want,
+    pub want: Want<'a>,
 }
 
 /// A token drawn from the model's distribution.
@@ -121,7 +156,7 @@ pub struct Row<'a> {
 pub struct Sampled {
     /// The token.
     pub token: TokenId,
-    /// Its log-probability under the model itself: before temperature, top-k and top-p.
+    /// Its log-probability under the model itself: before all that [`Sampling`] does.
     pub logprob: f32,
     /// The most likely tokens with their log-probabilities, best first; as many as asked for.
     pub top: Vec<(TokenId, f32)>,

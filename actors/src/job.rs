@@ -1,5 +1,6 @@
 //! What an embedder actor is given to do and what it reports: the protocol between MotorBrain (or
-//! any other owner) and [`EmbedderActor`](crate::embedder::EmbedderActor). Tokens only, no text.
+//! any other owner) and [`EmbedderActor`](crate::embedder::EmbedderActor). Tokens only; where a text may end a step,
+//! what makes text of its tokens.
 //!
 //! The owner keeps the reply ports; an actor that dies takes none with it. What ran when it died
 //! stands in its [`Pulse`], which lives outside the actor.
@@ -16,6 +17,7 @@ use std::{
 use crate::{
     engine::{EngineInfo, Interrupt, LoadError, Sampled, Sampling},
     message::{BrainError, ConversationId},
+    text::StepText,
     tokens::TokenId,
 };
 
@@ -100,6 +102,8 @@ pub struct Job {
     pub restore: Option<History>,
     /// What to do.
     pub work: Work,
+    /// The text so far of a step that a stop text may end.
+    pub text: Option<StepText>,
     /// Share no run with another job: this one is suspected of killing actors.
     pub alone: bool,
     /// Whether somebody still waits.
@@ -141,7 +145,7 @@ pub enum Outcome {
     Stepped {
         /// One entry a token.
         sampled: Vec<Sampled>,
-        /// Whether the last one is an end token.
+        /// Whether the last one is an end token or completes a stop text.
         stopped: bool,
     },
     /// To [`Work::Score`].
@@ -190,6 +194,8 @@ pub enum Report {
         request: RequestId,
         /// The token.
         sampled: Sampled,
+        /// Whether it is an end token or completes a stop text.
+        stopped: bool,
         /// What was appended (the step's input, before its first token, and the token) and left.
         commit: Commit,
         /// Tokens in the context now.

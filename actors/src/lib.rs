@@ -11,4 +11,5 @@ pub mod job;
 pub mod message;
 pub mod policy;
 pub mod reuse;
+pub mod text;
 pub mod tokens;

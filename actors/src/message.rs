@@ -43,10 +43,48 @@ impl fmt::Display for ConversationId {
 /// What a request appends to its conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// Text, to be tokenised with nothing added.
+    /// Text, to be tokenised with nothing added; text that spells an added token becomes that token.
     Text(String),
     /// Tokens as they are.
     Tokens(Vec<TokenId>),
+    /// Pieces of several kinds, one after the other; at most [`PARTS_MAX`]. No token spans two of them.
+    Parts(Vec<Part>),
+}
+
+/// The most parts of an input. Not a setting: it only keeps parts without content from being an input without a limit.
+pub const PARTS_MAX: usize = 4096;
+
+/// A piece of an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// As [`Input::Text`].
+    Text(String),
+    /// Text that never becomes an added token, special or not, save one of white space: somebody else's words between
+    /// markers of one's own.
+    Literal(String),
+    /// Tokens as they are.
+    Tokens(Vec<TokenId>),
+}
+
+impl Part {
+    /// Its size as `limits.text_bytes` counts it: bytes of text, or four for each token id.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Literal(text) => text.len(),
+            Self::Tokens(tokens) => tokens.len().saturating_mul(size_of::<TokenId>()),
+        }
+    }
+}
+
+impl Input {
+    /// Its size as `limits.text_bytes` counts it: bytes of text, and four for each token id.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Tokens(tokens) => tokens.len().saturating_mul(size_of::<TokenId>()),
+            Self::Parts(parts) => parts.iter().map(Part::bytes).sum(),
+        }
+    }
 }
 
 impl From<&str> for Input {
@@ -64,6 +102,12 @@ impl From<String> for Input {
 impl From<Vec<TokenId>> for Input {
     fn from(tokens: Vec<TokenId>) -> Self {
         Self::Tokens(tokens)
+    }
+}
+
+impl From<Vec<Part>> for Input {
+    fn from(parts: Vec<Part>) -> Self {
+        Self::Parts(parts)
     }
 }
 
@@ -91,6 +135,9 @@ pub struct Step {
     pub seed: Option<u64>,
     /// How many of the most likely tokens to list for each sampled one.
     pub top: usize,
+    /// Texts that end the step where its own text comes to one: see [`StopTexts`](crate::text::StopTexts) for how many
+    /// and how long. The stop text is no part of the reply's text; the token that completes it is sampled and stays.
+    pub stop: Vec<String>,
 }
 
 impl Step {
@@ -103,6 +150,7 @@ impl Step {
             sampling: Sampling::GREEDY,
             seed: None,
             top: 0,
+            stop: Vec::new(),
         }
     }
 }
@@ -156,7 +204,7 @@ pub struct Embedded {
 /// Why a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
-    /// The last sampled token is an end token.
+    /// The last sampled token is an end token, or completes a stop text.
     Stop,
     /// As many tokens as asked for.
     Count,
@@ -167,7 +215,8 @@ pub enum Finished {
 pub struct Stepped {
     /// The sampled tokens, an end token among them.
     pub token_ids: Vec<TokenId>,
-    /// Their text, without the end token.
+    /// What they add to the text of all tokens before them in the context, without the end token and up to a stop text.
+    /// Bytes that begin a character wait for the step that completes it: the texts of single steps joined are that of one.
     pub text: String,
     /// The model's own log-probability of each, before temperature, top-k and top-p.
     pub logprobs: Vec<f32>,
@@ -343,6 +392,17 @@ pub enum BrainError {
         /// The runtime's own words.
         message: String,
     },
+}
+
+/// Some graphs accept any id in silence.
+pub(crate) fn check_vocabulary<'t>(
+    tokens: impl IntoIterator<Item = &'t TokenId>,
+    vocab: usize,
+) -> Result<(), BrainError> {
+    match tokens.into_iter().find(|token| token.0 as usize >= vocab) {
+        Some(token) => Err(BrainError::InvalidToken { token: token.0.into(), vocab }),
+        None => Ok(()),
+    }
 }
 
 impl BrainError {

@@ -5,6 +5,9 @@
 //! another thread. A request holds a slot from the moment it is read until its answer is written, and while none is
 //! free nothing is read: a caller that does not take its answers stops being served and fills no memory. There are
 //! more slots than `limits.requests`, so that a caller that only sends too much is told `overloaded`.
+//!
+//! Of a streamed step one part at a time is on its way out, and what comes meanwhile is gathered for the next: so a
+//! slow caller gets fewer and longer parts, and they take no more memory than the answer does.
 
 use std::{
     collections::HashMap,
@@ -16,8 +19,12 @@ use std::{
 };
 
 use motorbrain::{Brain, BrainError, Reply, Request};
-use motorbrain_actors::brain::ReplyQueue;
-use motorbrain_protocol::{Answer, Decoded, Line, Op, Rules, decode, encode, next_line, too_long};
+use motorbrain_actors::{
+    brain::{Delivery, ReplyQueue},
+    engine::Sampled,
+    message::Step,
+};
+use motorbrain_protocol::{Answer, Decoded, Line, Op, Piece, Rules, decode, encode, encode_part, next_line, too_long};
 use serde_json::value::RawValue;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
@@ -33,8 +40,25 @@ const SLOTS_SPARE: usize = 256;
 /// Decoded lines that wait for a slot.
 const READ_AHEAD: usize = 4;
 
-/// An answer on its way out, with the slot that it frees once it is written.
-type Outgoing = (Vec<u8>, OwnedSemaphorePermit);
+/// A line on its way out.
+type Outgoing = (Vec<u8>, Behind);
+
+/// What is dropped once a line is written.
+enum Behind {
+    /// An answer's slot, which is free then.
+    Answer { _slot: OwnedSemaphorePermit },
+    /// What lets a streamed step's next part go out.
+    Part { _written: Written },
+}
+
+/// Tells the request of this tag that its part is written.
+struct Written(u64, mpsc::UnboundedSender<u64>);
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let _ = self.1.send(self.0);
+    }
+}
 
 /// Serves standard input until it ends, or until nobody reads standard output any more.
 ///
@@ -44,15 +68,23 @@ type Outgoing = (Vec<u8>, OwnedSemaphorePermit);
 pub(crate) async fn serve(brain: &Brain, rules: Rules, requests_max: usize) -> io::Result<()> {
     let (decoded, mut requests) = mpsc::channel(READ_AHEAD);
     thread::Builder::new().name("stdin".into()).spawn(move || read(BufReader::new(io::stdin()), &rules, &decoded))?;
-    // These two never hold more than there are slots.
+    // None of these holds more than an answer and a part for each slot, but for the tokens that are being gathered.
     let (out, outgoing) = mpsc::unbounded_channel();
     let (replies, mut done) = mpsc::unbounded_channel();
+    let (written, mut parts) = mpsc::unbounded_channel();
     let writer = spawn_blocking(move || write(io::stdout(), outgoing));
 
     let slots = requests_max.saturating_add(SLOTS_SPARE).min(Semaphore::MAX_PERMITS);
     let slots = Arc::new(Semaphore::new(slots));
-    let mut counter =
-        Counter { brain: brain.clone(), replies, out, last_tag: 0, waiting: HashMap::new(), others: JoinSet::new() };
+    let mut counter = Counter {
+        brain: brain.clone(),
+        replies,
+        out,
+        written,
+        last_tag: 0,
+        waiting: HashMap::new(),
+        others: JoinSet::new(),
+    };
     let mut ended = None;
     while ended.is_none() || counter.is_busy() {
         let next = async {
@@ -62,7 +94,11 @@ pub(crate) async fn serve(brain: &Brain, rules: Rules, requests_max: usize) -> i
         tokio::select! {
             // Nobody waits any more: closing the queue cancels what is being done.
             () = counter.out.closed() => break,
-            Some((tag, reply)) = done.recv() => counter.reply(tag, reply),
+            Some((tag, delivery)) = done.recv() => match delivery {
+                Delivery::Token { sampled, text } => counter.token(tag, sampled, &text),
+                Delivery::End(reply) => counter.reply(tag, reply),
+            },
+            Some(tag) = parts.recv() => counter.next_part(tag),
             Some(_) = counter.others.join_next() => {}
             next = next, if ended.is_none() => match next {
                 Some((Ok(request), slot)) => counter.begin(request, slot).await,
@@ -82,6 +118,9 @@ struct Waiting {
     /// Whether the most likely tokens were asked for.
     top: bool,
     slot: OwnedSemaphorePermit,
+    /// Of a streamed step: whether a part is on its way out, and what comes after it.
+    writing: bool,
+    next: Piece,
 }
 
 /// Hands requests over, and answers out.
@@ -89,6 +128,8 @@ struct Counter {
     brain: Brain,
     replies: ReplyQueue,
     out: mpsc::UnboundedSender<Outgoing>,
+    /// Where the tags of parts come back.
+    written: mpsc::UnboundedSender<u64>,
     last_tag: u64,
     /// By tag.
     waiting: HashMap<u64, Waiting>,
@@ -107,6 +148,13 @@ impl Counter {
         match op {
             Err(error) => send(&self.out, &id, &Err(error), slot),
             Ok(Op::Ask(request)) => self.ask(id, request, slot),
+            Ok(Op::Stream(step)) => self.stream(id, step, slot),
+            Ok(Op::Tokenize(input)) => {
+                self.other(id, slot, async move { brain.tokenize(input).await.map(Answer::Tokens) }).await;
+            }
+            Ok(Op::Detokenize(tokens)) => {
+                self.other(id, slot, async move { brain.detokenize(tokens).await.map(Answer::Text) }).await;
+            }
             Ok(Op::Stats) => self.other(id, slot, async move { brain.stats().await.map(Answer::Stats) }).await,
             Ok(Op::Crash { actor }) => {
                 self.other(id, slot, async move { brain.crash(actor).await.map(|()| Answer::HandedOn) }).await;
@@ -120,14 +168,61 @@ impl Counter {
     fn ask(&mut self, id: Box<RawValue>, request: Request, slot: OwnedSemaphorePermit) {
         let top = matches!(&request, Request::Step(step) if step.top > 0);
         self.last_tag += 1;
-        match self.brain.request_to(&self.replies, self.last_tag, request, None) {
-            Ok(()) => drop(self.waiting.insert(self.last_tag, Waiting { id, top, slot })),
+        let sent = self.brain.request_to(&self.replies, self.last_tag, request, None);
+        self.wait(id, top, slot, sent);
+    }
+
+    fn stream(&mut self, id: Box<RawValue>, step: Step, slot: OwnedSemaphorePermit) {
+        let top = step.top > 0;
+        self.last_tag += 1;
+        let sent = self.brain.step_stream_to(&self.replies, self.last_tag, step, None);
+        self.wait(id, top, slot, sent);
+    }
+
+    /// Waits for the request of the last tag, if the brain has it.
+    fn wait(&mut self, id: Box<RawValue>, top: bool, slot: OwnedSemaphorePermit, sent: Result<(), BrainError>) {
+        match sent {
+            Ok(()) => {
+                let waiting = Waiting { id, top, slot, writing: false, next: Piece::default() };
+                self.waiting.insert(self.last_tag, waiting);
+            }
             Err(error) => send(&self.out, &id, &Err(error), slot),
         }
     }
 
+    /// A streamed step has shown a token.
+    fn token(&mut self, tag: u64, sampled: Sampled, text: &str) {
+        if let Some(waiting) = self.waiting.get_mut(&tag) {
+            waiting.next.sampled.push(sampled);
+            waiting.next.text += text;
+            if !waiting.writing {
+                self.send_part(tag);
+            }
+        }
+    }
+
+    /// A streamed step's last part is written.
+    fn next_part(&mut self, tag: u64) {
+        if let Some(waiting) = self.waiting.get_mut(&tag) {
+            waiting.writing = false;
+            self.send_part(tag);
+        }
+    }
+
+    /// Sends what a streamed step has gathered, if anything.
+    fn send_part(&mut self, tag: u64) {
+        if let Some(waiting) = self.waiting.get_mut(&tag)
+            && !waiting.next.sampled.is_empty()
+        {
+            waiting.writing = true;
+            let part = encode_part(&waiting.id, &std::mem::take(&mut waiting.next), waiting.top);
+            let _ = self.out.send((part, Behind::Part { _written: Written(tag, self.written.clone()) }));
+        }
+    }
+
     fn reply(&mut self, tag: u64, reply: Result<Reply, BrainError>) {
-        if let Some(Waiting { id, top, slot }) = self.waiting.remove(&tag) {
+        self.send_part(tag);
+        if let Some(Waiting { id, top, slot, .. }) = self.waiting.remove(&tag) {
             send(&self.out, &id, &reply.map(|reply| Answer::Reply { reply, top }), slot);
         }
     }
@@ -158,7 +253,7 @@ fn send(
     answer: &Result<Answer, BrainError>,
     slot: OwnedSemaphorePermit,
 ) {
-    let _ = out.send((encode(id, answer), slot));
+    let _ = out.send((encode(id, answer), Behind::Answer { _slot: slot }));
 }
 
 /// Reads until the end of input, an error, or until nobody takes requests any more.
@@ -179,12 +274,12 @@ fn read(mut input: impl BufRead, rules: &Rules, decoded: &mpsc::Sender<io::Resul
 fn write(output: impl Write, mut outgoing: mpsc::UnboundedReceiver<Outgoing>) -> io::Result<()> {
     let mut output = BufWriter::new(output);
     let mut write_all = || {
-        while let Some((line, slot)) = outgoing.blocking_recv() {
+        while let Some((line, behind)) = outgoing.blocking_recv() {
             output.write_all(&line)?;
             if outgoing.is_empty() {
                 output.flush()?;
             }
-            drop(slot);
+            drop(behind);
         }
         output.flush()
     };

@@ -1,8 +1,8 @@
 //! Loops over rows of f32, written so that the compiler makes vector instructions of them.
 //!
-//! The small functions are inlined into whatever is compiled for wide vectors; [`most`], [`log_sum_exp`],
-//! [`has_nan`] and [`widen`] choose the widest of this machine themselves. No reduction has one accumulator: a sum
-//! kept in `LANES` parts can be a vector, and loses fewer digits.
+//! The small functions are inlined into whatever is compiled for wide vectors; those that are public and of many
+//! numbers choose the widest of this machine themselves. No reduction has one accumulator: a sum kept in `LANES`
+//! parts can be a vector, and loses fewer digits.
 
 use half::{f16, slice::HalfFloatSliceExt};
 use pulp::{Arch, NullaryFnOnce};
@@ -10,47 +10,25 @@ use pulp::{Arch, NullaryFnOnce};
 /// Parts of a reduction: two vectors of AVX2, one of AVX-512.
 const LANES: usize = 16;
 
-/// Work on a row. A type rather than a closure: its method can be told to be inlined, without which it
-/// would be compiled for the oldest machine.
-macro_rules! widest {
-    ($(#[$doc:meta])* $name:ident, $work:ident, $result:ty, |$values:ident| $body:expr) => {
-        struct $work<'a>(&'a [f32]);
-
-        impl NullaryFnOnce for $work<'_> {
-            type Output = $result;
-
-            #[inline(always)]
-            fn call(self) -> $result {
-                let $values = self.0;
-                $body
-            }
-        }
-
-        $(#[$doc])*
-        pub fn $name(values: &[f32]) -> $result {
-            Arch::new().dispatch($work(values))
-        }
-    };
+/// The logarithm of the sum of exponentials: finite where one of the numbers is, and none of them is infinite or a NaN.
+/// Negative infinity counts as nothing, as long as there is something else.
+pub fn log_sum_exp(values: &[f32]) -> f64 {
+    Arch::new().dispatch(LogSumExp(values))
 }
 
-widest!(
-    /// The largest of some numbers; negative infinity where there is none.
-    most,
-    Most,
-    f32,
-    |values| max(values)
-);
+/// A call of [`log_sum_exp`]. A type rather than a closure: its method can be told to be inlined, without which it
+/// would be compiled for the oldest machine.
+struct LogSumExp<'a>(&'a [f32]);
 
-widest!(
-    /// The logarithm of the sum of exponentials.
-    log_sum_exp,
-    LogSumExp,
-    f64,
-    |values| {
-        let max = max(values);
-        f64::from(max) + sum_exp(values, max, 1.0).ln()
+impl NullaryFnOnce for LogSumExp<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let max = max(self.0);
+        f64::from(max) + sum_exp(self.0, max, 1.0).ln()
     }
-);
+}
 
 /// The sum of `exp((x - most) * factor)`, where no `x` is above `most` and the factor is not negative.
 pub fn sum_exp_below(values: &[f32], most: f32, factor: f32) -> f64 {
@@ -69,36 +47,54 @@ impl NullaryFnOnce for SumExpBelow<'_> {
     }
 }
 
-/// The largest number of each `block` numbers, the last of which may be fewer.
-///
-/// # Panics
-/// Where there are fewer `maxima` than blocks.
-pub fn block_maxima(values: &[f32], block: usize, maxima: &mut [f32]) {
-    Arch::new().dispatch(BlockMaxima(values, block, maxima));
+/// Numbers that share a maximum, of which a row of 150,000 has some thousand: as many as a word has bits.
+pub(crate) const BLOCK: usize = u64::BITS as usize;
+
+/// The largest number of each block, the last of which may be shorter.
+pub(crate) fn block_maxima(values: &[f32], maxima: &mut Vec<f32>) {
+    Arch::new().dispatch(BlockMaxima(values, maxima));
 }
 
 /// A call of [`block_maxima`].
-struct BlockMaxima<'a>(&'a [f32], usize, &'a mut [f32]);
+struct BlockMaxima<'a>(&'a [f32], &'a mut Vec<f32>);
 
 impl NullaryFnOnce for BlockMaxima<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Self(values, block, maxima) = self;
-        let (found, blocks) = (maxima.len(), values.len().div_ceil(block));
-        assert!(found >= blocks, "{found} numbers of room for the maxima of {blocks} blocks");
-        values.chunks(block).zip(maxima).for_each(|(values, to)| *to = max(values));
+        let Self(values, maxima) = self;
+        maxima.clear();
+        maxima.extend(values.chunks(BLOCK).map(max));
     }
 }
 
-widest!(
-    /// Whether one of them is not a number.
-    has_nan,
-    HasNan,
-    bool,
-    |values| values.chunks(4096).any(|block| block.iter().fold(false, |found, x| found | x.is_nan()))
-);
+/// Appends the places of the numbers that are `least` or more, in order. `maxima`: of the blocks.
+pub(crate) fn at_least(values: &[f32], maxima: &[f32], least: f32, places: &mut Vec<u32>) {
+    Arch::new().dispatch(AtLeast(values, maxima, least, places));
+}
+
+/// A call of [`at_least`].
+struct AtLeast<'a>(&'a [f32], &'a [f32], f32, &'a mut Vec<u32>);
+
+impl NullaryFnOnce for AtLeast<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self(values, maxima, least, places) = self;
+        for (block, (values, _)) in values.chunks(BLOCK).zip(maxima).enumerate().filter(|(_, (_, max))| **max >= least)
+        {
+            // Found without a branch a number, of which most are too small.
+            let hit = |(at, value): (usize, &f32)| u64::from(*value >= least) << at;
+            let mut hits = values.iter().enumerate().map(hit).fold(0, |hits, hit| hits | hit);
+            while hits != 0 {
+                places.push((block * BLOCK) as u32 + hits.trailing_zeros());
+                hits &= hits - 1;
+            }
+        }
+    }
+}
 
 /// The exponential of `x <= 88`, within 1e-7 of its value; 0 is returned as a number below 1e-37.
 ///
@@ -309,16 +305,6 @@ mod tests {
             let mut replaced = values.clone();
             let sum = exp_in_place(&mut replaced, 6.0);
             assert!((f64::from(sum) - expected).abs() <= 1e-5 * expected, "{len}");
-        }
-    }
-
-    #[test]
-    fn a_nan_is_found_wherever_it_is() {
-        for at in [0, 20, 8191] {
-            let mut values = vec![f32::NEG_INFINITY; 8192];
-            assert!(!has_nan(&values));
-            values[at] = f32::NAN;
-            assert!(has_nan(&values), "{at}");
         }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use motorbrain_actors::{
     engine::Sampling,
-    message::{BrainError, ConversationId, Embed, Input, Request, Score, Step},
+    message::{BrainError, ConversationId, Embed, Input, Part, Request, Score, Step},
+    tokens::TokenId,
 };
 use serde_json::value::RawValue;
 
@@ -22,7 +23,7 @@ const HANG_MS_MAX: u64 = 86_400_000;
 /// The longest id as it is written: it is kept until its request is answered.
 const ID_BYTES_MAX: usize = 1024;
 
-const OPS: &str = "one of `embed`, `step`, `score`, `reset`, `close`, `stats`";
+const OPS: &str = "one of `embed`, `step`, `score`, `reset`, `close`, `tokenize`, `detokenize`, `stats`";
 
 /// What the codec must know of the brain it speaks for.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +39,12 @@ pub struct Rules {
 pub enum Op {
     /// A request about a conversation.
     Ask(Request),
+    /// A step that is shown as it comes.
+    Stream(Step),
+    /// The tokens of an input.
+    Tokenize(Input),
+    /// The text of tokens.
+    Detokenize(Vec<TokenId>),
     /// The brain's state.
     Stats,
     /// Make an actor panic.
@@ -112,13 +119,21 @@ fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
     let name = values::text("op", raw)?;
     let op = match name.as_str() {
         "embed" => Op::Ask(Request::Embed(embed(fields, rules)?)),
-        "step" => Op::Ask(Request::Step(step(fields, rules)?)),
+        "step" => match fields.take("stream").map_or(Ok(false), |raw| values::flag("stream", raw))? {
+            true => Op::Stream(step(fields, rules)?),
+            false => Op::Ask(Request::Step(step(fields, rules)?)),
+        },
         "score" => Op::Ask(Request::Score(Score {
             conversation: conversation(fields)?,
             input: required_input(fields, rules)?,
         })),
         "reset" => Op::Ask(Request::Reset(conversation(fields)?)),
         "close" => Op::Ask(Request::Close(conversation(fields)?)),
+        "tokenize" => Op::Tokenize(text_or_parts(fields, rules)?),
+        "detokenize" => Op::Detokenize(match fields.take("token_ids") {
+            Some(raw) => values::token_ids(raw, rules.vocab)?,
+            None => return Err(missing("token_ids", "a list of token ids")),
+        }),
         "stats" => Op::Stats,
         "crash" | "hang" if !rules.chaos => {
             return Err(bad("op", format!("`{name}`, which needs `--chaos`"), OPS));
@@ -145,19 +160,34 @@ fn step(fields: &mut Fields<'_>, rules: &Rules) -> Result<Step, BrainError> {
         conversation,
         count: count("count", 1)?,
         top: count("top", 0)?,
-        sampling: sampling(fields)?,
+        sampling: sampling(fields, rules)?,
         seed: fields.take("seed").map(|raw| values::whole("seed", raw)).transpose()?,
         input: input(fields, rules)?,
+        stop: fields.take("stop").map_or(Ok(Vec::new()), |raw| values::texts("stop", raw))?,
     })
 }
 
-fn sampling(fields: &mut Fields<'_>) -> Result<Sampling, BrainError> {
-    let greedy = Sampling::GREEDY;
-    let mut float = |key, default| fields.take(key).map_or(Ok(default), |raw| values::float(key, raw));
-    let temperature = float("temperature", greedy.temperature)?;
-    let top_p = float("top_p", greedy.top_p)?;
-    let top_k = fields.take("top_k").map_or(Ok(greedy.top_k), |raw| values::count("top_k", raw))?;
-    Ok(Sampling { temperature, top_k, top_p })
+fn sampling(fields: &mut Fields<'_>, rules: &Rules) -> Result<Sampling, BrainError> {
+    let mut sampling = Sampling::GREEDY;
+    for (key, value) in [
+        ("temperature", &mut sampling.temperature),
+        ("top_p", &mut sampling.top_p),
+        ("min_p", &mut sampling.min_p),
+        ("repetition_penalty", &mut sampling.repetition_penalty),
+        ("presence_penalty", &mut sampling.presence_penalty),
+        ("frequency_penalty", &mut sampling.frequency_penalty),
+    ] {
+        if let Some(raw) = fields.take(key) {
+            *value = values::float(key, raw)?;
+        }
+    }
+    if let Some(raw) = fields.take("top_k") {
+        sampling.top_k = values::count("top_k", raw)?;
+    }
+    if let Some(raw) = fields.take("logit_bias") {
+        sampling.logit_bias = values::biases("logit_bias", raw, rules.vocab)?.into();
+    }
+    Ok(sampling)
 }
 
 fn conversation(fields: &mut Fields<'_>) -> Result<ConversationId, BrainError> {
@@ -166,16 +196,50 @@ fn conversation(fields: &mut Fields<'_>) -> Result<ConversationId, BrainError> {
 }
 
 fn input(fields: &mut Fields<'_>, rules: &Rules) -> Result<Option<Input>, BrainError> {
-    match (fields.take("text"), fields.take("token_ids")) {
-        (Some(_), Some(_)) => Err(bad("token_ids", "given beside `text`", "one of the two")),
-        (Some(raw), None) => Ok(Some(Input::Text(values::text("text", raw)?))),
-        (None, Some(raw)) => Ok(Some(Input::Tokens(values::token_ids(raw, rules.vocab)?))),
-        (None, None) => Ok(None),
+    let one = "one of `text`, `token_ids` and `parts`";
+    match (fields.take("text"), fields.take("token_ids"), fields.take("parts")) {
+        (Some(_), Some(_), _) => Err(bad("token_ids", "given beside `text`", one)),
+        (Some(_), _, Some(_)) => Err(bad("parts", "given beside `text`", one)),
+        (_, Some(_), Some(_)) => Err(bad("parts", "given beside `token_ids`", one)),
+        (Some(raw), None, None) => Ok(Some(Input::Text(values::text("text", raw)?))),
+        (None, Some(raw), None) => Ok(Some(Input::Tokens(values::token_ids(raw, rules.vocab)?))),
+        (None, None, Some(raw)) => Ok(Some(Input::Parts(parts(raw, rules)?))),
+        (None, None, None) => Ok(None),
     }
 }
 
 fn required_input(fields: &mut Fields<'_>, rules: &Rules) -> Result<Input, BrainError> {
-    input(fields, rules)?.ok_or_else(|| missing("text", "`text` or `token_ids`"))
+    input(fields, rules)?.ok_or_else(|| missing("text", "`text`, `token_ids` or `parts`"))
+}
+
+/// What becomes tokens; tokens alone are left as a key without meaning.
+fn text_or_parts(fields: &mut Fields<'_>, rules: &Rules) -> Result<Input, BrainError> {
+    match (fields.take("text"), fields.take("parts")) {
+        (Some(_), Some(_)) => Err(bad("parts", "given beside `text`", "one of the two")),
+        (Some(raw), None) => Ok(Input::Text(values::text("text", raw)?)),
+        (None, Some(raw)) => Ok(Input::Parts(parts(raw, rules)?)),
+        (None, None) => Err(missing("text", "`text` or `parts`")),
+    }
+}
+
+/// A list of objects, each with one key that says what it is.
+fn parts(raw: &str, rules: &Rules) -> Result<Vec<Part>, BrainError> {
+    values::list("parts", raw, "a list of objects")?.into_iter().map(|raw| part(raw, rules)).collect()
+}
+
+fn part(raw: &str, rules: &Rules) -> Result<Part, BrainError> {
+    let expected = "objects with one of `text`, `literal` and `token_ids`";
+    let mut fields = Fields::parse(raw).map_err(|_| wrong("parts", raw, expected))?;
+    let part = match (fields.take("text"), fields.take("literal"), fields.take("token_ids")) {
+        (Some(raw), None, None) => Part::Text(values::text("text", raw)?),
+        (None, Some(raw), None) => Part::Literal(values::text("literal", raw)?),
+        (None, None, Some(raw)) => Part::Tokens(values::token_ids(raw, rules.vocab)?),
+        _ => return Err(wrong("parts", raw, expected)),
+    };
+    match (fields.problem(), fields.left()) {
+        (None, None) => Ok(part),
+        _ => Err(wrong("parts", raw, expected)),
+    }
 }
 
 fn actor(fields: &mut Fields<'_>) -> Result<usize, BrainError> {
@@ -236,24 +300,58 @@ mod tests {
         check(r#"{"id":1,"op":"step","conversation":"a"}"#, "1", Op::Ask(Request::Step(bare)));
         let full = Step {
             count: 8,
-            sampling: Sampling { temperature: 0.5, top_k: 40, top_p: 0.9 },
+            sampling: Sampling { temperature: 0.5, top_k: 40, top_p: 0.9, ..Sampling::GREEDY },
             seed: Some(u64::MAX),
             top: 5,
+            stop: vec!["\n\n".into(), "ä".into()],
             ..step
         };
         check(
-            r#"{"id":1,"op":"step","conversation":"a","text":"x","count":8,"temperature":5e-1,"top_k":40,"top_p":0.9,"seed":18446744073709551615,"top":5}"#,
+            r#"{"id":1,"op":"step","conversation":"a","text":"x","count":8,"temperature":5e-1,"top_k":40,"top_p":0.9,"seed":18446744073709551615,"top":5,"stop":["\n\n","\u00e4"],"stream":false}"#,
             "1",
             Op::Ask(Request::Step(full)),
         );
         let score = Score { conversation: a(), input: text("") };
         check(r#"{"id":1,"op":"score","conversation":"a","text":""}"#, "1", Op::Ask(Request::Score(score)));
+        let streamed = Step { stop: vec![], ..Step::greedy(a(), "x", 1) };
+        check(r#"{"id":1,"op":"step","conversation":"a","text":"x","stream":true}"#, "1", Op::Stream(streamed));
+        check(r#"{"id":1,"op":"tokenize","text":"x"}"#, "1", Op::Tokenize(text("x")));
+        let tokens = vec![TokenId(5), TokenId(0)];
+        check(r#"{"id":1,"op":"detokenize","token_ids":[5,0]}"#, "1", Op::Detokenize(tokens.clone()));
+        let parts = vec![Part::Text("x".into()), Part::Literal("\n".into()), Part::Tokens(tokens)];
+        let parts = Input::Parts(parts);
+        let line =
+            r#"{"id":1,"op":"OP","conversation":"a","parts":[{"text":"x"},{"literal":"\n"},{"token_ids":[5,0]}]}"#;
+        let score = Score { conversation: a(), input: parts.clone() };
+        check(&line.replace("OP", "score"), "1", Op::Ask(Request::Score(score)));
+        let tokenize = line.replace("OP", "tokenize").replace(r#""conversation":"a","#, "");
+        check(&tokenize, "1", Op::Tokenize(parts));
         check(r#"{"id":1,"op":"reset","conversation":"a"}"#, "1", Op::Ask(Request::Reset(a())));
         check(r#"{"id":1,"op":"close","conversation":"a"}"#, "1", Op::Ask(Request::Close(a())));
         check(r#"{"id":1,"op":"stats"}"#, "1", Op::Stats);
         check(r#"{"id":1,"op":"crash","actor":2}"#, "1", Op::Crash { actor: 2 });
         let pause = Duration::from_secs(5);
         check(r#"{"id":1,"op":"hang","actor":0,"ms":5000}"#, "1", Op::Hang { actor: 0, pause });
+    }
+
+    #[test]
+    fn parts_have_one_key_each_and_inputs_exclude_each_other() {
+        let parts = |parts: &str| format!(r#"{{"id":1,"op":"embed","parts":{parts}}}"#);
+        for wrong in ["{}", "1", "[1]", "[{}]", r#"[{"text":"x","literal":"y"}]"#, r#"[{"text":"x","id":1}]"#, "[null]"]
+        {
+            check_refused(parts(wrong), "1", "bad_request", "parts is");
+        }
+        check_refused(parts(r#"[{"text":"x","text":"y"}]"#), "1", "bad_request", "parts is");
+        check_refused(parts(r#"[{"text":"x","other":"y"}]"#), "1", "bad_request", "parts is");
+        check_refused(parts(r#"[{"literal":1}]"#), "1", "bad_request", "literal is 1");
+        check_refused(parts(r#"[{"token_ids":[-1]}]"#), "1", "invalid_token", "-1");
+        check_refused(parts(r#"[],"text":"x""#), "1", "bad_request", "beside `text`");
+        check_refused(parts(r#"[],"token_ids":[1]"#), "1", "bad_request", "beside `token_ids`");
+        check_refused(r#"{"id":1,"op":"embed","literal":"x"}"#, "1", "bad_request", "`parts`");
+        check_refused(r#"{"id":1,"op":"tokenize","token_ids":[1]}"#, "1", "bad_request", "`text` or `parts`");
+        check_refused(r#"{"id":1,"op":"tokenize","text":"x","parts":[]}"#, "1", "bad_request", "one of the two");
+        check_refused(r#"{"id":1,"op":"detokenize"}"#, "1", "bad_request", "token_ids is missing");
+        check_refused(r#"{"id":1,"op":"detokenize","text":"x"}"#, "1", "bad_request", "token_ids is missing");
     }
 
     #[test]
@@ -302,7 +400,7 @@ mod tests {
         for op in ["step", "score", "reset", "close"] {
             check_refused(format!(r#"{{"id":1,"op":"{op}"}}"#), "1", "bad_request", "conversation is missing");
         }
-        check_refused(r#"{"id":1,"op":"embed"}"#, "1", "bad_request", "expected `text` or `token_ids`");
+        check_refused(r#"{"id":1,"op":"embed"}"#, "1", "bad_request", "expected `text`, `token_ids` or `parts`");
         check_refused(r#"{"id":1,"op":"crash"}"#, "1", "bad_request", "actor is missing");
         check_refused(r#"{"id":1,"op":"hang","actor":0}"#, "1", "bad_request", "ms is missing");
     }
@@ -331,6 +429,20 @@ mod tests {
                 check_refused(line, "1", "bad_request", &format!("{key} is {value}"));
             }
         }
+        for value in ["1", "null", "\"a\"", "[1]", "[null]", r#"["\ud800"]"#] {
+            let line = format!(r#"{{"id":1,"op":"step","conversation":"a","stop":{value}}}"#);
+            check_refused(line, "1", "bad_request", "stop is");
+        }
+        for value in ["1", "null", "\"true\""] {
+            let line = format!(r#"{{"id":1,"op":"step","conversation":"a","stream":{value}}}"#);
+            check_refused(line, "1", "bad_request", "stream is");
+        }
+        check_refused(
+            r#"{"id":1,"op":"score","conversation":"a","text":"x","stream":true}"#,
+            "1",
+            "bad_request",
+            "`stream`",
+        );
         for value in ["1", "null", "[\"a\"]", r#""\ud800""#] {
             check_refused(format!(r#"{{"id":1,"op":"embed","text":{value}}}"#), "1", "bad_request", "text is");
             let line = format!(r#"{{"id":1,"op":"reset","conversation":{value}}}"#);

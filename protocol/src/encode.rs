@@ -5,6 +5,7 @@
 //! as the least finite number.
 
 use motorbrain_actors::{
+    engine::Sampled,
     message::{BrainError, Context, Finished, Reply},
     policy::{ActorStats, Stats},
     tokens::{TokenId, TokenizerKind},
@@ -25,21 +26,49 @@ pub enum Answer {
         /// Whether the most likely tokens were asked for.
         top: bool,
     },
+    /// To `tokenize`.
+    Tokens(Vec<TokenId>),
+    /// To `detokenize`.
+    Text(String),
     /// To `stats`.
     Stats(Stats),
     /// To `crash` and `hang`: handed on.
     HandedOn,
 }
 
+/// What a streamed step has shown since its last part.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Piece {
+    /// The tokens.
+    pub sampled: Vec<Sampled>,
+    /// The text that they complete.
+    pub text: String,
+}
+
 /// The line that answers the request `id`, with its line feed.
 pub fn encode(id: &RawValue, answer: &Result<Answer, BrainError>) -> Vec<u8> {
-    let line = match answer {
-        Ok(answer) => Line { id, ok: Some(body(answer)), error: None },
-        Err(error) => Line { id, ok: None, error: Some(ErrorBody::from(error)) },
+    write(&match answer {
+        Ok(answer) => Line { id, part: None, ok: Some(body(answer)), error: None },
+        Err(error) => Line { id, part: None, ok: None, error: Some(ErrorBody::from(error)) },
+    })
+}
+
+/// A line before the one that answers the streamed step `id`. `top`: whether the most likely tokens were asked for.
+pub fn encode_part(id: &RawValue, piece: &Piece, top: bool) -> Vec<u8> {
+    let likely = |sampled: &Sampled| sampled.top.iter().map(pair).collect();
+    let part = PartBody {
+        text: &piece.text,
+        token_ids: piece.sampled.iter().map(|sampled| sampled.token.0).collect(),
+        logprobs: piece.sampled.iter().map(|sampled| finite(sampled.logprob)).collect(),
+        top: top.then(|| piece.sampled.iter().map(likely).collect()),
     };
+    write(&Line { id, part: Some(part), ok: None, error: None })
+}
+
+fn write(line: &Line<'_>) -> Vec<u8> {
     let mut text = Vec::new();
     // Writing plain structs to memory has no way to fail.
-    serde_json::to_writer(&mut text, &line).unwrap_or_else(|error| unreachable!("{error}"));
+    serde_json::to_writer(&mut text, line).unwrap_or_else(|error| unreachable!("{error}"));
     text.push(b'\n');
     text
 }
@@ -48,9 +77,20 @@ pub fn encode(id: &RawValue, answer: &Result<Answer, BrainError>) -> Vec<u8> {
 struct Line<'a> {
     id: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
+    part: Option<PartBody<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     ok: Option<Body<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorBody>,
+}
+
+#[derive(Serialize)]
+struct PartBody<'a> {
+    text: &'a str,
+    token_ids: Vec<u32>,
+    logprobs: Vec<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top: Option<Vec<Vec<(u32, f32)>>>,
 }
 
 #[derive(Serialize)]
@@ -77,6 +117,12 @@ enum Body<'a> {
         tokens: usize,
         #[serde(flatten)]
         context: ContextBody,
+    },
+    Tokens {
+        token_ids: Vec<u32>,
+    },
+    Text {
+        text: &'a str,
     },
     Stats {
         protocol: u32,
@@ -144,6 +190,8 @@ fn body(answer: &Answer) -> Body<'_> {
             context: (&scored.context).into(),
         },
         Answer::Reply { reply: Reply::Done, .. } | Answer::HandedOn => Body::Done {},
+        Answer::Tokens(tokens) => Body::Tokens { token_ids: tokens.iter().map(|token| token.0).collect() },
+        Answer::Text(text) => Body::Text { text },
         Answer::Stats(stats) => Body::Stats {
             protocol: PROTOCOL,
             actors: stats.actors.iter().map(actor).collect(),
@@ -238,6 +286,19 @@ mod tests {
         insta::assert_snapshot!(check("5", reply(Reply::Scored(scored), false)), @r#"{"id":5,"ok":{"logprobs":[null,-3.2],"tokens":2,"context_len":40}}"#);
         insta::assert_snapshot!(check("3", reply(Reply::Done, false)), @r#"{"id":3,"ok":{}}"#);
         insta::assert_snapshot!(check("3", Ok(Answer::HandedOn)), @r#"{"id":3,"ok":{}}"#);
+    }
+
+    #[test]
+    fn parts_tokens_and_texts_are_written_as_the_protocol_says() {
+        let id: Box<RawValue> = serde_json::from_str("7").expect("the id is JSON");
+        let sampled = |token, logprob| Sampled { token: TokenId(token), logprob, top: vec![(TokenId(8), -0.5)] };
+        let piece = Piece { sampled: vec![sampled(7, -0.1), sampled(2, f32::NEG_INFINITY)], text: "ä".into() };
+        let line = |top| String::from_utf8(encode_part(&id, &piece, top)).expect("JSON is UTF-8");
+        insta::assert_snapshot!(line(false).trim_end(), @r#"{"id":7,"part":{"text":"ä","token_ids":[7,2],"logprobs":[-0.1,-3.4028235e+38]}}"#);
+        insta::assert_snapshot!(line(true).trim_end(), @r#"{"id":7,"part":{"text":"ä","token_ids":[7,2],"logprobs":[-0.1,-3.4028235e+38],"top":[[[8,-0.5]],[[8,-0.5]]]}}"#);
+        assert_eq!(line(true).matches('\n').count(), 1);
+        insta::assert_snapshot!(check("1", Ok(Answer::Tokens(vec![TokenId(7), TokenId(0)]))), @r#"{"id":1,"ok":{"token_ids":[7,0]}}"#);
+        insta::assert_snapshot!(check("1", Ok(Answer::Text("a\"".into()))), @r#"{"id":1,"ok":{"text":"a\""}}"#);
     }
 
     #[test]

@@ -10,18 +10,27 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 22] = [
     "id",
     "op",
     "conversation",
     "text",
     "token_ids",
+    "parts",
+    "literal",
     "count",
     "temperature",
     "top_k",
     "top_p",
+    "min_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
     "seed",
     "top",
+    "stop",
+    "stream",
     "actor",
     "ms",
 ];

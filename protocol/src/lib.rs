@@ -13,5 +13,5 @@ mod lines;
 mod values;
 
 pub use decode::{Decoded, Op, Rules, decode, too_long};
-pub use encode::{Answer, PROTOCOL, encode};
+pub use encode::{Answer, PROTOCOL, Piece, encode, encode_part};
 pub use lines::{Line, next_line};

@@ -4,6 +4,7 @@ use std::fmt;
 
 use motorbrain_actors::{message::BrainError, tokens::TokenId};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 /// The longest piece of a value that a refusal repeats, in characters.
 const SHOWN_MAX: usize = 60;
@@ -36,6 +37,22 @@ pub(crate) fn text(what: &'static str, raw: &str) -> Result<String, BrainError> 
     // A string can still hold half a surrogate pair, which is no text.
     let expected = if is_text(raw) { "a string without half a surrogate pair" } else { "a string" };
     serde_json::from_str(raw).map_err(|_| wrong(what, raw, expected))
+}
+
+/// A JSON list, its values as they were written.
+pub(crate) fn list<'a>(what: &'static str, raw: &'a str, expected: &str) -> Result<Vec<&'a str>, BrainError> {
+    let list: Vec<&RawValue> = serde_json::from_str(raw).map_err(|_| wrong(what, raw, expected))?;
+    Ok(list.into_iter().map(RawValue::get).collect())
+}
+
+/// A JSON list of strings.
+pub(crate) fn texts(what: &'static str, raw: &str) -> Result<Vec<String>, BrainError> {
+    list(what, raw, "a list of strings")?.into_iter().map(|raw| text(what, raw)).collect()
+}
+
+/// A JSON `true` or `false`.
+pub(crate) fn flag(what: &'static str, raw: &str) -> Result<bool, BrainError> {
+    raw.parse().map_err(|_| wrong(what, raw, "`true` or `false`"))
 }
 
 /// A JSON number without sign, point and exponent.
@@ -80,6 +97,18 @@ pub(crate) fn token_ids(raw: &str, vocab: usize) -> Result<Vec<TokenId>, BrainEr
         (_, Some(refusal)) => Err(refusal),
         (Err(_), None) => Err(wrong("token_ids", raw, expected)),
     }
+}
+
+/// A JSON array of pairs of a token id, judged as in [`token_ids`], and a number.
+pub(crate) fn biases(what: &'static str, raw: &str, vocab: usize) -> Result<Vec<(TokenId, f32)>, BrainError> {
+    let no_pairs = || wrong(what, raw, "a list of pairs of a token id and a number");
+    let pairs: Vec<(&RawValue, &RawValue)> = serde_json::from_str(raw).map_err(|_| no_pairs())?;
+    let pair = |(token, bias): (&RawValue, &RawValue)| {
+        let token = Token.deserialize(&mut serde_json::Deserializer::from_str(token.get())).map_err(|_| no_pairs())?;
+        let id = u32::try_from(token).map_err(|_| BrainError::InvalidToken { token, vocab })?;
+        Ok((TokenId(id), float(what, bias.get())?))
+    };
+    pairs.into_iter().map(pair).collect()
 }
 
 struct TokenList<'a> {

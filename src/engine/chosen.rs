@@ -30,6 +30,9 @@ pub(super) struct Chosen {
 /// What was chosen, and an engine on it where one was made on the way.
 pub(super) type Made = (Chosen, Option<Box<dyn Engine>>);
 
+/// Why the plain form runs, and an engine on it where one was made on the way.
+type Refused = (WhyPlain, Option<Box<dyn Engine>>);
+
 /// A paged form with what its operators keep of it.
 pub(super) struct Shared {
     /// The graph, with what was taken out of it.
@@ -87,7 +90,7 @@ impl OnnxLoader {
 
     /// Makes the paged form and compares it with the model's own graph, or finds that an earlier process
     /// has. The outer error ends the load; the inner one means that the plain form runs, on this engine if there is one.
-    fn choose(&self) -> Result<Result<Made, (WhyPlain, Option<Box<dyn Engine>>)>, LoadError> {
+    fn choose(&self) -> Result<Result<Made, Refused>, LoadError> {
         let Model { contract, overlay, .. } = &*self.model;
         if contract.quantized_activations && self.activations() == Activations::AsExported {
             return Ok(Err((WhyPlain::RoundsActivations, None)));

@@ -21,7 +21,7 @@ use super::{
     onnx::OnnxEngine,
     paged::PagedGraph,
     rotation::positions,
-    rotations::Rotations,
+    rotations::{self, RotationChanges, Rotations},
     runtime::Runtime,
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
@@ -125,6 +125,11 @@ impl OnnxLoader {
             Some(rotations) => rotations,
             None => {
                 let measured = measure(&mut backend, &self.window).map_err(|error| self.failed(&error))?;
+                let measured = measured.map_err(|changes| LoadError {
+                    transient: false,
+                    message: format!("cannot load {}: {changes}", self.model.graph.display()),
+                    hint: Some(format!("set `window.size` to {} or less", changes.positions)),
+                })?;
                 self.rotations.get_or_init(|| measured)
             }
         };
@@ -193,9 +198,21 @@ fn info(model: &Model, window: Window, rotations: &Rotations) -> EngineInfo {
 }
 
 /// Measures each layer's rotation on its keys.
-fn measure(backend: &mut impl Backend, window: &Window) -> ort::Result<Rotations> {
+fn measure(backend: &mut impl Backend, window: &Window) -> ort::Result<Result<Rotations, RotationChanges>> {
     // Two tokens from the inner part of the vocabulary, away from special tokens and padding.
     let tokens = [1, 3].map(|place| TokenId((backend.contract().vocab * place / 7) as u32));
     let keys = backend.keys_at(&positions(window.size - 1), &tokens)?;
-    Ok(Rotations::measure(backend.contract(), &keys))
+    let rotations = Rotations::measure(backend.contract(), &keys);
+    let unexplained = rotations.unexplained();
+    let change = unexplained.and_then(|layer| Some((layer, Rotations::change(backend.contract(), &keys[layer])?)));
+    let Some((layer, (rotation, [mut good, mut bad]))) = change else {
+        return Ok(Ok(rotations));
+    };
+    while bad - good > 1 {
+        let middle = good + (bad - good) / 2;
+        let keys = backend.keys_at(&[middle], &tokens)?.swap_remove(layer);
+        let as_before = rotations::explains(backend.contract(), &rotation, &keys);
+        *(if as_before { &mut good } else { &mut bad }) = middle;
+    }
+    Ok(Err(RotationChanges { layer, positions: bad }))
 }

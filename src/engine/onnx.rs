@@ -13,7 +13,7 @@ use motorbrain_kernels::{attention::Turns, rotary::Turn};
 
 use super::{
     backend::{Backend, Feed, RunError},
-    planned::{Executed, Planned},
+    planned::{Executed, NotNumbers, Planned},
     sampling,
     session::engine_error,
     side,
@@ -62,11 +62,13 @@ impl<B: Backend> OnnxEngine<B> {
         if rows[..index].iter().any(|other| other.slot == row.slot) {
             return rejected(format!("slot {} stands in one run twice", row.slot.0));
         }
-        let next = match row.want {
-            Want::Scores { next, .. } => next,
-            _ => None,
+        let (next, bias) = match row.want {
+            Want::Scores { next, .. } => (next, &[][..]),
+            Want::Next { sampling, .. } => (None, &sampling.logit_bias[..]),
+            Want::Nothing | Want::Hidden(_) => (None, &[][..]),
         };
-        if let Some(bad) = row.tokens.iter().chain(&next).find(|t| t.0 as usize >= self.info.vocab) {
+        let mut named = row.tokens.iter().chain(&next).chain(bias.iter().map(|(token, _)| token));
+        if let Some(bad) = named.find(|t| t.0 as usize >= self.info.vocab) {
             return rejected(format!("token id {bad} is outside the vocabulary of {}", self.info.vocab));
         }
         if matches!(row.want, Want::Hidden(_)) && !self.info.embeds {
@@ -150,17 +152,16 @@ impl<B: Backend> OnnxEngine<B> {
         let mut feeds = emptied(mem::take(kept));
         feeds.extend(caches.zip(planned.iter().map(|planned| planned.fed.feed())));
         let mut not_numbers = None;
-        let result = backend.run(&mut feeds, &mut |index, given| {
-            if !given.logits.chunks_exact(info.vocab).all(sampling::is_distribution) {
-                not_numbers.get_or_insert((index, "logits"));
-                return;
-            }
-            let done = planned[index].digest(&rows[index], info, given, sampling);
-            if !done.output.hidden.iter().all(|x| x.is_finite()) {
-                not_numbers.get_or_insert((index, "hidden states"));
-            }
-            executed.push(done);
-        });
+        let result =
+            backend.run(
+                &mut feeds,
+                &mut |index, given| match planned[index].digest(&rows[index], info, given, sampling) {
+                    Ok(done) => executed.push(done),
+                    Err(NotNumbers(what)) => {
+                        not_numbers.get_or_insert((index, what));
+                    }
+                },
+            );
         *kept = emptied(feeds);
         result.map_err(|RunError { row, error }| engine_error(&error, row))?;
         if let Some((row, what)) = not_numbers {

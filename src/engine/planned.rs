@@ -10,9 +10,19 @@ use motorbrain_kernels::vector;
 
 use super::{
     backend::{Feed, Given},
-    sampling,
+    sampling::{self, NoDistribution},
     window::RowPlan,
 };
+
+/// What of a run is no finite numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NotNumbers(pub(super) &'static str);
+
+impl From<NoDistribution> for NotNumbers {
+    fn from(NoDistribution: NoDistribution) -> Self {
+        Self("logits")
+    }
+}
 
 /// What a row's run did, before it is committed.
 pub(super) struct Executed<K> {
@@ -35,29 +45,37 @@ pub(super) struct Planned {
 
 impl Planned {
     /// Makes of what the run gave what the row wants.
+    ///
+    /// # Errors
+    /// What of it is no finite numbers.
     pub(super) fn digest<K>(
         &self,
         row: &Row<'_>,
         info: &EngineInfo,
         given: Given<'_, K>,
         scratch: &mut sampling::Scratch,
-    ) -> Executed<K> {
+    ) -> Result<Executed<K>, NotNumbers> {
         let Self { plan, fed } = self;
         let sampled = match row.want {
             Want::Next { sampling, seed, number, top } if !given.logits.is_empty() => {
-                Some(sampling::sample(given.logits, &sampling, seed, number, top, scratch))
+                let at = sampling::uniform(seed, number);
+                Some(sampling::sample(given.logits, sampling, at, top, &fed.window, scratch)?)
             }
             _ => None,
         };
+        let hidden = fed.pooled(given.hidden, info.hidden, row.want);
+        if !hidden.iter().all(|x| x.is_finite()) {
+            return Err(NotNumbers("hidden states"));
+        }
         let output = RowOutput {
             taken: plan.take,
             dropped: if plan.slide { info.window.slide } else { 0 },
             context_len: 0,
-            hidden: fed.pooled(given.hidden, info.hidden, row.want),
-            scores: fed.scores(given.logits, info.vocab),
+            hidden,
+            scores: fed.scores(given.logits, info.vocab)?,
             sampled,
         };
-        Executed { kv: given.kv, kv_len: fed.past + fed.tokens.len(), output }
+        Ok(Executed { kv: given.kv, kv_len: fed.past + fed.tokens.len(), output })
     }
 }
 
@@ -75,20 +93,32 @@ pub(super) struct Fed {
     targets: Vec<TokenId>,
     /// Whether hidden states are wanted.
     hidden: bool,
+    /// The tokens that the window holds when the next one is drawn, where its sampling penalises them.
+    window: Vec<TokenId>,
 }
 
 impl Fed {
     /// Fills in a row's, in the memory of an earlier one.
     pub(super) fn fill(&mut self, context: &[TokenId], row: &Row<'_>, plan: RowPlan, window: &Window) {
-        let Self { tokens, logits_of, targets, .. } = self;
+        let Self { tokens, logits_of, targets, window: held, .. } = self;
         let last = context.last().filter(|_| plan.last);
         let lead = usize::from(last.is_some());
         tokens.clear();
         tokens.extend(last.into_iter().chain(&row.tokens[..plan.take]));
         logits_of.clear();
         targets.clear();
+        held.clear();
+        let dropped = if plan.slide { window.slide } else { 0 };
         match row.want {
-            Want::Next { .. } if plan.take == row.tokens.len() => logits_of.push(tokens.len() - 1),
+            Want::Next { sampling, .. } if plan.take == row.tokens.len() => {
+                logits_of.push(tokens.len() - 1);
+                if sampling.penalises() {
+                    // Taken once: no window holds more.
+                    held.reserve(window.size);
+                    let (first, rest) = context.split_at(if plan.slide { window.sinks } else { 0 });
+                    held.extend(first.iter().chain(&rest[dropped..]).chain(row.tokens));
+                }
+            }
             Want::Scores { first, next } => {
                 let start = if first { 0 } else { lead };
                 // What follows the token at `start`.
@@ -100,7 +130,6 @@ impl Fed {
             }
             _ => {}
         }
-        let dropped = if plan.slide { window.slide } else { 0 };
         let context_len = context.len();
         assert!(dropped + lead <= context_len, "{dropped} tokens leave and {lead} runs again of {context_len}");
         self.past = context.len() - dropped - lead;
@@ -113,14 +142,15 @@ impl Fed {
         Feed { tokens: &self.tokens, past: self.past, logits_of: &self.logits_of, hidden: self.hidden }
     }
 
-    fn scores(&self, logits: &[f32], vocab: usize) -> Vec<f32> {
-        let score =
-            |(logits, target): (&[f32], &TokenId)| sampling::logprob(logits, sampling::log_sum_exp(logits), *target);
+    fn scores(&self, logits: &[f32], vocab: usize) -> Result<Vec<f32>, NoDistribution> {
+        let score = |(logits, target): (&[f32], &TokenId)| {
+            sampling::log_sum_exp(logits).map(|normaliser| sampling::logprob(logits, normaliser, *target))
+        };
         logits.chunks_exact(vocab).zip(&self.targets).map(score).collect()
     }
 
     /// The new tokens' hidden states, `[tokens, width]`, as one vector; empty if there are none.
-    fn pooled(&self, hidden: &[f32], width: usize, want: Want) -> Vec<f32> {
+    fn pooled(&self, hidden: &[f32], width: usize, want: Want<'_>) -> Vec<f32> {
         let mut rows = hidden.chunks_exact(width.max(1)).skip(self.lead).map(<[f32]>::to_vec);
         match want {
             Want::Hidden(Pooling::Last) => rows.next_back(),

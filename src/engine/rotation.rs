@@ -34,11 +34,13 @@ const MEASURED_ON: [usize; 5] = [1, 4, 16, 64, 256];
 /// Positions that only check what was measured, besides the largest in use.
 const CHECKED_ON: [usize; 2] = [11, 100];
 
-/// The positions at which [`Rotation::measure`] wants keys besides 0, given the largest position to be used.
+/// The positions at which [`Rotation::measure`] wants keys besides 0, rising, given the largest position to be used.
 pub(crate) fn positions(last: usize) -> Vec<usize> {
     let far = (last > 256).then_some(last);
     let all = MEASURED_ON.into_iter().chain(CHECKED_ON).filter(|p| (1..=last).contains(p));
-    all.chain(far).collect()
+    let mut positions: Vec<usize> = all.chain(far).collect();
+    positions.sort_unstable();
+    positions
 }
 
 impl Rotation {

@@ -33,6 +33,27 @@ pub(crate) struct LayerKeys {
 /// and where activations are rounded to 8 bits. A wrong base or layout is off by half and more.
 const TOLERANCES: [f64; 4] = [8.0 * f32::EPSILON as f64, 1e-3, 8.0 / 1024.0, 5e-2];
 
+/// Positions of which some must be explained before it is said that others are not.
+const POSITIONS_MIN: usize = 4;
+
+/// Long runs turn all their keys otherwise than short ones: what a token gives would depend on how a prompt was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "in runs of more than {positions} tokens the keys of layer {layer} turn otherwise, so answers would depend on how a \
+     prompt is cut"
+)]
+pub(crate) struct RotationChanges {
+    /// The first such layer.
+    pub layer: usize,
+    /// Positions up to which keys turn one way.
+    pub positions: usize,
+}
+
+/// Whether a rotation that explains some of a layer's keys explains these, too.
+pub(crate) fn explains(contract: &Contract, rotation: &Rotation, keys: &LayerKeys) -> bool {
+    rotation.explains(contract.head_dim, &keys.zero, &keys.at, TOLERANCES[1])
+}
+
 impl Rotations {
     /// Measures them, a layer each.
     pub(crate) fn measure(contract: &Contract, layers: &[LayerKeys]) -> Self {
@@ -51,6 +72,18 @@ impl Rotations {
             Some(found)
         });
         Self { layers: measured.collect() }
+    }
+
+    /// Where a layer's keys turn one way up to one position and otherwise from another on: its rotation up to the first
+    /// of these two. So they are where a run's length decides how it turns all its keys.
+    pub(crate) fn change(contract: &Contract, keys: &LayerKeys) -> Option<(Rotation, [usize; 2])> {
+        let LayerKeys { zero, at } = keys;
+        (POSITIONS_MIN..at.len()).rev().find_map(|count| {
+            let (before, behind) = at.split_at(count);
+            let rotation = Rotation::measure(contract.head_dim, zero, before, TOLERANCES[1])?;
+            let between = [before.last()?.position, behind.first()?.position];
+            (!rotation.is_none()).then_some((rotation, between))
+        })
     }
 
     /// One entry a layer, `None` where no rotation explains its keys.

@@ -138,7 +138,7 @@ pub(crate) fn plan(
     context_len: usize,
     kv_len: usize,
     new: usize,
-    want: &Want,
+    want: &Want<'_>,
 ) -> Result<RowPlan, DoesNotFit> {
     let sampled = usize::from(matches!(want, Want::Next { .. }));
     if !window.slides && context_len + new + sampled > window.size {
@@ -171,8 +171,8 @@ mod tests {
     use super::*;
 
     const WINDOW: Window = Window { size: 16, sinks: 2, slide: 4, slides: true };
-    const NEXT: Want = Want::Next { sampling: Sampling::GREEDY, seed: 0, number: 0, top: 0 };
-    const SCORE: Want = Want::Scores { first: true, next: None };
+    const NEXT: Want<'static> = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0 };
+    const SCORE: Want<'static> = Want::Scores { first: true, next: None };
 
     #[test]
     fn defaults_follow_the_model() {
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn rows_end_where_the_context_is_full() {
-        let check = |context_len, kv_len, new, want: &Want, slide, last, take| {
+        let check = |context_len, kv_len, new, want: &Want<'_>, slide, last, take| {
             let found = plan(&WINDOW, context_len, kv_len, new, want);
             assert_eq!(found, Ok(RowPlan { slide, last, take }), "{context_len} {kv_len} {new} {want:?}");
         };

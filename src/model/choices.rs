@@ -96,23 +96,22 @@ impl<'n> Branches<'n> {
         known: &mut HashSet<String>,
         constants: &mut Vec<TensorProto>,
     ) -> Vec<NodeProto> {
-        let given: HashSet<&str> = choice.output.iter().map(String::as_str).collect();
         let inner: HashSet<&str> = names_of(self.cached).filter(|name| !name.is_empty()).collect();
-        let mut renamed: HashMap<&str, String> = inner
-            .iter()
-            .filter(|name| known.contains(**name) && !given.contains(*name))
-            .map(|name| (*name, format!("motorbrain_branch/{name}")))
-            .collect();
-        known.extend(inner.iter().map(|name| (*name).to_owned()));
+        let mut renamed: HashMap<&str, String> = HashMap::new();
         let mut copies = Vec::new();
         for (given, output) in self.cached.output.iter().map(ValueInfoProto::name).zip(&choice.output) {
             if inner.contains(given) && !renamed.contains_key(given) {
                 renamed.insert(given, output.clone());
             } else {
+                // An outer tensor, or one that is given twice.
                 let given = renamed.get(given).map_or(given, String::as_str);
                 copies.push(operator("Identity", &[given], &[output]));
             }
         }
+        for name in inner.iter().filter(|name| known.contains(**name)) {
+            renamed.entry(name).or_insert_with(|| format!("motorbrain_branch/{name}"));
+        }
+        known.extend(inner.iter().map(|name| (*name).to_owned()));
         constants.extend(self.cached.initializer.iter().cloned().map(|mut tensor| {
             if let Some(name) = renamed.get(tensor.name()) {
                 tensor.name = Some(name.clone());

@@ -99,15 +99,19 @@ const KEYS: &[&str] = &[
     "num_key_value_heads",
     "num_kv_heads",
     "num_layers",
+    "original_max_position_embeddings",
     "outputs",
     "past_key_names",
     "past_value_names",
     "present_key_names",
     "present_value_names",
     "rope_parameters",
+    "rope_scaling",
     "rope_theta",
+    "rope_type",
     "seq_length",
     "text_config",
+    "type",
     "vocab_size",
 ];
 
@@ -164,6 +168,9 @@ pub(crate) struct Config {
     pub(crate) vocab_size: Option<usize>,
     /// Positions that the model was made for: the smallest number of the spellings that are there.
     pub(crate) context: Option<usize>,
+    /// Positions behind which a run rotates all its keys otherwise (Ding et al. 2024, "LongRoPE", as transformers has it:
+    /// short factors up to here, long ones in longer runs).
+    pub(crate) rotation_changes_at: Option<usize>,
     end_tokens: Option<Vec<TokenId>>,
     rope_theta: Option<f64>,
 }
@@ -240,6 +247,7 @@ impl Config {
             context: self::first(sections, |section| {
                 Ok(sizes(section, CONTEXT)?.into_iter().filter(|&tokens| tokens > 0).min())
             })?,
+            rotation_changes_at: self::first(sections, rotation_changes_at)?,
             end_tokens: self::first(sections, end_tokens)?,
             rope_theta: self::first(sections, |section| {
                 // Newer files keep it in a section of its own.
@@ -280,6 +288,19 @@ impl GenaiConfig {
             end_tokens: end_tokens(model)?,
             naming,
         })
+    }
+}
+
+/// See [`Config::rotation_changes_at`]. Phi-3's first files say `su`.
+fn rotation_changes_at(section: Section<'_>) -> Result<Option<usize>, ConfigFileError> {
+    let scalings = [section.section("rope_scaling")?, section.section("rope_parameters")?];
+    let changes = first(scalings, |scaling| {
+        let kind = scaling.text("rope_type")?.or(scaling.text("type")?);
+        Ok(kind.filter(|kind| matches!(*kind, "longrope" | "su")).map(|_| scaling))
+    });
+    match changes? {
+        Some(scaling) => first([section, scaling], |section| section.size("original_max_position_embeddings")),
+        None => Ok(None),
     }
 }
 

@@ -21,6 +21,8 @@ pub struct ContextLimit {
 pub enum ContextSource {
     /// config.json: `max_position_embeddings`, or what older families call it.
     Config,
+    /// config.json: `original_max_position_embeddings` of a rotation that changes behind it.
+    RotationChanges,
     /// `context_length` of genai_config.json.
     GenaiConfig,
     /// The preset.
@@ -48,6 +50,7 @@ impl fmt::Display for ContextSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Config => "config.json",
+            Self::RotationChanges => "config.json: in longer runs all keys turn otherwise",
             Self::GenaiConfig => "genai_config.json",
             Self::Preset => "preset",
             Self::RotationTables => "the graph's rotation tables",
@@ -70,6 +73,7 @@ impl ContextLimit {
             |(tokens, source): (Option<usize>, _)| Some(Self { tokens: tokens.filter(|&tokens| tokens > 0)?, source });
         let said = [
             (configs.config.as_ref().and_then(|config| config.context), ContextSource::Config),
+            (configs.config.as_ref().and_then(|config| config.rotation_changes_at), ContextSource::RotationChanges),
             (configs.genai.context, ContextSource::GenaiConfig),
             (preset.map(|preset| preset.claims.context), ContextSource::Preset),
             (tables.rotation, ContextSource::RotationTables),

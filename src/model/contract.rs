@@ -15,6 +15,12 @@ use super::{
     view::View,
 };
 
+/// More heads, and more numbers of one, than any model has: sizes are multiplied with each other, and memory is asked
+/// for by them.
+const HEAD_SIZE_MAX: usize = 1 << 16;
+/// More numbers of a hidden state, and more tokens of a vocabulary, than any model has.
+const ROW_MAX: usize = 1 << 28;
+
 /// What a model's graph takes and gives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Contract {
@@ -121,13 +127,18 @@ impl Contract {
             .or(fallback.head_dim)
             .ok_or(ContractError::UnknownSize { what: "head size" })?;
         let vocab = view.width("logits").or(fallback.vocab);
+        let vocab = vocab.ok_or(ContractError::UnknownSize { what: "size of the vocabulary" })?;
+        check_size("KV heads", kv_heads, HEAD_SIZE_MAX)?;
+        check_size("elements a head", head_dim, HEAD_SIZE_MAX)?;
+        check_size("elements a hidden state", lm_head.map_or(1, |facts| facts.hidden), ROW_MAX)?;
+        check_size("rows of the vocabulary", vocab, ROW_MAX)?;
         Ok(Self {
             inputs: view.inputs().count(),
             layers,
             kv_heads,
             head_dim,
             hidden: lm_head.map(|facts| facts.hidden),
-            vocab: vocab.ok_or(ContractError::UnknownSize { what: "size of the vocabulary" })?,
+            vocab,
             family: if attention.is_some() { Family::GroupQueryAttention } else { Family::Plain },
             position_ids: graph.inputs.contains_key("position_ids"),
             attention_mask: graph.inputs.contains_key("attention_mask"),
@@ -143,6 +154,10 @@ impl Contract {
         let elements = self.kv_heads.saturating_mul(self.head_dim);
         self.kv.iter().map(|kv| elements.saturating_mul(kv.key_type.bytes() + kv.value_type.bytes())).sum()
     }
+}
+
+fn check_size(what: &'static str, found: usize, most: usize) -> Result<(), ContractError> {
+    if (1..=most).contains(&found) { Ok(()) } else { Err(ContractError::Size { what, found, most }) }
 }
 
 /// The number of a type in the schema.

@@ -80,6 +80,16 @@ pub enum ContractError {
         /// The earlier tensors'.
         expected: usize,
     },
+    /// A size that no model has.
+    #[error("the model has {found} {what}, expected 1 to {most}")]
+    Size {
+        /// KV heads, elements or rows.
+        what: &'static str,
+        /// What the graph or a config file says.
+        found: usize,
+        /// The most that is served.
+        most: usize,
+    },
     /// A size that neither the graph nor a config file tells.
     #[error("neither the graph nor a config file tells the {what}")]
     UnknownSize {
@@ -96,9 +106,11 @@ impl ContractError {
                 "export a decoder with its cache (`text-generation-with-past` in optimum, or the onnxruntime-genai builder)"
             }
             Self::UnknownInput { .. } => "export the model without it, or choose another file with `model.file`",
-            Self::LayerGap { .. } | Self::Unpaired { .. } | Self::Unequal { .. } | Self::Rank { .. } => {
-                "export the model again; the graph looks damaged or is of a kind not supported"
-            }
+            Self::LayerGap { .. }
+            | Self::Size { .. }
+            | Self::Unpaired { .. }
+            | Self::Unequal { .. }
+            | Self::Rank { .. } => "export the model again; the graph looks damaged or is of a kind not supported",
             Self::ElementType { expected: "i64", .. } => {
                 "export the model with `input_ids`, `attention_mask` and `position_ids` of 64 bits"
             }

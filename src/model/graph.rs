@@ -13,7 +13,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    files, footprint,
+    files,
+    footprint::{self, Refused},
     onnx::{GraphProto, ModelProto},
 };
 
@@ -78,6 +79,14 @@ pub enum GraphError {
         /// The bound that it is above.
         allowed: u64,
     },
+    /// Graphs in graphs in graphs, deeper than any exporter writes.
+    #[error("the graph {} nests more than {deepest} messages in one another", graph.display())]
+    TooDeep {
+        /// The file.
+        graph: PathBuf,
+        /// How many are read.
+        deepest: usize,
+    },
     /// It has fields that this version of the schema does not.
     #[error(
         "the graph {} holds something this version does not know: {bytes} bytes were read, {known} understood",
@@ -103,6 +112,7 @@ impl GraphError {
             }
             Self::NoGraph { .. } => Some("choose the model's ONNX file with `model.file`".into()),
             Self::TooMuch { .. } => Some("export the model again; what exporters write takes a fraction of that".into()),
+            Self::TooDeep { .. } => Some("export the model with fewer conditions and loops in one another".into()),
             Self::Unknown { .. } => Some(
                 "write it again with the Python package onnx (`onnx.save(onnx.load(path, load_external_data=False), path)`)"
                     .into(),
@@ -131,10 +141,9 @@ impl GraphFile {
             return Err(GraphError::Empty { graph: graph() });
         }
         let allowed = MEMORY_FACTOR * bytes.len() as u64 + MEMORY_FREE;
-        footprint::check(&bytes, allowed).map_err(|allowed| GraphError::TooMuch {
-            graph: graph(),
-            bytes: bytes.len(),
-            allowed,
+        footprint::check(&bytes, allowed).map_err(|refused| match refused {
+            Refused::TooMuch => GraphError::TooMuch { graph: graph(), bytes: bytes.len(), allowed },
+            Refused::TooDeep => GraphError::TooDeep { graph: graph(), deepest: footprint::DEPTH_MAX },
         })?;
         let mut model = ModelProto::decode(bytes.clone()).map_err(|cause| GraphError::Malformed {
             graph: graph(),

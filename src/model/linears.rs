@@ -8,6 +8,7 @@ use super::{
     contract::{ElementType, element_type},
     external::Reference,
     onnx::{self, GraphProto, NodeProto, TensorProto},
+    switched,
     view::View,
 };
 
@@ -54,7 +55,9 @@ impl LinearSource {
             && block.is_power_of_two()
             && inputs > 0
             && outputs > 0
-            && inputs.is_multiple_of(block);
+            && inputs.is_multiple_of(block)
+            // That the tensors are as large is for whoever reads them, and no number of bytes overflows there.
+            && inputs.checked_mul(outputs).is_some_and(|numbers| numbers <= usize::MAX / size_of::<f32>());
         let input = |index: usize| node.input.get(index).filter(|name| !name.is_empty());
         // A permutation of the inputs, and a bias.
         if !understood || input(4).is_some() || input(5).is_some() {
@@ -98,9 +101,10 @@ pub(crate) struct TableSource {
 }
 
 impl TableSource {
-    /// The tables of two initializers.
+    /// The tables of two initializers, or those that are for the shorter runs.
     pub(crate) fn of(graph: &GraphProto, cosines: &str, sines: &str) -> Option<Self> {
-        let tensor = |name: &str| graph.initializer.iter().find(|tensor| tensor.name() == name);
+        let initializer = |name: &str| graph.initializer.iter().find(|tensor| tensor.name() == name);
+        let tensor = |name: &str| initializer(name).or_else(|| switched::shortest(graph, name));
         let (cosines, sines) = (tensor(cosines)?, tensor(sines)?);
         let element = element_type(cosines.data_type())?;
         let pairs = usize::try_from(*cosines.dims.last()?).ok().filter(|pairs| *pairs > 0)?;

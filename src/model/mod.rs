@@ -35,6 +35,7 @@ pub(crate) mod parts;
 mod positions;
 mod presets;
 mod rotation_claims;
+mod switched;
 mod tokenizer;
 mod transposed;
 mod view;

@@ -1,7 +1,7 @@
 //! What the files say of the rotary position embedding: claims only. The engine measures the rotation on keys of
 //! layer 0 and believes no file; where two of them differ, the model's user is told.
 
-use super::view::View;
+use super::{switched, view::View};
 
 /// What the files say of the rotation.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -22,8 +22,9 @@ pub(crate) fn table_positions(view: &View<'_>) -> Option<usize> {
             "RotaryEmbedding" if node.domain() == "com.microsoft" => (2, 3),
             _ => return None,
         };
-        view.constant(node.input.get(sin)?)?;
-        let [positions, _] = *view.constant(node.input.get(cos)?)?.dims.as_slice() else {
+        let table = |name| view.constant(name).or_else(|| switched::shortest(view.graph, name));
+        table(node.input.get(sin)?)?;
+        let [positions, _] = *table(node.input.get(cos)?)?.dims.as_slice() else {
             return None;
         };
         usize::try_from(positions).ok()

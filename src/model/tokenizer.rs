@@ -1,16 +1,20 @@
 //! The model's tokenizer, and the byte fallback where there is none.
 //!
 //! Only `tokenizer.json` tokenises. No special token is added, nothing is cut off or padded; text that
-//! spells a special token becomes that token, and decoding shows it as its text.
+//! spells a special token becomes that token unless it is literal, and decoding shows it as its text.
 
 use std::{
     error, io,
     path::{Path, PathBuf},
 };
 
-use motorbrain_actors::tokens::{EncodeError, TokenId, Tokenizer, TokenizerKind};
+use motorbrain_actors::tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind};
 
+use self::{pieces::Pieces, spelling::Spelling};
 use super::files;
+
+mod pieces;
+mod spelling;
 
 /// Why a model has no tokenizer.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +85,7 @@ pub struct ModelTokenizer(Rule);
 
 #[derive(Debug)]
 enum Rule {
-    Model(Box<tokenizers::Tokenizer>),
+    Model(Box<Loaded>),
     Bytes,
 }
 
@@ -102,6 +106,20 @@ impl Outside {
             let Self { count, id_max } = before.unwrap_or(Self { count: 0, id_max: 0 });
             Some(Self { count: count + 1, id_max: id_max.max(id) })
         })
+    }
+}
+
+/// A tokenizer with what was found out about it.
+#[derive(Debug)]
+struct Loaded {
+    tokenizer: tokenizers::Tokenizer,
+    spelling: Spelling,
+    pieces: Pieces,
+}
+
+impl Loaded {
+    fn new(tokenizer: tokenizers::Tokenizer) -> Self {
+        Self { spelling: Spelling::of(&tokenizer), pieces: Pieces::of(&tokenizer), tokenizer }
     }
 }
 
@@ -136,7 +154,7 @@ impl ModelTokenizer {
                 let tokens = tokenizer.get_vocab_size(true);
                 Err(TokenizerError::LargerThanVocabulary { file, tokens, id_max, vocab })
             }
-            _ => Ok(Self(Rule::Model(Box::new(tokenizer)))),
+            _ => Ok(Self(Rule::Model(Box::new(Loaded::new(tokenizer))))),
         }
     }
 
@@ -144,7 +162,7 @@ impl ModelTokenizer {
     /// with one of them is refused when it comes.
     pub(crate) fn outside(&self, vocab: usize) -> Option<Outside> {
         match &self.0 {
-            Rule::Model(tokenizer) => Outside::of(tokenizer, vocab),
+            Rule::Model(loaded) => Outside::of(&loaded.tokenizer, vocab),
             Rule::Bytes => None,
         }
     }
@@ -152,7 +170,7 @@ impl ModelTokenizer {
     /// The text of one token as the vocabulary has it; `None` for ids it does not know.
     pub fn token(&self, id: TokenId) -> Option<String> {
         match &self.0 {
-            Rule::Model(tokenizer) => tokenizer.id_to_token(id.0),
+            Rule::Model(loaded) => loaded.tokenizer.id_to_token(id.0),
             Rule::Bytes => u8::try_from(id.0).ok().map(|byte| byte.escape_ascii().to_string()),
         }
     }
@@ -160,33 +178,51 @@ impl ModelTokenizer {
     /// How many tokens it knows.
     pub fn tokens(&self) -> usize {
         match &self.0 {
-            Rule::Model(tokenizer) => tokenizer.get_vocab_size(true),
+            Rule::Model(loaded) => loaded.tokenizer.get_vocab_size(true),
             Rule::Bytes => 256,
         }
     }
 }
 
 impl Tokenizer for ModelTokenizer {
-    fn encode(&self, text: &str) -> Result<Vec<TokenId>, EncodeError> {
+    fn encode_behind(&self, text: Spelled<'_>, behind: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError> {
         match &self.0 {
-            Rule::Model(tokenizer) => match tokenizer.encode_fast(text, false) {
-                Ok(encoding) => Ok(encoding.get_ids().iter().copied().map(TokenId).collect()),
-                Err(cause) => Err(EncodeError { reason: cause.to_string() }),
-            },
-            Rule::Bytes => Ok(text.bytes().map(|byte| TokenId(byte.into())).collect()),
+            Rule::Model(loaded) => {
+                let ids = loaded.spelling.encode(&loaded.tokenizer, text, behind.map(|token| token.0));
+                let ids = ids.map_err(|cause| EncodeError { reason: cause.to_string() })?;
+                Ok(ids.into_iter().map(TokenId).collect())
+            }
+            Rule::Bytes => {
+                let (Spelled::Marked(text) | Spelled::Literal(text)) = text;
+                Ok(text.bytes().map(|byte| TokenId(byte.into())).collect())
+            }
         }
     }
 
-    fn decode(&self, tokens: &[TokenId]) -> String {
+    fn append(&self, before: &[TokenId], tokens: &[TokenId], bytes: &mut Vec<u8>) {
+        let ids = |tokens: &[TokenId]| tokens.iter().map(|token| token.0).collect::<Vec<u32>>();
         match &self.0 {
-            Rule::Model(tokenizer) => {
-                let ids: Vec<u32> = tokens.iter().map(|token| token.0).collect();
-                // A decoder that refuses (none of the usual ones does) leaves the pieces as they are.
-                let pieces = || ids.iter().filter_map(|&id| tokenizer.id_to_token(id)).collect();
-                tokenizer.decode(&ids, false).unwrap_or_else(|_| pieces())
+            Rule::Model(loaded) => loaded.pieces.append(&loaded.tokenizer, &ids(before), &ids(tokens), bytes),
+            Rule::Bytes => {
+                for token in tokens {
+                    match u8::try_from(token.0) {
+                        Ok(byte) => bytes.push(byte),
+                        Err(_) => bytes.extend_from_slice(REPLACEMENT),
+                    }
+                }
             }
-            Rule::Bytes => decode_bytes(tokens),
         }
+    }
+
+    fn knows(&self, token: TokenId) -> bool {
+        match &self.0 {
+            Rule::Model(loaded) => loaded.tokenizer.id_to_token(token.0).is_some(),
+            Rule::Bytes => true,
+        }
+    }
+
+    fn marks_each_byte(&self) -> bool {
+        matches!(&self.0, Rule::Model(loaded) if loaded.pieces.marks_each_byte())
     }
 
     fn kind(&self) -> TokenizerKind {
@@ -197,13 +233,5 @@ impl Tokenizer for ModelTokenizer {
     }
 }
 
-/// Runs of bytes as UTF-8, each id that is no byte as U+FFFD.
-fn decode_bytes(tokens: &[TokenId]) -> String {
-    let is_byte = |token: &TokenId| token.0 < 256;
-    let runs = tokens.chunk_by(|one, other| is_byte(one) && is_byte(other));
-    let texts = runs.map(|run| {
-        let bytes: Option<Vec<u8>> = run.iter().map(|token| u8::try_from(token.0).ok()).collect();
-        bytes.map_or_else(|| "\u{FFFD}".into(), |bytes| String::from_utf8_lossy(&bytes).into_owned())
-    });
-    texts.collect()
-}
+/// U+FFFD: what an id that is no byte is shown as.
+const REPLACEMENT: &[u8] = "\u{FFFD}".as_bytes();

@@ -30,7 +30,7 @@ const PREFILL_ROUNDS: usize = 3;
 /// Tokens of context before the decode that is timed, and steps of it; the median counts.
 const PROMPT_LEN: usize = 64;
 const DECODE_STEPS: usize = 33;
-const NEXT: Want = Want::Next { sampling: Sampling::GREEDY, seed: 0, number: 0, top: 0 };
+const NEXT: Want<'static> = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0 };
 
 /// Of each token but the first, given all before it; smaller is better.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -141,7 +141,7 @@ fn prefill(engine: &mut dyn Engine, tokens: &[TokenId]) -> Result<f64, PrepareEr
     Ok(per_second(prompt.len(), times.iter().min()))
 }
 
-fn run(engine: &mut dyn Engine, slot: SlotIndex, tokens: &[TokenId], want: Want) -> Result<RowOutput, EngineError> {
+fn run(engine: &mut dyn Engine, slot: SlotIndex, tokens: &[TokenId], want: Want<'_>) -> Result<RowOutput, EngineError> {
     Ok(engine.run(&[Row { slot, tokens, want }])?.next().unwrap_or_default())
 }
 

@@ -66,4 +66,4 @@ fn laws(slides: bool) -> Vec<Law> {
 }
 
 /// Draws from the whole distribution.
-const HOT: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0 };
+const HOT: Sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };

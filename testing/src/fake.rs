@@ -178,11 +178,13 @@ impl Slot {
 
     fn check(&self, row: &Row<'_>, info: &EngineInfo) -> Result<(), EngineError> {
         let samples = matches!(row.want, Want::Next { .. });
-        let next = match row.want {
-            Want::Scores { next, .. } => next,
-            _ => None,
+        let (next, bias) = match row.want {
+            Want::Scores { next, .. } => (next, &[][..]),
+            Want::Next { sampling, .. } => (None, &sampling.logit_bias[..]),
+            Want::Nothing | Want::Hidden(_) => (None, &[][..]),
         };
-        let mut named = row.tokens.iter().copied().chain(next);
+        let biased = bias.iter().map(|(token, _)| *token);
+        let mut named = row.tokens.iter().copied().chain(next).chain(biased);
         if let Some(token) = named.find(|token| token.0 as usize >= info.vocab) {
             let message = format!("token id {token} is outside the vocabulary of {}", info.vocab);
             return Err(error(EngineErrorKind::Rejected, None, message));
@@ -219,7 +221,7 @@ impl Slot {
             }
             Want::Next { sampling, seed, number, top } => {
                 if let Some(&state) = self.states.last().filter(|_| output.taken == row.tokens.len()) {
-                    let sampled = sample(&logprobs(state, info.vocab), sampling, mix(seed, number), top);
+                    let sampled = sample(&logprobs(state, info.vocab), sampling, &self.tokens, mix(seed, number), top);
                     if self.tokens.len() == info.window.size {
                         output.dropped += self.slide(info.window);
                     }

@@ -10,6 +10,8 @@ pub mod conformance;
 mod control;
 mod fake;
 mod model;
+mod sampling;
 
 pub use control::{FakeControl, FakeLoader, Fault, LoadFault, RowSeen, Tally};
 pub use fake::{FakeEngine, fake_info};
+pub use sampling::probabilities;

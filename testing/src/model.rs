@@ -6,6 +6,8 @@ use motorbrain_actors::{
     tokens::TokenId,
 };
 
+use super::sampling::probabilities;
+
 /// One step of splitmix64 over both numbers.
 pub(super) fn mix(a: u64, b: u64) -> u64 {
     let mut x = a.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(b).wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -31,18 +33,12 @@ pub(super) fn logprobs(state: u64, vocab: usize) -> Vec<f64> {
     logits.into_iter().map(|logit| logit - sum.ln()).collect()
 }
 
-/// Draws the next token; `draw` is a random number.
-pub(super) fn sample(logprobs: &[f64], sampling: Sampling, draw: u64, top: usize) -> Sampled {
+/// Draws the next token; `draw` is a random number, `window` what the context holds.
+pub(super) fn sample(logprobs: &[f64], sampling: &Sampling, window: &[TokenId], draw: u64, top: usize) -> Sampled {
     let mut order: Vec<usize> = (0..logprobs.len()).collect();
-    if top > 0 || sampling.temperature > 0.0 {
-        // Stable, so that the smallest id wins a tie.
-        order.sort_by(|&a, &b| logprobs[b].total_cmp(&logprobs[a]));
-    }
-    let chosen = if sampling.temperature > 0.0 {
-        draw_from(logprobs, &order, sampling, draw)
-    } else {
-        (1..logprobs.len()).fold(0, |best, i| if logprobs[i] > logprobs[best] { i } else { best })
-    };
+    // Stable, so that the smallest id wins a tie.
+    order.sort_by(|&a, &b| logprobs[b].total_cmp(&logprobs[a]));
+    let chosen = drawn(&probabilities(logprobs, sampling, window), unit(draw));
     let listed = |&i: &usize| (TokenId(i as u32), logprobs[i] as f32);
     Sampled {
         token: TokenId(chosen as u32),
@@ -51,29 +47,15 @@ pub(super) fn sample(logprobs: &[f64], sampling: Sampling, draw: u64, top: usize
     }
 }
 
-/// `order` lists the vocabulary, the most likely first.
-fn draw_from(logprobs: &[f64], order: &[usize], sampling: Sampling, draw: u64) -> usize {
-    let kept = if sampling.top_k == 0 { order.len() } else { sampling.top_k.min(order.len()) };
-    let weight = |i: usize| (logprobs[i] / f64::from(sampling.temperature)).exp();
-    let sum: f64 = order[..kept].iter().map(|&i| weight(i)).sum();
-    let mut nucleus = Vec::new();
-    let mut mass = 0.0;
-    for &i in &order[..kept] {
-        nucleus.push(i);
-        mass += weight(i) / sum;
-        if mass >= f64::from(sampling.top_p) {
-            break;
-        }
-    }
-    let mut rest = unit(draw) * mass;
-    for &i in &nucleus {
-        rest -= weight(i) / sum;
-        if rest < 0.0 {
-            return i;
-        }
-    }
-    // Rounding may leave a rest: the last of the nucleus takes it.
-    nucleus.last().copied().unwrap_or_default()
+/// The token at the place `at` of the probabilities.
+fn drawn(probabilities: &[f64], at: f64) -> usize {
+    let mut sum = 0.0;
+    let reached = probabilities.iter().position(|probability| {
+        sum += probability;
+        sum > at
+    });
+    // Rounding may leave a rest: the last that can be drawn takes it.
+    reached.or_else(|| probabilities.iter().rposition(|probability| *probability > 0.0)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -89,22 +71,22 @@ mod tests {
     #[test]
     fn a_nucleus_of_one_is_greedy() {
         let logprobs = logprobs(7, 64);
-        let greedy = sample(&logprobs, Sampling::GREEDY, 0, 3);
+        let greedy = sample(&logprobs, &Sampling::GREEDY, &[], 0, 3);
         assert_eq!(greedy.top[0].0, greedy.token);
         for draw in 0..20 {
-            let narrow = Sampling { temperature: 1.0, top_k: 0, top_p: 1e-6 };
-            assert_eq!(sample(&logprobs, narrow, mix(draw, 1), 3), greedy);
-            let one = Sampling { temperature: 2.0, top_k: 1, top_p: 1.0 };
-            assert_eq!(sample(&logprobs, one, mix(draw, 2), 3), greedy);
+            let narrow = Sampling { temperature: 1.0, top_p: 1e-6, ..Sampling::GREEDY };
+            assert_eq!(sample(&logprobs, &narrow, &[], mix(draw, 1), 3), greedy);
+            let one = Sampling { temperature: 2.0, top_k: 1, ..Sampling::GREEDY };
+            assert_eq!(sample(&logprobs, &one, &[], mix(draw, 2), 3), greedy);
         }
     }
 
     #[test]
     fn different_draws_give_different_tokens() {
-        let hot = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0 };
+        let hot = Sampling { temperature: 1.0, ..Sampling::GREEDY };
         let logprobs = logprobs(7, 64);
         let drawn: std::collections::BTreeSet<_> =
-            (0..50).map(|draw| sample(&logprobs, hot, mix(draw, 3), 0).token).collect();
+            (0..50).map(|draw| sample(&logprobs, &hot, &[], mix(draw, 3), 0).token).collect();
         assert!(drawn.len() > 5, "{drawn:?}");
     }
 }

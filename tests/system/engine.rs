@@ -19,7 +19,7 @@ use motorbrain_testing::conformance::{self, Tolerance};
 use proptest::prelude::*;
 use prost::Message;
 
-const NEXT: Want = Want::Next { sampling: Sampling::GREEDY, seed: 0, number: 0, top: 5 };
+const NEXT: Want<'static> = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 5 };
 
 /// The most likely next tokens with their log-probabilities, after `tokens` cut as `cuts` say.
 fn next_after(form: &str, size: usize, tokens: &[TokenId], cuts: &[usize]) -> Vec<(TokenId, f32)> {

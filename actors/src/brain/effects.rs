@@ -1,14 +1,12 @@
 //! The policy's effects, performed. What follows from one (an actor that could not be spawned, a pulse
 //! that was read) is put in line as the policy's next event.
 
-use super::{
-    config::StartError,
-    notices,
-    shell::{Shell, refused_text},
-};
+use super::{config::StartError, notices, shell::Shell};
 use crate::{
-    job::{Cancel, Job, Report},
+    job::{Cancel, Job, Report, RequestId, Work},
     policy::{ActorIndex, Assignment, Effect, Event, Incarnation},
+    text::StepText,
+    tokens::TokenId,
 };
 
 impl Shell {
@@ -20,18 +18,17 @@ impl Shell {
                     self.events.push_back(Event::Reported { actor, incarnation, report });
                 }
             }
-            Effect::Tokenise(request) => {
+            Effect::Tokenise { request, behind } => {
                 let open = self.open.get_mut(&request);
-                let text = open.and_then(|open| open.text.take());
-                if let Some(result) = text.and_then(|text| self.tokenizing.tokenise(request, text)) {
-                    let result = result.map_err(refused_text);
+                let input = open.and_then(|open| open.input.take());
+                if let Some(result) = input.and_then(|input| self.tokenizing.tokenise(request, input, behind)) {
                     self.events.push_back(Event::Tokenised { request, result });
                 }
             }
             Effect::Send { actor, incarnation, job } => self.send(actor, incarnation, job),
-            Effect::Show { request, sampled } => {
+            Effect::Show { request, sampled, last } => {
                 if let Some(open) = self.open.get_mut(&request)
-                    && !open.show(sampled, &self.end_tokens, &*self.tokenizer)
+                    && !open.show(sampled, last, &self.end_tokens)
                 {
                     self.events.push_back(Event::Gone(request));
                 }
@@ -39,7 +36,7 @@ impl Shell {
             Effect::Answer { request, answer } => {
                 debug_assert!(self.open.contains_key(&request), "{request:?} is answered a second time");
                 if let Some(open) = self.open.remove(&request) {
-                    open.answer(answer, &*self.tokenizer);
+                    open.answer(answer, &self.end_tokens, self.tokenizer.kind());
                 }
             }
             Effect::Fail { request, error, committed } => {
@@ -47,7 +44,7 @@ impl Shell {
                 if let Some(open) = self.open.remove(&request) {
                     let code = error.code().as_str();
                     tracing::debug!(parent: &open.span, code, committed, "a request failed");
-                    open.fail(error, committed);
+                    open.caller.fail(error, committed);
                 }
             }
             Effect::Drop(request) => drop(self.open.remove(&request)),
@@ -65,6 +62,7 @@ impl Shell {
             Effect::Inflict { actor, incarnation, chaos } => self.crew.inflict(actor, incarnation, chaos),
             Effect::Started(model) => {
                 self.end_tokens = model.end_tokens;
+                self.vocab = model.vocab;
                 self.say_started(Ok(()));
             }
             Effect::StartFailed(error) => {
@@ -77,7 +75,8 @@ impl Shell {
     }
 
     fn send(&mut self, actor: ActorIndex, incarnation: Incarnation, job: Assignment) {
-        let Assignment { request, conversation, epoch, restore, work, alone } = job;
+        let Assignment { request, conversation, epoch, context, restore, work, alone } = job;
+        let text = self.step_text(request, &context, &work);
         // A slot that is given back serves no request and has none of this.
         let (cancel, span) = match self.open.get(&request) {
             Some(open) => {
@@ -89,7 +88,21 @@ impl Shell {
             }
             None => (Cancel::default(), tracing::Span::none()),
         };
-        self.crew.send(actor, incarnation, Job { request, conversation, restore, work, alone, cancel, span });
+        self.crew.send(actor, incarnation, Job { request, conversation, restore, work, text, alone, cancel, span });
+    }
+
+    /// The text of a step that an actor is given: of one that goes on behind tokens that were shown, as it is then. The
+    /// actor needs none of it where no stop text may end the step.
+    fn step_text(&mut self, request: RequestId, context: &[TokenId], work: &Work) -> Option<StepText> {
+        let Work::Step { tokens: input, count: 1.., .. } = work else {
+            return None;
+        };
+        let open = self.open.get_mut(&request)?;
+        let text = open.text.get_or_insert_with(|| {
+            let before = input.iter().rev().chain(context.iter().rev()).copied();
+            StepText::behind(before, open.stops.clone(), self.tokenizer.clone())
+        });
+        (!open.stops.is_empty()).then(|| text.clone())
     }
 
     /// Whoever started the brain and went away has left it without an owner: then it shuts down.

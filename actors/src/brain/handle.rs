@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     engine::{EngineInfo, EngineLoader},
-    message::{BrainError, ConversationId, Embed, Embedded, Reply, Request, Score, Scored, Step, Stepped},
+    message::{BrainError, ConversationId, Embed, Embedded, Input, Reply, Request, Score, Scored, Step, Stepped},
     policy::Stats,
-    tokens::Tokenizer,
+    tokens::{TokenId, Tokenizer},
 };
 
 /// A handle on a running brain; cheap to clone.
@@ -135,6 +135,43 @@ impl Brain {
         let (port, items) = mpsc::unbounded_channel();
         self.actor.cast(BrainMessage::Stream(envelope, port)).map_err(|_| stopped())?;
         Ok(StepStream::new(items))
+    }
+
+    /// Hands over a step that is committed and shown token by token in `replies`, with its `tag`; see
+    /// [`Brain::request_to`].
+    ///
+    /// # Errors
+    /// [`BrainError::Overloaded`]: nothing comes to `replies`.
+    pub fn step_stream_to(
+        &self,
+        replies: &ReplyQueue,
+        tag: u64,
+        step: Step,
+        deadline: Option<Duration>,
+    ) -> Result<(), BrainError> {
+        let envelope = self.envelope(step, deadline)?;
+        // A brain that has stopped drops the port, which answers.
+        let _ = self.actor.cast(BrainMessage::StreamQueue(envelope, QueuePort::new(tag, replies)));
+        Ok(())
+    }
+
+    /// The tokens that `input` has at a conversation's beginning; none for an empty one.
+    ///
+    /// # Errors
+    /// See [`BrainError`]: the limits are those of a request.
+    pub async fn tokenize(&self, input: impl Into<Input>) -> Result<Vec<TokenId>, BrainError> {
+        let envelope = self.envelope(input.into(), None)?;
+        self.call(|port| BrainMessage::Tokenize(envelope, port)).await?
+    }
+
+    /// The text that `tokens` have from a conversation's beginning, special tokens as their text. Bytes that are no
+    /// character are shown as U+FFFD.
+    ///
+    /// # Errors
+    /// See [`BrainError`]: the limits are those of a request.
+    pub async fn detokenize(&self, tokens: Vec<TokenId>) -> Result<String, BrainError> {
+        let envelope = self.envelope(tokens, None)?;
+        self.call(|port| BrainMessage::Detokenize(envelope, port)).await?
     }
 
     /// See [`Score`].

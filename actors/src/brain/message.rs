@@ -8,9 +8,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::{
     engine::Sampled,
     job::{Report, RequestId},
-    message::{BrainError, Reply, Request, Step, Stepped},
+    message::{BrainError, Input, Reply, Request, Step, Stepped},
     policy::{ActorIndex, Incarnation, Stats},
-    tokens::{EncodeError, TokenId},
+    tokens::TokenId,
 };
 
 /// A request with how long it may take.
@@ -47,7 +47,21 @@ pub type StreamPort = mpsc::UnboundedSender<StepItem>;
 
 /// Where the replies to many requests go, each with its request's tag, in the order in which the
 /// requests are done. (Futures that wait for a reply each wake up in any order.)
-pub type ReplyQueue = mpsc::UnboundedSender<(u64, Result<Reply, BrainError>)>;
+pub type ReplyQueue = mpsc::UnboundedSender<(u64, Delivery)>;
+
+/// What comes through a [`ReplyQueue`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delivery {
+    /// The next token of a streamed step, as [`StepItem::Token`].
+    Token {
+        /// The token.
+        sampled: Sampled,
+        /// The text that is now complete.
+        text: String,
+    },
+    /// The request's end. The tokens that a streamed step has shown before an error stay, and its input.
+    End(Result<Reply, BrainError>),
+}
 
 /// One request's place in a [`ReplyQueue`]. It is answered in any case: by its end, if by nobody.
 #[derive(Debug)]
@@ -67,6 +81,12 @@ impl QueuePort {
         self.replies.as_ref().is_none_or(ReplyQueue::is_closed)
     }
 
+    /// Puts a token of a streamed step into the queue; false where nobody reads it any more.
+    pub(super) fn show(&self, sampled: Sampled, text: String) -> bool {
+        let replies = self.replies.as_ref();
+        replies.is_some_and(|replies| replies.send((self.tag, Delivery::Token { sampled, text })).is_ok())
+    }
+
     /// Puts a request's end into the queue.
     pub(super) fn send(mut self, result: Result<Reply, BrainError>) {
         self.send_once(result);
@@ -75,7 +95,7 @@ impl QueuePort {
     fn send_once(&mut self, result: Result<Reply, BrainError>) {
         if let Some(replies) = self.replies.take() {
             // Who went away wants no answer.
-            let _ = replies.send((self.tag, result));
+            let _ = replies.send((self.tag, Delivery::End(result)));
         }
     }
 }
@@ -98,8 +118,8 @@ pub enum StepItem {
     Token {
         /// The token.
         sampled: Sampled,
-        /// The text that is now complete and was not shown before: never a part of a character. The
-        /// pieces joined are the step's text, up to a character that its last tokens left incomplete.
+        /// The text that is now complete and was not shown before: never a part of a character, nor what may begin a
+        /// stop text. The pieces joined are the step's text.
         text: String,
     },
     /// The last item: the whole step.
@@ -124,6 +144,12 @@ pub enum BrainMessage {
     Tell(Envelope),
     /// A step that is shown token by token. One whose port is closed is cancelled.
     Stream(Envelope<Step>, StreamPort),
+    /// A step that is shown token by token in a queue. One whose queue is closed is cancelled.
+    StreamQueue(Envelope<Step>, QueuePort),
+    /// The tokens of an input at a conversation's beginning. Has no deadline.
+    Tokenize(Envelope<Input>, RpcReplyPort<Result<Vec<TokenId>, BrainError>>),
+    /// The text of tokens from a conversation's beginning. Has no deadline.
+    Detokenize(Envelope<Vec<TokenId>>, RpcReplyPort<Result<String, BrainError>>),
     /// The brain's figures, at once.
     Stats(RpcReplyPort<Result<Stats, BrainError>>),
     /// Panics in an actor's handler: a rehearsal. Answered when handed on.
@@ -148,7 +174,7 @@ pub(super) enum Note {
     /// Behind everything the dead actor has reported.
     Died(ActorId),
     /// From a tokenizer's thread.
-    Tokenised(RequestId, Result<Vec<TokenId>, EncodeError>),
+    Tokenised(RequestId, Result<Vec<TokenId>, BrainError>),
     /// From the timer.
     Alarm,
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ractor::{ActorRef, RpcReplyPort};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::{
     clock::{Alarm, Clock},
@@ -16,14 +16,14 @@ use super::{
     crew::Crew,
     desk::{Caller, Open},
     message::{BrainMessage, Envelope, Internal, Note},
-    stream::Pieces,
-    tokenizing::Tokenizing,
+    tokenizing::{Asked, Task, Tokenizing},
 };
 use crate::{
     job::{Cancel, RequestId},
-    message::{BrainError, ConversationId, Embed, Input, Request, Score, Step},
-    policy::{ActorIndex, Arrival, Ask, Chaos, Effect, Event, Given, Policy, StepAsk, Time},
-    tokens::{EncodeError, TokenId, Tokenizer},
+    message::{BrainError, ConversationId, Embed, Input, PARTS_MAX, Request, Score, Step},
+    policy::{ActorIndex, Arrival, Ask, Chaos, Effect, Event, Given, Limits, Policy, StepAsk, Time},
+    text::StopTexts,
+    tokens::{TokenId, Tokenizer},
 };
 
 /// How often open requests are looked at for callers that went away: ports cannot be awaited.
@@ -51,8 +51,12 @@ pub(super) struct Shell {
     next_look: Time,
     /// Draws seeds for steps that name none.
     random: RandomState,
+    /// For those who ask for tokens or text and nothing else: the policy, which counts requests, does not know of them.
+    asks: Arc<Semaphore>,
     /// The model's, once it is known: they are shown as no text.
     pub(super) end_tokens: Vec<TokenId>,
+    /// Rows of its vocabulary; until it is known any id may be of it.
+    pub(super) vocab: usize,
     /// Who waits for the start, until it is known how that went.
     pub(super) started: Option<oneshot::Sender<Result<(), StartError>>>,
     /// Who waits for the end.
@@ -73,6 +77,7 @@ impl Shell {
         config.check()?;
         Ok(Self {
             policy: Policy::new(config.policy()),
+            asks: Arc::new(Semaphore::new(config.limits.requests.min(Semaphore::MAX_PERMITS))),
             clock: Clock::start(),
             alarm: Alarm::default(),
             crew: Crew::new(myself.clone(), loader, config.actors),
@@ -85,6 +90,7 @@ impl Shell {
             next_look: Time::default(),
             random: RandomState::new(),
             end_tokens: Vec::new(),
+            vocab: usize::MAX,
             started,
             shutdown: Vec::new(),
             effects: Vec::new(),
@@ -103,9 +109,17 @@ impl Shell {
             BrainMessage::Request(envelope, port) => self.request(envelope, Caller::Reply(port)),
             BrainMessage::Queue(envelope, port) => self.request(envelope, Caller::Queue(port)),
             BrainMessage::Tell(envelope) => self.request(envelope, Caller::Nobody),
-            BrainMessage::Stream(Envelope { request, deadline, permit }, port) => {
-                let envelope = Envelope { request: Request::Step(request), deadline, permit };
-                self.request(envelope, Caller::Stream(port, Pieces::default()));
+            BrainMessage::Stream(envelope, port) => self.request(as_step(envelope), Caller::Stream(port)),
+            BrainMessage::StreamQueue(envelope, port) => self.request(as_step(envelope), Caller::QueuedStream(port)),
+            BrainMessage::Tokenize(Envelope { request: input, permit, .. }, port) => {
+                self.ask(check_parts(&input).map(|()| input.bytes()), permit, port, |asked| Task::Tokenize {
+                    input,
+                    asked,
+                });
+            }
+            BrainMessage::Detokenize(Envelope { request: tokens, permit, .. }, port) => {
+                let bytes = tokens.len().saturating_mul(size_of::<TokenId>());
+                self.ask(Ok(bytes), permit, port, |asked| Task::Detokenize { tokens, asked });
             }
             // As everywhere: who went away wants no answer.
             BrainMessage::Stats(port) => drop(port.send(self.policy.stats())),
@@ -128,7 +142,7 @@ impl Shell {
                 }
             }
             Note::Tokenised(request, result) => {
-                self.tell(Event::Tokenised { request, result: result.map_err(refused_text) });
+                self.tell(Event::Tokenised { request, result });
             }
             Note::Alarm => {
                 self.alarm.has_rung();
@@ -140,32 +154,66 @@ impl Shell {
 
     fn request(&mut self, envelope: Envelope, caller: Caller) {
         let Envelope { request, deadline, permit } = envelope;
-        let stream = matches!(caller, Caller::Stream(..));
-        let (conversation, ask, input) = self.take_apart(request, stream);
+        let stream = matches!(caller, Caller::Stream(_) | Caller::QueuedStream(_));
+        let (conversation, ask, input, stop) = self.take_apart(request, stream);
+        // What the policy, which knows no text, cannot judge.
+        let checked = input.as_ref().map_or(Ok(()), check_parts).and_then(|()| StopTexts::new(&stop));
+        let stops = match checked {
+            Ok(stops) => stops,
+            Err(error) => return caller.fail(error, 0),
+        };
         let (input, text) = match input {
-            Some(Input::Text(text)) => (Some(Given::Text { bytes: text.len() }), Some(text)),
             Some(Input::Tokens(tokens)) => (Some(Given::Tokens(tokens)), None),
+            Some(text) => (Some(Given::Text { bytes: text.bytes() }), Some(text)),
             None => (None, None),
         };
-        let request = self.open(caller, conversation.as_ref(), text, permit);
+        let request = self.open(caller, conversation.as_ref(), permit);
+        if let Some(open) = self.open.get_mut(&request) {
+            open.input = text;
+            open.stops = stops;
+        }
         self.tell(Event::Arrived(Arrival { request, conversation, ask, input, deadline }));
     }
 
-    fn take_apart(&self, request: Request, stream: bool) -> (Option<ConversationId>, Ask, Option<Input>) {
+    fn take_apart(&self, request: Request, stream: bool) -> (Option<ConversationId>, Ask, Option<Input>, Vec<String>) {
+        let no_stop = Vec::new();
         match request {
-            Request::Embed(Embed { conversation, input }) => (conversation, Ask::Embed, Some(input)),
-            Request::Score(Score { conversation, input }) => (Some(conversation), Ask::Score, Some(input)),
-            Request::Reset(conversation) => (Some(conversation), Ask::Reset, None),
-            Request::Close(conversation) => (Some(conversation), Ask::Close, None),
-            Request::Step(Step { conversation, input, count, sampling, seed, top }) => {
+            Request::Embed(Embed { conversation, input }) => (conversation, Ask::Embed, Some(input), no_stop),
+            Request::Score(Score { conversation, input }) => (Some(conversation), Ask::Score, Some(input), no_stop),
+            Request::Reset(conversation) => (Some(conversation), Ask::Reset, None, no_stop),
+            Request::Close(conversation) => (Some(conversation), Ask::Close, None, no_stop),
+            Request::Step(Step { conversation, input, count, sampling, seed, top, stop }) => {
                 let seed = seed.unwrap_or_else(|| self.random.hash_one(self.next_request));
-                (Some(conversation), Ask::Step(StepAsk { count, sampling, seed, top, stream }), input)
+                (Some(conversation), Ask::Step(StepAsk { count, sampling, seed, top, stream }), input, stop)
             }
         }
     }
 
+    /// Has tokens or text made for somebody who asks for nothing else, on another thread. `bytes`: of what is given.
+    fn ask<T>(
+        &mut self,
+        bytes: Result<usize, BrainError>,
+        permit: Option<OwnedSemaphorePermit>,
+        port: RpcReplyPort<Result<T, BrainError>>,
+        task: impl FnOnce(Asked<T>) -> Task,
+    ) {
+        let Limits { text_bytes: limit, requests, .. } = self.config.limits;
+        let granted = bytes.and_then(|found| match Arc::clone(&self.asks).try_acquire_owned() {
+            _ if found > limit => Err(BrainError::InputTooLong { found, limit }),
+            Ok(own) => Ok(own),
+            Err(_) => Err(BrainError::Overloaded { what: "requests", limit: requests }),
+        });
+        match granted {
+            Ok(own) => {
+                self.tokenizing.hand_over(task(Asked { port, vocab: self.vocab, permits: (own, permit) }));
+            }
+            // As everywhere: who went away wants no answer.
+            Err(error) => drop(port.send(Err(error))),
+        }
+    }
+
     fn chaos(&mut self, actor: usize, chaos: Chaos, port: RpcReplyPort<Result<(), BrainError>>) {
-        let request = self.open(Caller::Done(port), None, None, None);
+        let request = self.open(Caller::Done(port), None, None);
         self.tell(Event::Chaos { request, actor: ActorIndex(actor), chaos });
     }
 
@@ -173,7 +221,6 @@ impl Shell {
         &mut self,
         caller: Caller,
         conversation: Option<&ConversationId>,
-        text: Option<String>,
         permit: Option<OwnedSemaphorePermit>,
     ) -> RequestId {
         let request = RequestId(self.next_request);
@@ -187,7 +234,8 @@ impl Shell {
             epoch = tracing::field::Empty,
         );
         debug_assert!(!self.open.contains_key(&request), "{request:?} is open already");
-        let open = Open { caller, cancel: Cancel::default(), span, text, _permit: permit };
+        let (cancel, stops) = (Cancel::default(), StopTexts::default());
+        let open = Open { caller, cancel, span, input: None, stops, text: None, _permit: permit };
         self.open.insert(request, open);
         request
     }
@@ -228,11 +276,17 @@ pub(super) enum StartupError {
     Thread(#[from] std::io::Error),
 }
 
-/// What a caller is told whose text the tokenizer does not take.
-pub(super) fn refused_text(error: EncodeError) -> BrainError {
-    BrainError::BadRequest {
-        what: "text",
-        found: format!("refused by the tokenizer ({})", error.reason),
-        expected: "a text it takes".to_owned(),
+fn as_step(Envelope { request, deadline, permit }: Envelope<Step>) -> Envelope {
+    Envelope { request: Request::Step(request), deadline, permit }
+}
+
+fn check_parts(input: &Input) -> Result<(), BrainError> {
+    match input {
+        Input::Parts(parts) if parts.len() > PARTS_MAX => Err(BrainError::BadRequest {
+            what: "parts",
+            found: format!("{} of them", parts.len()),
+            expected: format!("at most {PARTS_MAX}"),
+        }),
+        _ => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use super::{EmbedderArguments, EmbedderMessage, EmbeddingConfig, ports::Ports, s
 use crate::{
     engine::{EngineInfo, EngineLoader, LoadError, Sampled, Sampling},
     job::{Cancel, Done, Job, JobError, Outcome, Pulse, Work},
-    message::{BrainError, ConversationId},
+    message::{BrainError, ConversationId, check_vocabulary},
     tokens::TokenId,
 };
 
@@ -186,6 +186,7 @@ impl Embedder {
             conversation,
             restore: None,
             work,
+            text: None,
             alone: false,
             cancel: cancel.0.clone(),
             span: tracing::Span::current(),
@@ -194,16 +195,11 @@ impl Embedder {
         reply.await.map_err(|_| gone().into())
     }
 
-    /// Some graphs accept any id in silence.
     fn check(&self, work: &Work) -> Result<(), BrainError> {
         let (Work::Embed { tokens } | Work::Step { tokens, .. } | Work::Score { tokens }) = work else {
             return Ok(());
         };
-        let vocab = self.info.vocab;
-        match tokens.iter().find(|token| token.0 as usize >= vocab) {
-            Some(token) => Err(BrainError::InvalidToken { token: token.0.into(), vocab }),
-            None => Ok(()),
-        }
+        check_vocabulary(tokens.iter(), self.info.vocab)
     }
 }
 

@@ -33,8 +33,8 @@ pub(super) struct Task {
 /// What a row brought.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Progress {
-    /// A token that a streamed step shows now.
-    pub(super) token: Option<Sampled>,
+    /// A token that a streamed step shows now, and whether the step stops at it.
+    pub(super) token: Option<(Sampled, bool)>,
     /// The job is done.
     pub(super) outcome: Option<Outcome>,
 }
@@ -92,7 +92,7 @@ impl Task {
 
     /// Its next row: at most `tokens_max` new tokens and what it wants. `total`: how many tokens the
     /// conversation has had since its last reset.
-    pub(super) fn row(&self, tokens_max: usize, total: u64, embedding: EmbeddingConfig) -> (&[TokenId], Want) {
+    pub(super) fn row(&self, tokens_max: usize, total: u64, embedding: EmbeddingConfig) -> (&[TokenId], Want<'_>) {
         let rest = &self.input()[self.read..];
         let tokens = &rest[..rest.len().min(tokens_max)];
         let ends = tokens.len() == rest.len();
@@ -102,7 +102,7 @@ impl Task {
                 Want::Scores { first: self.scores.len() == self.read, next: rest.get(tokens.len()).copied() }
             }
             Work::Step { count, sampling, seed, top, .. } if ends && *count > 0 => {
-                Want::Next { sampling: *sampling, seed: *seed, number: total + tokens.len() as u64, top: *top }
+                Want::Next { sampling, seed: *seed, number: total + tokens.len() as u64, top: *top }
             }
             Work::Step { .. } | Work::Forget => Want::Nothing,
         };
@@ -135,11 +135,14 @@ impl Task {
                 Progress { token: None, outcome }
             }
             Work::Step { count, stream, .. } => {
-                let token = output.sampled.as_ref().filter(|_| *stream).cloned();
+                let text = &mut self.job.text;
+                let stopped = output.sampled.as_ref().is_some_and(|Sampled { token, .. }| {
+                    end_tokens.contains(token) || text.as_mut().is_some_and(|text| text.push(&[*token]))
+                });
+                let token = output.sampled.as_ref().filter(|_| *stream).map(|sampled| (sampled.clone(), stopped));
                 self.sampled.extend(output.sampled);
                 let sampled = self.sampled.len();
                 assert!(sampled <= *count, "{sampled} tokens are sampled of {count}");
-                let stopped = self.sampled.last().is_some_and(|last| end_tokens.contains(&last.token));
                 let done = all_read && (stopped || self.sampled.len() == *count);
                 let outcome = done.then(|| Outcome::Stepped { sampled: std::mem::take(&mut self.sampled), stopped });
                 Progress { token, outcome }

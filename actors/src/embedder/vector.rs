@@ -29,7 +29,7 @@ impl Default for EmbeddingConfig {
 
 impl EmbeddingConfig {
     /// What to ask of a row. `ends`: whether the row reaches the text's last token.
-    pub(super) fn want(self, ends: bool) -> engine::Want {
+    pub(super) fn want(self, ends: bool) -> engine::Want<'static> {
         match self.pooling {
             Pooling::Mean => engine::Want::Hidden(engine::Pooling::Sum),
             Pooling::Last if ends => engine::Want::Hidden(engine::Pooling::Last),

@@ -228,10 +228,10 @@ impl Worker {
         let progress = task.absorb(output, self.embedding, &self.info.end_tokens);
         let request = task.job.request;
         lane.queue.push_front(task);
-        if let Some(sampled) = progress.token {
+        if let Some((sampled, stopped)) = progress.token {
             let commit = lane.commit(self.info.window.sinks);
             let context_len = lane.context_len();
-            (self.report)(Report::Token { request, sampled, commit, context_len });
+            (self.report)(Report::Token { request, sampled, stopped, commit, context_len });
         }
         match progress.outcome {
             Some(outcome) => self.finish(&rider.key, Ok(outcome)),

@@ -4,7 +4,11 @@ use super::{
     config::Limits,
     event::{Arrival, Ask, Given, StepAsk},
 };
-use crate::{engine::EngineInfo, message::BrainError, tokens::TokenId};
+use crate::{
+    engine::{EngineInfo, Sampling},
+    message::{BrainError, check_vocabulary},
+    tokens::TokenId,
+};
 
 /// The most likely tokens a step may list for each sampled one. Not a setting: it only keeps one
 /// reply from asking for the whole vocabulary 65,536 times.
@@ -13,6 +17,15 @@ pub const TOP_MAX: usize = 256;
 /// The bytes of a conversation's name. Not a setting: it only keeps names from being where a text
 /// should be, without a limit and for as long as the conversation lives.
 pub const NAME_BYTES_MAX: usize = 1024;
+
+/// The tokens that a step's `logit_bias` may name. Not a setting: it only keeps requests small.
+pub const LOGIT_BIAS_MAX: usize = 1024;
+
+/// The farthest that `logit_bias` may be from 0, as in OpenAI's API.
+const BIAS_MAX: f32 = 100.0;
+
+/// The farthest that the presence and the frequency penalty may be from 0, as in OpenAI's API.
+const PENALTY_MAX: f32 = 2.0;
 
 /// The request's own values, before anything else is looked at.
 pub(super) fn check_ranges(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
@@ -27,20 +40,50 @@ pub(super) fn check_ranges(arrival: &Arrival, limits: &Limits) -> Result<(), Bra
 }
 
 fn check_step(step: &StepAsk, limits: &Limits) -> Result<(), BrainError> {
-    let sampling = step.sampling;
     if step.count > limits.count {
         return out_of_range("count", step.count, format!("at most {} (`limits.count`)", limits.count));
-    }
-    if !(sampling.temperature.is_finite() && sampling.temperature >= 0.0) {
-        return out_of_range("temperature", sampling.temperature, "a finite number, 0 or more");
-    }
-    if !(sampling.top_p > 0.0 && sampling.top_p <= 1.0) {
-        return out_of_range("top_p", sampling.top_p, "above 0 and at most 1");
     }
     if step.top > TOP_MAX {
         return out_of_range("top", step.top, format!("at most {TOP_MAX}"));
     }
-    Ok(())
+    check_sampling(&step.sampling)
+}
+
+fn check_sampling(sampling: &Sampling) -> Result<(), BrainError> {
+    let Sampling { temperature, top_p, min_p, repetition_penalty, presence_penalty, frequency_penalty, .. } = sampling;
+    let penalty = -PENALTY_MAX..=PENALTY_MAX;
+    let ranges = [
+        ("temperature", temperature, temperature.is_finite() && *temperature >= 0.0, "a finite number, 0 or more"),
+        ("top_p", top_p, *top_p > 0.0 && *top_p <= 1.0, "above 0 and at most 1"),
+        ("min_p", min_p, (0.0..=1.0).contains(min_p), "0 to 1"),
+        (
+            "repetition_penalty",
+            repetition_penalty,
+            repetition_penalty.is_finite() && *repetition_penalty > 0.0,
+            "a finite number above 0",
+        ),
+        ("presence_penalty", presence_penalty, penalty.contains(presence_penalty), "-2 to 2"),
+        ("frequency_penalty", frequency_penalty, penalty.contains(frequency_penalty), "-2 to 2"),
+    ];
+    if let Some((what, found, _, expected)) = ranges.into_iter().find(|(_, _, is_in_range, _)| !is_in_range) {
+        return out_of_range(what, found, expected);
+    }
+    check_bias(&sampling.logit_bias)
+}
+
+fn check_bias(bias: &[(TokenId, f32)]) -> Result<(), BrainError> {
+    if bias.len() > LOGIT_BIAS_MAX {
+        return out_of_range("logit_bias", format!("of {} tokens", bias.len()), format!("at most {LOGIT_BIAS_MAX}"));
+    }
+    if let Some((token, found)) = bias.iter().find(|(_, bias)| !(-BIAS_MAX..=BIAS_MAX).contains(bias)) {
+        return out_of_range("logit_bias", format!("{found} for token {token}"), "-100 to 100");
+    }
+    let mut tokens: Vec<TokenId> = bias.iter().map(|(token, _)| *token).collect();
+    tokens.sort_unstable();
+    match tokens.array_windows().find(|[token, next]| token == next) {
+        Some([token, _]) => out_of_range("logit_bias", format!("given twice for token {token}"), "each token once"),
+        None => Ok(()),
+    }
 }
 
 fn out_of_range(what: &'static str, found: impl ToString, expected: impl Into<String>) -> Result<(), BrainError> {
@@ -48,7 +91,7 @@ fn out_of_range(what: &'static str, found: impl ToString, expected: impl Into<St
 }
 
 fn check_input(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
-    let bytes = match (&arrival.input, arrival.ask) {
+    let bytes = match (&arrival.input, &arrival.ask) {
         (Some(Given::Text { bytes }), _) => *bytes,
         (Some(Given::Tokens(tokens)), _) => tokens.len().saturating_mul(size_of::<TokenId>()),
         (None, Ask::Embed | Ask::Score) => 0,
@@ -66,17 +109,18 @@ fn check_input(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
     Ok(())
 }
 
-/// What only the model can say of a request's tokens.
+/// What only the model can say of the tokens that a request reads or names.
 pub(super) fn check_model(ask: &Ask, tokens: &[TokenId], model: &EngineInfo) -> Result<(), BrainError> {
     if matches!(ask, Ask::Embed) && !model.embeds {
         return Err(BrainError::Engine {
             message: "the model's graph gives no hidden states: it steps and scores, but cannot embed".to_owned(),
         });
     }
-    match tokens.iter().find(|token| token.0 as usize >= model.vocab) {
-        Some(token) => Err(BrainError::InvalidToken { token: token.0.into(), vocab: model.vocab }),
-        None => Ok(()),
-    }
+    let bias = match ask {
+        Ask::Step(step) => &step.sampling.logit_bias[..],
+        _ => &[],
+    };
+    check_vocabulary(tokens.iter().chain(bias.iter().map(|(token, _)| token)), model.vocab)
 }
 
 #[cfg(test)]
@@ -84,7 +128,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::{engine::Sampling, job::RequestId, message::ErrorCode};
+    use crate::{job::RequestId, message::ErrorCode};
 
     /// The code with which an arrival is refused, `None` if it is not.
     fn check(ask: Ask, input: Option<Given>) -> Option<ErrorCode> {
@@ -112,6 +156,43 @@ mod tests {
             assert_eq!(check(step(|s| s.sampling.top_p = top_p), None), bad);
         }
         assert_eq!(check(step(|s| s.top = TOP_MAX + 1), None), bad);
+        for min_p in [-0.1, 1.1, f32::NAN] {
+            assert_eq!(check(step(|s| s.sampling.min_p = min_p), None), bad, "{min_p}");
+        }
+        for penalty in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            assert_eq!(check(step(|s| s.sampling.repetition_penalty = penalty), None), bad, "{penalty}");
+        }
+        for penalty in [-2.1, 2.1, f32::NAN, f32::NEG_INFINITY] {
+            assert_eq!(check(step(|s| s.sampling.presence_penalty = penalty), None), bad, "{penalty}");
+            assert_eq!(check(step(|s| s.sampling.frequency_penalty = penalty), None), bad, "{penalty}");
+        }
+        let bias = |bias: &[(u32, f32)]| {
+            let bias = bias.iter().map(|(token, bias)| (TokenId(*token), *bias)).collect();
+            check(step(|s| s.sampling.logit_bias = bias), None)
+        };
+        for value in [-100.1, 100.1, f32::NAN, f32::INFINITY] {
+            assert_eq!(bias(&[(1, 0.0), (2, value)]), bad, "{value}");
+        }
+        assert_eq!(bias(&[(1, 1.0), (2, 1.0), (1, 1.0)]), bad);
+        let many: Vec<_> = (0..=LOGIT_BIAS_MAX as u32).map(|token| (token, 1.0)).collect();
+        assert_eq!((bias(&many), bias(&many[1..])), (bad, None));
+    }
+
+    #[test]
+    fn the_ends_of_the_ranges_are_in_them() {
+        for end in [-1.0, 1.0] {
+            let all = Sampling {
+                temperature: f32::MAX,
+                top_k: usize::MAX,
+                top_p: 1.0,
+                min_p: f32::midpoint(1.0, end),
+                repetition_penalty: f32::MAX,
+                presence_penalty: 2.0 * end,
+                frequency_penalty: -2.0 * end,
+                logit_bias: vec![(TokenId(u32::MAX), 100.0 * end)].into(),
+            };
+            assert_eq!(check(step(|s| s.sampling = all), None), None, "{end}");
+        }
     }
 
     #[test]

@@ -17,12 +17,13 @@ impl Policy {
             .or(self.config.limits.deadline)
             .map(|allowed| Deadline { at: self.now + allowed, allowed });
         self.deadlines.extend(deadline.map(|deadline| (deadline.at, request)));
-        let pending = Pending::new(arrival, deadline);
-        if pending.stage == Stage::Tokenising {
-            effects.push(Effect::Tokenise(request));
-        }
+        let mut pending = Pending::new(arrival, deadline);
         let conversation = pending.conversation.clone();
         let waits = pending.stage == Stage::Waiting;
+        if conversation.is_none() && !waits {
+            pending.stage = Stage::Tokenising;
+            effects.push(Effect::Tokenise { request, behind: None });
+        }
         self.requests.insert(request, pending);
         match conversation {
             Some(name) => {

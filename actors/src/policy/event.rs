@@ -3,7 +3,7 @@
 //! They carry tokens and lengths, never text: a text that has arrived is known here by its number of
 //! bytes until its tokens follow.
 
-use std::{ops::Add, time::Duration};
+use std::{ops::Add, sync::Arc, time::Duration};
 
 use crate::{
     engine::{EngineInfo, LoadError, Sampled, Sampling},
@@ -44,7 +44,7 @@ pub struct Incarnation(pub u64);
 pub struct Epoch(pub u64);
 
 /// What a request asks for, its input aside.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     /// See [`Embed`](crate::message::Embed).
     Embed,
@@ -59,7 +59,7 @@ pub enum Ask {
 }
 
 /// What a step asks for, its input aside.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepAsk {
     /// The most tokens to sample.
     pub count: usize,
@@ -78,9 +78,9 @@ pub struct StepAsk {
 pub enum Given {
     /// Tokens as they are.
     Tokens(Vec<TokenId>),
-    /// A text of so many bytes; its tokens follow in [`Event::Tokenised`].
+    /// What is not tokens yet: text, or parts. Its tokens follow in [`Event::Tokenised`], at its turn.
     Text {
-        /// Its length.
+        /// Its length, a token id among it counted as four bytes.
         bytes: usize,
     },
 }
@@ -185,6 +185,9 @@ pub struct Assignment {
     pub conversation: Option<ConversationId>,
     /// The conversation's epoch.
     pub epoch: Epoch,
+    /// The tokens of the conversation's context, those of the request not among them. To be let go of before the
+    /// conversation goes on, or they are copied.
+    pub context: Arc<Vec<TokenId>>,
     /// What the actor has to read first because it does not hold it.
     pub restore: Option<History>,
     /// What to do.
@@ -217,7 +220,12 @@ pub enum Effect {
         incarnation: Incarnation,
     },
     /// Turn the request's text into tokens, then [`Event::Tokenised`].
-    Tokenise(RequestId),
+    Tokenise {
+        /// Which request.
+        request: RequestId,
+        /// The last token of the context, which the text follows; `None`: it begins a conversation.
+        behind: Option<TokenId>,
+    },
     /// Give an actor a job.
     Send {
         /// Whom.
@@ -251,6 +259,8 @@ pub enum Effect {
         request: RequestId,
         /// The token.
         sampled: Sampled,
+        /// Whether it is the step's last.
+        last: bool,
     },
     /// Set the request's cancel flag.
     Cancel(RequestId),

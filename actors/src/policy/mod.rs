@@ -28,7 +28,7 @@ mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use admission::{NAME_BYTES_MAX, TOP_MAX};
+pub use admission::{LOGIT_BIAS_MAX, NAME_BYTES_MAX, TOP_MAX};
 pub use config::{Limits, PolicyConfig, Supervision};
 pub use event::{
     ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Epoch, Event, Given, Incarnation, Notice, ObservedRun,
@@ -157,7 +157,9 @@ impl Policy {
         match report {
             Report::Ready(model) => self.ready(actor, model, effects),
             Report::LoadFailed(error) => self.load_failed(actor, error, effects),
-            Report::Token { request, sampled, commit, .. } => self.token(actor, request, sampled, &commit, effects),
+            Report::Token { request, sampled, stopped, commit, .. } => {
+                self.token(actor, request, sampled, stopped, &commit, effects);
+            }
             Report::Done(done) => self.done(actor, done, effects),
             Report::Memory { kv_bytes } => self.actors[actor.0].kv_bytes = kv_bytes,
         }

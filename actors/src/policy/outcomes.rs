@@ -16,6 +16,7 @@ impl Policy {
         actor: ActorIndex,
         request: RequestId,
         sampled: Sampled,
+        stopped: bool,
         commit: &Commit,
         effects: &mut Vec<Effect>,
     ) {
@@ -30,10 +31,13 @@ impl Policy {
         }
         let name = pending.conversation.clone();
         if self.commit(name.as_ref(), commit, effects) {
-            if let Some(pending) = self.requests.get_mut(&request) {
+            let pending = self.requests.get_mut(&request);
+            let last = pending.is_some_and(|pending| {
                 pending.shown.push(sampled.clone());
-            }
-            effects.push(Effect::Show { request, sampled });
+                pending.stopped = stopped;
+                pending.has_shown_all()
+            });
+            effects.push(Effect::Show { request, sampled, last });
         } else {
             self.expire_broken(request, effects);
         }
@@ -124,9 +128,7 @@ impl Policy {
 
     /// Answers a streamed step that has shown all its tokens before its actor died.
     pub(super) fn finish_shown(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let end_tokens = self.model.as_ref().map_or(&[][..], |model| &model.end_tokens);
-        let Some(outcome) = self.requests.get_mut(&request).and_then(|pending| pending.finished_stream(end_tokens))
-        else {
+        let Some(outcome) = self.requests.get_mut(&request).and_then(Pending::finished_stream) else {
             return;
         };
         self.finish(request, outcome, effects);

@@ -13,6 +13,8 @@ use crate::{
 /// How far a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
+    /// Its text is to be tokenised at its turn, when it is known what stands before it.
+    Untokenised,
     /// Its text is being tokenised.
     Tokenising,
     /// It waits for its turn, or for its actor.
@@ -51,6 +53,8 @@ pub(super) struct Pending {
     pub(super) shown: Vec<Sampled>,
     /// How many of them are from earlier jobs than the one an actor has now.
     pub(super) shown_before: usize,
+    /// Whether the last of them stops the step.
+    pub(super) stopped: bool,
     /// Its present job began with a restored history.
     pub(super) restored: bool,
     /// The caller has its answer; only the end of the job is awaited.
@@ -65,7 +69,7 @@ impl Pending {
         let has_input = arrival.input.is_some();
         let (tokens, stage) = match arrival.input {
             Some(Given::Tokens(tokens)) => (tokens, Stage::Waiting),
-            Some(Given::Text { .. }) => (Vec::new(), Stage::Tokenising),
+            Some(Given::Text { .. }) => (Vec::new(), Stage::Untokenised),
             None => (Vec::new(), Stage::Waiting),
         };
         Self {
@@ -78,6 +82,7 @@ impl Pending {
             deaths: 0,
             shown: Vec::new(),
             shown_before: 0,
+            stopped: false,
             restored: false,
             told: false,
             undo: false,
@@ -87,13 +92,13 @@ impl Pending {
     /// What is still to be done: a streamed step goes on after the last token shown.
     pub(super) fn work(&self) -> Work {
         let tokens = if self.shown.is_empty() { Arc::clone(&self.tokens) } else { Arc::default() };
-        match self.ask {
+        match &self.ask {
             Ask::Embed => Work::Embed { tokens },
             Ask::Score => Work::Score { tokens },
             Ask::Step(step) => Work::Step {
                 tokens,
                 count: step.count.saturating_sub(self.shown.len()),
-                sampling: step.sampling,
+                sampling: step.sampling.clone(),
                 seed: step.seed,
                 top: step.top,
                 stream: step.stream,
@@ -103,13 +108,17 @@ impl Pending {
     }
 
     /// A streamed step whose last token was shown, though its actor died before it could say so.
-    pub(super) fn finished_stream(&mut self, end_tokens: &[TokenId]) -> Option<Outcome> {
-        let Ask::Step(step) = self.ask else {
-            return None;
+    pub(super) fn finished_stream(&mut self) -> Option<Outcome> {
+        let stopped = self.stopped;
+        self.has_shown_all().then(|| Outcome::Stepped { sampled: std::mem::take(&mut self.shown), stopped })
+    }
+
+    /// Whether the last token shown is the step's last.
+    pub(super) fn has_shown_all(&self) -> bool {
+        let Ask::Step(step) = &self.ask else {
+            return false;
         };
-        let stopped = end_tokens.contains(&self.shown.last()?.token);
-        (stopped || self.shown.len() >= step.count)
-            .then(|| Outcome::Stepped { sampled: std::mem::take(&mut self.shown), stopped })
+        !self.shown.is_empty() && (self.stopped || self.shown.len() >= step.count)
     }
 
     /// The whole outcome, where the last of several jobs ended with `outcome`.

@@ -1,6 +1,9 @@
 //! Turns: the requests of one conversation in the order of their arrival, one at a time with its
-//! actor. A reset or a close needs no actor: at its turn no job is out, so it is done here, and the
-//! actor is only told to give the slot back.
+//! actor. A text is tokenised at its turn, since its tokens depend on what stands before it. A reset or
+//! a close needs no actor: at its turn no job is out, so it is done here, and the actor is only told to
+//! give the slot back.
+
+use std::sync::Arc;
 
 use super::{ActorIndex, Answer, Ask, Assignment, Effect, Epoch, Policy, Stage, actors::Life, all_down, placement};
 use crate::{
@@ -12,6 +15,8 @@ use crate::{
 enum Turn {
     /// Nothing now: it is with an actor, or its tokens are not there yet.
     Wait,
+    /// Tokens of its text, which follows the context that there is now.
+    Tokenise,
     /// An error.
     Refuse(BrainError),
     /// The conversation starts a new epoch; a close forgets it, too.
@@ -38,6 +43,7 @@ impl Policy {
             };
             match self.turn(name, request) {
                 Turn::Wait => return,
+                Turn::Tokenise => return self.tokenise(name, request, effects),
                 Turn::Refuse(error) => self.fail(request, error, effects),
                 Turn::Clear { close } => {
                     self.clear(name, close, effects);
@@ -61,18 +67,27 @@ impl Policy {
         let (Some(conversation), Some(pending)) = (self.conversations.get(name), self.requests.get(&request)) else {
             return Turn::Wait;
         };
-        match (pending.stage, pending.ask) {
+        match (pending.stage, &pending.ask) {
             (Stage::Assigned(_), _) => Turn::Wait,
             (_, Ask::Reset) => Turn::Clear { close: false },
             (_, Ask::Close) if conversation.known || conversation.quarantined => Turn::Clear { close: true },
             (_, Ask::Close) => Turn::Refuse(BrainError::UnknownConversation { conversation: name.clone() }),
             _ if conversation.quarantined => Turn::Refuse(BrainError::Quarantined { conversation: name.clone() }),
+            (Stage::Untokenised, _) => Turn::Tokenise,
             (Stage::Tokenising, _) => Turn::Wait,
             _ if !pending.has_input && conversation.history.total == 0 => {
                 Turn::Refuse(BrainError::EmptyInput { reason: "a step without input on an empty conversation" })
             }
             _ => Turn::Dispatch,
         }
+    }
+
+    fn tokenise(&mut self, name: &ConversationId, request: RequestId, effects: &mut Vec<Effect>) {
+        if let Some(pending) = self.requests.get_mut(&request) {
+            pending.stage = Stage::Tokenising;
+        }
+        let behind = self.conversations.get(name).and_then(|conversation| conversation.history.tokens.last().copied());
+        effects.push(Effect::Tokenise { request, behind });
     }
 
     fn clear(&mut self, name: &ConversationId, close: bool, effects: &mut Vec<Effect>) {
@@ -107,6 +122,7 @@ impl Policy {
             request: RequestId(self.next_own_job),
             conversation: Some(name.clone()),
             epoch: conversation.epoch,
+            context: Arc::default(),
             restore: None,
             work: Work::Forget,
             alone: false,
@@ -156,8 +172,10 @@ impl Policy {
         };
         let mut epoch = Epoch::default();
         let mut restore = None;
+        let mut context = Arc::default();
         if let Some(conversation) = pending.conversation.as_ref().and_then(|name| self.conversations.get_mut(name)) {
             restore = conversation.to_restore();
+            context = Arc::clone(&conversation.history.tokens);
             let (tokens, total) = (conversation.history.tokens.len(), conversation.history.total);
             debug_assert!(tokens as u64 <= total, "{tokens} tokens are to be read again of a history of {total}");
             let first = conversation.queue.first();
@@ -172,6 +190,7 @@ impl Policy {
             request,
             conversation: pending.conversation.clone(),
             epoch,
+            context,
             restore,
             work: pending.work(),
             alone: pending.deaths > 0,

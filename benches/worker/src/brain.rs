@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How the sampled decodes choose, as in `tools/bench/protocol.py`.
-const SAMPLED: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 0.9 };
+const SAMPLED: Sampling = Sampling { temperature: 1.0, top_p: 0.9, min_p: 0.05, ..Sampling::GREEDY };
 
 /// The prompt by which a load is judged, as there.
 const FIRST: usize = 16;
@@ -114,7 +114,7 @@ impl Actors {
         let sampling = if sampled { SAMPLED } else { Sampling::GREEDY };
         let mut asked = JoinSet::new();
         for row in 0..conversations {
-            let step = Step { input: input(row), sampling, ..Step::greedy(name(row), "", count) };
+            let step = Step { input: input(row), sampling: sampling.clone(), ..Step::greedy(name(row), "", count) };
             let brain = self.brain.clone();
             asked.spawn(async move {
                 let mut found = 0;

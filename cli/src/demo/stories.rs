@@ -147,6 +147,7 @@ async fn take_turn(
         sampling: Sampling::GREEDY,
         seed: None,
         top: 0,
+        stop: Vec::new(),
     };
     let mut items = brain.step_stream(step).await?;
     while let Some(item) = items.next().await {
@@ -179,7 +180,7 @@ mod tests {
     use motorbrain::{EngineInfo, TokenizerKind, Window};
     use motorbrain_actors::{
         brain::BrainConfig,
-        tokens::{EncodeError, Tokenizer},
+        tokens::{EncodeError, Spelled, Tokenizer},
     };
     use motorbrain_testing::{FakeControl, FakeLoader, fake_info};
 
@@ -190,12 +191,13 @@ mod tests {
     struct SmallBytes;
 
     impl Tokenizer for SmallBytes {
-        fn encode(&self, text: &str) -> Result<Vec<TokenId>, EncodeError> {
+        fn encode_behind(&self, text: Spelled<'_>, _: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError> {
+            let (Spelled::Marked(text) | Spelled::Literal(text)) = text;
             Ok(text.bytes().map(|byte| TokenId(u32::from(byte % 64))).collect())
         }
 
-        fn decode(&self, tokens: &[TokenId]) -> String {
-            tokens.iter().map(|_| 'x').collect()
+        fn append(&self, _: &[TokenId], tokens: &[TokenId], bytes: &mut Vec<u8>) {
+            bytes.extend(tokens.iter().map(|_| b'x'));
         }
 
         fn kind(&self) -> TokenizerKind {

@@ -8,3 +8,4 @@ mod corpus;
 #[allow(unreachable_pub, reason = "there it is a library")]
 mod fuzz;
 mod pipe;
+mod texts;

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running `motorbrain pipe`.
-struct Pipe {
+pub(crate) struct Pipe {
     child: Child,
     input: Option<ChildStdin>,
     replies: mpsc::Receiver<String>,
@@ -29,7 +29,7 @@ struct Pipe {
 
 impl Pipe {
     /// Starts one on a model of `tests/fixtures`, in an empty folder, so that no settings file is found.
-    fn start(model: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(model: &str, arguments: &[&str]) -> Self {
         let mut child = command(&fixture(model), arguments).stderr(Stdio::null()).spawn().unwrap();
         let (send, replies) = mpsc::channel();
         let output = BufReader::new(child.stdout.take().unwrap());
@@ -37,20 +37,20 @@ impl Pipe {
         Self { input: child.stdin.take(), child, replies }
     }
 
-    fn send(&mut self, line: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, line: impl AsRef<[u8]>) {
         let input = self.input.as_mut().unwrap();
         input.write_all(line.as_ref()).unwrap();
         input.write_all(b"\n").unwrap();
         input.flush().unwrap();
     }
 
-    fn next(&self) -> Value {
+    pub(crate) fn next(&self) -> Value {
         let line = self.replies.recv_timeout(PATIENCE).expect("no reply came");
         serde_json::from_str(&line).unwrap()
     }
 
     /// One request and the reply to it, nothing else being under way.
-    fn ask(&mut self, request: &Value) -> Value {
+    pub(crate) fn ask(&mut self, request: &Value) -> Value {
         self.send(request.to_string());
         let reply = self.next();
         assert_eq!(reply["id"], request["id"], "{reply}");
@@ -58,7 +58,7 @@ impl Pipe {
     }
 
     /// Ends the input; the replies still to come and the exit status.
-    fn end(mut self) -> (Vec<Value>, ExitStatus) {
+    pub(crate) fn end(mut self) -> (Vec<Value>, ExitStatus) {
         drop(self.input.take());
         let rest = self.replies.iter().map(|line| serde_json::from_str(&line).unwrap()).collect();
         (rest, wait(&mut self.child))
@@ -99,7 +99,7 @@ fn wait(child: &mut Child) -> ExitStatus {
     }
 }
 
-fn code(reply: &Value) -> &str {
+pub(crate) fn code(reply: &Value) -> &str {
     reply["error"]["code"].as_str().unwrap_or_else(|| panic!("no error: {reply}"))
 }
 
@@ -138,6 +138,18 @@ fn bad_input_is_answered_and_the_next_good_request_served() {
         (step(r#""text":"a","top":1000000"#).into(), json!(1), "bad_request"),
         (step(r#""text":"a","text":"b""#).into(), json!(1), "bad_request"),
         (step(r#""text":"a","colour":"b""#).into(), json!(1), "bad_request"),
+        (step(r#""text":"a","stop":"a""#).into(), json!(1), "bad_request"),
+        (step(r#""text":"a","stop":[""]"#).into(), json!(1), "bad_request"),
+        (step(r#""text":"a","stream":1"#).into(), json!(1), "bad_request"),
+        (step(r#""stream":true"#).into(), json!(1), "empty_input"),
+        (step(r#""text":"a","parts":[]"#).into(), json!(1), "bad_request"),
+        (step(r#""parts":[]"#).into(), json!(1), "empty_input"),
+        (step(r#""parts":[{"text":"a"},{"token_ids":[576]}]"#).into(), json!(1), "invalid_token"),
+        (step(r#""parts":[{"text":"a","literal":"b"}]"#).into(), json!(1), "bad_request"),
+        (r#"{"id":1,"op":"tokenize","token_ids":[1]}"#.into(), json!(1), "bad_request"),
+        (r#"{"id":1,"op":"tokenize"}"#.into(), json!(1), "bad_request"),
+        (format!(r#"{{"id":1,"op":"tokenize","text":"{long}"}}"#).into(), json!(1), "input_too_long"),
+        (r#"{"id":1,"op":"detokenize","token_ids":[576]}"#.into(), json!(1), "invalid_token"),
         (r#"{"id":1,"op":"close","conversation":"nobody"}"#.into(), json!(1), "unknown_conversation"),
         (r#"{"id":1,"op":"crash","actor":0}"#.into(), json!(1), "bad_request"),
         (format!(r#"{{"id":1,"op":"close","conversation":"{long}"}}"#).into(), json!(1), "bad_request"),

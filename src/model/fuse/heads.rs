@@ -29,7 +29,7 @@ impl<'g> Projection<'g> {
             return Self::split_by_token(view, transposed(view, tensor)?, head_dim);
         }
         let by_token = transposed(view, node.input.first()?)?;
-        let reshape = split_by(view, before_norms(view, by_token), head_dim).map(|(index, _)| index);
+        let reshape = splits(view, before_norms(view, by_token), head_dim);
         Some(Self { tensor: by_token, packed: false, reshape, norm: Some(node) })
     }
 
@@ -43,7 +43,7 @@ impl<'g> Projection<'g> {
         if let Some((_, packed)) = split_by(view, by_token, head_dim) {
             return Some(Self { tensor: packed, packed: true, reshape: None, norm: None });
         }
-        let reshape = split_by(view, before_norms(view, by_token), head_dim).map(|(index, _)| index);
+        let reshape = splits(view, before_norms(view, by_token), head_dim);
         Some(Self { tensor: by_token, packed: false, reshape, norm: None })
     }
 
@@ -80,6 +80,12 @@ fn split_by<'g>(view: &View<'g>, by_token: &'g str, head_dim: usize) -> Option<(
     let packed = reshape.input.first()?;
     let is_whole = view.rank(packed)? == 3 && view.width(packed)?.is_multiple_of(head_dim);
     is_whole.then_some((index, packed))
+}
+
+/// The index of the Reshape that splits what is not known to be other than [batch, seq, heads * head_dim].
+fn splits(view: &View<'_>, by_token: &str, head_dim: usize) -> Option<usize> {
+    let (index, reshape) = reshape_to_heads(view, by_token, head_dim)?;
+    view.rank(reshape.input.first()?).is_none_or(|rank| rank == 3).then_some(index)
 }
 
 /// The Reshape to [.., .., .., head_dim] that makes a tensor.

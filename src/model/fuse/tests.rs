@@ -8,7 +8,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::*;
-use crate::model::{build::operator, onnx::ValueInfoProto};
+use crate::model::{
+    build::{floats, operator},
+    onnx::ValueInfoProto,
+};
 
 const FREQUENCIES: [f64; 8] = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003];
 
@@ -85,14 +88,14 @@ fn tables_hold_cosines_and_sines_of_each_position() {
 
 #[test]
 fn what_is_not_understood_is_left_as_it_is() {
-    let soft_cap = refused(|graph, _| {
+    let clipped = refused(|graph, _| {
         // The scaled scores of layer 0.
         let scaled = graph.node[first(graph, "Softmax", 0)].input[0].clone();
         let index = graph.node.iter().position(|node| node.output[0] == scaled).unwrap();
-        graph.node[index].output[0] = "uncapped".into();
-        graph.node.insert(index + 1, operator("Tanh", &["uncapped"], &[&scaled]));
+        graph.node[index].output[0] = "whole".into();
+        graph.node.insert(index + 1, operator("Clip", &["whole"], &[&scaled]));
     });
-    assert_eq!(soft_cap, NotFused::Scores { layer: 0, operator: "Tanh".into() });
+    assert_eq!(clipped, NotFused::Scores { layer: 0, operator: "Clip".into() });
 
     let no_mask = refused(|graph, _| {
         let softmax = first(graph, "Softmax", 0);
@@ -122,6 +125,55 @@ fn what_is_not_understood_is_left_as_it_is() {
         graph.output.push(ValueInfoProto::tensor("past_shape", crate::model::onnx::INT64, Vec::new()));
     });
     assert_eq!(used, NotFused::CacheUsed { tensor: "past_key_values.1.key".into(), operator: "Shape".into() });
+}
+
+/// Puts constant scalars into a graph.
+fn put_constants(graph: &mut GraphProto, numbers: &[(&str, f64)]) {
+    graph
+        .initializer
+        .extend(numbers.iter().map(|(name, number)| floats(name, &[], ElementType::F32, [*number].into_iter())));
+}
+
+#[test]
+fn a_soft_cap_and_a_window_are_read() {
+    let mut graph = llama();
+    let contract = contract_of(&graph).unwrap();
+    put_constants(&mut graph, &[("cap", 30.0), ("part", 1.0 / 30.0), ("reach", 24.0)]);
+    // The scaled scores of layer 0 become 30 tanh(scores / 30).
+    let scaled = graph.node[first(&graph, "Softmax", 0)].input[0].clone();
+    let index = graph.node.iter().position(|node| node.output[0] == scaled).unwrap();
+    let inner = graph.node[index].input[0].clone();
+    graph.node[index].input[0] = "capped".into();
+    let cap = [("Mul", [inner.as_str(), "part"], "parts"), ("Mul", ["tangents", "cap"], "capped")];
+    let [part, capped] = cap.map(|(op_type, input, output)| operator(op_type, &input, &[output]));
+    graph.node.splice(index..index, [part, operator("Tanh", &["parts"], &["tangents"]), capped]);
+    // What comes later is hidden, and what lies 24 keys back and more.
+    let compared = first(&graph, "LessOrEqual", 0);
+    let [keys, queries] = [0, 1].map(|side| graph.node[compared].input[side].clone());
+    let causal = std::mem::replace(&mut graph.node[compared].output[0], "no_later".into());
+    let near = [
+        operator("Cast", &[&queries], &["query_floats"]),
+        operator("Sub", &["query_floats", "reach"], &["farthest"]),
+        operator("Greater", &[&keys, "farthest"], &["near"]),
+        operator("And", &["no_later", "near"], &[&causal]),
+    ];
+    graph.node.splice(compared + 1..compared + 1, near);
+    fuse(&mut graph, &contract, &rotaries()).unwrap();
+    let attention =
+        |layer: usize| graph.node.iter().filter(|node| node.op_type() == "GroupQueryAttention").nth(layer).unwrap();
+    let softcap = |layer| attention(layer).attr("softcap").unwrap().f.unwrap();
+    assert!((softcap(0) - 30.0).abs() < 1e-5 && softcap(1) == 0.0, "{} {}", softcap(0), softcap(1));
+    assert!((attention(0).attr("scale").unwrap().f.unwrap() - 0.25).abs() < 1e-6);
+    // Both layers share the mask.
+    assert_eq!([0, 1].map(|layer| attention(layer).int("local_window_size")), [Some(24); 2]);
+}
+
+#[test]
+fn a_layer_whose_rotation_is_not_known_is_left_as_it_is() {
+    let mut graph = llama();
+    let contract = contract_of(&graph).unwrap();
+    let unknown = FuseRotaries { layers: vec![Some(ROTARY), None], positions: 16 };
+    assert_eq!(fuse(&mut graph, &contract, &unknown), Err(NotFused::Rotation { layer: 1 }));
 }
 
 #[test]

@@ -15,8 +15,8 @@ pub(super) fn tokens(engine: &dyn Engine, seed: u64, count: usize) -> Vec<TokenI
 }
 
 /// A greedy sample that lists the five most likely tokens.
-pub(super) const fn greedy(number: u64) -> Want {
-    Want::Next { sampling: Sampling::GREEDY, seed: 1, number, top: 5 }
+pub(super) const fn greedy(number: u64) -> Want<'static> {
+    Want::Next { sampling: &Sampling::GREEDY, seed: 1, number, top: 5 }
 }
 
 /// A fresh slot.
@@ -25,7 +25,7 @@ pub(super) fn open(engine: &mut dyn Engine) -> SlotIndex {
 }
 
 /// One row in a run of its own.
-pub(super) fn run_one(engine: &mut dyn Engine, slot: SlotIndex, tokens: &[TokenId], want: Want) -> RowOutput {
+pub(super) fn run_one(engine: &mut dyn Engine, slot: SlotIndex, tokens: &[TokenId], want: Want<'_>) -> RowOutput {
     let mut outputs = engine.run(&[Row { slot, tokens, want }]).expect("the row runs");
     assert_eq!(outputs.len(), 1, "one output for one row");
     outputs.next().expect("there is one")
@@ -89,7 +89,7 @@ fn each_row(
     slot: SlotIndex,
     tokens: &[TokenId],
     chunk: usize,
-    want: impl Fn(&Gathered, usize, usize) -> Want,
+    want: impl Fn(&Gathered, usize, usize) -> Want<'static>,
 ) -> Gathered {
     let mut gathered = Gathered::default();
     let mut rest = tokens;

@@ -94,6 +94,7 @@ pub(super) fn the_most_likely_tokens_come_first(engine: &mut dyn Engine, _: Tole
 
 /// The same seed and number give the same token, others another.
 pub(super) fn a_draw_depends_on_seed_and_number(engine: &mut dyn Engine, tolerance: Tolerance) {
+    const NARROW: Sampling = Sampling { top_k: 1, ..HOT };
     let text = tokens(engine, 7, 4);
     let mut draw = |seed, number, sampling| {
         let slot = open(engine);
@@ -102,16 +103,15 @@ pub(super) fn a_draw_depends_on_seed_and_number(engine: &mut dyn Engine, toleran
         output.sampled.expect("a token is drawn")
     };
     for number in 0..8 {
-        let (once, again) = (draw(3, number, HOT), draw(3, number, HOT));
+        let (once, again) = (draw(3, number, &HOT), draw(3, number, &HOT));
         assert_eq!(once.token, again.token, "the same draw");
-        let narrow = Sampling { top_k: 1, ..HOT };
-        let greedy = draw(3, number, Sampling::GREEDY);
-        assert_close(&[draw(3, number, narrow).logprob], &[greedy.logprob], tolerance, "a draw from one token");
+        let greedy = draw(3, number, &Sampling::GREEDY);
+        assert_close(&[draw(3, number, &NARROW).logprob], &[greedy.logprob], tolerance, "a draw from one token");
     }
-    let drawn: Vec<_> = (0..32).map(|number| draw(3, number, HOT).token).collect();
-    let other: Vec<_> = (0..32).map(|number| draw(4, number, HOT).token).collect();
+    let drawn: Vec<_> = (0..32).map(|number| draw(3, number, &HOT).token).collect();
+    let other: Vec<_> = (0..32).map(|number| draw(4, number, &HOT).token).collect();
     // A model that is sure of its next token draws it always; then no other is to be expected.
-    let sure = draw(3, 0, Sampling::GREEDY).logprob.exp() > 0.8;
+    let sure = draw(3, 0, &Sampling::GREEDY).logprob.exp() > 0.8;
     assert!(sure || drawn.iter().any(|token| *token != drawn[0]), "every number draws {:?}", drawn[0]);
     assert!(sure || drawn != other, "every seed draws the same");
 }

@@ -105,7 +105,7 @@ pub(crate) fn engine(dir: &Path, window: WindowOptions) -> Box<dyn Engine> {
 }
 
 /// Runs one row until all its tokens are taken (and what it wants is there); outputs in order.
-pub(crate) fn run(engine: &mut dyn Engine, slot: SlotIndex, mut tokens: &[TokenId], want: Want) -> Vec<RowOutput> {
+pub(crate) fn run(engine: &mut dyn Engine, slot: SlotIndex, mut tokens: &[TokenId], want: Want<'_>) -> Vec<RowOutput> {
     let mut outputs = Vec::new();
     let mut want = want;
     loop {

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use motorbrain::model::onnx::{AttributeProto, GraphProto, NodeProto};
 use motorbrain::model::{ContextLimit, ContextSource, Fact, Model, ModelOptions, Note, Preset};
 use motorbrain_actors::tokens::{TokenId, Tokenizer, TokenizerKind};
 
@@ -127,6 +128,25 @@ fn a_graph_of_nothing_is_refused() {
     for content in [attributes, nodes, inputs] {
         fs::write(dir.path().join("model.onnx"), [&content[..], &[0x42, 0x02, 0x10, 0x12]].concat()).unwrap();
         says(&refusal(dir.path()), &["the graph DIR/model.onnx would take more than", "export the model again"]);
+    }
+}
+
+#[test]
+fn graphs_in_graphs_are_refused_where_they_are_too_deep() {
+    let within = |depth: usize| {
+        let mut graph = GraphProto::default();
+        for _ in 0..depth {
+            let branch = AttributeProto { g: Some(Box::new(graph)), ..AttributeProto::default() };
+            let choice = NodeProto { attribute: vec![branch], ..node("If", &["scalar"], &["chosen"]) };
+            graph = GraphProto { node: vec![choice], ..GraphProto::default() };
+        }
+        let mut outside = language_model(projection());
+        outside.node.extend(graph.node);
+        folder(outside)
+    };
+    open(within(10).path()).unwrap();
+    for depth in [33, 1000] {
+        says(&refusal(within(depth).path()), &["nests more than 100 messages in one another", "export the model with"]);
     }
 }
 

@@ -243,12 +243,33 @@ fn what_is_no_language_model() {
     refused(|graph| drop(graph.output.remove(0)), &["it lacks `logits`"]);
 }
 
+/// Each run has its own number of tokens, of one conversation.
+#[test]
+fn sizes_that_are_fixed_where_each_run_has_its_own() {
+    let ids = |dims: [i64; 2]| value("input_ids", onnx::INT64, dims.map(sized).to_vec());
+    let one_row = "expected one row of any length, [batch, sequence]";
+    for (dims, found) in [([2, 0], "[2, 0]"), ([1, 1], "[1, 1]"), ([1, 8], "[1, 8]")] {
+        let shape = format!("`input_ids` has the shape {found}, {one_row}");
+        refused(|graph| graph.input[0] = ids(dims), &[&shape, "as dynamic axes"]);
+    }
+    let mask = value("attention_mask", onnx::INT64, vec![named("batch"), sized(128)]);
+    refused(|graph| graph.input.push(mask), &["`attention_mask` has the shape [batch, 128]", one_row]);
+    for (dims, found) in [([2, 2, 0, 16], "[2, 2, 0, 16]"), ([1, 2, 512, 16], "[1, 2, 512, 16]")] {
+        let past = value("past_key_values.0.value", onnx::FLOAT, dims.map(sized).to_vec());
+        let shape = format!("`past_key_values.0.value` has the shape {found}, expected a cache of any length");
+        refused(|graph| graph.input[2] = past, &[&shape, "as dynamic axes"]);
+    }
+    let mut open_sizes = language_model(projection());
+    open_sizes.input[0] = value("input_ids", onnx::INT64, vec![sized(1), named("sequence")]);
+    opened(open_sizes);
+}
+
 #[test]
 fn graphs_that_cannot_be_served() {
     let kv = || vec![named("b"), sized(2), named("p"), sized(16)];
     refused(
-        |graph| graph.input.push(value("use_cache_branch", 9, vec![])),
-        &["the graph takes an input `use_cache_branch` that this version does not know"],
+        |graph| graph.input.push(value("encoder_hidden_states", 1, vec![])),
+        &["the graph takes an input `encoder_hidden_states` that this version does not know"],
     );
     refused(
         |graph| graph.input.push(value("past_key_values.2.key", onnx::FLOAT, kv())),
@@ -268,11 +289,11 @@ fn graphs_that_cannot_be_served() {
     );
     refused(
         |graph| graph.input[0] = value("input_ids", 6, vec![named("b"), named("s")]),
-        &["`input_ids` has elements of type i32, expected i64"],
+        &["`input_ids` has elements of type i32, expected i64", "`position_ids` of 64 bits"],
     );
     refused(
         |graph| graph.input[1] = value("past_key_values.0.key", 16, kv()),
-        &["`past_key_values.0.key` has elements of type bf16, expected f32 or f16"],
+        &["`past_key_values.0.key` has elements of type bf16, expected f32 or f16", "in f32 or f16"],
     );
     refused(
         |graph| graph.output[1] = value("present.0.key", onnx::FLOAT16, kv()),
@@ -342,6 +363,26 @@ fn chains_of_many_thousand_nodes_are_walked() {
     many.extend(norms);
     many.push(node("MatMul", &["y", "projection"], &["logits"]));
     cut_at(language_model(many), "y");
+}
+
+/// No model has them, and nothing is multiplied or asked for by them.
+#[test]
+fn sizes_that_no_model_has_are_refused() {
+    let heads = |dims: [i64; 2]| {
+        move |graph: &mut GraphProto| {
+            for input in &mut graph.input[1..] {
+                let name = input.name().to_owned();
+                *input = value(&name, onnx::FLOAT, vec![named("b"), sized(dims[0]), named("p"), sized(dims[1])]);
+            }
+        }
+    };
+    let of_heads = |what: &str| format!("the model has 9223372036854775807 {what}, expected 1 to 65536");
+    refused(heads([i64::MAX, 16]), &[&of_heads("KV heads")]);
+    refused(heads([2, i64::MAX]), &[&of_heads("elements a head")]);
+    refused(
+        |graph| graph.output[0] = value("logits", onnx::FLOAT, vec![named("b"), named("s"), sized(i64::MAX)]),
+        &["the model has 9223372036854775807 rows of the vocabulary, expected 1 to 268435456"],
+    );
 }
 
 /// Counts that make no sense reach no arithmetic.

@@ -2,12 +2,15 @@
 //! occasion, and what happens when files are missing, damaged or disagree.
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+#![allow(clippy::print_stdout, reason = "what was measured is shown")]
 
 mod build;
+mod choices;
 mod files;
 mod fixtures;
 mod graphs;
 mod manifests;
+mod texts;
 mod weights;
 
 use std::path::Path;

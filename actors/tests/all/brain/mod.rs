@@ -11,6 +11,7 @@ mod life;
 mod limits;
 mod serving;
 mod streams;
+mod texts;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -19,7 +20,7 @@ use motorbrain_actors::{
     engine::EngineInfo,
     message::{Embed, Score, Step},
     policy::{ActorState, Stats, Supervision},
-    tokens::{EncodeError, TokenId, Tokenizer, TokenizerKind},
+    tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
 };
 use motorbrain_testing::{FakeControl, FakeLoader, fake_info};
 
@@ -27,7 +28,8 @@ use motorbrain_testing::{FakeControl, FakeLoader, fake_info};
 struct Letters;
 
 impl Tokenizer for Letters {
-    fn encode(&self, text: &str) -> Result<Vec<TokenId>, EncodeError> {
+    fn encode_behind(&self, text: Spelled<'_>, _: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError> {
+        let (Spelled::Marked(text) | Spelled::Literal(text)) = text;
         assert!(text != "PANIC", "the tokenizer panics as told");
         let token = |byte: u8| match byte.checked_sub(b' ') {
             Some(token) if token < 64 => Ok(TokenId(token.into())),
@@ -36,8 +38,8 @@ impl Tokenizer for Letters {
         text.bytes().map(token).collect()
     }
 
-    fn decode(&self, tokens: &[TokenId]) -> String {
-        tokens.iter().map(|token| char::from_u32(token.0 + 32).unwrap()).collect()
+    fn append(&self, _: &[TokenId], tokens: &[TokenId], bytes: &mut Vec<u8>) {
+        bytes.extend(tokens.iter().map(|token| u8::try_from(token.0 + 32).unwrap()));
     }
 
     fn kind(&self) -> TokenizerKind {

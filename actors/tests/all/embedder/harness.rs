@@ -126,6 +126,7 @@ impl Bench {
             conversation: conversation.map(ConversationId::from),
             restore: None,
             work,
+            text: None,
             alone: false,
             cancel: Cancel::default(),
             span: tracing::Span::none(),
@@ -152,7 +153,7 @@ impl Bench {
     pub(crate) async fn report(&mut self) -> Option<Report> {
         let report = soon(self.reports.recv()).await?;
         let (request, commit, context_len) = match &report {
-            Report::Token { request, commit, context_len, sampled } => {
+            Report::Token { request, commit, context_len, sampled, .. } => {
                 self.shown.push((*request, sampled.clone()));
                 (*request, commit.clone(), *context_len)
             }
@@ -248,7 +249,7 @@ pub(crate) fn score(tokens: Vec<TokenId>) -> Work {
 }
 
 pub(crate) fn step(tokens: Vec<TokenId>, count: usize) -> Work {
-    let sampling = Sampling { temperature: 1.0, top_k: 20, top_p: 0.9 };
+    let sampling = Sampling { temperature: 1.0, top_k: 20, top_p: 0.9, frequency_penalty: 0.5, ..Sampling::GREEDY };
     Work::Step { tokens: Arc::new(tokens), count, sampling, seed: 5, top: 2, stream: false }
 }
 
@@ -283,7 +284,7 @@ impl Reference {
         reference
     }
 
-    fn read(&mut self, token: TokenId, want: Want) -> motorbrain_actors::engine::RowOutput {
+    fn read(&mut self, token: TokenId, want: Want<'_>) -> motorbrain_actors::engine::RowOutput {
         loop {
             let tokens = &[token];
             let output = self.engine.run(&[Row { slot: self.slot, tokens, want }]).unwrap().next().unwrap();
@@ -305,7 +306,7 @@ impl Reference {
                 let ends = self.engine.info().end_tokens.clone();
                 let stops = |sampled: &[Sampled]| sampled.last().is_some_and(|last| ends.contains(&last.token));
                 while sampled.len() < *count && !stops(&sampled) {
-                    let want = Want::Next { sampling: *sampling, seed: *seed, number: self.total, top: *top };
+                    let want = Want::Next { sampling, seed: *seed, number: self.total, top: *top };
                     let row = Row { slot: self.slot, tokens: &[], want };
                     let output = self.engine.run(&[row]).unwrap().next().unwrap();
                     self.context_len = output.context_len;
@@ -329,7 +330,7 @@ impl Reference {
             let mut copy = Self::new(self.engine.info().clone());
             let context = self.context();
             context.iter().for_each(|&token| drop(copy.read(token, Want::Nothing)));
-            let want = Want::Next { sampling: Sampling::GREEDY, seed: 0, number: 0, top: vocab };
+            let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: vocab };
             let output = copy.engine.run(&[Row { slot: copy.slot, tokens: &[], want }]).unwrap().next().unwrap();
             output.sampled.unwrap().top.into_iter().find(|(id, _)| *id == token).unwrap().1
         });

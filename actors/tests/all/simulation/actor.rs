@@ -148,7 +148,8 @@ impl SimActor {
                 let commit = std::mem::take(&mut job.pending);
                 commit.apply(&mut slot.committed, model::WINDOW.sinks);
                 let context_len = slot.context.tokens.len();
-                reports.push(Report::Token { request, sampled, commit, context_len });
+                let stopped = model::has_ended(&job.sampled);
+                reports.push(Report::Token { request, sampled, stopped, commit, context_len });
             }
         }
         let stopped = model::has_ended(&job.sampled);

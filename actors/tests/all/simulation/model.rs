@@ -87,7 +87,7 @@ pub(crate) fn perform(history: &mut History, commit: &mut Commit, work: &Work) -
     }
 }
 
-/// Whether the last token ends a step.
+/// Whether the last token ends a step: as an end token, or, of which the policy knows nothing, at a stop text.
 pub(crate) fn has_ended(sampled: &[Sampled]) -> bool {
-    sampled.last().is_some_and(|last| last.token == END)
+    sampled.last().is_some_and(|last| last.token == END || last.token.0 % 20 == 7)
 }

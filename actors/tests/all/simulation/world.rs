@@ -238,7 +238,7 @@ impl World {
                 life.actor.accept(job);
                 self.later(0, Due::Begin(key));
             }
-            Effect::Tokenise(request) => {
+            Effect::Tokenise { request, .. } => {
                 let refused = self.rng.chance(3);
                 let tokens = self.asked.get(&request).map(|asked| asked.tokens.clone()).unwrap_or_default();
                 let refusal = BrainError::BadRequest { what: "text", found: String::new(), expected: String::new() };
@@ -266,9 +266,12 @@ impl World {
                 }
             }
             Effect::Inflict { actor, incarnation, chaos } => self.inflict((actor, incarnation), chaos),
-            Effect::Show { request, sampled } => {
+            Effect::Show { request, sampled, last } => {
                 let asked = self.open(request)?;
                 asked.shown.push(sampled);
+                return ensure(last == asked.has_shown_all(), || {
+                    format!("{request:?} is shown its last token: {last}")
+                });
             }
             Effect::Answer { request, answer } => return self.answered(request, answer),
             Effect::Fail { request, error, committed } => return self.failed(request, error, committed),

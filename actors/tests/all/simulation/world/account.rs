@@ -31,6 +31,17 @@ pub(super) enum End {
     Dropped,
 }
 
+impl Asked {
+    /// Whether a streamed step has come to its end.
+    pub(super) fn has_shown_all(&self) -> bool {
+        let count = match &self.arrival.ask {
+            Ask::Step(step) => step.count,
+            _ => 0,
+        };
+        self.shown.len() == count || model::has_ended(&self.shown)
+    }
+}
+
 impl World {
     /// Whose run ended in a death that counts.
     pub(super) fn account_deaths(&mut self, event: &Event) {
@@ -131,7 +142,7 @@ impl World {
                 }
                 _ => continue,
             };
-            match (&expected, asked.arrival.ask) {
+            match (&expected, &asked.arrival.ask) {
                 (Outcome::Forgotten, _) => *history = History::default(),
                 (Outcome::Stepped { sampled, .. }, Ask::Step(step)) if step.stream => {
                     ensure(*sampled == asked.shown, || {
@@ -148,7 +159,7 @@ impl World {
 /// The work of a request, sampling at most `count_max` tokens.
 fn work(asked: &Asked, count_max: usize) -> Work {
     let tokens = asked.tokens.clone().into();
-    match asked.arrival.ask {
+    match asked.arrival.ask.clone() {
         Ask::Embed => Work::Embed { tokens },
         Ask::Score => Work::Score { tokens },
         Ask::Step(StepAsk { count, sampling, seed, top, stream }) => {

@@ -1,0 +1,91 @@
+//! Choosing the next token from a row of logits. Pure: the random draw is a function of the seed and
+//! the token's number, so that a step done again draws the same.
+//!
+//! Log-probabilities are the model's own: before bias, penalties and all else that [`Sampling`] does.
+
+mod draw;
+mod penalties;
+
+use motorbrain_actors::{
+    engine::{Sampled, Sampling},
+    tokens::TokenId,
+};
+use motorbrain_kernels::{
+    ranking::{Ranked, Ranking},
+    vector,
+};
+
+use self::{
+    draw::{Candidate, draw},
+    penalties::Penalties,
+};
+
+/// A row of logits that says nothing of what comes next: one is infinite or no number, or all are masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NoDistribution;
+
+/// The logarithm of the sum of exponentials, the normaliser of a row of logits. A token that is masked has negative
+/// infinity; where all have it, one has its opposite, or one is no number, none has a share, nor has the sum a logarithm.
+pub(crate) fn log_sum_exp(logits: &[f32]) -> Result<f64, NoDistribution> {
+    finite(vector::log_sum_exp(logits))
+}
+
+fn finite(normaliser: f64) -> Result<f64, NoDistribution> {
+    if normaliser.is_finite() { Ok(normaliser) } else { Err(NoDistribution) }
+}
+
+/// Log-probability of `token` in a row of logits with the given normaliser.
+pub(crate) fn logprob(logits: &[f32], log_sum_exp: f64, token: TokenId) -> f32 {
+    (f64::from(logits[token.0 as usize]) - log_sum_exp) as f32
+}
+
+/// Memory of a choice, kept from one to the next.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    ranking: Ranking,
+    penalties: Penalties,
+    candidates: Vec<Candidate>,
+}
+
+/// Chooses the next token at the place `at`, from 0 to 1, of what may be drawn, and lists the `top` most likely ones.
+/// `window`: the tokens that the window holds, where the sampling penalises.
+pub(crate) fn sample(
+    logits: &[f32],
+    sampling: &Sampling,
+    at: f64,
+    top: usize,
+    window: &[TokenId],
+    Scratch { ranking, penalties, candidates }: &mut Scratch,
+) -> Result<Sampled, NoDistribution> {
+    let mut row = ranking.of(logits);
+    let most = row.most();
+    let sum = vector::sum_exp_below(logits, most, 1.0);
+    let normaliser = finite(f64::from(most) + sum.ln())?;
+    let listed = |token: &u32| (TokenId(*token), logprob(logits, normaliser, TokenId(*token)));
+    let top = row.best_in_order(top).iter().map(listed).collect();
+    let token = if sampling.penalises() || !sampling.logit_bias.is_empty() {
+        let changed = penalties.apply(logits, sampling, window);
+        choose(ranking.of(changed), sampling, at, None, candidates)
+    } else {
+        choose(row, sampling, at, (sampling.temperature == 1.0).then_some(sum), candidates)
+    };
+    Ok(Sampled { token, logprob: logprob(logits, normaliser, token), top })
+}
+
+/// The largest of a row's, or one that is drawn. `mass`: the sum of all weights, where it is known.
+fn choose(row: Ranked<'_>, sampling: &Sampling, at: f64, mass: Option<f64>, memory: &mut Vec<Candidate>) -> TokenId {
+    if sampling.temperature == 0.0 { TokenId(row.largest()) } else { draw(row, sampling, at, mass, memory) }
+}
+
+/// A number in `[0, 1)` from a seed and a token's number since the last reset: SplitMix64 (Steele, Lea and Flood 2014)
+/// of their sum in its own sequence, 53 bits of it.
+pub(crate) fn uniform(seed: u64, number: u64) -> f64 {
+    let mix = |mut z: u64| {
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    // The seed is mixed first, so that neighbouring seeds are not shifted copies of each other.
+    let z = mix(mix(seed).wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    (z >> 11) as f64 / (1u64 << 53) as f64
+}
