@@ -141,7 +141,7 @@ impl OnnxLoader {
         Ok(Ok((Chosen { form, paged: Some(shared) }, None)))
     }
 
-    /// Keeps in mind why a form was not kept; that it cannot be is more than that it was not.
+    /// Keeps in mind what is worth telling about a kept form, or one that cannot be.
     fn note(&self, why: Option<Unkept>) {
         if let Some(why) = why {
             *self.unkept.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);

@@ -15,6 +15,8 @@ mod external;
 mod files;
 mod footprint;
 pub(crate) mod fuse;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gated;
 mod graph;
 mod initializers;

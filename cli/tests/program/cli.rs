@@ -187,6 +187,88 @@ fn doctor_finds_a_good_model_good() {
     assert!(model.path().join("manifest.json").is_file());
 }
 
+/// Doctor's exit status and words, on the model of a fixture, with these files found as a user's are.
+#[cfg(unix)]
+fn doctor(folder: &TempDir, model: &Path, change: impl FnOnce(&mut Command)) -> (Option<i32>, String) {
+    let mut command = motorbrain(folder, &["doctor", "--model", model.to_str().unwrap()]);
+    change(&mut command);
+    let (code, report, errors) = output(&mut command);
+    (code, unfolded(&report) + &errors)
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_library_that_somebody_else_may_have_written_is_passed_over() {
+    use std::os::unix::fs::{MetadataExt, chown, symlink};
+    let (folder, model) = (tempfile::tempdir().unwrap(), copy("tiny-gqa-fp32"));
+    let setup = folder.path().join(".motorbrain");
+    let below = folder.path().join("a/b");
+    [&below, &setup.join("runtime")].iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+    let planted = setup.join("runtime/libonnxruntime.so.1.99.9");
+    symlink(library(), &planted).unwrap();
+    let report = |named: bool| {
+        let (code, report) = doctor(&folder, model.path(), |command| {
+            command.current_dir(&below).env("HOME", folder.path()).env_remove("XDG_DATA_HOME");
+            match named {
+                true => command.env("ORT_DYLIB_PATH", &planted),
+                false => command.env_remove("ORT_DYLIB_PATH"),
+            };
+        });
+        let used = report.contains("1.99.9 (by");
+        assert!(!used || code == Some(0), "{report}");
+        (used, report)
+    };
+    set_mode(&setup, 0o755);
+    assert!(report(false).0);
+    set_mode(&setup, 0o777);
+    let (used, told) = report(false);
+    assert!(!used && told.contains("passed over") && told.contains("may be written by everybody"), "{told}");
+    assert!(told.contains("`runtime.library`"), "{told}");
+    // Whoever names it gets it.
+    assert!(report(true).0);
+    set_mode(&setup, 0o755);
+    // Only root can give a folder away.
+    if chown(setup.join("runtime"), Some(12_345), None).is_ok() {
+        let (used, told) = report(false);
+        assert!(!used && told.contains("belongs to user 12345"), "{told}");
+        chown(setup.join("runtime"), Some(fs::metadata(&setup).unwrap().uid()), None).unwrap();
+        assert!(report(false).0);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn doctor_tells_of_a_form_that_was_damaged_or_is_not_kept() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), copy("tiny-gqa-fp32"));
+    let report = || {
+        let (code, report) = doctor(&folder, model.path(), |_| {});
+        assert_eq!(code, Some(0), "{report}");
+        report
+    };
+    let says = |words: [&str; 2]| {
+        let report = report();
+        assert!(words.iter().all(|word| report.contains(word)), "{words:?}: {report}");
+    };
+    says(["compared now", "can be served"]);
+    says(["compared before", "can be served"]);
+    let kept = folder.path().join("graphs");
+    let file = fs::read_dir(&kept).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[0] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    says(["compared now", "was damaged, so the form was made again"]);
+    says(["compared before", "can be served"]);
+    set_mode(&kept, 0o777);
+    says(["compared now", "forms are not kept where others may write"]);
+    says(["may be written by everybody", "`runtime.cache`"]);
+}
+
 #[test]
 fn the_runtime_tells_nobody_what_runs() {
     let folder = tempfile::tempdir().unwrap();

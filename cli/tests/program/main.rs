@@ -3,5 +3,9 @@
 mod cli;
 #[path = "../../../tests/system/common/mod.rs"]
 mod common;
+mod corpus;
+#[path = "../../../fuzz/src/lib.rs"]
+#[allow(unreachable_pub, reason = "there it is a library")]
+mod fuzz;
 mod pipe;
 mod texts;
