@@ -80,7 +80,9 @@ fn every_family_answers_as_transformers_before_and_behind_slides() {
         let loader = loader(dir.path(), window(64, 4, 16));
         check(&name, &mut *loader.load().unwrap(), &slid, &[1, 2, 7, 50]);
         check(&name, &mut *loader.load_plain().unwrap(), &slid, &[7]);
-        assert!(matches!(loader.form(), Some(Form::Paged { .. })), "{name}: {:?}", loader.form());
+        // GPT-NeoX projects queries, keys and values of one head side by side.
+        let pages = !name.contains("gpt_neox");
+        assert_eq!(matches!(loader.form(), Some(Form::Paged { .. })), pages, "{name}: {:?}", loader.form());
     }
 }
 
