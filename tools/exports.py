@@ -8,6 +8,8 @@ needed to add an export, or to see what a newer exporter writes:
     pip install torch==2.15.0 transformers==4.57.6 optimum-onnx==0.1.0 onnxscript==0.7.2 \\
         onnxruntime==1.31.1 onnxslim==0.1.98
 
+The folders beside these graphs are made by `export_kinds.py`.
+
 Names say who wrote the graph (`hf`: Hugging Face optimum, over TorchScript; `dynamo18`, `dynamo23`:
 torch.export with that operator set), of which architecture, and what was done to it afterwards, as
 the onnx-community does it: `slim` (constants folded), and of that `f16` (with float32 inputs and
@@ -78,10 +80,10 @@ def model(architecture: str) -> torch.nn.Module:
     return made
 
 
-def hf(architecture: str) -> onnx.ModelProto:
+def hf(made: torch.nn.Module) -> onnx.ModelProto:
     """Hugging Face's exporter."""
     with tempfile.TemporaryDirectory() as folder:
-        model(architecture).save_pretrained(f"{folder}/torch")
+        made.save_pretrained(f"{folder}/torch")
         main_export(
             f"{folder}/torch",
             f"{folder}/onnx",
@@ -114,15 +116,15 @@ class WithCache(torch.nn.Module):
         return given.logits, *(tensor for layer in layers for tensor in (layer.keys, layer.values))
 
 
-def dynamo(architecture: str, opset: int) -> onnx.ModelProto:
+def dynamo(made: torch.nn.Module, opset: int) -> onnx.ModelProto:
     """torch's own exporter."""
     batch, past, new = 2, 7, 5
-    caches = [f"{layer}.{what}" for layer in range(LAYERS) for what in ("key", "value")]
-    made = model(architecture)
-    shape = batch, made.config.num_key_value_heads, past, made.config.head_dim
+    config = made.config
+    caches = [f"{layer}.{what}" for layer in range(config.num_hidden_layers) for what in ("key", "value")]
+    shape = batch, config.num_key_value_heads, past, config.head_dim
     auto = torch.export.Dim.DYNAMIC
     inputs = (
-        torch.randint(0, VOCAB, (batch, new)),
+        torch.randint(0, config.vocab_size, (batch, new)),
         torch.ones(batch, past + new, dtype=torch.long),
         torch.arange(past, past + new)[None].repeat(batch, 1),
         *(torch.randn(shape) for _ in caches),
@@ -196,20 +198,20 @@ def int8(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 EXPORTS = {
-    "hf-qwen3": lambda: hf("qwen3"),
-    "hf-qwen2-slim": lambda: slim(hf("qwen2")),
-    "hf-qwen2-f16": lambda: f16(slim(hf("qwen2"))),
-    "hf-qwen2-f16-io32": lambda: f16(slim(hf("qwen2")), keep_io_types=True),
-    "hf-qwen2-q4": lambda: q4(slim(hf("qwen2"))),
-    "hf-qwen2-q4f16": lambda: f16(q4(slim(hf("qwen2")))),
-    "hf-qwen2-int8": lambda: int8(slim(hf("qwen2"))),
-    "dynamo18-llama": lambda: dynamo("llama", 18),
-    "dynamo18-qwen3": lambda: dynamo("qwen3", 18),
-    "dynamo18-mistral": lambda: dynamo("mistral", 18),
-    "dynamo18-phi3": lambda: dynamo("phi3", 18),
-    "dynamo18-glm": lambda: dynamo("glm", 18),
-    "dynamo18-granite": lambda: dynamo("granite", 18),
-    "dynamo23-qwen3": lambda: dynamo("qwen3", 23),
+    "hf-qwen3": lambda: hf(model("qwen3")),
+    "hf-qwen2-slim": lambda: slim(hf(model("qwen2"))),
+    "hf-qwen2-f16": lambda: f16(slim(hf(model("qwen2")))),
+    "hf-qwen2-f16-io32": lambda: f16(slim(hf(model("qwen2"))), keep_io_types=True),
+    "hf-qwen2-q4": lambda: q4(slim(hf(model("qwen2")))),
+    "hf-qwen2-q4f16": lambda: f16(q4(slim(hf(model("qwen2"))))),
+    "hf-qwen2-int8": lambda: int8(slim(hf(model("qwen2")))),
+    "dynamo18-llama": lambda: dynamo(model("llama"), 18),
+    "dynamo18-qwen3": lambda: dynamo(model("qwen3"), 18),
+    "dynamo18-mistral": lambda: dynamo(model("mistral"), 18),
+    "dynamo18-phi3": lambda: dynamo(model("phi3"), 18),
+    "dynamo18-glm": lambda: dynamo(model("glm"), 18),
+    "dynamo18-granite": lambda: dynamo(model("granite"), 18),
+    "dynamo23-qwen3": lambda: dynamo(model("qwen3"), 23),
 }
 
 

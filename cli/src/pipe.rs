@@ -6,8 +6,7 @@
 //! free nothing is read: a caller that does not take its answers stops being served and fills no memory. There are
 //! more slots than `limits.requests`, so that a caller that only sends too much is told `overloaded`.
 //!
-//! Of a streamed step one part at a time is on its way out, and what comes meanwhile is gathered for the next: so a
-//! slow caller gets fewer and longer parts, and they take no more memory than the answer does.
+//! Of a streamed step one part at a time is on its way out (`parts`).
 
 use std::{
     collections::HashMap,
@@ -30,6 +29,10 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::{JoinSet, spawn_blocking},
 };
+
+mod parts;
+
+use self::parts::Parts;
 
 /// The longest line that is parsed.
 const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -98,7 +101,7 @@ pub(crate) async fn serve(brain: &Brain, rules: Rules, requests_max: usize) -> i
                 Delivery::Token { sampled, text } => counter.token(tag, sampled, &text),
                 Delivery::End(reply) => counter.reply(tag, reply),
             },
-            Some(tag) = parts.recv() => counter.next_part(tag),
+            Some(tag) = parts.recv() => counter.send_part(tag, Parts::written),
             Some(_) = counter.others.join_next() => {}
             next = next, if ended.is_none() => match next {
                 Some((Ok(request), slot)) => counter.begin(request, slot).await,
@@ -118,9 +121,8 @@ struct Waiting {
     /// Whether the most likely tokens were asked for.
     top: bool,
     slot: OwnedSemaphorePermit,
-    /// Of a streamed step: whether a part is on its way out, and what comes after it.
-    writing: bool,
-    next: Piece,
+    /// Of a streamed step.
+    parts: Parts,
 }
 
 /// Hands requests over, and answers out.
@@ -183,7 +185,7 @@ impl Counter {
     fn wait(&mut self, id: Box<RawValue>, top: bool, slot: OwnedSemaphorePermit, sent: Result<(), BrainError>) {
         match sent {
             Ok(()) => {
-                let waiting = Waiting { id, top, slot, writing: false, next: Piece::default() };
+                let waiting = Waiting { id, top, slot, parts: Parts::default() };
                 self.waiting.insert(self.last_tag, waiting);
             }
             Err(error) => send(&self.out, &id, &Err(error), slot),
@@ -192,36 +194,22 @@ impl Counter {
 
     /// A streamed step has shown a token.
     fn token(&mut self, tag: u64, sampled: Sampled, text: &str) {
-        if let Some(waiting) = self.waiting.get_mut(&tag) {
-            waiting.next.sampled.push(sampled);
-            waiting.next.text += text;
-            if !waiting.writing {
-                self.send_part(tag);
-            }
-        }
+        self.send_part(tag, |parts| parts.token(sampled, text));
     }
 
-    /// A streamed step's last part is written.
-    fn next_part(&mut self, tag: u64) {
-        if let Some(waiting) = self.waiting.get_mut(&tag) {
-            waiting.writing = false;
-            self.send_part(tag);
-        }
-    }
-
-    /// Sends what a streamed step has gathered, if anything.
-    fn send_part(&mut self, tag: u64) {
+    /// Sends a part of a streamed step, if one goes out now.
+    fn send_part(&mut self, tag: u64, next: impl FnOnce(&mut Parts) -> Option<Piece>) {
         if let Some(waiting) = self.waiting.get_mut(&tag)
-            && !waiting.next.sampled.is_empty()
+            && let Some(piece) = next(&mut waiting.parts)
         {
-            waiting.writing = true;
-            let part = encode_part(&waiting.id, &std::mem::take(&mut waiting.next), waiting.top);
-            let _ = self.out.send((part, Behind::Part { _written: Written(tag, self.written.clone()) }));
+            let written = Written(tag, self.written.clone());
+            let line = encode_part(&waiting.id, &piece, waiting.top);
+            let _ = self.out.send((line, Behind::Part { _written: written }));
         }
     }
 
     fn reply(&mut self, tag: u64, reply: Result<Reply, BrainError>) {
-        self.send_part(tag);
+        self.send_part(tag, Parts::take);
         if let Some(Waiting { id, top, slot, .. }) = self.waiting.remove(&tag) {
             send(&self.out, &id, &reply.map(|reply| Answer::Reply { reply, top }), slot);
         }

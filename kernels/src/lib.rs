@@ -10,10 +10,12 @@
 
 pub mod attention;
 pub mod blocks;
+pub mod drawing;
 mod element;
 mod features;
 pub mod linear;
 pub mod matrix;
+pub mod penalties;
 pub mod ranking;
 pub mod rotary;
 mod threads;

@@ -300,14 +300,23 @@ mod tests {
         check(r#"{"id":1,"op":"step","conversation":"a"}"#, "1", Op::Ask(Request::Step(bare)));
         let full = Step {
             count: 8,
-            sampling: Sampling { temperature: 0.5, top_k: 40, top_p: 0.9, ..Sampling::GREEDY },
+            sampling: Sampling {
+                temperature: 0.5,
+                top_k: 40,
+                top_p: 0.9,
+                min_p: 0.05,
+                repetition_penalty: 1.25,
+                presence_penalty: -0.5,
+                frequency_penalty: 2.0,
+                logit_bias: vec![(TokenId(7), -100.0), (TokenId(0), 0.5)].into(),
+            },
             seed: Some(u64::MAX),
             top: 5,
             stop: vec!["\n\n".into(), "ä".into()],
             ..step
         };
         check(
-            r#"{"id":1,"op":"step","conversation":"a","text":"x","count":8,"temperature":5e-1,"top_k":40,"top_p":0.9,"seed":18446744073709551615,"top":5,"stop":["\n\n","\u00e4"],"stream":false}"#,
+            r#"{"id":1,"op":"step","conversation":"a","text":"x","count":8,"temperature":5e-1,"top_k":40,"top_p":0.9,"min_p":0.05,"repetition_penalty":1.25,"presence_penalty":-0.5,"frequency_penalty":2,"logit_bias":[[7,-1e2],[0,0.5]],"seed":18446744073709551615,"top":5,"stop":["\n\n","\u00e4"],"stream":false}"#,
             "1",
             Op::Ask(Request::Step(full)),
         );
@@ -423,7 +432,7 @@ mod tests {
                 check_refused(line, "1", "bad_request", &format!("{key} is {value}"));
             }
         }
-        for key in ["temperature", "top_p"] {
+        for key in ["temperature", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty"] {
             for value in ["1e999", "-1e999", "1e-46", "-1e-999", "\"NaN\"", "\"1\"", "null", "true"] {
                 let line = format!(r#"{{"id":1,"op":"step","conversation":"a","{key}":{value}}}"#);
                 check_refused(line, "1", "bad_request", &format!("{key} is {value}"));
@@ -443,6 +452,18 @@ mod tests {
             "bad_request",
             "`stream`",
         );
+        for value in ["1", "null", "{}", "[1]", "[[1]]", "[[1,2,3]]", "[[\"1\",2]]", "[[1.5,2]]", r#"{"1":2}"#] {
+            let line = format!(r#"{{"id":1,"op":"step","conversation":"a","logit_bias":{value}}}"#);
+            check_refused(line, "1", "bad_request", "expected a list of pairs of a token id and a number");
+        }
+        for value in ["[[1,null]]", "[[1,1e999]]", "[[1,\"2\"]]"] {
+            let line = format!(r#"{{"id":1,"op":"step","conversation":"a","logit_bias":{value}}}"#);
+            check_refused(line, "1", "bad_request", "expected a number of 32 bits");
+        }
+        for value in ["[[-1,0]]", "[[0,0],[4294967296,0]]"] {
+            let line = format!(r#"{{"id":1,"op":"step","conversation":"a","logit_bias":{value}}}"#);
+            check_refused(line, "1", "invalid_token", "vocabulary of 576");
+        }
         for value in ["1", "null", "[\"a\"]", r#""\ud800""#] {
             check_refused(format!(r#"{{"id":1,"op":"embed","text":{value}}}"#), "1", "bad_request", "text is");
             let line = format!(r#"{{"id":1,"op":"reset","conversation":{value}}}"#);

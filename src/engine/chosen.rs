@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use motorbrain_actors::engine::{Engine, LoadError};
+use motorbrain_actors::engine::{Engine, EngineError, EngineErrorKind, LoadError};
 use motorbrain_kernels::rotary::Layout;
 
 use super::{
@@ -111,7 +111,14 @@ impl OnnxLoader {
             Err(why) => return Ok(Err((why, Some(plain)))),
         };
         let local = paged.local_window;
-        let expected = agreement::probe(&mut *plain, local).map_err(|error| self.refused(&error))?;
+        let expected = match agreement::probe(&mut *plain, local) {
+            Ok(expected) => expected,
+            // Each request will be told so, and those that ask for no logits are served.
+            Err(EngineError { kind: EngineErrorKind::Rejected, message, .. }) => {
+                return Ok(Err((WhyPlain::NothingToCompare { message }, Some(plain))));
+            }
+            Err(error) => return Err(self.refused(&error)),
+        };
         // One after the other, so that only one graph is in memory.
         drop(plain);
         let shared = self.share(paged)?;

@@ -42,6 +42,12 @@ pub enum WhyPlain {
     /// No paged form can be made.
     #[error(transparent)]
     NotPaged(#[from] NotPaged),
+    /// The graph as exported gives nothing that a form could be compared with.
+    #[error("its own graph gives nothing to compare with: {message}")]
+    NothingToCompare {
+        /// The engine's words.
+        message: String,
+    },
     /// The runtime does not run the form.
     #[error("the paged form does not run: {message}")]
     DoesNotRun {

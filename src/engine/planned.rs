@@ -94,7 +94,7 @@ pub(super) struct Fed {
     /// Whether hidden states are wanted.
     hidden: bool,
     /// The tokens that the window holds when the next one is drawn, where its sampling penalises them.
-    window: Vec<TokenId>,
+    window: Vec<u32>,
 }
 
 impl Fed {
@@ -116,7 +116,7 @@ impl Fed {
                     // Taken once: no window holds more.
                     held.reserve(window.size);
                     let (first, rest) = context.split_at(if plan.slide { window.sinks } else { 0 });
-                    held.extend(first.iter().chain(&rest[dropped..]).chain(row.tokens));
+                    held.extend(first.iter().chain(&rest[dropped..]).chain(row.tokens).map(|token| token.0));
                 }
             }
             Want::Scores { first, next } => {

@@ -19,8 +19,8 @@ use super::{
 };
 
 /// What a decoded graph may take in memory: so many bytes for each byte of its file, and so many besides.
-/// Exporters' graphs take five to twelve for each byte that is no weight, of which few have a megabyte.
-const MEMORY_FACTOR: u64 = 8;
+/// Exporters' graphs take five to twelve for each byte that is no weight.
+const MEMORY_FACTOR: u64 = 16;
 const MEMORY_FREE: u64 = 8 << 20;
 
 /// Why a graph file cannot be used.

@@ -105,8 +105,9 @@ impl Overlay {
         let data_files = external::files_of(&mut graph);
         let constants = initializers::external(&graph);
         model.graph = Some(graph);
-        let paged = Paged::build(&model, contract, lm_head.as_ref());
-        Self { bytes: model.encode_to_vec(), folder: home.folder().to_owned(), lm_head, paged, data_files, constants }
+        let bytes = model.encode_to_vec();
+        let paged = Paged::build(model, contract, lm_head.as_ref());
+        Self { bytes, folder: home.folder().to_owned(), lm_head, paged, data_files, constants }
     }
 }
 

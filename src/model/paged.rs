@@ -140,19 +140,23 @@ impl Paged {
         fuse::fuse(&mut graph, contract, rotaries)?;
         fuse::import_microsoft(&mut model);
         model.graph = Some(graph);
-        Ok((Self::build(&model, contract, overlay.lm_head.as_ref())?, model.encode_to_vec()))
+        let fused = model.encode_to_vec();
+        Ok((Self::build(model, contract, overlay.lm_head.as_ref())?, fused))
     }
 
     /// The paged form of a graph that [`Paged::fuse`] gave before.
     pub(crate) fn of_fused(fused: &[u8], overlay: &Overlay, contract: &Contract) -> Result<Self, NotPaged> {
         let model = ModelProto::decode(fused).map_err(|_| NotPaged::Unreadable)?;
-        Self::build(&model, contract, overlay.lm_head.as_ref())
+        Self::build(model, contract, overlay.lm_head.as_ref())
     }
 
     /// The paged form of a model whose graph has the overlay's edits.
-    pub(crate) fn build(model: &ModelProto, contract: &Contract, lm_head: Option<&LmHead>) -> Result<Self, NotPaged> {
+    pub(crate) fn build(
+        mut model: ModelProto,
+        contract: &Contract,
+        lm_head: Option<&LmHead>,
+    ) -> Result<Self, NotPaged> {
         let lm_head = *lm_head.ok_or(NotPaged::NoLmHead)?;
-        let mut model = model.clone();
         let mut graph = model.graph.take().unwrap_or_default();
         let mut tables = Vec::new();
         for layer in 0..contract.layers {

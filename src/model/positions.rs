@@ -2,7 +2,7 @@
 //! rotary embedding that a plain export looks up. Behind their last row the runtime refuses to run, so that they
 //! bound the context.
 //!
-//! Found by what looks them up: a Gather of rows of a constant by numbers that grow by one with each token, that is
+//! Found by what looks them up: a Gather (GPT-J: a GatherElements) of rows of a constant by numbers that grow by one with each token, that is
 //! `position_ids`, a Range, or the sum of the mask so far, perhaps moved by a constant (OPT's two rows that stand for
 //! no position).
 
@@ -16,27 +16,32 @@ const NODES_MAX: usize = 64;
 
 /// How many tokens all such tables have a row for; `None` where there is no table.
 pub(crate) fn of_tables(view: &View<'_>) -> Option<usize> {
-    let lookups = view.graph.node.iter().filter(|node| node.op_type() == "Gather");
-    lookups.filter_map(|node| positions_of(view, node)).min()
+    view.graph.node.iter().filter_map(|node| positions_of(view, node)).min()
 }
 
 /// The positions that a lookup has rows for, where it is one by positions.
-fn positions_of(view: &View<'_>, gather: &NodeProto) -> Option<usize> {
-    let [table, places] = gather.input.as_slice() else {
+fn positions_of(view: &View<'_>, lookup: &NodeProto) -> Option<usize> {
+    let [table, places] = lookup.input.as_slice() else {
         return None;
     };
-    let rows = rows_of(view, table, gather.int("axis").unwrap_or(0))?;
+    let of_rows = match (lookup.op_type(), lookup.int("axis").unwrap_or(0)) {
+        ("Gather", axis) => axis == 0,
+        // Each row of the batch has the whole table.
+        ("GatherElements", axis) => axis == 1,
+        _ => return None,
+    };
+    let rows = rows_of(view, table, of_rows)?;
     let first = Walk { view, left: NODES_MAX }.first_place(places)?;
     usize::try_from(rows.checked_sub(first.max(0))?).ok().filter(|&positions| positions > 0)
 }
 
-/// How many rows a constant table has along an axis, seen through what cuts or turns it.
-fn rows_of(view: &View<'_>, table: &str, axis: i64) -> Option<i64> {
+/// How many rows a constant table has, seen through what cuts or repeats it.
+fn rows_of(view: &View<'_>, table: &str, of_rows: bool) -> Option<i64> {
     let mut table = table;
     for _ in 0..=CONSTANT_DEPTH_MAX {
         if let Some(constant) = view.constant(table) {
             return match constant.dims.as_slice() {
-                [rows, width] if axis == 0 && *width > 1 => Some(*rows),
+                [rows, width] if of_rows && *width > 1 => Some(*rows),
                 // Tables of cosines were once kept as [1, 1, positions, width].
                 [1, 1, rows, width] if *width > 1 => Some(*rows),
                 _ => None,
@@ -44,7 +49,9 @@ fn rows_of(view: &View<'_>, table: &str, axis: i64) -> Option<i64> {
         }
         let (_, node) = view.earlier(table)?;
         match node.op_type() {
-            "Cast" | "Identity" | "Slice" | "Squeeze" | "Reshape" | "DequantizeLinear" => table = node.input.first()?,
+            "Cast" | "Identity" | "Slice" | "Squeeze" | "Reshape" | "Expand" | "Tile" | "DequantizeLinear" => {
+                table = node.input.first()?;
+            }
             _ => return None,
         }
     }
@@ -163,6 +170,20 @@ mod tests {
             operator("Gather", &["flat", "position_ids"], &["x"]),
         ];
         check(nodes, Some(32));
+    }
+
+    #[test]
+    fn each_row_of_a_batch_may_have_a_table_of_its_own() {
+        let by = |axis| with(operator("GatherElements", &["tables", "places"], &["x"]), vec![int("axis", axis)]);
+        let nodes = |axis| {
+            vec![
+                operator("Expand", &["table", "batch"], &["tables"]),
+                operator("Tile", &["position_ids", "times"], &["places"]),
+                by(axis),
+            ]
+        };
+        check(nodes(1), Some(66));
+        check(nodes(0), None);
     }
 
     #[test]

@@ -32,7 +32,7 @@ sections::sections! {
     ModelSettings model {
         /// The model's folder; left out, the model that `cargo xtask setup` put in place.
         dir: Option<PathBuf> = None, example "\"models/qwen2.5-coder-0.5b\"";
-        /// The graph inside that folder; left out, `model.onnx` or the only `onnx/model*.onnx`.
+        /// The graph inside that folder; left out, genai_config.json's, `model.onnx` or the only `onnx/model*.onnx`.
         file: Option<PathBuf> = None, example "\"onnx/model_q4.onnx\"";
         /// A preset of `config/presets/`, or the path of such a file, that the graph must agree with.
         preset: Option<String> = None, example "\"qwen2.5-coder-0.5b\"";

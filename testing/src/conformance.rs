@@ -10,6 +10,7 @@ use motorbrain_actors::engine::{Engine, Sampling};
 mod driver;
 mod failing;
 mod reading;
+mod sampling;
 mod sliding;
 
 /// How far two answers that should be equal may be apart.
@@ -46,6 +47,7 @@ fn laws(slides: bool) -> Vec<Law> {
         reading::batching_changes_no_answer,
         reading::the_most_likely_tokens_come_first,
         reading::a_draw_depends_on_seed_and_number,
+        sampling::draws_are_the_same_alone_and_batched,
         reading::hidden_states_add_up_over_chunks,
         reading::a_closed_slot_leaves_nothing_behind,
         failing::a_refused_row_changes_no_slot,
@@ -58,6 +60,7 @@ fn laws(slides: bool) -> Vec<Law> {
             sliding::chunking_changes_no_score_over_slides,
             sliding::scores_are_what_sampling_says_over_slides,
             sliding::a_slide_cannot_be_rewound,
+            sampling::penalties_count_what_the_context_holds,
         ]);
     } else {
         laws.push(failing::a_full_context_is_refused);

@@ -104,6 +104,20 @@ const BLOCK: usize = 32;
 /// Allocations that make one thread's scratch.
 const SCRATCH_MAX: u64 = 24;
 
+/// With all that needs memory beside the row: more candidates than a draw mostly has, penalties and a bias.
+fn penalising() -> Sampling {
+    let logit_bias = vec![(TokenId(3), 1.0), (TokenId(7), -100.0)].into();
+    Sampling {
+        temperature: 3.0,
+        top_k: 0,
+        top_p: 0.99,
+        frequency_penalty: 0.1,
+        repetition_penalty: 1.1,
+        logit_bias,
+        ..SAMPLED
+    }
+}
+
 const SAMPLED: Sampling = Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, ..Sampling::GREEDY };
 
 fn load(form: &str, threads: usize) -> Box<dyn Engine> {
@@ -182,6 +196,7 @@ fn a_decoded_token_allocates_nothing_in_the_engine() {
                 }
             }
             check(form, &[5], 1, &SAMPLED);
+            check(form, &[5, 1500], 1, &penalising());
         }
     });
 }

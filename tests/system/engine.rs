@@ -9,7 +9,7 @@ use crate::common::{
 };
 use motorbrain::{
     engine::{Overflow, WindowOptions},
-    model::onnx::ModelProto,
+    model::onnx::{GraphProto, ModelProto, NodeProto, TensorProto},
 };
 use motorbrain_actors::{
     engine::{Engine, EngineErrorKind, EngineLoader, Pooling, Row, Sampling, Want},
@@ -174,22 +174,64 @@ fn an_f16_engine_obeys_the_contract() {
     obeys("tiny-plain-f16", Overflow::Slide, 1e-2);
 }
 
-#[test]
-fn what_is_no_number_is_an_error_and_changes_nothing() {
+/// A plain model with its graph changed.
+fn changed(change: impl FnOnce(&mut GraphProto)) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for file in ["config.json", "tokenizer.json"] {
         fs::copy(fixture("tiny-plain").join(file), dir.path().join(file)).unwrap();
     }
-    // Token 300 stands for infinity.
     let mut model = ModelProto::decode(fs::read(fixture("tiny-plain").join("model.onnx")).unwrap().as_slice()).unwrap();
-    let tensors = &mut model.graph.as_mut().unwrap().initializer;
-    let embedding = tensors.iter_mut().find(|tensor| tensor.name().contains("embed_tokens")).unwrap();
-    let mut weights = embedding.raw_data.as_ref().unwrap().to_vec();
-    let at = 300 * embedding.dims[1] as usize * 4;
-    weights[at..at + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
-    embedding.raw_data = Some(weights.into());
+    change(model.graph.as_mut().unwrap());
     fs::write(dir.path().join("model.onnx"), model.encode_to_vec()).unwrap();
+    dir
+}
 
+#[test]
+fn infinite_logits_are_an_error_and_change_nothing() {
+    // All masked; and so large that one is infinite.
+    for (operator, number) in [("Add", f32::NEG_INFINITY), ("Mul", 3e38)] {
+        let dir = changed(|graph| {
+            let logits = graph.node.iter_mut().flat_map(|node| &mut node.output).find(|name| *name == "logits");
+            *logits.unwrap() = "raw".to_owned();
+            graph.node.push(NodeProto {
+                input: vec!["raw".to_owned(), "constant".to_owned()],
+                output: vec!["logits".to_owned()],
+                op_type: Some(operator.to_owned()),
+                ..NodeProto::default()
+            });
+            graph.initializer.push(TensorProto {
+                data_type: Some(1),
+                name: Some("constant".to_owned()),
+                raw_data: Some(number.to_le_bytes().to_vec().into()),
+                ..TensorProto::default()
+            });
+        });
+        let mut engine = engine(dir.path(), window(64, 4, 16));
+        let slot = engine.open().unwrap();
+        run(&mut *engine, slot, &[TokenId(1)], Want::Nothing);
+        let bias = Sampling { logit_bias: vec![(TokenId(3), 9.0)].into(), ..Sampling::GREEDY };
+        let hot = Sampling { temperature: 1.0, top_p: 0.9, min_p: 0.05, ..Sampling::GREEDY };
+        let next = |sampling| Want::Next { sampling, seed: 0, number: 0, top: 0 };
+        for want in [NEXT, next(&bias), next(&hot), Want::Scores { first: true, next: None }] {
+            let error = engine.run(&[Row { slot, tokens: &[TokenId(2)], want }]).err().unwrap();
+            assert_eq!((error.kind, error.row), (EngineErrorKind::Rejected, Some(0)), "{operator} {want:?}");
+            assert!(error.message.contains("logits are not finite numbers"), "{error}");
+        }
+        let kept = run(&mut *engine, slot, &[TokenId(2)], Want::Nothing).pop().unwrap();
+        assert_eq!(kept.context_len, 2, "the conversation is as it was");
+    }
+}
+
+#[test]
+fn what_is_no_number_is_an_error_and_changes_nothing() {
+    // Token 300 stands for infinity.
+    let dir = changed(|graph| {
+        let embedding = graph.initializer.iter_mut().find(|tensor| tensor.name().contains("embed_tokens")).unwrap();
+        let mut weights = embedding.raw_data.as_ref().unwrap().to_vec();
+        let at = 300 * embedding.dims[1] as usize * 4;
+        weights[at..at + 4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        embedding.raw_data = Some(weights.into());
+    });
     let mut engine = engine(dir.path(), window(64, 4, 16));
     let slot = engine.open().unwrap();
     let ids = |ids: &[u32]| ids.iter().copied().map(TokenId).collect::<Vec<_>>();

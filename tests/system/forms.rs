@@ -65,8 +65,8 @@ fn fresh(dir: &Path) -> OnnxLoader {
 fn check(name: &str, dir: &Path) {
     let loader = fresh(dir);
     let mut paged = EngineLoader::load(&loader).unwrap();
-    // Mistral's attention looks back only so far; dynamic int8 rounds all tokens of a run together.
-    let pages = !name.contains("mistral") && !name.contains("int8");
+    // Dynamic int8 rounds all tokens of a run together.
+    let pages = !name.contains("int8");
     assert_eq!(matches!(loader.form(), Some(Form::Paged { .. })), pages, "{name}: {:?}", loader.form());
     let together = scores(&mut *paged, true);
     let expected = scores(&mut *loader.load_plain().unwrap(), false);

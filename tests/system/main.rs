@@ -7,6 +7,7 @@ mod allocations;
 mod common;
 mod conversations;
 mod engine;
+mod families;
 mod forms;
 #[cfg(target_os = "linux")]
 mod memory;

@@ -87,6 +87,7 @@ class Genai:
 
     def _generator(self, conversations: int, length: int, sampled: bool = False) -> og.Generator:
         parameters = og.GeneratorParams(self._model)
+        # It has no min-p.
         choice = {"do_sample": True, "temperature": TEMPERATURE, "top_p": TOP_P, "top_k": 0, "random_seed": 1}
         # The least length keeps an end token from ending the measurement.
         parameters.set_search_options(

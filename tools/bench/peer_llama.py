@@ -19,7 +19,7 @@ from time import perf_counter
 import llama_cpp as llama
 import numpy as np
 
-from protocol import FIRST, TEMPERATURE, TOP_P, perplexities, serve, token_ids
+from protocol import FIRST, MIN_P, TEMPERATURE, TOP_P, perplexities, serve, token_ids
 
 # The most tokens of one `llama_decode`.
 BATCH = 2048
@@ -130,6 +130,7 @@ def sampler(sampled: bool, seed: int):
     chain = llama.llama_sampler_chain_init(llama.llama_sampler_chain_default_params())
     if sampled:
         llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_top_p(TOP_P, 1))
+        llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_min_p(MIN_P, 1))
         llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_temp(TEMPERATURE))
         llama.llama_sampler_chain_add(chain, llama.llama_sampler_init_dist(seed))
     else:

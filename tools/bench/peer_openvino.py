@@ -18,7 +18,7 @@ import numpy as np
 import openvino as ov
 import openvino_genai as genai
 
-from protocol import FIRST, TEMPERATURE, TOP_P, serve, texts, token_ids
+from protocol import FIRST, MIN_P, TEMPERATURE, TOP_P, serve, texts, token_ids
 
 # Gigabytes for keys and values.
 CACHE = 2
@@ -139,7 +139,7 @@ class OpenVino:
         config = genai.GenerationConfig()
         config.max_new_tokens, config.ignore_eos = tokens, True
         if sampled:
-            config.do_sample, config.temperature, config.top_p = True, TEMPERATURE, TOP_P
+            config.do_sample, config.temperature, config.top_p, config.min_p = True, TEMPERATURE, TOP_P, MIN_P
         return config
 
     def _load(self, prefix_caching: bool):

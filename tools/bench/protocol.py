@@ -31,8 +31,9 @@ import numpy as np
 
 TEXTS = Path(__file__).parent.parent / "texts" / "token_ids.json"
 
-# How the sampled decodes choose: the whole vocabulary, of which the likeliest with this probability.
-TEMPERATURE, TOP_P = 1.0, 0.9
+# How the sampled decodes choose: the likeliest tokens with this probability together, less those that are less than
+# MIN_P times as likely as the likeliest.
+TEMPERATURE, TOP_P, MIN_P = 1.0, 0.9, 0.05
 
 # The prompt by which a load is judged: an engine that reads its weights only when it needs them has to by then.
 FIRST = 16

@@ -129,7 +129,8 @@ fn stepped(
     // The end token is no part of the text.
     let ends = token_ids.last().is_some_and(|last| end_tokens.contains(last));
     let text = text.map(|mut text| {
-        text.push(&token_ids[text.tokens()..token_ids.len() - usize::from(ends)]);
+        let new = token_ids.get(text.tokens()..token_ids.len() - usize::from(ends));
+        text.push(new.unwrap_or_default());
         text.into_text()
     });
     let logprobs = sampled.iter().map(|sampled| sampled.logprob).collect();

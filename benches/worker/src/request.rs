@@ -43,7 +43,7 @@ pub(crate) enum Request {
 pub(crate) struct Decode {
     pub(crate) conversations: usize,
     pub(crate) tokens: usize,
-    /// With temperature 1 and top-p 0.9, instead of greedily.
+    /// With temperature 1, top-p 0.9 and min-p 0.05, instead of greedily.
     #[serde(default)]
     pub(crate) sampled: bool,
     /// A request a token, each conversation's next one when it has the one before.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::common::{
-    fixture, graph_cache, largest_difference, library,
+    copy, fixture, graph_cache, largest_difference, library,
     reference::{numbers, references, run_cuts},
 };
 use serde_json::{Value, json};
@@ -382,4 +382,28 @@ fn the_quantised_form_answers_as_the_runtime_alone() {
             assert!(worst < 1e-4, "{index}: {worst}");
         }
     }
+}
+
+/// Tokens for images, which a graph that reads text has no rows for, are in the tokenizer all the same.
+#[test]
+fn a_text_with_a_token_that_the_graph_does_not_know_is_refused() {
+    let model = copy("tiny-gqa-fp32");
+    let file = model.path().join("tokenizer.json");
+    let mut tokenizer: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+    // Ids without a gap, as the tokenizer library wants them.
+    for id in 512..=576 {
+        let mut token = added[0].clone();
+        token["id"] = json!(id);
+        token["content"] = json!(format!("<image_{id}>"));
+        added.push(token);
+    }
+    std::fs::write(&file, tokenizer.to_string()).unwrap();
+    let mut pipe = Pipe::start(model.path().to_str().unwrap(), &[]);
+    let score = |id: u32, text: &str| json!({"id": id, "op": "score", "conversation": "a", "text": text});
+    let refused = pipe.ask(&score(1, "the man <image_576>"));
+    assert_eq!(code(&refused), "invalid_token", "{refused}");
+    // Its neighbour is in the vocabulary, and the conversation is as it was.
+    let served = pipe.ask(&score(2, "<image_575>"));
+    assert_eq!(served["ok"]["context_len"], 1, "{served}");
 }

@@ -110,12 +110,12 @@ fn added(tokenizer: &Tokenizer, prefix: &[u32], ids: &[u32]) -> Option<String> {
 /// The text of tokens as the tokenizer decodes it; one that refuses (none of the usual ones does) leaves their names.
 fn text(tokenizer: &Tokenizer, ids: &[u32]) -> String {
     // Some decoders panic where there is nothing to decode.
-    let decode = || tokenizer.decode(ids, false).ok();
-    let names = || ids.iter().filter_map(|&id| tokenizer.id_to_token(id)).collect::<String>();
-    match names() {
-        nothing if nothing.is_empty() => nothing,
-        names => catch_unwind(AssertUnwindSafe(decode)).ok().flatten().unwrap_or(names),
+    if !ids.iter().any(|&id| tokenizer.id_to_token(id).is_some()) {
+        return String::new();
     }
+    let decoded = catch_unwind(AssertUnwindSafe(|| tokenizer.decode(ids, false).ok()));
+    let names = || ids.iter().filter_map(|&id| tokenizer.id_to_token(id)).collect();
+    decoded.ok().flatten().unwrap_or_else(names)
 }
 
 /// Whether a token stands for a text: it has no space to lose at either end, and what follows it does not change it.

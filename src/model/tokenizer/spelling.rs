@@ -226,7 +226,7 @@ fn pre_tokenize(pre_tokenizer: &PreTokenizerWrapper, text: &mut PreTokenizedStri
         }
         PreTokenizerWrapper::Metaspace(metaspace) => split_words(metaspace, text, place),
         PreTokenizerWrapper::ByteLevel(level) if place == Place::GoingOn => {
-            level.clone().add_prefix_space(false).pre_tokenize(text)
+            level.add_prefix_space(false).pre_tokenize(text)
         }
         other => other.pre_tokenize(text),
     }

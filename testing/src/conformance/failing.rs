@@ -5,7 +5,7 @@ use super::{
     driver::{assert_same, greedy, open, read, read_and_sample, run_one, tokens},
 };
 use motorbrain_actors::{
-    engine::{Engine, EngineErrorKind, Row, SlotIndex, Want},
+    engine::{Engine, EngineErrorKind, Row, Sampling, SlotIndex, Want},
     tokens::TokenId,
 };
 
@@ -15,10 +15,12 @@ pub(super) fn a_refused_row_changes_no_slot(engine: &mut dyn Engine, tolerance: 
     let outside = [text[0], TokenId(engine.info().vocab as u32)];
     let empty = open(engine);
     let next = Some(outside[1]);
+    let biased = Sampling { logit_bias: vec![(outside[0], 1.0), (outside[1], 1.0)].into(), ..Sampling::GREEDY };
     let refused = [
         (slots[1], &outside[..], Want::Nothing),
         (slots[1], &text[..1], Want::Scores { first: true, next }),
         (empty, &[], greedy(0)),
+        (slots[1], &text[..1], Want::Next { sampling: &biased, seed: 0, number: 0, top: 0 }),
     ];
     for (slot, tokens, want) in refused {
         let good = Row { slot: slots[0], tokens: &text, want: greedy(0) };

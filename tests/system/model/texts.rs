@@ -311,6 +311,18 @@ fn a_single_character_that_is_an_added_token_is_spelled_by_its_bytes_or_refused(
 }
 
 #[test]
+fn a_marker_that_takes_the_white_space_behind_it_takes_that_of_the_next_text() {
+    let mut llama: Value = serde_json::from_slice(&fs::read(fixture("tokenizers/llama2.json")).unwrap()).unwrap();
+    llama["added_tokens"][2]["rstrip"] = json!(true);
+    let llama = Case::new("rstrip", llama.to_string().as_bytes());
+    let second = llama.ours.encode_behind(Spelled::Marked(" \n the man"), Some(TokenId(2))).unwrap();
+    assert_eq!([vec![TokenId(2)], second].concat(), llama.their_tokens("</s> \n the man"));
+    // Nobody's words are changed.
+    let literal = llama.ours.encode_behind(Spelled::Literal("\nthe"), Some(TokenId(2))).unwrap();
+    assert!(llama.ours.decode(&literal).contains('\n'));
+}
+
+#[test]
 fn text_in_pieces_is_tokenised_as_one() {
     let metaspace = |scheme| json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": scheme, "split": true});
     let with_pre_tokenizer = |pre_tokenizer: Value| {

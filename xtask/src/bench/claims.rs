@@ -54,6 +54,9 @@ pub(super) fn claims(results: &Results) -> Vec<Claim> {
     all.into_iter().flatten().collect()
 }
 
+/// The peers of which a prefill and a sampled decode are promised.
+const CALLED: &[Team] = &[Team::Genai, Team::LlamaCpp];
+
 /// A ratio of ours to the best of these teams: its words, where it is measured, and what is promised.
 type Row = (&'static str, Group, Measure, Point, &'static [Team], Bound);
 
@@ -67,7 +70,16 @@ fn speed(results: &Results) -> Vec<Claim> {
     let rows = own_best().into_iter().chain(one_file()).map(|(what, group, measure, point, teams, bound)| {
         claim(what, bound, ours(results, group, measure, point), results.best(group, measure, point, teams))
     });
-    rows.chain([again]).collect()
+    rows.chain(sampling(results)).chain([again]).collect()
+}
+
+/// What sampling costs ours, round by round.
+fn sampling(results: &Results) -> impl Iterator<Item = Claim> {
+    [1, 16].into_iter().map(|conversations| {
+        let at = |measure| ours(results, Group::Equal, measure, Point::decode(conversations, 64));
+        let what = format!("Sampled decode of {conversations}, against our own greedy one");
+        claim(&what, Bound::AtLeast(0.97), at(Measure::DecodeSampled), at(Measure::DecodeBeside))
+    })
 }
 
 fn turn() -> Point {
@@ -103,11 +115,14 @@ fn own_best() -> Vec<Row> {
         ("Decode of 16", Equal, Decode, many, &PEERS, AtLeast(1.7)),
         ("Decode of 1 at a context of 1,024", Equal, Decode, one_long, &PEERS, Free),
         ("Decode of 16 at a context of 1,024", Equal, Decode, many_long, &PEERS, Free),
-        ("Sampled decode of 1", Equal, DecodeSampled, one, &PEERS, Free),
-        ("Sampled decode of 16", Equal, DecodeSampled, many, &PEERS, Free),
+        ("Sampled decode of 1", Equal, DecodeSampled, one, CALLED, AtLeast(1.25)),
+        ("Sampled decode of 16", Equal, DecodeSampled, many, CALLED, AtLeast(1.7)),
+        ("Sampled decode of 1, of OpenVINO", Equal, DecodeSampled, one, &[Team::OpenVino], Free),
+        ("Sampled decode of 16, of OpenVINO", Equal, DecodeSampled, many, &[Team::OpenVino], Free),
         ("Decode of 1, a request a token", Equal, DecodeSteps, one, &PEERS, Free),
         ("Decode of 16, a request a token", Equal, DecodeSteps, many, &PEERS, Free),
-        ("Prefill of 512", Equal, Prefill, prompt, &PEERS, AtLeast(2.2)),
+        ("Prefill of 512", Equal, Prefill, prompt, CALLED, AtLeast(2.2)),
+        ("Prefill of 512, of OpenVINO", Equal, Prefill, prompt, &[Team::OpenVino], Free),
         ("An embed of 512 tokens, against their fastest way to read them", Equal, Embed, prompt, &PEERS, AtLeast(2.4)),
         ("The second turn's first token, against the peers'", Equal, Turn, turn(), &PEERS, AtLeast(1.0)),
         ("Load to a first token, files in memory", Equal, Load, Point::default(), &PEERS, Free),
@@ -310,6 +325,20 @@ mod tests {
             "Each further actor",
         );
         assert_eq!((memory.found().unwrap().0, memory.is_kept()), (0.25, Some(true)));
+    }
+
+    #[test]
+    fn what_sampling_costs_is_a_ratio_of_ours_in_the_same_rounds() {
+        let at = Point::decode(16, 64);
+        let claim = find(
+            vec![
+                series(Team::MotorBrain, Measure::DecodeSampled, at, &[99.0, 49.0]),
+                series(Team::MotorBrain, Measure::DecodeBeside, at, &[100.0, 50.0]),
+                series(Team::MotorBrain, Measure::Decode, at, &[200.0, 200.0]),
+            ],
+            "Sampled decode of 16, against our own",
+        );
+        assert_eq!((claim.found().unwrap().0, claim.is_kept()), (0.985, Some(true)));
     }
 
     #[test]

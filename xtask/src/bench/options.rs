@@ -38,7 +38,7 @@ pub(super) enum Scenario {
     Quality,
     /// Tokens a second of conversations that decode greedily, as streams
     Decode,
-    /// The same with temperature 1 and top-p 0.9
+    /// The same with temperature 1, top-p 0.9 and min-p 0.05
     Sampled,
     /// The same as requests of one token
     Steps,
@@ -76,7 +76,7 @@ pub(super) enum ModelName {
 pub(super) enum Way {
     /// Greedily, a request for many tokens.
     Stream,
-    /// Such a request with temperature 1 and top-p 0.9.
+    /// Such a request with temperature 1, top-p 0.9 and min-p 0.05.
     Sampled,
     /// Greedily, a request for each token.
     Steps,
@@ -135,8 +135,7 @@ impl Options {
         let (contexts, conversations): (&[usize], &[usize]) = match (group, way) {
             (Group::Qwen, Way::Stream) => (&[64], &[16, 1]),
             (Group::Qwen, _) | (Group::EightBit, Way::Sampled | Way::Steps) => (&[], &[]),
-            (_, Way::Stream) if self.quick => (&[64], &[16, 1]),
-            (_, Way::Sampled) if self.quick => (&[64], &[1]),
+            (_, Way::Stream | Way::Sampled) if self.quick => (&[64], &[16, 1]),
             (Group::Equal, Way::Stream) => (&[64, LONG_CONTEXT], &[16, 4, 1]),
             (Group::Equal, Way::Sampled) | (_, Way::Stream) => (&[64], &[16, 4, 1]),
             (_, Way::Sampled | Way::Steps) => (&[64], &[16, 1]),

@@ -10,7 +10,10 @@ use super::show::{count, figure, round};
 /// The measures that every engine has, in the order of the report, with what their rows say.
 const COMPARED: [(Measure, &str); 9] = [
     (Measure::Decode, "Decode, greedy streams, tokens a second of all conversations together"),
-    (Measure::DecodeSampled, "Decode, sampled streams (temperature 1, top-p 0.9)"),
+    (
+        Measure::DecodeSampled,
+        "Decode, sampled streams (temperature 1, top-p 0.9, min-p 0.05; onnxruntime-genai has no min-p)",
+    ),
     (Measure::DecodeSteps, "Decode, greedy, a request a token"),
     (Measure::Prefill, "Prefill, tokens a second to the first token"),
     (Measure::Embed, "Embeds a second"),
@@ -21,7 +24,8 @@ const COMPARED: [(Measure, &str); 9] = [
 ];
 
 /// Those of ours alone.
-const OURS: [Measure; 12] = [
+const OURS: [Measure; 13] = [
+    Measure::DecodeBeside,
     Measure::LayerDecode,
     Measure::Messages,
     Measure::GapP50,
@@ -319,7 +323,7 @@ mod tests {
             "motorbrain 1.2.3",
             "| 16 conversations, context 64 | 300 tok/s (290-310) | 150 tok/s (145-155) | - |",
             "| Decode of 16 | llama.cpp | at least 1.70 | 2.00 (2.00-2.00) | yes |",
-            "| Sampled decode of 16 | llama.cpp | - | 2.00 (2.00-2.00) |  |",
+            "| Sampled decode of 16 | llama.cpp | at least 1.70 | 2.00 (2.00-2.00) | yes |",
             "Rounds of every point: 3",
             "| decode of many | 2 threads, flash attention, passes of 512 |",
             "| 8-bit | 153 | 12.74 | 14.45 |",

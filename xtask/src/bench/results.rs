@@ -57,8 +57,10 @@ pub(super) enum Team {
 pub(super) enum Measure {
     /// Tokens a second of all conversations together, greedily, as streams of many tokens.
     Decode,
-    /// The same with temperature 1 and top-p 0.9.
+    /// The same with temperature 1, top-p 0.9 and min-p 0.05.
     DecodeSampled,
+    /// Greedily in the same rounds as that, of ours alone.
+    DecodeBeside,
     /// Greedily, as requests of one token.
     DecodeSteps,
     /// The same, for the comparison of ours with its engine alone.
@@ -297,6 +299,7 @@ impl Measure {
         match self {
             Self::Decode
             | Self::DecodeSampled
+            | Self::DecodeBeside
             | Self::DecodeSteps
             | Self::LayerDecode
             | Self::Prefill

@@ -76,16 +76,18 @@ impl Scenarios<'_> {
     fn decode_at(&mut self, group: Group, way: Way, point: Point) -> Result<(), Error> {
         let (conversations, context) = (point.conversations.unwrap_or(1), point.context.unwrap_or(0));
         let tokens = decoded(group, conversations);
-        // One more is decoded before time is taken.
-        let rounds = rounds_of_an_opening(context, tokens + 1);
         let (sampled, steps) = (way == Way::Sampled, way == Way::Steps);
+        // One more is decoded before time is taken; what sampling costs ours shows beside as many greedy ones.
+        let grown = if sampled { 2 * (tokens + 1) } else { tokens + 1 };
+        let rounds = rounds_of_an_opening(context, grown);
         let open = json!({
             "op": "open", "conversations": conversations, "context": context,
-            "room": rounds * (tokens + 1) + 1, "sampled": sampled,
+            "room": rounds * grown + 1, "sampled": sampled,
         });
         let decode = json!({
             "op": "decode", "conversations": conversations, "tokens": tokens, "sampled": sampled, "steps": steps,
         });
+        let greedy = json!({ "op": "decode", "conversations": conversations, "tokens": tokens });
         let ask = |results: &Results, runner: &mut Runner, request: &Value| {
             runner.ask(results, way.measure(), point, request)
         };
@@ -96,13 +98,27 @@ impl Scenarios<'_> {
             ask(self.results, runner, &open)?;
         }
         let budget = self.options.budget(DECODE_SECONDS * asked.len() as f64);
+        let mut beside = Vec::new();
         let timed = alternate(&mut asked, budget, |runner, round| {
             if round > 0 && round % rounds == 0 {
                 ask(self.results, runner, &open)?;
             }
-            ask(self.results, runner, &decode)
+            if !sampled || runner.engine.team != Team::MotorBrain {
+                return ask(self.results, runner, &decode);
+            }
+            // Who is first changes, as among engines.
+            let first = if round % 2 == 0 { &decode } else { &greedy };
+            let second = if round % 2 == 0 { &greedy } else { &decode };
+            let (first, second) = (ask(self.results, runner, first)?, ask(self.results, runner, second)?);
+            let (sampled, greedy) = if round % 2 == 0 { (first, second) } else { (second, first) };
+            beside.push(greedy);
+            Ok(sampled)
         })?;
-        self.keep_all(&asked, way.measure(), point, &timed, |timed| (conversations * tokens) as f64 / timed.seconds);
+        let per_second = |timed: &Timed| (conversations * tokens) as f64 / timed.seconds;
+        self.keep_all(&asked, way.measure(), point, &timed, per_second);
+        if sampled {
+            self.keep_all(&asked[..1], Measure::DecodeBeside, point, &[beside], per_second);
+        }
         self.loaded = Some((group, runners));
         Ok(())
     }

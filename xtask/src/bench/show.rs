@@ -75,6 +75,7 @@ impl Measure {
         match self {
             Self::Decode => "decode",
             Self::DecodeSampled => "sampled",
+            Self::DecodeBeside => "greedy beside",
             Self::DecodeSteps => "steps",
             Self::LayerDecode => "layer",
             Self::Prefill => "prefill",
@@ -101,9 +102,12 @@ impl Measure {
     /// What one unit of display is in the series' own, and its name.
     fn unit(self) -> (f64, &'static str) {
         match self {
-            Self::Decode | Self::DecodeSampled | Self::DecodeSteps | Self::LayerDecode | Self::Prefill => {
-                (1.0, "tok/s")
-            }
+            Self::Decode
+            | Self::DecodeSampled
+            | Self::DecodeBeside
+            | Self::DecodeSteps
+            | Self::LayerDecode
+            | Self::Prefill => (1.0, "tok/s"),
             Self::Embed | Self::Messages => (1.0, "/s"),
             Self::Turn | Self::TurnAgain => (1e-3, "ms"),
             Self::Load | Self::LoadCold | Self::ReadAlone | Self::ReadAmong => (1.0, "s"),

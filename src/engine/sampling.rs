@@ -3,21 +3,18 @@
 //!
 //! Log-probabilities are the model's own: before bias, penalties and all else that [`Sampling`] does.
 
-mod draw;
-mod penalties;
+#[cfg(test)]
+mod tests;
 
 use motorbrain_actors::{
     engine::{Sampled, Sampling},
     tokens::TokenId,
 };
 use motorbrain_kernels::{
+    drawing::{Choice, Drawing},
+    penalties::{Counts, Penalties, add_bias},
     ranking::{Ranked, Ranking},
     vector,
-};
-
-use self::{
-    draw::{Candidate, draw},
-    penalties::Penalties,
 };
 
 /// A row of logits that says nothing of what comes next: one is infinite or no number, or all are masked.
@@ -43,8 +40,10 @@ pub(crate) fn logprob(logits: &[f32], log_sum_exp: f64, token: TokenId) -> f32 {
 #[derive(Default)]
 pub(crate) struct Scratch {
     ranking: Ranking,
-    penalties: Penalties,
-    candidates: Vec<Candidate>,
+    drawing: Drawing,
+    counts: Counts,
+    /// Logits with what is added to them and taken off.
+    changed: Vec<f32>,
 }
 
 /// Chooses the next token at the place `at`, from 0 to 1, of what may be drawn, and lists the `top` most likely ones.
@@ -54,8 +53,8 @@ pub(crate) fn sample(
     sampling: &Sampling,
     at: f64,
     top: usize,
-    window: &[TokenId],
-    Scratch { ranking, penalties, candidates }: &mut Scratch,
+    window: &[u32],
+    Scratch { ranking, drawing, counts, changed }: &mut Scratch,
 ) -> Result<Sampled, NoDistribution> {
     let mut row = ranking.of(logits);
     let most = row.most();
@@ -63,18 +62,41 @@ pub(crate) fn sample(
     let normaliser = finite(f64::from(most) + sum.ln())?;
     let listed = |token: &u32| (TokenId(*token), logprob(logits, normaliser, TokenId(*token)));
     let top = row.best_in_order(top).iter().map(listed).collect();
-    let token = if sampling.penalises() || !sampling.logit_bias.is_empty() {
-        let changed = penalties.apply(logits, sampling, window);
-        choose(ranking.of(changed), sampling, at, None, candidates)
+    let token = if is_plain(sampling) {
+        // Of temperature 1 the mass is known.
+        choose(row, sampling, at, (sampling.temperature == 1.0).then_some(sum), drawing)
     } else {
-        choose(row, sampling, at, (sampling.temperature == 1.0).then_some(sum), candidates)
+        changed.clear();
+        changed.extend_from_slice(logits);
+        change(changed, sampling, window, counts);
+        choose(ranking.of(changed), sampling, at, None, drawing)
     };
     Ok(Sampled { token, logprob: logprob(logits, normaliser, token), top })
 }
 
-/// The largest of a row's, or one that is drawn. `mass`: the sum of all weights, where it is known.
-fn choose(row: Ranked<'_>, sampling: &Sampling, at: f64, mass: Option<f64>, memory: &mut Vec<Candidate>) -> TokenId {
-    if sampling.temperature == 0.0 { TokenId(row.largest()) } else { draw(row, sampling, at, mass, memory) }
+/// Whether a choice is among the model's own logits.
+fn is_plain(sampling: &Sampling) -> bool {
+    sampling.logit_bias.is_empty() && !sampling.penalises()
+}
+
+/// Adds the bias, then takes off the penalties.
+fn change(logits: &mut [f32], sampling: &Sampling, window: &[u32], counts: &mut Counts) {
+    for (token, bias) in &*sampling.logit_bias {
+        add_bias(&mut logits[token.0 as usize], *bias);
+    }
+    let Sampling { repetition_penalty, presence_penalty, frequency_penalty, .. } = *sampling;
+    let penalties =
+        Penalties { repetition: repetition_penalty, presence: presence_penalty, frequency: frequency_penalty };
+    penalties.apply(logits, window, counts);
+}
+
+/// The largest of a row, or one that is drawn. `mass`: the sum of all weights, where it is known.
+fn choose(row: Ranked<'_>, sampling: &Sampling, at: f64, mass: Option<f64>, drawing: &mut Drawing) -> TokenId {
+    let Sampling { temperature, top_k, top_p, min_p, .. } = *sampling;
+    TokenId(match temperature {
+        0.0 => row.largest(),
+        _ => drawing.draw(row, &Choice { temperature, top_k, top_p, min_p }, at, mass),
+    })
 }
 
 /// A number in `[0, 1)` from a seed and a token's number since the last reset: SplitMix64 (Steele, Lea and Flood 2014)
