@@ -1,4 +1,4 @@
-//! Graphs of real exporters with some things wrong: bytes that are changed at random rarely stay a graph, so that a
+//! Graphs of real exporters, and two that are small, with some things wrong: bytes that are changed at random rarely stay a graph, so that a
 //! fuzzer would see little but the reader.
 
 use std::sync::LazyLock;
@@ -16,8 +16,8 @@ static BASES: LazyLock<Vec<ModelProto>> = LazyLock::new(|| {
         include_bytes!("../../tests/fixtures/exports/dynamo18-llama.onnx"),
         include_bytes!("../../tests/fixtures/exports/dynamo18-phi3.onnx"),
         include_bytes!("../../tests/fixtures/exports/hf-qwen2-q4f16.onnx"),
-        include_bytes!("../../tests/fixtures/exports/hf-qwen3.onnx"),
-        include_bytes!("../../tests/fixtures/tiny-gqa-fp32/model.onnx"),
+        include_bytes!("../corpus/graph/small"),
+        include_bytes!("../corpus/graph/small_gqa"),
     ];
     files.map(|file| ModelProto::decode(Bytes::from_static(file)).expect("a fixture is a graph")).into()
 });
@@ -29,7 +29,7 @@ const SIZES: [i64; 16] =
 /// Bytes of one edit: what, where (two bytes each), and which.
 const EDIT_LEN: usize = 6;
 
-/// An exporter's graph, which the first byte chooses, with the edits that the others say; `None` where there are no
+/// One of the graphs, which the first byte chooses, with the edits that the others say; `None` where there are no
 /// bytes.
 pub(crate) fn edit(data: &[u8]) -> Option<ModelProto> {
     let (base, edits) = data.split_first()?;
