@@ -5,6 +5,7 @@
 
 use std::{
     error, io,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
 
@@ -123,6 +124,17 @@ impl Loaded {
     }
 }
 
+/// Does what the tokenizers library does. It asserts what files and texts ought to hold, and those that somebody else
+/// has written may not; what it leaves behind is its own caches.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|_| Panicked)
+}
+
+/// See [`guarded`].
+#[derive(Debug, thiserror::Error)]
+#[error("the tokenizers library panicked over it")]
+struct Panicked;
+
 impl ModelTokenizer {
     /// Loads `tokenizer.json` of a model folder; where there is none, bytes stand in.
     ///
@@ -141,20 +153,21 @@ impl ModelTokenizer {
             }
             Err(cause) => return Err(TokenizerError::Read { file, cause }),
         };
-        let mut tokenizer = match tokenizers::Tokenizer::from_bytes(bytes) {
-            Ok(tokenizer) => tokenizer,
-            Err(cause) => return Err(TokenizerError::Broken { file, cause }),
+        let read = || {
+            let mut tokenizer = tokenizers::Tokenizer::from_bytes(bytes)?;
+            tokenizer.with_truncation(None)?;
+            tokenizer.with_padding(None);
+            Ok(Loaded::new(tokenizer))
         };
-        if let Err(cause) = tokenizer.with_truncation(None) {
-            return Err(TokenizerError::Broken { file, cause });
-        }
-        tokenizer.with_padding(None);
-        match Outside::of(&tokenizer, vocab) {
+        let read = guarded(read).unwrap_or_else(|panicked| Err(panicked.into()));
+        let loaded = read.map_err(|cause| TokenizerError::Broken { file: file.clone(), cause })?;
+        let tokenizer = &loaded.tokenizer;
+        match Outside::of(tokenizer, vocab) {
             Some(Outside { count, id_max }) if count > tokenizer.get_vocab_size(true) / 2 => {
                 let tokens = tokenizer.get_vocab_size(true);
                 Err(TokenizerError::LargerThanVocabulary { file, tokens, id_max, vocab })
             }
-            _ => Ok(Self(Rule::Model(Box::new(Loaded::new(tokenizer))))),
+            _ => Ok(Self(Rule::Model(Box::new(loaded)))),
         }
     }
 
@@ -188,7 +201,8 @@ impl Tokenizer for ModelTokenizer {
     fn encode_behind(&self, text: Spelled<'_>, behind: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError> {
         match &self.0 {
             Rule::Model(loaded) => {
-                let ids = loaded.spelling.encode(&loaded.tokenizer, text, behind.map(|token| token.0));
+                let encode = || loaded.spelling.encode(&loaded.tokenizer, text, behind.map(|token| token.0));
+                let ids = guarded(encode).unwrap_or_else(|panicked| Err(panicked.into()));
                 let ids = ids.map_err(|cause| EncodeError { reason: cause.to_string() })?;
                 Ok(ids.into_iter().map(TokenId).collect())
             }
@@ -202,7 +216,13 @@ impl Tokenizer for ModelTokenizer {
     fn append(&self, before: &[TokenId], tokens: &[TokenId], bytes: &mut Vec<u8>) {
         let ids = |tokens: &[TokenId]| tokens.iter().map(|token| token.0).collect::<Vec<u32>>();
         match &self.0 {
-            Rule::Model(loaded) => loaded.pieces.append(&loaded.tokenizer, &ids(before), &ids(tokens), bytes),
+            Rule::Model(loaded) => {
+                let found = bytes.len();
+                let append = || loaded.pieces.append(&loaded.tokenizer, &ids(before), &ids(tokens), bytes);
+                if guarded(append).is_err() {
+                    bytes.truncate(found);
+                }
+            }
             Rule::Bytes => {
                 for token in tokens {
                     match u8::try_from(token.0) {
