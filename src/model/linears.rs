@@ -7,7 +7,7 @@ use motorbrain_kernels::linear::{LinearShape, ZeroPoints};
 use super::{
     contract::{ElementType, element_type},
     external::Reference,
-    onnx::{self, GraphProto, NodeProto, TensorProto},
+    onnx::{self, NodeProto, TensorProto},
     switched,
     view::View,
 };
@@ -101,10 +101,9 @@ pub(crate) struct TableSource {
 }
 
 impl TableSource {
-    /// The tables of two initializers, or those that are for the shorter runs.
-    pub(crate) fn of(graph: &GraphProto, cosines: &str, sines: &str) -> Option<Self> {
-        let initializer = |name: &str| graph.initializer.iter().find(|tensor| tensor.name() == name);
-        let tensor = |name: &str| initializer(name).or_else(|| switched::shortest(graph, name));
+    /// The cosines and sines of two constants, or of those that are for the shorter runs.
+    pub(crate) fn of(view: &View<'_>, [cosines, sines]: [&str; 2]) -> Option<Self> {
+        let tensor = |name| view.constant(name).or_else(|| switched::shortest(view, name));
         let (cosines, sines) = (tensor(cosines)?, tensor(sines)?);
         let element = element_type(cosines.data_type())?;
         let pairs = usize::try_from(*cosines.dims.last()?).ok().filter(|pairs| *pairs > 0)?;

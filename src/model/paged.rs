@@ -8,11 +8,13 @@
 //!
 //! A pure pass over the overlay's graph. What it does not understand it refuses, and the overlay runs.
 
+use std::collections::HashSet;
+
 use prost::Message;
 
 use super::{
-    build::{cast, float, int},
-    contract::{Contract, ElementType},
+    build::int,
+    contract::Contract,
     fuse::{self, FuseRotaries, NotFused, prune},
     gated::Gated,
     initializers::{self, Initializer},
@@ -22,6 +24,8 @@ use super::{
     transposed,
     view::View,
 };
+
+mod attention;
 
 /// The domain of our operators.
 pub(crate) const DOMAIN: &str = "motorbrain";
@@ -34,31 +38,6 @@ pub(crate) const ATTENTION: &str = "PagedAttention";
 /// weights are number `index` of [`Paged::linears`]. With two inputs, or one of twice the width, what is
 /// multiplied is `silu(first) * second`.
 pub(crate) const LINEAR: &str = "PackedLinear";
-
-/// Attributes of GroupQueryAttention and the only value of each that is understood; absent is as good.
-const UNDERSTOOD: [(&str, i64); 2] = [("smooth_softmax", 0), ("qk_output", 0)];
-
-/// Further attributes that are known; one that is not may change what attention is.
-const KNOWN: [&str; 9] = [
-    "num_heads",
-    "kv_num_heads",
-    "scale",
-    "softcap",
-    "local_window_size",
-    "do_rotary",
-    "rotary_interleaved",
-    "k_quant_type",
-    "v_quant_type",
-];
-
-/// Inputs of GroupQueryAttention: what is behind the rotation tables must be absent, positions aside.
-const QUERY: usize = 0;
-const KEY: usize = 1;
-const VALUE: usize = 2;
-const PAST_KEY: usize = 3;
-const COSINES: usize = 7;
-const SINES: usize = 8;
-const POSITIONS: usize = 9;
 
 /// The graph that a session loads for the paged form.
 #[derive(Clone, PartialEq, Eq)]
@@ -158,14 +137,11 @@ impl Paged {
     ) -> Result<Self, NotPaged> {
         let lm_head = *lm_head.ok_or(NotPaged::NoLmHead)?;
         let mut graph = model.graph.take().unwrap_or_default();
-        let mut tables = Vec::new();
-        for layer in 0..contract.layers {
-            replace_attention(&mut graph, contract, layer, &mut tables)?;
-        }
+        let tables = attention::replace(&mut graph, contract)?;
         let windows =
             graph.node.iter().filter(|node| node.op_type() == ATTENTION).filter_map(|node| node.int("window"));
         let local_window = windows.filter_map(|window| usize::try_from(window).ok()).filter(|window| *window > 0).max();
-        let presents: Vec<&str> =
+        let presents: HashSet<&str> =
             contract.kv.iter().flat_map(|kv| [kv.present_key.as_str(), kv.present_value.as_str()]).collect();
         graph.output.retain(|output| !presents.contains(&output.name()));
         let linears = replace_linears(&mut graph);
@@ -182,86 +158,6 @@ impl Paged {
         model.graph = Some(graph);
         Ok(Self { bytes: model.encode_to_vec(), position_ids, local_window, linears, tables, constants })
     }
-}
-
-/// Puts our operator in the place of a layer's attention.
-fn replace_attention(
-    graph: &mut GraphProto,
-    contract: &Contract,
-    layer: usize,
-    tables: &mut Vec<TableSource>,
-) -> Result<(), NotPaged> {
-    let names = &contract.kv[layer];
-    let is_attention =
-        |node: &NodeProto| node.op_type() == "GroupQueryAttention" && node.input.get(PAST_KEY) == Some(&names.past_key);
-    let index = graph.node.iter().position(is_attention).ok_or(NotPaged::NoAttention { layer })?;
-    let attention = &graph.node[index];
-    check_understood(attention, contract, layer)?;
-    let Some(output) = attention.output.first() else {
-        return Err(NotPaged::NoAttention { layer });
-    };
-    let int_of = |name, otherwise| attention.int(name).unwrap_or(otherwise);
-    let float_of = |name| attention.attr(name).and_then(|attribute| attribute.f);
-    // 0 stands for the usual 1 / sqrt(head_dim).
-    let scale = float_of("scale").filter(|scale| *scale != 0.0).unwrap_or((contract.head_dim as f32).sqrt().recip());
-    let rotates = int_of("do_rotary", 0) != 0;
-    let input = |index: usize| attention.input.get(index).filter(|name| !name.is_empty());
-    let mut table = -1;
-    if rotates {
-        let source = Option::zip(input(COSINES), input(SINES))
-            .and_then(|(cosines, sines)| TableSource::of(graph, cosines, sines))
-            .ok_or_else(|| NotPaged::Attention { layer, what: "rotation tables that are computed".into() })?;
-        let known = tables.iter().position(|known| *known == source);
-        table = known.unwrap_or(tables.len()) as i64;
-        if known.is_none() {
-            tables.push(source);
-        }
-    }
-    let taken = [input(QUERY), input(KEY), input(VALUE)];
-    // All of an attention's tensors have one type, that of its cache.
-    let narrow = names.key_type == ElementType::F16;
-    let mut added = Vec::new();
-    let mut inputs: Vec<String> = taken
-        .into_iter()
-        .enumerate()
-        .map(|(place, name)| match name {
-            Some(name) if narrow => {
-                let wide = format!("{DOMAIN}/attention.{layer}.input.{place}");
-                added.push(cast(name, &wide, ElementType::F32));
-                wide
-            }
-            name => name.cloned().unwrap_or_default(),
-        })
-        .collect();
-    while inputs.last().is_some_and(String::is_empty) {
-        inputs.pop();
-    }
-    let wide = if narrow { format!("{DOMAIN}/attention.{layer}.output") } else { output.clone() };
-    added.push(NodeProto {
-        input: inputs,
-        output: vec![wide.clone()],
-        name: Some(format!("{DOMAIN}/attention.{layer}")),
-        op_type: Some(ATTENTION.into()),
-        domain: Some(DOMAIN.into()),
-        attribute: vec![
-            int("layer", layer as i64),
-            int("table", table),
-            int("num_heads", int_of("num_heads", 0)),
-            int("kv_num_heads", int_of("kv_num_heads", 0)),
-            int("head_dim", contract.head_dim as i64),
-            int("rotary_interleaved", int_of("rotary_interleaved", 0)),
-            float("scale", scale),
-            float("softcap", float_of("softcap").unwrap_or(0.0)),
-            // The token itself among them; 0 stands for all.
-            int("window", int_of("local_window_size", -1).max(0)),
-        ],
-        ..NodeProto::default()
-    });
-    if narrow {
-        added.push(cast(&wide, output, ElementType::F16));
-    }
-    graph.node.splice(index..=index, added);
-    Ok(())
 }
 
 /// Puts our operator in the place of every product with quantised weights that it understands.
@@ -298,41 +194,6 @@ fn keep_activations(node: &mut NodeProto) {
     if node.op_type() == "MatMulNBits" {
         let levels = node.attribute.iter_mut().filter(|attribute| attribute.name() == "accuracy_level");
         levels.for_each(|level| level.i = Some(1));
-    }
-}
-
-fn check_understood(attention: &NodeProto, contract: &Contract, layer: usize) -> Result<(), NotPaged> {
-    let refused = |what: &str| Err(NotPaged::Attention { layer, what: what.to_owned() });
-    let is_known = |name: &str| KNOWN.contains(&name) || UNDERSTOOD.iter().any(|(known, _)| *known == name);
-    if let Some(unknown) = attention.attribute.iter().find(|attribute| !is_known(attribute.name())) {
-        return refused(unknown.name());
-    }
-    if attention.int("kv_num_heads").and_then(|heads| usize::try_from(heads).ok()) != Some(contract.kv_heads) {
-        return refused("kv_num_heads");
-    }
-    if attention.input.get(POSITIONS).is_some_and(|name| !name.is_empty() && name != "position_ids") {
-        return refused("positions that are computed");
-    }
-    for (name, value) in UNDERSTOOD {
-        if attention.int(name).is_some_and(|found| found != value) {
-            return refused(name);
-        }
-    }
-    // A window of no key, which no exporter writes.
-    if attention.int("local_window_size") == Some(0) {
-        return refused("local_window_size");
-    }
-    if attention
-        .attribute
-        .iter()
-        .any(|a| a.name().ends_with("quant_type") && a.s.as_deref().is_some_and(|s| s != b"NONE"))
-    {
-        return refused("a quantised cache");
-    }
-    let behind = attention.input.iter().enumerate().skip(POSITIONS + 1).find(|(_, name)| !name.is_empty());
-    match behind {
-        Some((_, name)) => refused(name),
-        None => Ok(()),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the files say of the rotary position embedding: claims only. The engine measures the rotation on keys of
-//! layer 0 and believes no file; where two of them differ, the model's user is told.
+//! What the files say of the rotary position embedding: claims only. The engine measures each layer's rotation on its
+//! keys and believes no file; where two of them differ, the model's user is told.
 
 use super::{switched, view::View};
 
@@ -22,7 +22,7 @@ pub(crate) fn table_positions(view: &View<'_>) -> Option<usize> {
             "RotaryEmbedding" if node.domain() == "com.microsoft" => (2, 3),
             _ => return None,
         };
-        let table = |name| view.constant(name).or_else(|| switched::shortest(view.graph, name));
+        let table = |name| view.constant(name).or_else(|| switched::shortest(view, name));
         table(node.input.get(sin)?)?;
         let [positions, _] = *table(node.input.get(cos)?)?.dims.as_slice() else {
             return None;

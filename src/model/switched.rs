@@ -3,13 +3,15 @@
 //!
 //! A window never reaches beyond the shorter ones (`context.rs`), so these are the ones in use.
 
-use super::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto};
+use super::{
+    onnx::{AttributeProto, GraphProto, TensorProto},
+    view::View,
+};
 
 /// The constant with the fewest rows that an `If` may give as `tensor`; `None` where no `If` makes it, where one of its
 /// branches computes it or where both have as many rows.
-pub(crate) fn shortest<'g>(graph: &'g GraphProto, tensor: &str) -> Option<&'g TensorProto> {
-    let makes = |node: &&NodeProto| node.op_type() == "If" && node.output.iter().any(|output| output == tensor);
-    let node = graph.node.iter().find(makes)?;
+pub(crate) fn shortest<'g>(view: &View<'g>, tensor: &str) -> Option<&'g TensorProto> {
+    let (_, node) = view.producer(tensor).filter(|(_, node)| node.op_type() == "If")?;
     let place = node.output.iter().position(|output| output == tensor)?;
     let branches = node.attribute.iter().filter_map(|attribute| attribute.g.as_deref());
     let given: Vec<&TensorProto> = branches.map(|branch| constant(branch, place)).collect::<Option<_>>()?;
