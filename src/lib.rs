@@ -28,7 +28,7 @@ mod start;
 pub mod trust;
 
 pub use motorbrain_actors::{
-    brain::{Brain, BrainMessage, Envelope, StepItem, StepStream},
+    brain::{Brain, BrainMessage, Delivery, Envelope, ReplyQueue, StepItem, StepStream},
     engine::{EngineInfo, Sampled, Sampling, Window},
     message::{
         BrainError, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Input, Part, Reply, Request, Score,

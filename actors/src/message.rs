@@ -218,7 +218,7 @@ pub struct Stepped {
     /// What they add to the text of all tokens before them in the context, without the end token and up to a stop text.
     /// Bytes that begin a character wait for the step that completes it: the texts of single steps joined are that of one.
     pub text: String,
-    /// The model's own log-probability of each, before temperature, top-k and top-p.
+    /// The model's own log-probability of each: before all that [`Sampling`] does.
     pub logprobs: Vec<f32>,
     /// The most likely tokens in each place, best first; empty lists if none were asked for.
     pub top: Vec<Vec<(TokenId, f32)>>,

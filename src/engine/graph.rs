@@ -61,7 +61,7 @@ impl Graph {
         options: SessionOptions,
     ) -> ort::Result<Self> {
         let builder = session::builder(runtime, options, &model.overlay.folder)?;
-        let (session, lent) = initializers.commit(builder, &model.overlay.bytes)?;
+        let (lent, session) = initializers.commit(builder, &model.overlay.bytes)?;
         let binding = session.create_binding()?;
         Ok(Self {
             session,

@@ -84,11 +84,12 @@ impl Initializers {
         Ok(Self { kept, packed, container: PrepackedWeights::new(), _bytes: all_bytes })
     }
 
-    /// Makes a session with these constants in the place of its own.
+    /// Makes a session with these constants in the place of its own, and before it what it reads: dropped after it, as
+    /// what is bound first is.
     ///
     /// # Errors
     /// A file was shortened; or the runtime's own.
-    pub(crate) fn commit(self: &Arc<Self>, builder: SessionBuilder, graph: &[u8]) -> ort::Result<(Session, Lent)> {
+    pub(crate) fn commit(self: &Arc<Self>, builder: SessionBuilder, graph: &[u8]) -> ort::Result<(Lent, Session)> {
         let mut builder = builder.with_prepacked_weights(&self.container)?;
         for tensor in &self.kept {
             builder = tensor.give(builder)?;
@@ -105,7 +106,7 @@ impl Initializers {
         }
         let session = builder.commit_from_memory(graph)?;
         let regions = regions.into_iter().map(|(region, file)| region.rest(file)).collect();
-        Ok((session, Lent { _regions: regions, _initializers: Arc::clone(self) }))
+        Ok((Lent { _regions: regions, _initializers: Arc::clone(self) }, session))
     }
 }
 

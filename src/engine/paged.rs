@@ -59,7 +59,7 @@ impl PagedGraph {
         let (batch, kv) = (Batch::default(), &model.contract.kv);
         let builder =
             session::builder(runtime, options, &model.overlay.folder)?.with_operators(operators(&batch, constants)?)?;
-        let (session, lent) = with_domain(|| initializers.commit(builder, &paged.bytes))?;
+        let (lent, session) = with_domain(|| initializers.commit(builder, &paged.bytes))?;
         let binding = session.create_binding()?;
         Ok(Self {
             session,

@@ -61,8 +61,18 @@ impl Region {
     /// Gives the memory back: whoever looks again sees the file.
     #[expect(unsafe_code, reason = "mapping over memory is unsafe by nature; see the comment at the call")]
     pub(super) fn rest(self, file: &File) -> Self {
-        use rustix::mm::{MapFlags, ProtFlags, mmap};
+        use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
         let (start, length) = (self.memory.as_ptr().cast_mut().cast(), self.memory.len());
+        // A mapping that fails may have taken away what was there, so it is tried elsewhere first.
+        // SAFETY: the system chooses where, and what it mapped there is unmapped and was never looked at.
+        let tried = unsafe {
+            mmap(std::ptr::null_mut(), length, ProtFlags::READ, MapFlags::PRIVATE, file, self.from)
+                .and_then(|there| munmap(there, length))
+        };
+        if let Err(error) = tried {
+            tracing::debug!(%error, "what was read of a file stays in memory");
+            return self;
+        }
         // SAFETY: the memory is this region's own, begins at a page's border and keeps its length, and `self` is had by
         // value, so that nobody has a reference into it; whom it was lent as a pointer only reads. The mapping is
         // read-only and private, and nothing here writes from now on. It is unmapped where the memory would have been.

@@ -133,10 +133,14 @@ impl Rotation {
     }
 }
 
+/// Of wider heads only the usual parts are tried: each is measured anew, and no model has such.
+const HEAD_DIM_MAX: usize = 512;
+
 /// How many of a key's numbers may be rotated: any even number, the usual ones first.
 fn widths(head_dim: usize) -> impl Iterator<Item = usize> {
     let usual = [head_dim, head_dim / 2, head_dim / 4];
-    let others = (2..head_dim).rev().filter(move |width| !usual.contains(width));
+    let others =
+        (2..if head_dim > HEAD_DIM_MAX { 2 } else { head_dim }).rev().filter(move |width| !usual.contains(width));
     usual.into_iter().chain(others).filter(|width| *width >= 2 && width % 2 == 0)
 }
 

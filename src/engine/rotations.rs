@@ -64,7 +64,11 @@ impl Rotations {
                 let LayerKeys { zero, at } = keys;
                 // Most layers turn as one before them, whose keys were less noisy.
                 let as_before = known.iter().find(|known| known.explains(contract.head_dim, zero, at, tolerance));
-                as_before.cloned().or_else(|| Rotation::measure(contract.head_dim, zero, at, tolerance))
+                let found = as_before.cloned();
+                let found = found.or_else(|| Rotation::measure(contract.head_dim, zero, at, tolerance))?;
+                // What positions that are embedded do to keys may be small beside the largest of them.
+                let is_noise = found.is_none() && tolerance > TOLERANCES[2] && !known.contains(&found);
+                (!is_noise).then_some(found)
             })?;
             if !known.contains(&found) {
                 known.push(found.clone());

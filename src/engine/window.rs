@@ -109,7 +109,7 @@ impl WindowOptions {
     }
 }
 
-/// Turns of a key that is kept in f16: each may round it by half a step, 2^-12 of itself.
+/// Turns of a key that is kept in f16: each may round it by half a step, up to 2^-11 of itself.
 const TURNS_IN_F16_MAX: usize = 8;
 
 /// Whether a window's keys are turned so often before they leave that they are kept in f32.

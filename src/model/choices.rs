@@ -109,8 +109,12 @@ impl<'n> Branches<'n> {
             }
         }
         for name in inner.iter().filter(|name| known.contains(**name)) {
-            renamed.entry(name).or_insert_with(|| format!("motorbrain_branch/{name}"));
+            renamed.entry(name).or_insert_with(|| {
+                let new = |count: usize| format!("motorbrain_branch{count}/{name}");
+                (0..).map(new).find(|new| !known.contains(new)).unwrap_or_default()
+            });
         }
+        known.extend(renamed.values().cloned());
         known.extend(inner.iter().map(|name| (*name).to_owned()));
         constants.extend(self.cached.initializer.iter().cloned().map(|mut tensor| {
             if let Some(name) = renamed.get(tensor.name()) {

@@ -60,6 +60,16 @@ pub enum ExternalError {
         /// Where the file ends.
         found: u64,
     },
+    /// Many weights are the same bytes, each of which would be read.
+    #[error(
+        "the weights refer to {bytes} bytes of files that have {found}, expected at most {TIMES_MAX} times as many"
+    )]
+    TooMuch {
+        /// Of all references together.
+        bytes: u64,
+        /// Of all the files.
+        found: u64,
+    },
     /// An offset or length that is no number, or no location at all.
     #[error("the weights `{tensor}` have the {key} `{value}`")]
     Malformed {
@@ -86,7 +96,9 @@ impl ExternalError {
             Self::TooShort { .. } => {
                 Some("fetch the file again; a download that was interrupted looks like this".into())
             }
-            Self::Malformed { .. } => Some("export the model again; the graph is damaged".into()),
+            Self::Malformed { .. } | Self::TooMuch { .. } => {
+                Some("export the model again; the graph is damaged".into())
+            }
         }
     }
 }
@@ -126,17 +138,26 @@ impl Home {
     }
 }
 
+/// How often each byte of a file may be referred to, on average: weights that are used twice are two references in
+/// some exports, an embedding and its projection for instance.
+const TIMES_MAX: u64 = 4;
+
 /// Checks every reference of a graph to other files, those of subgraphs included, and makes it
 /// relative to [`Home::folder`].
 pub(crate) fn resolve(graph: &mut GraphProto, home: &Home) -> Result<(), ExternalError> {
-    let mut files = Files { home, found: HashMap::new() };
+    let mut files = Files { home, found: HashMap::new(), sizes: HashMap::new(), referred: 0 };
     let mut resolved = Ok(());
     each_tensor(graph, &mut |tensor| {
         if resolved.is_ok() && tensor.data_location() == onnx::EXTERNAL {
             resolved = files.resolve(tensor);
         }
     });
-    resolved
+    resolved?;
+    let found = files.sizes.values().sum::<u64>();
+    if files.referred > found.saturating_mul(TIMES_MAX) {
+        return Err(ExternalError::TooMuch { bytes: files.referred, found });
+    }
+    Ok(())
 }
 
 /// Makes the large inline initializers of a graph, slices of `file`, references into it.
@@ -210,6 +231,10 @@ struct Files<'h> {
     home: &'h Home,
     /// The files already found, by location.
     found: HashMap<String, Found>,
+    /// Bytes of each file, however its location is spelled.
+    sizes: HashMap<PathBuf, u64>,
+    /// Bytes of all references.
+    referred: u64,
 }
 
 struct Found {
@@ -233,13 +258,14 @@ impl Files<'_> {
             let tensor = tensor.name().to_owned();
             return Err(ExternalError::TooShort { tensor, file, needed, found });
         }
+        self.referred = self.referred.saturating_add(length);
         for entry in tensor.external_data.iter_mut().filter(|entry| entry.key() == "location") {
             entry.value = Some(found.location.clone());
         }
         Ok(())
     }
 
-    fn find(&self, tensor: &TensorProto, location: &str) -> Result<Found, ExternalError> {
+    fn find(&mut self, tensor: &TensorProto, location: &str) -> Result<Found, ExternalError> {
         let outside = || ExternalError::OutsideFolder {
             tensor: tensor.name().to_owned(),
             location: location.to_owned(),
@@ -259,6 +285,7 @@ impl Files<'_> {
         let below = target.strip_prefix(real).map_err(|_| outside())?;
         let bytes = files::open(&target).and_then(|file| file.metadata()).map_err(missing)?.len();
         let below = below.to_string_lossy().into_owned();
+        self.sizes.insert(target, bytes);
         Ok(Found { bytes, location: if self.home.linked { below } else { location.to_owned() } })
     }
 }

@@ -105,7 +105,7 @@ impl Walk {
                     take(&mut bytes, 4)?;
                     self.hold(NUMBER)?;
                 }
-                // Groups, which this schema has never had.
+                3 => skip_group(&mut bytes, key >> 3, depth)?,
                 _ => return Err(End::Malformed),
             }
         }
@@ -115,6 +115,32 @@ impl Walk {
     fn hold(&mut self, bytes: u64) -> Result<(), End> {
         self.held = self.held.saturating_add(bytes);
         if self.held > self.allowed { Err(End::Refused(Refused::TooMuch)) } else { Ok(()) }
+    }
+}
+
+/// Passes over a group, of which this schema has none: the decoder takes those that it does not know for nothing.
+fn skip_group(bytes: &mut &[u8], number: u64, depth: usize) -> Result<(), End> {
+    let depth = depth.checked_sub(1).ok_or(End::Refused(Refused::TooDeep))?;
+    loop {
+        let key = varint(bytes)?;
+        match key & 7 {
+            0 => {
+                varint(bytes)?;
+            }
+            1 => {
+                take(bytes, 8)?;
+            }
+            2 => {
+                let length = varint(bytes)?;
+                take(bytes, length)?;
+            }
+            3 => skip_group(bytes, key >> 3, depth)?,
+            4 if key >> 3 == number => return Ok(()),
+            5 => {
+                take(bytes, 4)?;
+            }
+            _ => return Err(End::Malformed),
+        }
     }
 }
 

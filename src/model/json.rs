@@ -2,7 +2,7 @@
 //! `-Infinity` are numbers, of keys that come twice the last one counts, whole numbers may be written `4096.0`, and
 //! the file may begin with a byte order mark.
 //!
-//! Only keys that somebody asks for are kept, so that a file of many megabytes takes no more memory than itself.
+//! Only keys that somebody asks for are kept, so that a file of many megabytes takes a few times its size at most.
 
 use std::{borrow::Cow, collections::HashMap, fmt, path::Path};
 

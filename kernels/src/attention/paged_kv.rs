@@ -31,8 +31,9 @@ pub struct Kept<'a> {
 pub struct Turns<'a> {
     /// One a layer.
     pub layers: &'a [Turn],
-    /// Whether the copy's keys are kept in f32 whatever they were kept in. Each turn rounds them: in f16 that is a step
-    /// of 2^-11, in which what turns slowly would not move at all, and it adds up where keys are turned many times.
+    /// Whether the copy's keys are kept in f32 whatever they were kept in. Each turn rounds them, in f16 by up to
+    /// 2^-11 of itself, half a step, in which what turns slowly would not move at all, and that adds up where keys are
+    /// turned many times.
     pub in_f32: bool,
 }
 

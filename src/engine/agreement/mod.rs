@@ -32,13 +32,18 @@ const CONTEXT_MAX: usize = 300;
 /// What is compared beyond such a window.
 const BEYOND_WINDOW: usize = 40;
 
+/// Tokens of the long context's end that are compared in one run.
+const SCORED_MAX: usize = 256;
+
 /// Log-probabilities of fixed tokens, in a fixed order. `local_window`: the most keys that some layer sees.
 ///
 /// # Errors
 /// The engine's own.
 pub(super) fn probe(engine: &mut dyn Engine, local_window: Option<usize>) -> Result<Vec<f32>, EngineError> {
     let (vocab, window) = (engine.info().vocab, engine.info().window.size);
-    let context = local_window.map_or(CONTEXT_MAX, |local| CONTEXT_MAX.max(local.saturating_add(BEYOND_WINDOW)));
+    // A look back that is longer than the window never shows.
+    let local = local_window.filter(|local| *local < window);
+    let context = local.map_or(CONTEXT_MAX, |local| CONTEXT_MAX.max(local.saturating_add(BEYOND_WINDOW)));
     let token = |index: usize| TokenId(((index * 7919 + 31) % vocab) as u32);
     let tokens: Vec<TokenId> = (0..context.min(window.saturating_sub(1)).max(1)).map(token).collect();
     let (long, short) = (engine.open()?, engine.open()?);
@@ -59,6 +64,11 @@ pub(super) fn probe(engine: &mut dyn Engine, local_window: Option<usize>) -> Res
     }
     for token in single.chunks(1) {
         score(&[row(long, token, None)])?;
+    }
+    // Logits of all that a long look back takes would be gigabytes.
+    let (read, rest) = rest.split_at(rest.len().saturating_sub(SCORED_MAX));
+    for tokens in read.chunks(SCORED_MAX) {
+        score(&[Row { slot: long, tokens, want: Want::Nothing }])?;
     }
     if !rest.is_empty() {
         score(&[row(long, rest, Some(&token(7)))])?;

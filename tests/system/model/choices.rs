@@ -178,8 +178,8 @@ fn names_of_a_branch_give_way_to_those_outside() {
     let model = open(folder(graph).path()).unwrap();
     let graph = gone(&model, "use_cache_branch");
     let hidden = graph.node.iter().find(|node| node.output == ["hidden_states"]).unwrap();
-    assert_eq!(hidden.input, ["motorbrain_branch/x"]);
-    let made = graph.node.iter().filter(|node| node.output == ["motorbrain_branch/x"]).count();
+    assert_eq!(hidden.input, ["motorbrain_branch0/x"]);
+    let made = graph.node.iter().filter(|node| node.output == ["motorbrain_branch0/x"]).count();
     assert_eq!(made, 1);
 }
 

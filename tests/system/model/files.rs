@@ -125,7 +125,9 @@ fn a_graph_of_nothing_is_refused() {
     let attributes = field(7, &field(1, &field(5, &[]).repeat(500_000)));
     let nodes = field(7, &field(1, &[]).repeat(500_000));
     let constants = field(7, &field(5, &[]).repeat(500_000));
-    for content in [attributes, nodes, constants] {
+    // A group, of which the schema has none, is passed over by the decoder.
+    let behind_a_group = [&[0xa3, 0x06, 0x0a, 0x01, 0xff, 0xa4, 0x06][..], &nodes].concat();
+    for content in [attributes, nodes, constants, behind_a_group] {
         fs::write(dir.path().join("model.onnx"), [&content[..], &[0x42, 0x02, 0x10, 0x12]].concat()).unwrap();
         says(&refusal(dir.path()), &["the graph DIR/model.onnx would take more than", "export the model again"]);
     }

@@ -53,6 +53,27 @@ fn needed_bytes_follow_from_the_shape_where_no_length_is_given() {
     says(&refusal(dir.path()), &["need 18446744073709551615 bytes of DIR/far.bin"]);
 }
 
+/// Each reference is read into memory of its own.
+#[test]
+fn the_same_bytes_are_not_the_weights_of_many() {
+    let with = |count: usize| {
+        let mut graph = language_model(projection());
+        // However the file is spelled.
+        let location = |index: usize| format!("{}far.bin", "./".repeat(index));
+        let tensor = |index: usize| TensorProto {
+            name: Some(format!("far{index}")),
+            ..elsewhere(&[("location", &location(index)), ("offset", "0"), ("length", "64")])
+        };
+        graph.initializer.extend((0..count).map(tensor));
+        graph
+    };
+    let dir = folder(with(4));
+    fs::write(dir.path().join("far.bin"), [0; 64]).unwrap();
+    open(dir.path()).unwrap();
+    write(dir.path(), with(5));
+    says(&refusal(dir.path()), &["the weights refer to 320 bytes of files that have 64, expected at most 4 times"]);
+}
+
 #[test]
 fn references_that_leave_the_folder() {
     let parent = tempfile::tempdir().unwrap();
