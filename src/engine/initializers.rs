@@ -16,6 +16,7 @@ use std::{
     ops::Range,
     ptr::{self, NonNull},
     sync::Arc,
+    time::SystemTime,
 };
 
 use bytes::Bytes;
@@ -35,8 +36,8 @@ use crate::model::{Initializer, Sharing, onnx, parts::Files};
 /// See the module's description.
 pub(crate) struct Initializers {
     kept: Vec<Tensor>,
-    /// By the file that they lie in.
-    packed: Vec<(File, Vec<Initializer>)>,
+    /// By the file that they lie in, and when that was written.
+    packed: Vec<(File, SystemTime, Vec<Initializer>)>,
     container: PrepackedWeights,
     /// Last: the kept tensors point into them.
     _bytes: Vec<Bytes>,
@@ -64,7 +65,7 @@ impl Initializers {
     /// A file cannot be read, or is too short; or the runtime's own.
     pub(crate) fn open(constants: &[Initializer], files: &mut Files) -> ort::Result<Self> {
         let (mut kept, mut packed, mut all_bytes) =
-            (Vec::new(), Vec::<(String, File, Vec<Initializer>)>::new(), Vec::new());
+            (Vec::new(), Vec::<(String, File, SystemTime, Vec<Initializer>)>::new(), Vec::new());
         for constant in constants.iter().filter(|constant| element(constant).is_some()) {
             let location = &constant.location;
             if constant.sharing != Sharing::Packed {
@@ -72,15 +73,16 @@ impl Initializers {
                 let bytes = bytes.map_err(|error| unread(files, constant, &error))?;
                 kept.push(Tensor::of(constant, &bytes)?);
                 all_bytes.push(bytes);
-            } else if let Some((_, _, others)) = packed.iter_mut().find(|(file, ..)| file == location) {
+            } else if let Some((.., others)) = packed.iter_mut().find(|(file, ..)| file == location) {
                 others.push(constant.clone());
             } else {
                 let file = files.file(location).and_then(|file| file.try_clone());
-                let file = file.map_err(|error| unread(files, constant, &error))?;
-                packed.push((location.clone(), file, vec![constant.clone()]));
+                let file = file.and_then(|file| Ok((file.metadata()?.modified()?, file)));
+                let (written, file) = file.map_err(|error| unread(files, constant, &error))?;
+                packed.push((location.clone(), file, written, vec![constant.clone()]));
             }
         }
-        let packed = packed.into_iter().map(|(_, file, constants)| (file, constants)).collect();
+        let packed = packed.into_iter().map(|(_, file, written, constants)| (file, written, constants)).collect();
         Ok(Self { kept, packed, container: PrepackedWeights::new(), _bytes: all_bytes })
     }
 
@@ -95,9 +97,13 @@ impl Initializers {
             builder = tensor.give(builder)?;
         }
         let mut regions = Vec::new();
-        for (file, constants) in &self.packed {
+        for (file, written, constants) in &self.packed {
             let ranges: Vec<_> = constants.iter().map(range).collect();
             let region = Region::read(file, &ranges).map_err(|error| failed("the weights", &error))?;
+            // What is kept of the model is of the file as it was: half of each would be no model at all.
+            if file.metadata().and_then(|now| now.modified()).ok() != Some(*written) {
+                return Err(ort::Error::new("the weights: the file was written to since the model was first loaded"));
+            }
             for (constant, range) in constants.iter().zip(&ranges) {
                 let bytes = region.bytes(range).ok_or_else(|| ort::Error::new("a constant lies nowhere"))?;
                 builder = Tensor::of(constant, bytes)?.give(builder)?;

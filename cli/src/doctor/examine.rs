@@ -4,12 +4,16 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use motorbrain::{
     Settings, StartError, TokenizerKind,
-    engine::{Form, Layout, OnnxLoader, Rotation, Rotations, Runtime},
+    engine::{Form, Layout, OnnxLoader, Rotation, Rotations, Runtime, WhyPlain},
     model::{Checked, ElementType, Family, Model, Note},
     settings::{DEFAULT_FILE, Sources},
     trust,
 };
-use motorbrain_actors::{brain, engine::EngineLoader, tokens::Tokenizer as _};
+use motorbrain_actors::{
+    brain,
+    engine::{EngineLoader, LoadError},
+    tokens::Tokenizer as _,
+};
 
 use super::findings::{Finding, Findings};
 use crate::args::Common;
@@ -165,7 +169,12 @@ fn engine(settings: &Settings, runtime: Runtime, model: Arc<Model>, findings: &m
     findings.add(
         Finding::ok("engine", format!("loaded in {ms} ms")).fact("load_ms", u64::try_from(ms).unwrap_or(u64::MAX)),
     );
-    findings.add(form(&loader));
+    if let Some(Form::Plain(WhyPlain::NothingToCompare { message })) = loader.form() {
+        let hint = Some("requests that ask for tokens or scores would fail: fetch the model's files again".into());
+        findings.wrong("form", brain::StartError::Load(LoadError { transient: false, message, hint }));
+    } else {
+        findings.add(form(&loader));
+    }
     if let Some(unkept) = loader.unkept() {
         let finding = Finding::note("form", unkept.to_string());
         findings.add(match unkept.hint() {

@@ -122,8 +122,10 @@ impl Spelling {
     /// because it cannot spell a character otherwise (`<unk>`, a byte) says nothing and stays.
     fn spell(&self, model: &impl Model, text: &str) -> Result<Vec<Token>> {
         let tokens = model.tokenize(text)?;
-        let reserved = tokens.iter().filter_map(|token| self.reserved.get(&token.id));
-        let found: BTreeSet<&str> = reserved.map(String::as_str).filter(|piece| text.contains(*piece)).collect();
+        // Each once, since the whole text is looked through for it: of strangers' text every token may be a byte.
+        let reserved: BTreeSet<&str> =
+            tokens.iter().filter_map(|token| self.reserved.get(&token.id)).map(String::as_str).collect();
+        let found: BTreeSet<&str> = reserved.into_iter().filter(|piece| text.contains(*piece)).collect();
         if found.is_empty() {
             return Ok(tokens);
         }

@@ -236,6 +236,23 @@ fn tokens_that_never_become_text_cost_no_more_each_than_a_few() {
     assert!(many < few * 64, "1,000 tokens take {few:?}, 16,000 {many:?}");
 }
 
+/// Of a tokenizer that spells what it does not know by bytes, each of which is an added token's kin.
+#[test]
+fn literal_text_of_bytes_takes_no_longer_a_character_than_a_little() {
+    let case = Case::read(&fixture("tokenizers/llama2.json"));
+    let encode = |count: usize| {
+        let (text, began) = ("你".repeat(count), Instant::now());
+        let tokens = case.ours.encode_behind(Spelled::Literal(&text), None).unwrap();
+        assert!(tokens.len() >= 3 * count);
+        began.elapsed()
+    };
+    encode(500);
+    let (few, many) = (encode(500), encode(8_000));
+    println!("500 characters {few:?}, 8,000 {many:?}");
+    // Sixteen times as long where it is linear, 256 times where each token has the whole text looked through.
+    assert!(many < few * 64, "500 characters take {few:?}, 8,000 {many:?}");
+}
+
 #[test]
 fn literal_text_becomes_no_added_token() {
     for case in &*KINDS {
