@@ -227,7 +227,10 @@ fn rotation(loader: &OnnxLoader, model: &Model) -> Finding {
         }
     }
     if kinds.iter().all(|(rotation, _)| rotation.is_none()) {
-        return Finding::note("rotation", "none: keys turn at no position of the window");
+        return match loader.window().size {
+            1 => Finding::note("rotation", "not measured: keys turn at no position of the window"),
+            _ => Finding::ok("rotation", "none: keys do not depend on their position"),
+        };
     }
     let claimed = model.rotation.config_base;
     let contradicts = |base: f64| claimed.is_some_and(|claimed| (base / claimed - 1.0).abs() > BASE_TOLERANCE);
