@@ -216,13 +216,7 @@ impl Tokenizer for ModelTokenizer {
     fn append(&self, before: &[TokenId], tokens: &[TokenId], bytes: &mut Vec<u8>) {
         let ids = |tokens: &[TokenId]| tokens.iter().map(|token| token.0).collect::<Vec<u32>>();
         match &self.0 {
-            Rule::Model(loaded) => {
-                let found = bytes.len();
-                let append = || loaded.pieces.append(&loaded.tokenizer, &ids(before), &ids(tokens), bytes);
-                if guarded(append).is_err() {
-                    bytes.truncate(found);
-                }
-            }
+            Rule::Model(loaded) => loaded.pieces.append(&loaded.tokenizer, &ids(before), &ids(tokens), bytes),
             Rule::Bytes => {
                 for token in tokens {
                     match u8::try_from(token.0) {

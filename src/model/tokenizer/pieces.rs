@@ -13,10 +13,10 @@
 //! bytes give the very text that the decoder gives. `ByteFallback` shows a row of byte tokens as U+FFFD alone
 //! where one of them is broken; here what is whole stays, since it may have been shown already.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use motorbrain_actors::tokens::BEFORE_LEN;
 use tokenizers::Tokenizer;
+
+use super::guarded;
 
 /// How many of the first tokens are looked at for one that can stand for a text.
 const ANCHORS_TRIED: u32 = 4096;
@@ -107,13 +107,14 @@ fn added(tokenizer: &Tokenizer, prefix: &[u32], ids: &[u32]) -> Option<String> {
     whole.strip_prefix(&before).map(str::to_owned)
 }
 
-/// The text of tokens as the tokenizer decodes it; one that refuses (none of the usual ones does) leaves their names.
+/// The text of tokens as the tokenizer decodes it; one that refuses or panics (none of the usual ones does) leaves their
+/// names.
 fn text(tokenizer: &Tokenizer, ids: &[u32]) -> String {
     // Some decoders panic where there is nothing to decode.
     if !ids.iter().any(|&id| tokenizer.id_to_token(id).is_some()) {
         return String::new();
     }
-    let decoded = catch_unwind(AssertUnwindSafe(|| tokenizer.decode(ids, false).ok()));
+    let decoded = guarded(|| tokenizer.decode(ids, false).ok());
     let names = || ids.iter().filter_map(|&id| tokenizer.id_to_token(id)).collect();
     decoded.ok().flatten().unwrap_or_else(names)
 }
