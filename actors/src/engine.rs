@@ -5,10 +5,16 @@
 //! window is the engine's alone: it ends a chunk where a slide is due, slides, and reports what
 //! left; nobody above computes a slide.
 //!
+//! Where [`EngineInfo::pages`] says so, keys and values lie in pages, which outlive slot and engine: a conversation is
+//! its tokens and its [`Resident`] pages, and a slot only what a job works on. Any engine of the same loader opens one on
+//! them ([`Engine::adopt`]) and tells what became of them ([`Engine::take_held`]). A page's rows are written once: a run
+//! writes behind the rows that its slot holds, in a page of its own or in one where nobody else has written there, so
+//! whoever shares a page, be it a run that was abandoned, changes nothing for the others.
+//!
 //! Invariant of every slot: `kv_len <= context_len <= window.size`, and `context_len - kv_len <= 1`
 //! (a token that was sampled last has no keys and values yet; the next run reads it first).
 
-use std::{borrow::Cow, sync::Arc, vec::Drain};
+use std::{any::Any, borrow::Cow, fmt, sync::Arc, vec::Drain};
 
 use crate::tokens::TokenId;
 
@@ -49,6 +55,83 @@ pub struct EngineInfo {
     pub end_tokens: Vec<TokenId>,
     /// Bytes of keys and values a token of context takes.
     pub kv_bytes_per_token: usize,
+    /// The pages that keys and values lie in; `None` where an engine keeps them to itself, and then a conversation
+    /// stays with its engine and is read again after its death.
+    pub pages: Option<PageSize>,
+}
+
+/// How large a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageSize {
+    /// Tokens whose keys and values it holds, in all layers; at least 1.
+    pub tokens: usize,
+    /// Bytes of its memory.
+    pub bytes: usize,
+}
+
+/// Keys and values of a few tokens following each other, in all layers. Whose memory that is only engines know; it is
+/// free when nobody has the page any more.
+#[derive(Clone)]
+pub struct Page(Arc<dyn Any + Send + Sync>);
+
+impl Page {
+    /// A page of an engine's memory.
+    pub fn new<T: Any + Send + Sync>(memory: Arc<T>) -> Self {
+        Self(memory)
+    }
+
+    /// The memory, for the engine that knows its type.
+    pub fn memory<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        Arc::clone(&self.0).downcast().ok()
+    }
+}
+
+/// Two are equal where they are the same memory.
+impl PartialEq for Page {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Page({:p})", Arc::as_ptr(&self.0))
+    }
+}
+
+/// The pages of a context, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resident {
+    /// Each full but the last that counts; what lies behind `kv_len` is nobody's.
+    pub pages: Vec<Page>,
+    /// Tokens of the context whose keys and values they hold.
+    pub kv_len: usize,
+}
+
+impl Resident {
+    /// Forgets what lies behind the first `kv_len` tokens. `page`: tokens of a page.
+    pub fn truncate(&mut self, kv_len: usize, page: usize) {
+        self.kv_len = self.kv_len.min(kv_len);
+        self.pages.truncate(self.kv_len.div_ceil(page));
+    }
+
+    /// Takes over what a slot says of its pages.
+    pub fn apply(&mut self, held: Held) {
+        self.pages.truncate(held.keep);
+        self.pages.extend(held.pages);
+        self.kv_len = held.kv_len;
+    }
+}
+
+/// What became of a slot's pages: of those that its owner knew of it keeps the first `keep`, then come `pages`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Held {
+    /// How many of the pages that were told last are still the slot's.
+    pub keep: usize,
+    /// Those behind them.
+    pub pages: Vec<Page>,
+    /// Tokens of the context whose keys and values they hold in all.
+    pub kv_len: usize,
 }
 
 /// How a text's hidden states become one vector.
@@ -226,6 +309,29 @@ pub trait Engine: 'static {
     /// [`EngineErrorKind::OutOfMemory`].
     fn open(&mut self) -> Result<SlotIndex, EngineError>;
 
+    /// A slot on pages that any engine of the same loader has filled: `context` is what they hold, and at most one
+    /// token more that was sampled last. The pages are not written to but behind what `held` counts.
+    ///
+    /// # Errors
+    /// [`EngineErrorKind::Rejected`] where the pages are another loader's, or this engine has none.
+    fn adopt(&mut self, context: &[TokenId], held: &Resident) -> Result<SlotIndex, EngineError> {
+        let _ = (context, held);
+        Err(EngineError {
+            kind: EngineErrorKind::Rejected,
+            row: None,
+            message: "this engine keeps keys and values to itself".to_owned(),
+        })
+    }
+
+    /// What became of a slot's pages since it was adopted or this was last asked; `None` without pages.
+    ///
+    /// # Panics
+    /// If the slot is not open.
+    fn take_held(&mut self, slot: SlotIndex) -> Option<Held> {
+        let _ = slot;
+        None
+    }
+
     /// Gives a slot and its memory back.
     ///
     /// # Panics
@@ -247,7 +353,7 @@ pub trait Engine: 'static {
     /// See [`EngineErrorKind`]; no slot has changed.
     fn run(&mut self, rows: &[Row<'_>]) -> Result<Drain<'_, RowOutput>, EngineError>;
 
-    /// Bytes of KV memory held by all slots.
+    /// Bytes of KV memory held by all slots; where there are pages, those of the loader's. Costs nothing.
     fn kv_bytes(&self) -> usize;
 
     /// A handle that stops a run of this engine from another thread.
@@ -274,4 +380,9 @@ pub trait EngineLoader: Send + Sync + 'static {
     /// # Errors
     /// Why there is none.
     fn load(&self) -> Result<Box<dyn Engine>, LoadError>;
+
+    /// Bytes of all pages that there are; 0 where engines keep keys and values to themselves.
+    fn kv_bytes(&self) -> usize {
+        0
+    }
 }

@@ -327,6 +327,7 @@ mod tests {
             window: Window { size: 8, sinks: 1, slide: 2, slides: true },
             end_tokens: vec![],
             kv_bytes_per_token: 1,
+            pages: None,
         };
         let stats = Stats { actors: vec![actor], model };
         insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2,"kv_bytes":4096}],"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);

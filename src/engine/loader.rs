@@ -194,6 +194,7 @@ fn info(model: &Model, window: Window, rotations: &Rotations) -> EngineInfo {
         window: Window { slides: window.slides && unexplained.is_none(), ..window },
         end_tokens: model.end_tokens.clone(),
         kv_bytes_per_token: contract.kv_bytes_per_token(),
+        pages: None,
     }
 }
 

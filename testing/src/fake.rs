@@ -36,6 +36,7 @@ pub fn fake_info() -> EngineInfo {
         window: Window { size: 16, sinks: 2, slide: 4, slides: true },
         end_tokens: Vec::new(),
         kv_bytes_per_token: 16,
+        pages: None,
     }
 }
 

@@ -181,6 +181,7 @@ mod tests {
             window: Window { size: 8, sinks: 1, slide: 2, slides: true },
             end_tokens: Vec::new(),
             kv_bytes_per_token: 1,
+            pages: None,
         };
         Stats { actors: vec![actor], model }
     }

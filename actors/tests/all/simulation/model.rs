@@ -26,6 +26,7 @@ pub(crate) fn info() -> EngineInfo {
         window: WINDOW,
         end_tokens: vec![END],
         kv_bytes_per_token: 1,
+        pages: None,
     }
 }
 
