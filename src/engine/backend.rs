@@ -6,8 +6,11 @@
 
 use std::sync::Arc;
 
-use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
-use motorbrain_kernels::attention::Kept;
+use motorbrain_actors::{
+    engine::{Held, Interrupt, Resident},
+    tokens::TokenId,
+};
+use motorbrain_kernels::attention::{Kept, KvStore};
 
 use super::rotations::LayerKeys;
 use crate::model::Contract;
@@ -18,6 +21,8 @@ pub(crate) struct Feed<'a> {
     pub tokens: &'a [TokenId],
     /// How many tokens of the cache they follow: the first one's position.
     pub past: usize,
+    /// How many tokens of the cache are there already: those, and of the tokens to run those that run again.
+    pub cached: usize,
     /// Which of them give logits, as rising indices.
     pub logits_of: &'a [usize],
     /// Whether hidden states are wanted.
@@ -56,15 +61,38 @@ pub(crate) trait Backend {
     /// Tokens a cache has room for.
     fn capacity(&self, kv: &Self::Kv) -> usize;
 
-    /// Makes room in `kv`, with `filled` rows, for `new` more; returns a copy where that cannot be done
-    /// in place. What is filled stays as it is.
-    fn make_room(&self, kv: &Self::Kv, filled: usize, new: usize) -> ort::Result<Option<Self::Kv>>;
+    /// Makes room in `kv` for what the feed runs; returns a copy where that cannot be done in place. What is cached
+    /// stays as it is.
+    fn make_room(&self, kv: &mut Self::Kv, feed: &Feed<'_>) -> ort::Result<Option<Self::Kv>>;
+
+    /// A run on `kv` is over, and its first `rows` are to stay as they are from now on.
+    fn settle(&self, kv: &mut Self::Kv, rows: usize) {
+        let _ = (kv, rows);
+    }
 
     /// A copy of only the kept rows, one range after the other, ready for `new` more.
     fn copy(&self, from: &Self::Kv, kept: &[Kept<'_>], new: usize) -> ort::Result<Self::Kv>;
 
-    /// Bytes of memory that a cache holds.
+    /// Bytes of memory that a cache holds for itself alone.
     fn bytes(&self, kv: &Self::Kv) -> usize;
+
+    /// Where the pages of its caches come from; `None`: their memory is their own.
+    fn store(&self) -> Option<&Arc<KvStore>> {
+        None
+    }
+
+    /// A cache of pages, and why they are none.
+    fn adopt(&self, held: &Resident) -> Result<Self::Kv, String> {
+        let _ = held;
+        Err("this engine keeps keys and values to itself".to_owned())
+    }
+
+    /// What became of the pages of a cache with `rows` since it was adopted or this was last asked; `None` without
+    /// pages. Between runs.
+    fn take_held(&self, kv: &mut Self::Kv, rows: usize) -> Option<Held> {
+        let _ = (kv, rows);
+        None
+    }
 
     /// Runs rows on caches that have room for them, and hands what each gave to `take`, in order. The
     /// filled rows of every cache stay as they are, whatever happens.

@@ -125,7 +125,7 @@ impl Graph {
 
     /// Runs one token behind `position` rows: the cache with its row.
     fn alone(&mut self, token: TokenId, mut kv: KvCache, position: usize) -> ort::Result<KvCache> {
-        let feed = Feed { tokens: &[token], past: position, logits_of: &[], hidden: false };
+        let feed = Feed { tokens: &[token], past: position, cached: position, logits_of: &[], hidden: false };
         let given = self.execute(&mut kv, &feed)?;
         Ok(given.kv.unwrap_or(kv))
     }
@@ -196,11 +196,12 @@ impl Backend for Graph {
         kv.capacity
     }
 
-    fn make_room(&self, kv: &KvCache, filled: usize, new: usize) -> ort::Result<Option<KvCache>> {
-        if self.memory.fits(kv, filled, new) {
+    fn make_room(&self, kv: &mut KvCache, feed: &Feed<'_>) -> ort::Result<Option<KvCache>> {
+        let (past, new) = (feed.past, feed.tokens.len());
+        if self.memory.fits(kv, past, new) {
             return Ok(None);
         }
-        let mut grown = self.memory.copy(kv, &[Kept { rows: 0..filled, turns: None }], new)?;
+        let mut grown = self.memory.copy(kv, &[Kept { rows: 0..past, turns: None }], new)?;
         grown.remember(kv);
         Ok(Some(grown))
     }

@@ -7,9 +7,10 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use motorbrain_actors::{
-    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Window},
+    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, PageSize, Window},
     tokens::TokenId,
 };
+use motorbrain_kernels::attention::{KvStore, KvTypes};
 
 use super::{
     backend::Backend,
@@ -58,6 +59,8 @@ pub struct OnnxLoader {
     /// What engines on the model's own graph share, for as long as there is one: where another form
     /// runs, that is only until both are compared.
     plain: Mutex<Weak<Initializers>>,
+    /// Where the pages of all paged engines come from, which they outlive.
+    pub(super) store: Arc<KvStore>,
 }
 
 impl OnnxLoader {
@@ -68,6 +71,9 @@ impl OnnxLoader {
     pub fn new(runtime: Runtime, model: Arc<Model>, options: EngineOptions) -> Result<Self, WindowError> {
         let EngineOptions { session, window, form } = options;
         let window = window.resolve(model.context.tokens)?;
+        let contract = &model.contract;
+        let types = contract.kv.iter().map(|kv| KvTypes { key: kv.key_type, value: kv.value_type });
+        let store = KvStore::new(types.collect(), contract.kv_heads, contract.head_dim);
         Ok(Self {
             runtime,
             model,
@@ -78,6 +84,7 @@ impl OnnxLoader {
             chosen: Mutex::default(),
             unkept: Mutex::default(),
             plain: Mutex::default(),
+            store,
         })
     }
 
@@ -115,8 +122,8 @@ impl OnnxLoader {
 
     /// An engine on the paged form.
     pub(super) fn load_paged(&self, shared: &Shared) -> Result<Box<dyn Engine>, LoadError> {
-        let Shared { paged, constants, initializers } = shared;
-        let graph = PagedGraph::load(&self.runtime, &self.model, paged, constants, initializers, self.session);
+        let (store, window) = (Arc::clone(&self.store), self.window.size);
+        let graph = PagedGraph::load(&self.runtime, &self.model, shared, store, window, self.session);
         self.engine(graph.map_err(|error| self.failed(&error))?)
     }
 
@@ -133,7 +140,8 @@ impl OnnxLoader {
                 self.rotations.get_or_init(|| measured)
             }
         };
-        let info = info(&self.model, self.window, rotations);
+        let pages = backend.store().map(|store| PageSize { tokens: store.page_tokens(), bytes: store.page_bytes() });
+        let info = info(&self.model, self.window, rotations, pages);
         Ok(Box::new(OnnxEngine::new(backend, info, rotations.back(self.window.slide).map(Arc::from))))
     }
 
@@ -177,9 +185,13 @@ impl EngineLoader for OnnxLoader {
             (Chosen { paged: None, .. }, None) => self.load_plain(),
         }
     }
+
+    fn kv_bytes(&self) -> usize {
+        self.store.bytes()
+    }
 }
 
-fn info(model: &Model, window: Window, rotations: &Rotations) -> EngineInfo {
+fn info(model: &Model, window: Window, rotations: &Rotations, pages: Option<PageSize>) -> EngineInfo {
     let contract = &model.contract;
     let unexplained = rotations.unexplained();
     if let Some(layer) = unexplained.filter(|_| window.slides) {
@@ -194,7 +206,7 @@ fn info(model: &Model, window: Window, rotations: &Rotations) -> EngineInfo {
         window: Window { slides: window.slides && unexplained.is_none(), ..window },
         end_tokens: model.end_tokens.clone(),
         kv_bytes_per_token: contract.kv_bytes_per_token(),
-        pages: None,
+        pages,
     }
 }
 

@@ -6,8 +6,11 @@
 use std::{collections::HashMap, mem, sync::Arc, vec::Drain};
 
 use motorbrain_actors::{
-    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, Interrupt, Row, RowOutput, SlotIndex, Want},
+    engine::{
+        Engine, EngineError, EngineErrorKind, EngineInfo, Held, Interrupt, Resident, Row, RowOutput, SlotIndex, Want,
+    },
     reuse::emptied,
+    tokens::TokenId,
 };
 use motorbrain_kernels::{attention::Turns, rotary::Turn};
 
@@ -31,6 +34,8 @@ pub(crate) struct OnnxEngine<B: Backend> {
     turns: Option<Arc<[Turn]>>,
     slots: HashMap<SlotIndex, Slot<B::Kv>>,
     next_slot: u32,
+    /// What the caches of all slots hold for themselves.
+    kv_bytes: usize,
     work: Workspace<B::Kv>,
 }
 
@@ -51,7 +56,15 @@ struct Workspace<K: 'static> {
 impl<B: Backend> OnnxEngine<B> {
     /// An engine without slots.
     pub(crate) fn new(backend: B, info: EngineInfo, turns: Option<Arc<[Turn]>>) -> Self {
-        Self { backend, info, turns, slots: HashMap::new(), next_slot: 0, work: Workspace::default() }
+        Self { backend, info, turns, slots: HashMap::new(), next_slot: 0, kv_bytes: 0, work: Workspace::default() }
+    }
+
+    fn insert(&mut self, slot: Slot<B::Kv>) -> SlotIndex {
+        let index = SlotIndex(self.next_slot);
+        self.next_slot += 1;
+        self.kv_bytes += self.backend.bytes(&slot.kv);
+        self.slots.insert(index, slot);
+        index
     }
 
     fn check(&self, index: usize, row: &Row<'_>, rows: &[Row<'_>]) -> Result<(), EngineError> {
@@ -101,7 +114,7 @@ impl<B: Backend> OnnxEngine<B> {
                         window.size
                     ),
                 })?;
-            planned.fed.fill(&slot.context, row, planned.plan, window);
+            planned.fed.fill(&slot.context, slot.kv_len, row, planned.plan, window);
         }
         Ok(())
     }
@@ -119,6 +132,7 @@ impl<B: Backend> OnnxEngine<B> {
         }
         // All of them were found when they were planned.
         work.slots.extend(rows.iter().filter_map(|row| self.slots.remove(&row.slot)));
+        self.kv_bytes -= work.slots.iter().map(|slot| self.backend.bytes(&slot.kv)).sum::<usize>();
         let (found, wanted) = (work.slots.len(), rows.len());
         assert!(found == wanted, "{found} slots were found for {wanted} rows");
         let mut result = self.execute(rows, work);
@@ -130,7 +144,9 @@ impl<B: Backend> OnnxEngine<B> {
             let commit = |((row, slot), executed): ((_, &mut Slot<_>), _)| slot.commit(row, executed, window);
             work.outputs.extend(rows.iter().zip(&mut work.slots).zip(work.executed.drain(..)).map(commit));
         }
-        for (row, slot) in rows.iter().zip(work.slots.drain(..)) {
+        for (row, mut slot) in rows.iter().zip(work.slots.drain(..)) {
+            self.backend.settle(&mut slot.kv, slot.kv_len);
+            self.kv_bytes += self.backend.bytes(&slot.kv);
             slot.check_invariants(self.backend.capacity(&slot.kv), window.size);
             self.slots.insert(row.slot, slot);
         }
@@ -145,7 +161,7 @@ impl<B: Backend> OnnxEngine<B> {
         let turns = turns.as_deref().map(|layers| Turns { layers, in_f32 });
         let slider = Slider { turns, window: &info.window };
         let failed = |row: usize| move |error: ort::Error| engine_error(&error, Some(row));
-        for (index, (planned, slot)) in planned.iter().zip(&*slots).enumerate() {
+        for (index, (planned, slot)) in planned.iter().zip(&mut *slots).enumerate() {
             moved.push(slider.make_room(backend, slot, planned).map_err(failed(index))?);
         }
         let caches = slots.iter_mut().zip(&mut *moved).map(|(slot, moved)| moved.as_mut().unwrap_or(&mut slot.kv));
@@ -177,7 +193,8 @@ impl<B: Backend> OnnxEngine<B> {
             executed.kv = executed.kv.take().or(moved.take());
             // The sampled token would be number `size + 1` of the context.
             if executed.output.sampled.is_some() && executed.kv_len == info.window.size {
-                let full = executed.kv.as_ref().unwrap_or(&slot.kv);
+                let full = executed.kv.as_mut().unwrap_or(&mut slot.kv);
+                backend.settle(full, executed.kv_len);
                 executed.kv = Some(slider.slide(backend, full, info.window.size, 0).map_err(failed(index))?);
                 executed.kv_len -= info.window.slide;
                 executed.output.dropped += info.window.slide;
@@ -208,14 +225,38 @@ impl<B: Backend + 'static> Engine for OnnxEngine<B> {
 
     fn open(&mut self) -> Result<SlotIndex, EngineError> {
         let kv = self.backend.empty().map_err(|error| engine_error(&error, None))?;
-        let index = SlotIndex(self.next_slot);
-        self.next_slot += 1;
-        self.slots.insert(index, Slot::new(kv, self.info.window.size));
-        Ok(index)
+        Ok(self.insert(Slot::new(kv, self.info.window.size)))
+    }
+
+    fn adopt(&mut self, context: &[TokenId], held: &Resident) -> Result<SlotIndex, EngineError> {
+        let rejected = |message| EngineError { kind: EngineErrorKind::Rejected, row: None, message };
+        let (context_len, kv_len, size) = (context.len(), held.kv_len, self.info.window.size);
+        if context_len > size || kv_len > context_len || context_len - kv_len > 1 {
+            return Err(rejected(format!(
+                "pages of {kv_len} tokens are not those of a context of {context_len} in a window of {size}"
+            )));
+        }
+        if let Some(bad) = context.iter().find(|token| token.0 as usize >= self.info.vocab) {
+            return Err(rejected(format!("token id {bad} is outside the vocabulary of {}", self.info.vocab)));
+        }
+        let kv = self.backend.adopt(held).map_err(rejected)?;
+        let mut slot = Slot::new(kv, size);
+        slot.context.extend_from_slice(context);
+        slot.kv_len = kv_len;
+        slot.check_invariants(self.backend.capacity(&slot.kv), size);
+        Ok(self.insert(slot))
+    }
+
+    fn take_held(&mut self, slot: SlotIndex) -> Option<Held> {
+        let found = self.slots.get_mut(&slot);
+        assert!(found.is_some(), "slot {} is not open", slot.0);
+        found.and_then(|slot| self.backend.take_held(&mut slot.kv, slot.kv_len))
     }
 
     fn close(&mut self, slot: SlotIndex) {
-        assert!(self.slots.remove(&slot).is_some(), "slot {} is not open", slot.0);
+        let found = self.slots.remove(&slot);
+        assert!(found.is_some(), "slot {} is not open", slot.0);
+        self.kv_bytes -= found.map_or(0, |slot| self.backend.bytes(&slot.kv));
     }
 
     fn rewind(&mut self, slot: SlotIndex, context_len: usize) -> Result<(), EngineError> {
@@ -246,7 +287,7 @@ impl<B: Backend + 'static> Engine for OnnxEngine<B> {
     }
 
     fn kv_bytes(&self) -> usize {
-        self.slots.values().map(|slot| self.backend.bytes(&slot.kv)).sum()
+        self.kv_bytes + self.backend.store().map_or(0, |store| store.bytes())
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {

@@ -1,9 +1,12 @@
-//! The paged form of a model in a session: any number of rows in one run, keys and values in blocks.
+//! The paged form of a model in a session: any number of rows in one run, keys and values in pages.
 
-use std::{collections::TryReserveError, iter, sync::Arc};
+use std::{iter, sync::Arc};
 
-use motorbrain_actors::{engine::Interrupt, tokens::TokenId};
-use motorbrain_kernels::attention::{BatchRow, Kept, KvTypes, PagedKv};
+use motorbrain_actors::{
+    engine::{Held, Interrupt, Page, Resident},
+    tokens::TokenId,
+};
+use motorbrain_kernels::attention::{self, BatchRow, Kept, KvStore, NoRoom, PagedKv};
 use ort::{
     memory::{Allocator, MemoryInfo},
     session::{IoBinding, Session},
@@ -13,8 +16,8 @@ use ort::{
 use super::{
     backend::{Backend, Feed, Given, RunError},
     batch::Batch,
-    constants::Constants,
-    initializers::{Initializers, Lent},
+    chosen::Shared,
+    initializers::Lent,
     operators::{operators, with_domain},
     rotation::KeysAt,
     rotations::LayerKeys,
@@ -22,7 +25,7 @@ use super::{
     session::{self, SessionOptions, Stop},
     side,
 };
-use crate::model::{Contract, LmHead, Model, Paged};
+use crate::model::{Contract, LmHead, Model};
 
 /// See the module's description.
 pub(crate) struct PagedGraph {
@@ -30,7 +33,9 @@ pub(crate) struct PagedGraph {
     binding: IoBinding,
     cpu: MemoryInfo<'static>,
     contract: Contract,
-    kv_types: Vec<KvTypes>,
+    store: Arc<KvStore>,
+    /// Tokens of a full context.
+    window: usize,
     lm_head: LmHead,
     position_ids: bool,
     stop: Arc<Stop>,
@@ -43,20 +48,21 @@ pub(crate) struct PagedGraph {
 }
 
 impl PagedGraph {
-    /// Loads a model's paged form into a session.
+    /// Loads a model's paged form into a session; its caches are of the store's pages, of `window` tokens at most.
     ///
     /// # Errors
     /// The runtime's own.
     pub(crate) fn load(
         runtime: &Runtime,
         model: &Model,
-        paged: &Paged,
-        constants: &Arc<Constants>,
-        initializers: &Arc<Initializers>,
+        shared: &Shared,
+        store: Arc<KvStore>,
+        window: usize,
         options: SessionOptions,
     ) -> ort::Result<Self> {
+        let Shared { paged, constants, initializers } = shared;
         let lm_head = model.overlay.lm_head.ok_or_else(|| ort::Error::new("a paged form has an LM head"))?;
-        let (batch, kv) = (Batch::default(), &model.contract.kv);
+        let batch = Batch::default();
         let builder =
             session::builder(runtime, options, &model.overlay.folder)?.with_operators(operators(&batch, constants)?)?;
         let (lent, session) = with_domain(|| initializers.commit(builder, &paged.bytes))?;
@@ -66,7 +72,8 @@ impl PagedGraph {
             binding,
             cpu: session::cpu()?,
             contract: model.contract.clone(),
-            kv_types: kv.iter().map(|kv| KvTypes { key: kv.key_type, value: kv.value_type }).collect(),
+            store,
+            window,
             lm_head,
             position_ids: paged.position_ids,
             stop: Stop::new()?,
@@ -75,11 +82,6 @@ impl PagedGraph {
             wide: Default::default(),
             _lent: lent,
         })
-    }
-
-    /// Keys and values without room.
-    fn no_kv(&self) -> PagedKv {
-        PagedKv::new(&self.kv_types, self.contract.kv_heads, self.contract.head_dim)
     }
 
     /// Runs the rows that the batch names, on what `inputs` holds.
@@ -124,14 +126,16 @@ impl PagedGraph {
         });
         self.inputs.wanted.fill([feeds().map(|feed| feed.logits_of.len()).sum()], wanted.flatten())?;
         let hidden = rows.iter().any(|(_, feed)| feed.hidden);
-        for (kv, Feed { tokens, past, .. }) in rows {
+        for (kv, Feed { tokens, past, cached, .. }) in rows {
             let (room, end) = (kv.capacity(), past + tokens.len());
             assert!(!tokens.is_empty(), "a row of no token on {past} cached ones");
+            assert!((*past..=end).contains(cached), "{cached} tokens are cached of a row from {past} up to {end}");
             assert!(end <= room, "a row of tokens up to {end} in room for {room}");
         }
         self.batch.fill(rows.iter().map(|(kv, feed)| BatchRow {
             kv: Arc::clone(kv),
             past: feed.past,
+            cached: feed.cached,
             position: feed.past,
             tokens: feed.tokens.len(),
         }));
@@ -214,24 +218,49 @@ impl Backend for PagedGraph {
     }
 
     fn empty(&self) -> ort::Result<Self::Kv> {
-        Ok(Arc::new(self.no_kv()))
+        Ok(Arc::new(PagedKv::new(&self.store, self.window)))
     }
 
     fn capacity(&self, kv: &Self::Kv) -> usize {
         kv.capacity()
     }
 
-    fn make_room(&self, kv: &Self::Kv, filled: usize, new: usize) -> ort::Result<Option<Self::Kv>> {
-        kv.grow(filled + new).map_err(no_memory)?;
+    fn make_room(&self, kv: &mut Self::Kv, feed: &Feed<'_>) -> ort::Result<Option<Self::Kv>> {
+        let new = feed.past + feed.tokens.len() - feed.cached;
+        alone(kv).make_room(feed.cached, new).map_err(no_memory)?;
         Ok(None)
     }
 
-    fn copy(&self, from: &Self::Kv, kept: &[Kept<'_>], new: usize) -> ort::Result<Self::Kv> {
-        from.copy(kept, new).map(Arc::new).map_err(no_memory)
+    fn settle(&self, kv: &mut Self::Kv, rows: usize) {
+        alone(kv).settle(rows);
     }
 
-    fn bytes(&self, kv: &Self::Kv) -> usize {
-        kv.bytes()
+    fn copy(&self, from: &Self::Kv, kept: &[Kept<'_>], new: usize) -> ort::Result<Self::Kv> {
+        let mut copy = from.copy(kept).map_err(no_memory)?;
+        copy.make_room(kept.iter().map(|kept| kept.rows.len()).sum(), new).map_err(no_memory)?;
+        Ok(Arc::new(copy))
+    }
+
+    /// Its pages are counted by their store.
+    fn bytes(&self, _: &Self::Kv) -> usize {
+        0
+    }
+
+    fn store(&self) -> Option<&Arc<KvStore>> {
+        Some(&self.store)
+    }
+
+    fn adopt(&self, held: &Resident) -> Result<Self::Kv, String> {
+        let memory = |page: &Page| page.memory::<attention::Page>();
+        let pages: Option<Vec<_>> = held.pages.iter().map(memory).collect();
+        let pages = pages.ok_or("the pages are another engine's")?;
+        let adopted = PagedKv::adopt(&self.store, pages.into_iter(), held.kv_len, self.window);
+        adopted.map(Arc::new).map_err(|why| why.to_string())
+    }
+
+    fn take_held(&self, kv: &mut Self::Kv, rows: usize) -> Option<Held> {
+        let (keep, pages) = alone(kv).take_changes(rows);
+        Some(Held { keep, pages: pages.iter().map(|page| Page::new(Arc::clone(page))).collect(), kv_len: rows })
     }
 
     fn run(
@@ -258,15 +287,18 @@ impl Backend for PagedGraph {
             self.inputs.positions.fill(shape, rows().map(|(position, _)| position as i64))?;
         }
         self.inputs.wanted.fill([0], iter::empty())?;
-        let caches: Vec<_> = rows().map(|_| Arc::new(self.no_kv())).collect();
-        caches.iter().try_for_each(|kv| kv.grow(1)).map_err(no_memory)?;
-        let alone =
-            |((position, _), kv): (_, &Arc<PagedKv>)| BatchRow { kv: Arc::clone(kv), past: 0, position, tokens: 1 };
-        self.batch.fill(rows().zip(&caches).map(alone));
+        let mut caches = rows().map(|_| self.empty()).collect::<ort::Result<Vec<_>>>()?;
+        caches.iter_mut().try_for_each(|kv| alone(kv).make_room(0, 1)).map_err(no_memory)?;
+        let row = |((position, _), kv): (_, &Arc<PagedKv>)| {
+            let kv = Arc::clone(kv);
+            BatchRow { kv, past: 0, cached: 0, position, tokens: 1 }
+        };
+        self.batch.fill(rows().zip(&caches).map(row));
         let result = self.execute(false);
         self.batch.clear();
         self.binding.clear_outputs();
         result?;
+        caches.iter_mut().for_each(|kv| alone(kv).settle(1));
         let keys = |layer: usize| {
             let mut caches = caches.chunks(tokens.len());
             let mut next = || caches.next().into_iter().flatten().flat_map(|kv| kv.keys(layer, 0)).collect();
@@ -288,7 +320,13 @@ impl Backend for PagedGraph {
     }
 }
 
+/// A cache between runs, when nobody else has it: the batch is cleared behind each.
+fn alone(kv: &mut Arc<PagedKv>) -> &mut PagedKv {
+    let others = Arc::strong_count(kv) - 1;
+    Arc::get_mut(kv).unwrap_or_else(|| panic!("{others} others have a conversation's table between two runs"))
+}
+
 /// Said in the runtime's own words, which [`session::engine_error`] knows.
-fn no_memory(cause: TryReserveError) -> ort::Error {
+fn no_memory(cause: NoRoom) -> ort::Error {
     ort::Error::new(format!("{} for keys and values: {cause}", session::NO_MEMORY))
 }

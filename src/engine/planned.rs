@@ -86,6 +86,8 @@ pub(super) struct Fed {
     pub(super) tokens: Vec<TokenId>,
     /// Tokens cached before them.
     pub(super) past: usize,
+    /// Tokens that are cached already: the first of them, too, where it runs again.
+    cached: usize,
     /// How many of them are not new: 0 or 1.
     lead: usize,
     logits_of: Vec<usize>,
@@ -98,8 +100,8 @@ pub(super) struct Fed {
 }
 
 impl Fed {
-    /// Fills in a row's, in the memory of an earlier one.
-    pub(super) fn fill(&mut self, context: &[TokenId], row: &Row<'_>, plan: RowPlan, window: &Window) {
+    /// Fills in those of a row on a context of which `kv_len` tokens are cached, in the memory of an earlier one's.
+    pub(super) fn fill(&mut self, context: &[TokenId], kv_len: usize, row: &Row<'_>, plan: RowPlan, window: &Window) {
         let Self { tokens, logits_of, targets, window: held, .. } = self;
         let last = context.last().filter(|_| plan.last);
         let lead = usize::from(last.is_some());
@@ -132,14 +134,21 @@ impl Fed {
         }
         let context_len = context.len();
         assert!(dropped + lead <= context_len, "{dropped} tokens leave and {lead} runs again of {context_len}");
-        self.past = context.len() - dropped - lead;
+        self.past = context_len - dropped - lead;
+        self.cached = kv_len - dropped;
         self.lead = lead;
         self.hidden = matches!(row.want, Want::Hidden(_)) && plan.take > 0;
     }
 
     /// What a backend is given.
     pub(super) fn feed(&self) -> Feed<'_> {
-        Feed { tokens: &self.tokens, past: self.past, logits_of: &self.logits_of, hidden: self.hidden }
+        Feed {
+            tokens: &self.tokens,
+            past: self.past,
+            cached: self.cached,
+            logits_of: &self.logits_of,
+            hidden: self.hidden,
+        }
     }
 
     fn scores(&self, logits: &[f32], vocab: usize) -> Result<Vec<f32>, NoDistribution> {

@@ -18,14 +18,13 @@ impl Slider<'_> {
     pub(super) fn make_room<B: Backend>(
         &self,
         backend: &B,
-        slot: &Slot<B::Kv>,
+        slot: &mut Slot<B::Kv>,
         planned: &Planned,
     ) -> ort::Result<Option<B::Kv>> {
-        let new = planned.fed.tokens.len();
         if planned.plan.slide {
-            self.slide(backend, &slot.kv, slot.kv_len, new).map(Some)
+            self.slide(backend, &slot.kv, slot.kv_len, planned.fed.tokens.len()).map(Some)
         } else {
-            backend.make_room(&slot.kv, planned.fed.past, new)
+            backend.make_room(&mut slot.kv, &planned.fed.feed())
         }
     }
 

@@ -1,5 +1,5 @@
 //! What a decoded token allocates, told apart by whose code does it: the engine nothing, whatever the
-//! form, the conversations and their lengths, but for the blocks that keys and values grow by.
+//! form, the conversations and their lengths, but for the pages that keys and values grow by.
 //!
 //! The allocator below counts in the whole process, on the runtime's threads too. Inside the engine's
 //! calls of the runtime it counts apart: those are the bindings' own (names, shapes, handles), which are
@@ -95,11 +95,11 @@ fn end() -> Counted {
     counted()
 }
 
-/// Tokens that each conversation decodes while it is counted: over a block's end at least three times.
+/// Tokens that each conversation decodes while it is counted: over a page's end at least three times.
 const TOKENS: usize = 100;
 
-/// Tokens of a block.
-const BLOCK: usize = 32;
+/// Allocations that make a page: its memory, and what is known of it.
+const PAGE: u64 = 2;
 
 /// Allocations that make one thread's scratch.
 const SCRATCH_MAX: u64 = 24;
@@ -130,7 +130,7 @@ fn load(form: &str, threads: usize) -> Box<dyn Engine> {
     engine
 }
 
-/// One token of every slot; what it allocated and how many tokens of room keys and values grew by.
+/// One token of every slot; what it allocated and how many pages keys and values grew by.
 fn decode(engine: &mut dyn Engine, slots: &[SlotIndex], number: u64, sampling: &Sampling) -> (Counted, usize) {
     let want = Want::Next { sampling, seed: 7, number, top: 0 };
     let rows: Vec<_> = slots.iter().map(|&slot| Row { slot, tokens: &[], want }).collect();
@@ -139,7 +139,7 @@ fn decode(engine: &mut dyn Engine, slots: &[SlotIndex], number: u64, sampling: &
     let outputs = engine.run(&rows).unwrap().len();
     let counted = end();
     assert_eq!(outputs, slots.len());
-    (counted, (engine.kv_bytes() - held) / engine.info().kv_bytes_per_token)
+    (counted, (engine.kv_bytes() - held) / engine.info().pages.unwrap().bytes)
 }
 
 fn check(form: &str, contexts: &[usize], threads: usize, sampling: &Sampling) {
@@ -158,29 +158,24 @@ fn check(form: &str, contexts: &[usize], threads: usize, sampling: &Sampling) {
     for number in 0..3 {
         decode(&mut *engine, &slots, number, sampling);
     }
-    let kv = &model(&fixture(form)).contract;
-    // Keys and values of each layer and head.
-    let tensors = kv.layers * kv.kv_heads * 2;
     let case = format!("{form}, {conversations} conversations, {threads} threads");
-    let (mut bindings, mut growing, mut blocks_grown, mut late) = (Vec::new(), 0, 0, 0);
+    let (mut bindings, mut growing, mut pages_grown, mut late) = (Vec::new(), 0, 0, 0);
     for number in 0..TOKENS as u64 {
-        let (Counted { engine: ours, runtime, .. }, grown) = decode(&mut *engine, &slots, 3 + number, sampling);
-        let blocks = grown / BLOCK * tensors;
-        // At times the list of a tensor's blocks grows, too.
-        let excess = ours.saturating_sub(2 * blocks as u64);
-        assert!(excess == 0 || threads > 1, "{case}: token {number} made {ours} allocations for {blocks} blocks");
+        let (Counted { engine: ours, runtime, .. }, pages) = decode(&mut *engine, &slots, 3 + number, sampling);
+        let excess = ours.saturating_sub(PAGE * pages as u64);
+        assert!(excess == 0 || threads > 1, "{case}: token {number} made {ours} allocations for {pages} pages");
         late += excess;
         bindings.push(runtime);
         growing += ours;
-        blocks_grown += blocks;
+        pages_grown += pages;
     }
-    assert!(blocks_grown >= 3 * conversations * tensors, "{case}: only {blocks_grown} blocks");
+    assert!(pages_grown >= 3 * conversations, "{case}: only {pages_grown} pages");
     // A thread of the runtime's makes its scratch with its first task, whenever it comes to have one.
     assert!(late <= SCRATCH_MAX, "{case}: {late} allocations");
     let most = bindings.iter().max().unwrap();
     assert!(bindings.iter().all(|count| count == most), "{case}: the bindings' grow with the context: {bindings:?}");
     println!(
-        "{case}: {} decoded tokens made {growing} for {blocks_grown} blocks, {late} for scratch; the bindings' {most} a run",
+        "{case}: {} decoded tokens made {growing} for {pages_grown} pages, {late} for scratch; the bindings' {most} a run",
         conversations * TOKENS
     );
 }
@@ -189,7 +184,7 @@ fn check(form: &str, contexts: &[usize], threads: usize, sampling: &Sampling) {
 fn a_decoded_token_allocates_nothing_in_the_engine() {
     in_own_process("allocations::a_decoded_token_allocates_nothing_in_the_engine", || {
         for form in ["tiny-plain", "tiny-plain-f16", "tiny-gqa-fp32", "tiny-gqa-int4"] {
-            // Of different lengths, so that blocks fill at different times; two that are cut into sections.
+            // Of different lengths, so that pages fill at different times; two that are cut into sections.
             for contexts in [&[5][..], &[5, 42, 79, 116, 153, 190, 227, 264], &[1100, 64, 1500]] {
                 for threads in [1, 2] {
                     check(form, contexts, threads, &Sampling::GREEDY);

@@ -14,7 +14,8 @@ use pulp::{Simd, WithSimd};
 
 use super::{
     found::Found,
-    kv_blocks::{BLOCK, KvBlocks},
+    head::Head,
+    page_layout::BLOCK,
     product::{PANEL, Packed, Rows, Sums, pack, product},
     shape::Shape,
 };
@@ -43,7 +44,7 @@ pub(super) struct Scratch {
 /// Queries and the keys they see in one section. The queries are those of neighbouring tokens, `group` for each.
 pub(super) struct Attend<'a> {
     /// Of the one KV head that they share.
-    pub kv: &'a KvBlocks,
+    pub kv: &'a Head<'a>,
     /// The layer's sizes.
     pub shape: &'a Shape,
     /// Rows before the first token, which sees [`Shape::seen`] of them; each further token has one more.
@@ -161,10 +162,14 @@ impl Attend<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(unsafe_code, reason = "one thread writes, then reads")]
     use std::num::NonZeroUsize;
 
     use super::*;
-    use crate::{ElementType, attention::kv_blocks::BLOCKS_READ};
+    use crate::{
+        ElementType,
+        attention::{KvStore, KvTypes, PagedKv, head::BLOCKS_READ},
+    };
 
     /// Softmax of the products with all keys that a query sees, by the values: in f64 and in one go.
     fn plain(query: &[f32], rows: &[(Vec<f32>, Vec<f32>)], cap: Option<f32>) -> Vec<f64> {
@@ -181,9 +186,19 @@ mod tests {
         (0..query.len()).map(value).collect()
     }
 
+    /// One head with room for so many tokens.
+    fn kv(element: ElementType, head_dim: usize, tokens: usize) -> PagedKv {
+        let store = KvStore::new(vec![KvTypes { key: element, value: element }], 1, head_dim);
+        let mut kv = PagedKv::new(&store, tokens);
+        assert!(kv.make_room(0, tokens).is_ok());
+        kv
+    }
+
     /// All sections, the last first, added in order.
-    fn attend(kv: &KvBlocks, shape: &Shape, past: usize, scratch: &mut Scratch) -> Found {
+    fn attend(kv: &PagedKv, shape: &Shape, past: usize, scratch: &mut Scratch) -> Found {
         let tokens = scratch.queries.len() / shape.head_dim / shape.group();
+        // SAFETY: nobody writes.
+        let kv = &unsafe { Head::new(kv, 0, 0) };
         let found = |section| {
             let mut found = Found::default();
             let scratch = &mut *scratch;
@@ -225,9 +240,10 @@ mod tests {
                 .collect();
             let queries: Vec<f32> = (0..tokens * group * head_dim).map(|i| number(i / 7, i) + 0.25).collect();
             for element in [ElementType::F32, ElementType::F16] {
-                let mut kv = KvBlocks::new(element, element, head_dim);
-                assert!(kv.grow(rows.len()).is_ok());
-                rows.iter().enumerate().for_each(|(row, (key, value))| kv.write(row, key, value));
+                let kv = kv(element, head_dim, rows.len());
+                // SAFETY: nobody reads.
+                let write = |(row, (key, value)): (_, &(Vec<_>, Vec<_>))| unsafe { kv.write(0, 0, row, key, value) };
+                rows.iter().enumerate().for_each(write);
                 let scratch = &mut Scratch { queries: queries.clone(), ..Scratch::default() };
                 let mut whole = attend(&kv, &shape, past, scratch);
                 for ((index, query), found) in queries.chunks_exact(head_dim).enumerate().zip(whole.finish()) {
@@ -247,8 +263,7 @@ mod tests {
         let all = Shape { layer: 0, heads: group, kv_heads: 1, head_dim, scale: 1.0, softcap: None, window: None };
         for element in [ElementType::F32, ElementType::F16] {
             for visible in [1, 31, 32, 33, SPAN, SPAN + 1, 512, 1536, 1537] {
-                let mut kv = KvBlocks::new(element, element, head_dim);
-                assert!(kv.grow(visible + 3 * BLOCK).is_ok());
+                let kv = kv(element, head_dim, visible + 3 * BLOCK);
                 let scratch = &mut Scratch { queries: vec![0.5; group * head_dim], ..Scratch::default() };
                 BLOCKS_READ.set(0);
                 attend(&kv, &all, visible - 1, scratch);

@@ -8,8 +8,8 @@ use std::{
 use super::{
     attend::{Attend, Scratch},
     found::Found,
-    kv_blocks::KvBlocks,
-    paged_kv::BatchRow,
+    head::Head,
+    paged_kv::{BatchRow, InHand},
     plan::{Plan, Task},
     shape::{Heads, Shape},
 };
@@ -60,6 +60,11 @@ impl Layer<'_> {
                 ));
             }
         }
+        if let Some(row) = self.rows.iter().position(|row| !row.kv.fits(&self.shape)) {
+            return Err(format!(
+                "layer {layer}: the pages of row {row} are not of {kv_heads} heads of {head_dim} numbers"
+            ));
+        }
         let Some(rotary) = self.rotary else { return Ok(()) };
         let reach = self.rows.iter().map(|row| row.position + row.tokens).max().unwrap_or(0);
         if 2 * rotary.pairs > head_dim || reach > rotary.positions() {
@@ -77,6 +82,9 @@ impl Layer<'_> {
     ///
     /// # Errors
     /// Those of `threads`, which are asked where the work is worth it.
+    ///
+    /// # Panics
+    /// A row's conversation stands here twice or in another layer's run at the same time.
     pub fn run<T: Threads>(
         &self,
         plan: &Plan,
@@ -86,7 +94,7 @@ impl Layer<'_> {
     ) -> Result<(), T::Error> {
         let (needed, found) = (plan.parts(), parts.len());
         assert!(found >= needed, "{found} parts for a plan of {needed}");
-        let steps = Steps { layer: self, plan, parts, pieces };
+        let steps = Steps { layer: self, _hand: InHand::take(self.rows), plan, parts, pieces };
         if !self.is_shared() {
             steps.all();
             return Ok(());
@@ -96,33 +104,40 @@ impl Layer<'_> {
         if plan.sums.is_empty() { Ok(()) } else { threads.share(plan.sums.len(), &|index| steps.sum(index)) }
     }
 
-    /// Writes the new keys and values of one row and head.
-    fn store(&self, row: usize, head: usize) {
+    /// Writes the new keys and values of one row and head, but for those that are there.
+    ///
+    /// # Safety
+    /// Meanwhile nobody else reads or writes this head of the row's conversation by its leases.
+    #[expect(unsafe_code, reason = "see the contract")]
+    unsafe fn store(&self, row: usize, head: usize) {
         let first: usize = self.rows[..row].iter().map(|row| row.tokens).sum();
-        let BatchRow { kv, past, position, tokens } = &self.rows[row];
-        let mut kv = kv.write(self.shape.layer, head);
+        let BatchRow { kv, past, cached, position, tokens } = &self.rows[row];
         MEMORY.with_borrow_mut(|Memory { key: rotated, .. }| {
-            for token in 0..*tokens {
-                let key = self.keys.row(first + token, head);
+            for token in cached - past..*tokens {
+                let mut key = self.keys.row(first + token, head);
                 let value = self.values.row(first + token, head);
-                match self.rotary {
-                    Some(rotary) => {
-                        rotated.clear();
-                        rotary.rotate(position + token, key, 1.0, rotated);
-                        kv.write(past + token, rotated, value);
-                    }
-                    None => kv.write(past + token, key, value),
+                if let Some(rotary) = self.rotary {
+                    rotated.clear();
+                    rotary.rotate(position + token, key, 1.0, rotated);
+                    key = rotated;
                 }
+                // SAFETY: the caller's.
+                unsafe { kv.write(self.shape.layer, head, past + token, key, value) };
             }
         });
     }
 
     /// Does one task. What it finds goes to its part or, where it is for all keys, to its columns of the output,
     /// `[tokens, heads * head_dim]`, cut into `pieces` as the tasks are.
-    fn mix(&self, task: &Task, parts: &[Mutex<Found>], pieces: &[Mutex<&mut [f32]>]) {
+    ///
+    /// # Safety
+    /// Meanwhile nobody writes to this head of the row's conversation by its leases.
+    #[expect(unsafe_code, reason = "see the contract")]
+    unsafe fn mix(&self, task: &Task, parts: &[Mutex<Found>], pieces: &[Mutex<&mut [f32]>]) {
         MEMORY.with_borrow_mut(|Memory { scratch, whole, found, .. }| {
             self.load(task, &mut scratch.queries);
-            let kv = self.rows[task.row].kv.read(self.shape.layer, task.head);
+            // SAFETY: the caller's.
+            let kv = unsafe { Head::new(&self.rows[task.row].kv, self.shape.layer, task.head) };
             if let Some((section, part)) = task.part {
                 self.attend(task, &kv, section, scratch, &mut lock(&parts[part]));
                 return;
@@ -161,7 +176,7 @@ impl Layer<'_> {
         }
     }
 
-    fn attend(&self, task: &Task, kv: &KvBlocks, section: usize, scratch: &mut Scratch, found: &mut Found) {
+    fn attend(&self, task: &Task, kv: &Head<'_>, section: usize, scratch: &mut Scratch, found: &mut Found) {
         pulp::Arch::new().dispatch(Attend { kv, shape: &self.shape, past: self.past(task), section, scratch, found });
     }
 
@@ -178,9 +193,10 @@ impl Layer<'_> {
     }
 }
 
-/// A layer's work, in the three steps of which each must be done before the next.
+/// A layer's work, in the three steps of which each must be done before the next, and each of a step once.
 struct Steps<'a, 'o> {
     layer: &'a Layer<'a>,
+    _hand: InHand<'a>,
     plan: &'a Plan,
     parts: &'a [Mutex<Found>],
     pieces: &'a [Mutex<&'o mut [f32]>],
@@ -194,11 +210,20 @@ impl Steps<'_, '_> {
 
     fn store(&self, index: usize) {
         let kv_heads = self.layer.shape.kv_heads;
-        self.layer.store(index / kv_heads, index % kv_heads);
+        #[expect(unsafe_code, reason = "see the comment")]
+        // SAFETY: no other layer has the conversations in hand, in which each index is a head of its own, and nobody
+        // reads before all are done.
+        unsafe {
+            self.layer.store(index / kv_heads, index % kv_heads);
+        }
     }
 
     fn mix(&self, index: usize) {
-        self.layer.mix(&self.plan.tasks[index], self.parts, self.pieces);
+        #[expect(unsafe_code, reason = "see the comment")]
+        // SAFETY: all is written, and no other layer has the conversations in hand.
+        unsafe {
+            self.layer.mix(&self.plan.tasks[index], self.parts, self.pieces);
+        }
     }
 
     fn sum(&self, index: usize) {

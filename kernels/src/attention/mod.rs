@@ -6,19 +6,30 @@
 //! are too few. A task's arithmetic does not depend on what else is in the run.
 //!
 //! `plan.rs` cuts, `layer.rs` does a layer's tasks, `attend.rs` is the softmax over a section's keys and `found.rs`
-//! what it leaves, `product.rs` multiplies, `kv_blocks.rs` and `paged_kv.rs` are the memory.
+//! what it leaves, `product.rs` multiplies. The memory: `kv_store.rs` has what all pages have in common, `page.rs` is
+//! one and all that is unsafe about it, `page_layout.rs` where in it things lie, `written.rs` who may write it;
+//! `paged_kv.rs` is a conversation's table of them and `head.rs` what attention reads of it.
 
 mod attend;
 mod found;
-mod kv_blocks;
+mod head;
+mod kv_store;
 mod layer;
+mod page;
+mod page_layout;
 mod paged_kv;
 mod plan;
 mod product;
 mod shape;
+mod written;
+
+use std::sync::atomic;
 
 pub use found::Found;
+pub use kv_store::KvStore;
 pub use layer::Layer;
-pub use paged_kv::{BatchRow, Kept, KvTypes, PagedKv, Turns};
+pub use page::{NoMemory, Page};
+pub use page_layout::KvTypes;
+pub use paged_kv::{BatchRow, Kept, NoRoom, NotAdopted, PagedKv, Turns};
 pub use plan::Plan;
 pub use shape::{Heads, Shape};

@@ -1,22 +1,28 @@
-//! Conversations' keys and values in all layers, as a run's attention sees them.
+//! A conversation's keys and values in one slot: its table of pages, and the leases of the run that it is in.
+//!
+//! Pages are shared with whoever else has them: other conversations that begin alike, the owner of the conversation,
+//! a run that was abandoned. What that takes is settled before a run, in [`PagedKv::make_room`]: a run writes behind
+//! the rows that are there, in the last page where it gets the lease, else in a copy of that page's rows, and in
+//! pages of its own. So it finds every page either full or leased by itself, and what others do is no matter.
+//!
+//! How many of its rows count is known by whoever has the table, not here.
 
 use std::{
     collections::TryReserveError,
     ops::Range,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-use super::kv_blocks::KvBlocks;
-use crate::{ElementType, rotary::Turn};
-
-/// The types that one layer's keys and values are kept in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KvTypes {
-    /// Of keys.
-    pub key: ElementType,
-    /// Of values.
-    pub value: ElementType,
-}
+use super::{
+    kv_store::KvStore,
+    page::{Block, Lease, NoMemory, Page},
+    page_layout::{BLOCK, PageLayout, Part},
+    shape::Shape,
+};
+use crate::rotary::Turn;
 
 /// Rows that a copy keeps, and how their keys turn on the way.
 pub struct Kept<'a> {
@@ -37,102 +43,276 @@ pub struct Turns<'a> {
     pub in_f32: bool,
 }
 
-/// One conversation's keys and values in all layers. Shared with the run it is in.
-///
-/// How many of its rows are filled is known by whoever has it, not here.
+/// There is no room for more rows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoRoom {
+    /// Nor is there for a page.
+    #[error(transparent)]
+    Page(#[from] NoMemory),
+    /// Not even for the table.
+    #[error(transparent)]
+    Table(#[from] TryReserveError),
+}
+
+/// Why pages are no conversation's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdopted {
+    /// They are more or fewer than the rows take.
+    #[error("{rows} rows of keys and values lie in {expected} pages, not in {pages}")]
+    Count {
+        /// Rows that they are said to hold.
+        rows: usize,
+        /// The pages that takes.
+        expected: usize,
+        /// Those there are.
+        pages: usize,
+    },
+    /// They come from elsewhere.
+    #[error("page {page} is another model's")]
+    Store {
+        /// Which of them.
+        page: usize,
+    },
+    /// Keys are kept in f32 in some and not in others.
+    #[error("page {page} keeps keys in another type than those before it")]
+    Layout {
+        /// Which of them.
+        page: usize,
+    },
+    /// It has not the rows that it should hold.
+    #[error("page {page} has {written} rows, expected {expected}")]
+    Rows {
+        /// Which of them.
+        page: usize,
+        /// Rows that are written.
+        written: usize,
+        /// Rows that are said to be.
+        expected: usize,
+    },
+}
+
+/// See the module's description.
 pub struct PagedKv {
-    /// `[layers, kv_heads]`. The locks are never waited for: a run's tasks write disjoint heads, and
-    /// only between runs does the engine.
-    heads: Box<[RwLock<KvBlocks>]>,
-    kv_heads: usize,
-    head_dim: usize,
+    store: Arc<KvStore>,
+    /// Which of the store's layouts its pages have.
+    wide: bool,
+    /// In a run all of these are full.
+    pages: Vec<Arc<Page>>,
+    /// Those that the run in progress writes to, behind `pages`.
+    leases: Vec<Lease>,
+    /// How many of its pages its owner knows, see [`Self::take_changes`].
+    told: usize,
+    /// Whether a layer is at work on it, see [`InHand`].
+    in_hand: AtomicBool,
 }
 
 impl PagedKv {
-    /// Without room, for layers of `kv_heads` of `head_dim` numbers each.
-    pub fn new(layers: &[KvTypes], kv_heads: usize, head_dim: usize) -> Self {
-        let head = |types: KvTypes| RwLock::new(KvBlocks::new(types.key, types.value, head_dim));
-        let heads = layers.iter().flat_map(|types| (0..kv_heads).map(move |_| head(*types))).collect();
-        Self { heads, kv_heads, head_dim }
+    /// Without pages; its table has room for those of `tokens` from the beginning.
+    pub fn new(store: &Arc<KvStore>, tokens: usize) -> Self {
+        Self::of(store, false, Vec::with_capacity(tokens.div_ceil(BLOCK)))
     }
 
-    /// Makes room for `tokens` in all.
+    fn of(store: &Arc<KvStore>, wide: bool, pages: Vec<Arc<Page>>) -> Self {
+        let (store, leases, told) = (Arc::clone(store), Vec::new(), 0);
+        Self { store, wide, pages, leases, told, in_hand: AtomicBool::new(false) }
+    }
+
+    /// A table of pages that hold `rows`, with room for those of `tokens`. Its owner knows them.
     ///
     /// # Errors
-    /// The system has no more memory. What is filled stays as it is.
-    pub fn grow(&self, tokens: usize) -> Result<(), TryReserveError> {
-        if self.capacity() < tokens {
-            self.heads.iter().try_for_each(|head| write(head).grow(tokens))?;
-            let room = self.capacity();
-            assert!(room >= tokens || self.heads.is_empty(), "room for {room} rows after growing to {tokens}");
+    /// They do not.
+    pub fn adopt(
+        store: &Arc<KvStore>,
+        pages: impl ExactSizeIterator<Item = Arc<Page>>,
+        rows: usize,
+        tokens: usize,
+    ) -> Result<Self, NotAdopted> {
+        let (count, expected) = (pages.len(), rows.div_ceil(BLOCK));
+        if count != expected {
+            return Err(NotAdopted::Count { rows, expected, pages: count });
+        }
+        let mut kv = Self::new(store, tokens);
+        for (index, page) in pages.enumerate() {
+            if !Arc::ptr_eq(page.store(), store) {
+                return Err(NotAdopted::Store { page: index });
+            }
+            kv.wide = if index == 0 { page.is_wide() } else { kv.wide };
+            if page.is_wide() != kv.wide {
+                return Err(NotAdopted::Layout { page: index });
+            }
+            let (written, expected) = (page.written(), (rows - index * BLOCK).min(BLOCK));
+            if written < expected {
+                return Err(NotAdopted::Rows { page: index, written, expected });
+            }
+            kv.pages.push(page);
+        }
+        kv.told = count;
+        Ok(kv)
+    }
+
+    /// Makes room for `new` rows behind the first `rows`, for a run. Pages behind them go.
+    ///
+    /// # Errors
+    /// The system has no more memory. The rows stay.
+    ///
+    /// # Panics
+    /// There are not so many.
+    pub fn make_room(&mut self, rows: usize, new: usize) -> Result<(), NoRoom> {
+        // Those of a run that failed.
+        self.settle(rows);
+        let room = self.capacity();
+        assert!(rows <= room, "{rows} rows are to be gone on behind, there is room for {room}");
+        self.pages.truncate(rows.div_ceil(BLOCK));
+        self.told = self.told.min(self.pages.len());
+        let made = self.lease(rows, new);
+        if made.is_err() {
+            self.settle(rows);
+        }
+        made
+    }
+
+    fn lease(&mut self, rows: usize, new: usize) -> Result<(), NoRoom> {
+        let (full, rest, count) = (rows / BLOCK, rows % BLOCK, rows.saturating_add(new).div_ceil(BLOCK));
+        // Together with the last page, which moves from one list to the other.
+        self.leases.try_reserve(count - full)?;
+        self.pages.try_reserve(count - self.pages.len())?;
+        if rest > 0
+            && let Some(page) = self.pages.last()
+        {
+            let lease = page.lease(rest);
+            let lease = match lease {
+                Some(lease) => lease,
+                None => {
+                    let copy = page.copy(rest)?;
+                    self.told = self.told.min(full);
+                    copy
+                }
+            };
+            self.pages.pop();
+            self.leases.push(lease);
+        }
+        while self.pages() < count {
+            self.leases.push(Page::new(&self.store, self.wide)?);
         }
         Ok(())
     }
 
-    /// Tokens there is room for: in the last head, since heads grow one after the other.
-    pub fn capacity(&self) -> usize {
-        self.heads.last().map_or(0, |head| read(head).capacity())
+    /// Ends a run: the first `rows` are written for good, and what it was given beyond is given back.
+    pub fn settle(&mut self, rows: usize) {
+        for lease in self.leases.drain(..) {
+            let written = rows.saturating_sub(self.pages.len() * BLOCK).min(BLOCK);
+            if written > 0 {
+                self.pages.push(Arc::clone(lease.page()));
+                lease.settle(written);
+            }
+        }
     }
 
-    /// A copy of only the kept rows, one range after the other, with room for `new` more.
+    /// What became of the first `rows` since this was last asked: how many of the pages that their owner knew are
+    /// still theirs, and those behind them. Between runs.
+    pub fn take_changes(&mut self, rows: usize) -> (usize, &[Arc<Page>]) {
+        let count = rows.div_ceil(BLOCK);
+        let keep = self.told.min(count);
+        self.told = count;
+        (keep, &self.pages[keep..count])
+    }
+
+    /// Tokens there is room for.
+    pub fn capacity(&self) -> usize {
+        self.pages() * BLOCK
+    }
+
+    /// Pages that it has.
+    pub(super) fn pages(&self) -> usize {
+        self.pages.len() + self.leases.len()
+    }
+
+    /// What its layers are, where they are those of `shape`.
+    pub(super) fn fits(&self, shape: &Shape) -> bool {
+        let layout = self.layout();
+        shape.layer < layout.layers() && shape.kv_heads == layout.kv_heads() && shape.head_dim == layout.head_dim()
+    }
+
+    pub(super) fn layout(&self) -> &PageLayout {
+        self.store.layout(self.wide)
+    }
+
+    /// A part of one page.
+    ///
+    /// # Safety
+    /// Nobody writes to that part by this table's leases while the block lives.
+    #[expect(unsafe_code, reason = "see the contract")]
+    #[inline(always)]
+    pub(super) unsafe fn block(&self, part: Part, page: usize) -> Block<'_> {
+        match self.pages.get(page) {
+            Some(page) => page.block(part),
+            // SAFETY: others than the leases' holder do not write, and the rest is the caller's.
+            None => unsafe { self.leases[page - self.pages.len()].block(part) },
+        }
+    }
+
+    /// Writes one token's key and value, `[head_dim]` each, in one layer and head.
+    ///
+    /// # Panics
+    /// The row is written for good, or there is no room for it.
+    ///
+    /// # Safety
+    /// Meanwhile nobody reads or writes the same row and head by this table's leases.
+    #[expect(unsafe_code, reason = "see the contract")]
+    pub(super) unsafe fn write(&self, layer: usize, head: usize, row: usize, key: &[f32], value: &[f32]) {
+        let (page, full) = (row / BLOCK, self.pages.len());
+        assert!(page >= full, "row {row} is to be written behind {full} full pages");
+        let parts = self.layout().parts(layer, head);
+        // SAFETY: the caller's.
+        unsafe { self.leases[page - full].write(parts, row % BLOCK, key, value) };
+    }
+
+    /// A copy of only the kept rows, one range after the other, written for good.
     ///
     /// # Errors
     /// The system has no more memory.
     ///
     /// # Panics
-    /// Where a row is asked for that there is no room for here.
-    pub fn copy(&self, kept: &[Kept<'_>], new: usize) -> Result<Self, TryReserveError> {
+    /// Where a row is asked for that is not written for good here.
+    pub fn copy(&self, kept: &[Kept<'_>]) -> Result<Self, NoRoom> {
         let in_f32 = kept.iter().any(|kept| kept.turns.is_some_and(|turns| turns.in_f32));
-        let types = |head: &RwLock<KvBlocks>| {
-            let kept = read(head).types();
-            KvTypes { key: if in_f32 { ElementType::F32 } else { kept.key }, ..kept }
-        };
-        let layers: Vec<_> = self.heads.iter().step_by(self.kv_heads.max(1)).map(types).collect();
-        let (room, end) = (self.capacity(), kept.iter().map(|kept| kept.rows.end).max().unwrap_or(0));
-        assert!(end <= room, "rows up to {end} are to be copied of {room}");
-        let count: usize = kept.iter().map(|kept| kept.rows.len()).sum();
-        let to = Self::new(&layers, self.kv_heads, self.head_dim);
-        to.grow(count + new)?;
-        for (index, (from, to)) in self.heads.iter().zip(&to.heads).enumerate() {
-            let (from, mut to) = (read(from), write(to));
-            let mut filled = 0;
-            for Kept { rows, turns } in kept {
-                let turn = turns.map(|turns| &turns.layers[index / self.kv_heads]);
-                to.append(filled, &from, rows.clone(), turn);
-                filled += rows.len();
+        let count = kept.iter().map(|kept| kept.rows.len()).sum();
+        let mut to = Self::of(&self.store, self.wide || in_f32, Vec::with_capacity(self.pages.capacity()));
+        to.make_room(0, count)?;
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for (layer, head) in self.layout().heads() {
+            let from = self.layout().parts(layer, head);
+            let rows = kept.iter().flat_map(|Kept { rows, turns }| {
+                let turn = turns.map(|turns| &turns.layers[layer]);
+                rows.clone().map(move |row| (row, turn))
+            });
+            for (place, (row, turn)) in rows.enumerate() {
+                let page = &self.pages[row / BLOCK];
+                page.read_key(from, row % BLOCK, &mut key);
+                page.read_value(from, row % BLOCK, &mut value);
+                if let Some(turn) = turn {
+                    turn.apply(&mut key);
+                }
+                #[expect(unsafe_code, reason = "see the comment")]
+                // SAFETY: nobody else knows the copy.
+                unsafe {
+                    to.write(layer, head, place, &key, &value);
+                }
             }
         }
+        to.settle(count);
         Ok(to)
     }
 
-    /// Bytes of all blocks.
-    pub fn bytes(&self) -> usize {
-        self.heads.iter().map(|head| read(head).bytes()).sum()
-    }
-
-    /// The keys of one token in one layer, `[kv_heads, head_dim]`.
+    /// The keys of one token in one layer, `[kv_heads, head_dim]`. Between runs.
     pub fn keys(&self, layer: usize, row: usize) -> Vec<f32> {
-        (0..self.kv_heads).flat_map(|head| self.read(layer, head).key(row)).collect()
+        let (mut keys, mut key) = (Vec::new(), Vec::new());
+        for head in 0..self.layout().kv_heads() {
+            self.pages[row / BLOCK].read_key(self.layout().parts(layer, head), row % BLOCK, &mut key);
+            keys.extend_from_slice(&key);
+        }
+        keys
     }
-
-    /// One head, to be read.
-    pub(super) fn read(&self, layer: usize, head: usize) -> RwLockReadGuard<'_, KvBlocks> {
-        read(&self.heads[layer * self.kv_heads + head])
-    }
-
-    /// One head, to be written.
-    pub(super) fn write(&self, layer: usize, head: usize) -> RwLockWriteGuard<'_, KvBlocks> {
-        write(&self.heads[layer * self.kv_heads + head])
-    }
-}
-
-/// A panic elsewhere leaves rows that nobody counts, so a poisoned lock is as good as another.
-fn read(head: &RwLock<KvBlocks>) -> RwLockReadGuard<'_, KvBlocks> {
-    head.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn write(head: &RwLock<KvBlocks>) -> RwLockWriteGuard<'_, KvBlocks> {
-    head.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A row of a run as its attention sees it.
@@ -141,64 +321,37 @@ pub struct BatchRow {
     pub kv: Arc<PagedKv>,
     /// Rows of the cache before the new ones.
     pub past: usize,
+    /// Rows of the cache that are there already: `past` and, of new tokens that run again, theirs. What is there is not
+    /// written again.
+    pub cached: usize,
     /// The first new token's position. It differs from `past` only where a rotation is measured.
     pub position: usize,
     /// New tokens.
     pub tokens: usize,
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-    use super::*;
-    use crate::rotary::Layout;
+/// The tables of a run's rows while one layer is at work on them, which no other is: then it alone reads and writes by
+/// their leases.
+pub(super) struct InHand<'a> {
+    rows: &'a [BatchRow],
+}
 
-    #[test]
-    fn a_copy_has_the_kept_rows_one_after_the_other() {
-        let types = KvTypes { key: ElementType::F32, value: ElementType::F16 };
-        let kv = PagedKv::new(&[types; 2], 3, 4);
-        kv.grow(50).unwrap();
-        let number = |layer: usize, head: usize, row: usize| (row + 100 * head + 1000 * layer) as f32;
-        for (layer, head, row) in (0..2).flat_map(|l| (0..3).flat_map(move |h| (0..50).map(move |row| (l, h, row)))) {
-            kv.write(layer, head).write(row, &[number(layer, head, row), 0.0, 0.0, 0.0], &[row as f32; 4]);
+impl<'a> InHand<'a> {
+    /// # Panics
+    /// One of them is in other hands, or stands here twice.
+    pub(super) fn take(rows: &'a [BatchRow]) -> Self {
+        let mut taken = Self { rows: &[] };
+        for (index, row) in rows.iter().enumerate() {
+            let free = !row.kv.in_hand.swap(true, Ordering::Acquire);
+            assert!(free, "row {index} of a run is a conversation that another is at work on");
+            taken.rows = &rows[..=index];
         }
-        let half = |frequency| Turn::new(Layout::Halves, &[frequency, 1.0], -1.0);
-        let layers = [half(0.0), half(std::f64::consts::PI)];
-        let turns = Turns { layers: &layers, in_f32: false };
-        let kept = [Kept { rows: 0..2, turns: None }, Kept { rows: 40..50, turns: Some(turns) }];
-        let copy = kv.copy(&kept, 30).unwrap();
-        assert!(copy.capacity() >= 42);
-        for (to, (from, sign)) in [(0, 1.0), (1, 1.0)].into_iter().chain((40..50).map(|row| (row, -1.0))).enumerate() {
-            for (layer, sign) in [(0, 1.0), (1, sign)] {
-                let expected: Vec<f32> = (0..3).map(|head| sign * number(layer, head, from)).collect();
-                let found: Vec<f32> = copy.keys(layer, to).chunks(4).map(|key| key[0].round()).collect();
-                assert_eq!(found, expected, "row {to} of layer {layer}");
-            }
-        }
+        taken
     }
+}
 
-    #[test]
-    fn keys_that_turn_often_are_kept_in_f32() {
-        let types = KvTypes { key: ElementType::F16, value: ElementType::F16 };
-        let once = PagedKv::new(&[types], 1, 2);
-        once.grow(1).unwrap();
-        once.write(0, 0).write(0, &[1.0, 0.5], &[1.0, 1.0]);
-        // Slower than f16 could show: 200 times a ten thousandth of a radian.
-        let turned = |in_f32| {
-            let layers = [Turn::new(Layout::Halves, &[1e-4], -1.0)];
-            let slide = |kv: PagedKv| {
-                let turns = Some(Turns { layers: &layers, in_f32 });
-                kv.copy(&[Kept { rows: 0..1, turns }], 0).unwrap()
-            };
-            let first = once.copy(&[Kept { rows: 0..1, turns: None }], 0).unwrap();
-            let kv = (0..200).fold(first, |kv, _| slide(kv));
-            (kv.keys(0, 0), kv.bytes())
-        };
-        let (sin, cos) = 0.02f32.sin_cos();
-        let expected = [cos + 0.5 * sin, 0.5 * cos - sin];
-        let off = |keys: &[f32]| keys.iter().zip(expected).map(|(k, e)| (k - e).abs()).fold(0.0, f32::max);
-        let ((narrow, less), (wide, more)) = (turned(false), turned(true));
-        assert!(off(&wide) < 1e-5 && off(&narrow) > 1e-3, "{wide:?} {narrow:?} {expected:?}");
-        assert!(more > less, "{more} {less}");
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.rows.iter().for_each(|row| row.kv.in_hand.store(false, Ordering::Release));
     }
 }

@@ -6,7 +6,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 use super::*;
 use crate::{
     ElementType,
-    attention::{KvTypes, PagedKv, attend::SECTION},
+    attention::{KvStore, KvTypes, PagedKv, attend::SECTION},
 };
 
 const SHAPE: Shape = Shape { layer: 0, heads: 4, kv_heads: 2, head_dim: 8, scale: 0.5, softcap: None, window: None };
@@ -15,24 +15,24 @@ const WIDTH: usize = (4 + 2 + 2) * 8;
 
 /// New tokens of one conversation behind those that are there.
 struct New<'a> {
-    kv: &'a Arc<PagedKv>,
+    kv: &'a mut Arc<PagedKv>,
     past: usize,
     packed: &'a [f32],
 }
 
 fn kv() -> Arc<PagedKv> {
     let types = KvTypes { key: ElementType::F32, value: ElementType::F32 };
-    Arc::new(PagedKv::new(&[types], SHAPE.kv_heads, SHAPE.head_dim))
+    Arc::new(PagedKv::new(&KvStore::new(vec![types], SHAPE.kv_heads, SHAPE.head_dim), 0))
 }
 
 /// What each row gets, all in one run; and how many sections it was cut into.
-fn run(shape: Shape, news: &[New<'_>]) -> (Vec<Vec<f32>>, usize) {
-    let row = |New { kv, past, packed }: &New<'_>| {
+fn run(shape: Shape, mut news: Vec<New<'_>>) -> (Vec<Vec<f32>>, usize) {
+    let row = |New { kv, past, packed }: &mut New<'_>| {
         let tokens = packed.len() / WIDTH;
-        kv.grow(past + tokens).unwrap();
-        BatchRow { kv: Arc::clone(kv), past: *past, position: *past, tokens }
+        Arc::get_mut(kv).unwrap().make_room(*past, tokens).unwrap();
+        BatchRow { kv: Arc::clone(kv), past: *past, cached: *past, position: *past, tokens }
     };
-    let rows: Vec<_> = news.iter().map(row).collect();
+    let rows: Vec<_> = news.iter_mut().map(row).collect();
     let packed: Vec<f32> = news.iter().flat_map(|new| new.packed).copied().collect();
     let tokens = packed.len() / WIDTH;
     let part = |first| Heads { data: &packed, width: WIDTH, first, head_dim: SHAPE.head_dim };
@@ -44,10 +44,12 @@ fn run(shape: Shape, news: &[New<'_>]) -> (Vec<Vec<f32>>, usize) {
     let mut output = vec![0.0; tokens * SHAPE.heads * SHAPE.head_dim];
     let mut pieces = Vec::new();
     layer.cut(&mut output, &mut pieces);
-    (0..rows.len() * SHAPE.kv_heads).for_each(|index| layer.store(index / SHAPE.kv_heads, index % SHAPE.kv_heads));
+    let steps = Steps { layer: &layer, _hand: InHand::take(&rows), plan: &plan, parts: &parts, pieces: &pieces };
+    (0..steps.heads()).for_each(|index| steps.store(index));
     // Whatever the order.
-    plan.tasks.iter().rev().for_each(|task| layer.mix(task, &parts, &pieces));
-    plan.sums.iter().for_each(|(task, range)| layer.sum(task, &parts[range.clone()], &pieces));
+    (0..plan.tasks.len()).rev().for_each(|index| steps.mix(index));
+    (0..plan.sums.len()).for_each(|index| steps.sum(index));
+    drop(steps);
     drop(pieces);
     let mut rest = &output[..];
     let mut row = |row: &BatchRow| {
@@ -55,7 +57,12 @@ fn run(shape: Shape, news: &[New<'_>]) -> (Vec<Vec<f32>>, usize) {
         rest = others;
         mine.to_vec()
     };
-    (rows.iter().map(&mut row).collect(), plan.parts())
+    let given = rows.iter().map(&mut row).collect();
+    drop(rows);
+    for New { kv, past, packed } in &mut news {
+        Arc::get_mut(kv).unwrap().settle(*past + packed.len() / WIDTH);
+    }
+    (given, plan.parts())
 }
 
 #[test]
@@ -72,20 +79,24 @@ fn cut_and_whole(shape: Shape) {
     let whole: Vec<Vec<f32>> = texts
         .iter()
         .map(|packed| {
-            let (mut rows, parts) = run(shape, &[New { kv: &kv(), past: 0, packed }]);
+            let (mut rows, parts) = run(shape, vec![New { kv: &mut kv(), past: 0, packed }]);
             assert_eq!(parts, 0, "a long chunk has tasks enough");
             rows.remove(0)
         })
         .collect();
     let short = &texts[0][..9 * WIDTH];
     for cuts in [&[1, 30, 7, 100][..], &[24, 300]] {
-        let caches = [kv(), kv()];
+        let mut caches = [kv(), kv()];
         let (mut past, mut found, mut sections) = (0, [Vec::<f32>::new(), Vec::new()], 0);
         for cut in cuts.iter().cycle() {
             let end = (past + cut).min(tokens);
-            let new = |row: usize| New { kv: &caches[row], past, packed: &texts[row][past * WIDTH..end * WIDTH] };
+            let mut other = kv();
+            let news = caches.iter_mut().zip(&texts);
+            let mut news: Vec<_> =
+                news.map(|(kv, text)| New { kv, past, packed: &text[past * WIDTH..end * WIDTH] }).collect();
             // A short one in between.
-            let (rows, parts) = run(shape, &[new(0), New { kv: &kv(), past: 0, packed: short }, new(1)]);
+            news.insert(1, New { kv: &mut other, past: 0, packed: short });
+            let (rows, parts) = run(shape, news);
             assert!(rows[1] == whole[0][..rows[1].len()]);
             found[0].extend(&rows[0]);
             found[1].extend(&rows[2]);

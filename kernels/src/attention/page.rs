@@ -1,0 +1,351 @@
+//! A page: the keys and values of [`BLOCK`] tokens in all layers, in one piece of memory that many may have.
+//!
+//! All that is unsafe about it is here, and this is why it is right. A number of a page is written at most by one
+//! thread at a time and is never written while another reads it:
+//!
+//! - Rows are written through a [`Lease`], of which a page has one at most, and only those from `rows` on, where the
+//!   lease began. [`Written`] hands it out where exactly so many rows are written.
+//! - Anybody reads single rows that are written ([`Page::read_key`], [`Page::read_value`], [`Page::copy`]): numbers
+//!   that no lease, be it abandoned in a thread that never returns, writes again. They are read one by one through
+//!   pointers, never through a slice, which would be one of rows that a lease may be writing.
+//! - Whole blocks are read of a page that is full ([`Page::block`]), where no lease is left to write and none is
+//!   handed out again, or by the lease's holder ([`Lease::block`]), among whose own threads the caller keeps order:
+//!   that is what is unsafe in [`Lease::write`] and [`Lease::block`].
+//! - What was written is seen by whoever finds it written: [`Written`] releases and acquires.
+//!
+//! Memory is zeros at first, so that every number is one. Keys are rotated already.
+
+use std::{
+    alloc::{self, Layout},
+    ptr::{self, NonNull},
+    slice,
+    sync::Arc,
+};
+
+use half::{f16, slice::HalfFloatSliceExt};
+
+use super::{
+    kv_store::KvStore,
+    page_layout::{ALIGN, BLOCK, PageLayout, Part, value_place},
+    product::PANEL,
+    written::Written,
+};
+use crate::{ElementType, vector};
+
+/// The system has no memory for a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a page of {bytes} bytes does not fit")]
+pub struct NoMemory {
+    /// What it takes.
+    pub bytes: usize,
+}
+
+/// See the module's description.
+pub struct Page {
+    /// Of the layout's size.
+    memory: NonNull<u8>,
+    written: Written,
+    /// Which of the store's layouts it has.
+    wide: bool,
+    store: Arc<KvStore>,
+}
+
+#[expect(unsafe_code, reason = "see the comment")]
+// SAFETY: it owns its memory, which no thread is bound to.
+unsafe impl Send for Page {}
+#[expect(unsafe_code, reason = "see the comment")]
+// SAFETY: see the module's description.
+unsafe impl Sync for Page {}
+
+impl Page {
+    /// A page of zeros with its lease. `wide`: keys are kept in f32 whatever the model's are.
+    pub(super) fn new(store: &Arc<KvStore>, wide: bool) -> Result<Lease, NoMemory> {
+        let bytes = store.layout(wide).bytes();
+        let layout = memory_layout(bytes).ok_or(NoMemory { bytes })?;
+        #[expect(unsafe_code, reason = "see the comment")]
+        // SAFETY: the layout is not of size 0.
+        let memory = unsafe { alloc::alloc_zeroed(layout) };
+        let memory = NonNull::new(memory).ok_or(NoMemory { bytes })?;
+        store.count(bytes);
+        let page = Arc::new(Self { memory, written: Written::leased(), wide, store: Arc::clone(store) });
+        Ok(Lease { page, rows: 0 })
+    }
+
+    /// A page of its own with the first `rows`, and its lease.
+    ///
+    /// # Panics
+    /// Not so many are written.
+    pub(super) fn copy(&self, rows: usize) -> Result<Lease, NoMemory> {
+        let written = self.written();
+        assert!(rows <= written, "{rows} rows of a page are to be copied, {written} are written");
+        let mut to = Self::new(&self.store, self.wide)?;
+        let layout = self.layout();
+        for (layer, head) in layout.heads() {
+            let [keys, values] = layout.parts(layer, head);
+            for first in (0..rows).step_by(PANEL) {
+                let panel = layout.key_place(first);
+                match rows - first {
+                    some @ 0..PANEL => {
+                        let steps = (0..layout.head_dim()).map(|step| panel + step * PANEL);
+                        steps.for_each(|place| self.copy_numbers(&to, keys, place, some));
+                    }
+                    _ => self.copy_numbers(&to, keys, panel, layout.head_dim() * PANEL),
+                }
+            }
+            for panel in 0..layout.value_panels() {
+                self.copy_numbers(&to, values, value_place(0, panel), rows * PANEL);
+            }
+        }
+        to.rows = rows;
+        Ok(to)
+    }
+
+    /// Numbers of written rows, to the same place of a page of the same layout that nobody else knows yet.
+    fn copy_numbers(&self, to: &Lease, part: Part, place: usize, count: usize) {
+        assert!(place + count <= part.len, "{count} numbers from {place} on in a part of {}", part.len);
+        let size = part.element.bytes();
+        let (from, to) = (self.start(part), to.page.start(part));
+        #[expect(unsafe_code, reason = "see the comment")]
+        // SAFETY: both are within their pages' parts, which are different memory. Nobody writes those that are read,
+        // and nobody else knows those that are written.
+        unsafe {
+            ptr::copy_nonoverlapping(from.add(place * size), to.add(place * size), count * size);
+        }
+    }
+
+    /// The lease, to write behind the first `rows`: `None` where more are written already, or somebody has it.
+    pub(super) fn lease(self: &Arc<Self>, rows: usize) -> Option<Lease> {
+        (rows < BLOCK && self.written.lease(rows)).then(|| Lease { page: Arc::clone(self), rows })
+    }
+
+    /// Rows that are written for good.
+    pub fn written(&self) -> usize {
+        self.written.rows()
+    }
+
+    /// Where it comes from.
+    pub fn store(&self) -> &Arc<KvStore> {
+        &self.store
+    }
+
+    /// Whether keys are kept in f32 whatever the model's are.
+    pub(super) fn is_wide(&self) -> bool {
+        self.wide
+    }
+
+    pub(super) fn layout(&self) -> &PageLayout {
+        self.store.layout(self.wide)
+    }
+
+    /// Puts one token's key in one layer and head in `key`.
+    ///
+    /// # Panics
+    /// The row is not written.
+    pub(super) fn read_key(&self, [keys, _]: [Part; 2], row: usize, key: &mut Vec<f32>) {
+        let layout = self.layout();
+        let (first, count) = (layout.key_place(row), layout.head_dim());
+        key.clear();
+        self.read(keys, row, (0..count).map(|step| first + step * PANEL), key);
+    }
+
+    /// Puts one token's value in one layer and head in `value`.
+    ///
+    /// # Panics
+    /// The row is not written.
+    pub(super) fn read_value(&self, [_, values]: [Part; 2], row: usize, value: &mut Vec<f32>) {
+        value.clear();
+        for first in (0..self.layout().head_dim()).step_by(PANEL) {
+            let (place, count) = (value_place(row, first / PANEL), (self.layout().head_dim() - first).min(PANEL));
+            self.read(values, row, place..place + count, value);
+        }
+    }
+
+    /// Appends numbers of a written row.
+    fn read(&self, part: Part, row: usize, places: impl Iterator<Item = usize>, to: &mut Vec<f32>) {
+        let (written, start) = (self.written(), self.start(part));
+        assert!(row < written, "row {row} of a page is to be read, {written} are written");
+        let within = |place: &usize| assert!(*place < part.len, "number {place} of a part of {}", part.len);
+        let places = places.inspect(within);
+        #[expect(unsafe_code, reason = "see the comments")]
+        match part.element {
+            // SAFETY: each is within the part, and nobody writes what is written.
+            ElementType::F32 => to.extend(places.map(|place| unsafe { start.cast::<f32>().add(place).read() })),
+            // SAFETY: likewise.
+            ElementType::F16 => {
+                to.extend(places.map(|place| unsafe { start.cast::<f16>().add(place).read() }.to_f32()))
+            }
+        }
+    }
+
+    /// A part of a full page.
+    ///
+    /// # Panics
+    /// It is not full.
+    #[inline(always)]
+    pub(super) fn block(&self, part: Part) -> Block<'_> {
+        assert!(self.written() == BLOCK, "a page that is not full is to be read whole, without its lease");
+        #[expect(unsafe_code, reason = "see the comment")]
+        // SAFETY: nobody writes it any more.
+        unsafe {
+            self.slice(part)
+        }
+    }
+
+    /// # Safety
+    /// Nobody writes to the part while the slice lives.
+    #[expect(unsafe_code, reason = "see the contract")]
+    #[inline(always)]
+    unsafe fn slice(&self, part: Part) -> Block<'_> {
+        let start = self.start(part);
+        // SAFETY: it is within the page and aligned for every type of numbers; any bits are a number of either.
+        unsafe {
+            match part.element {
+                ElementType::F32 => Block::F32(slice::from_raw_parts(start.cast(), part.len)),
+                ElementType::F16 => Block::F16(slice::from_raw_parts(start.cast(), part.len)),
+            }
+        }
+    }
+
+    /// Where a part begins that is all within the page.
+    #[inline(always)]
+    fn start(&self, part: Part) -> *mut u8 {
+        let (end, bytes) = (part.end(), self.layout().bytes());
+        assert!(end <= bytes && part.offset.is_multiple_of(ALIGN), "{part:?} in a page of {bytes} bytes");
+        self.memory.as_ptr().wrapping_add(part.offset)
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let bytes = self.layout().bytes();
+        if let Some(layout) = memory_layout(bytes) {
+            #[expect(unsafe_code, reason = "see the comment")]
+            // SAFETY: it was allocated so, and who has the page last has no slice of it.
+            unsafe {
+                alloc::dealloc(self.memory.as_ptr(), layout);
+            }
+        }
+        self.store.uncount(bytes);
+    }
+}
+
+/// `None`: no memory is so large.
+fn memory_layout(bytes: usize) -> Option<Layout> {
+    Layout::from_size_align(bytes.max(ALIGN), ALIGN).ok()
+}
+
+/// The right to write a page's rows from `rows` on. Given back when it is dropped: nothing was written then, but for
+/// what [`Self::settle`] says.
+pub(super) struct Lease {
+    page: Arc<Page>,
+    /// Rows that are written for good.
+    rows: usize,
+}
+
+impl Lease {
+    /// The page, which others may have, too.
+    pub(super) fn page(&self) -> &Arc<Page> {
+        &self.page
+    }
+
+    /// Gives the lease back: the first `rows` are written for good.
+    pub(super) fn settle(mut self, rows: usize) {
+        assert!(self.rows <= rows && rows <= BLOCK, "{rows} rows of a page are written, {} were", self.rows);
+        self.rows = rows;
+    }
+
+    /// Writes one token's key and value, `[head_dim]` each, in one layer and head.
+    ///
+    /// # Panics
+    /// The row is written for good.
+    ///
+    /// # Safety
+    /// Meanwhile nobody reads or writes the same row of these parts, and there is no [`Block`] of them.
+    #[expect(unsafe_code, reason = "see the contract")]
+    pub(super) unsafe fn write(&self, [keys, values]: [Part; 2], row: usize, key: &[f32], value: &[f32]) {
+        let (layout, rows) = (self.page.layout(), self.rows);
+        assert!(rows <= row && row < BLOCK, "row {row} of a page is to be written, {rows} are");
+        let head_dim = layout.head_dim();
+        assert!(key.len() == head_dim && value.len() == head_dim, "a key of {} numbers for {head_dim}", key.len());
+        // SAFETY: the lease is for this row, and the caller keeps others away.
+        unsafe {
+            self.write_numbers(keys, layout.key_place(row), PANEL, key);
+            for (panel, value) in value.chunks(PANEL).enumerate() {
+                self.write_numbers(values, value_place(row, panel), 1, value);
+            }
+        }
+    }
+
+    /// # Safety
+    /// Nobody reads or writes the same numbers meanwhile.
+    #[expect(unsafe_code, reason = "see the contract")]
+    unsafe fn write_numbers(&self, part: Part, place: usize, step: usize, numbers: &[f32]) {
+        let last = place + step * (numbers.len().max(1) - 1);
+        assert!(last < part.len, "number {last} of a part of {}", part.len);
+        let start = self.page.start(part);
+        // SAFETY: all are within the part; the rest is the caller's.
+        unsafe {
+            match part.element {
+                ElementType::F32 => {
+                    let start = start.cast::<f32>().add(place);
+                    numbers.iter().enumerate().for_each(|(index, x)| start.add(index * step).write(*x));
+                }
+                ElementType::F16 => {
+                    let start = start.cast::<f16>().add(place);
+                    numbers.iter().enumerate().for_each(|(index, x)| start.add(index * step).write(f16::from_f32(*x)));
+                }
+            }
+        }
+    }
+
+    /// A part of the page.
+    ///
+    /// # Safety
+    /// Nobody writes to the part while the block lives.
+    #[expect(unsafe_code, reason = "see the contract")]
+    #[inline(always)]
+    pub(super) unsafe fn block(&self, part: Part) -> Block<'_> {
+        // SAFETY: nobody but the lease's holder writes, and the rest is the caller's.
+        unsafe { self.page.slice(part) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.page.written.give_back(self.rows);
+    }
+}
+
+/// One head's keys or values in a page.
+#[derive(Clone, Copy)]
+pub(super) enum Block<'a> {
+    F32(&'a [f32]),
+    F16(&'a [f16]),
+}
+
+impl<'a> Block<'a> {
+    /// Its memory.
+    #[inline(always)]
+    pub(super) fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::F32(numbers) => bytemuck::cast_slice(numbers),
+            Self::F16(numbers) => bytemuck::cast_slice(numbers.reinterpret_cast()),
+        }
+    }
+
+    /// Its numbers; `scratch` holds them where they are not f32.
+    #[inline(always)]
+    pub(super) fn numbers<'s>(self, scratch: &'s mut Vec<f32>) -> &'s [f32]
+    where
+        'a: 's,
+    {
+        match self {
+            Self::F32(numbers) => numbers,
+            Self::F16(numbers) => {
+                scratch.resize(numbers.len(), 0.0);
+                vector::widen(numbers, scratch);
+                scratch
+            }
+        }
+    }
+}
