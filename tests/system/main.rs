@@ -12,6 +12,7 @@ mod forms;
 #[cfg(target_os = "linux")]
 mod memory;
 mod model;
+mod pages;
 mod prepare;
 mod reference;
 mod rooms;
