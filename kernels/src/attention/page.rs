@@ -349,3 +349,191 @@ impl<'a> Block<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    #![expect(unsafe_code, reason = "who may write is what is tested")]
+    use std::{
+        sync::atomic::{AtomicBool, Ordering},
+        thread,
+    };
+
+    use super::*;
+    use crate::attention::KvTypes;
+
+    /// Two layers of two heads, of 18 numbers: a whole panel and a part of one.
+    fn store() -> Arc<KvStore> {
+        let (f32, f16) = (ElementType::F32, ElementType::F16);
+        KvStore::new(vec![KvTypes { key: f16, value: f32 }, KvTypes { key: f32, value: f16 }], 2, 18)
+    }
+
+    /// Of f16, so that all types hold it exactly.
+    fn number(layer: usize, head: usize, row: usize, place: usize) -> f32 {
+        (row + 8 * place) as f32 + layer as f32 / 2.0 + head as f32 / 4.0
+    }
+
+    fn token(layer: usize, head: usize, row: usize) -> (Vec<f32>, Vec<f32>) {
+        let key = |place| number(layer, head, row, place);
+        ((0..18).map(key).collect(), (0..18).map(|place| -key(place)).collect())
+    }
+
+    fn write(lease: &Lease, rows: impl Iterator<Item = usize> + Clone) {
+        let layout = lease.page().layout();
+        for (layer, head) in layout.heads() {
+            for row in rows.clone() {
+                let (key, value) = token(layer, head, row);
+                // SAFETY: who has the lease calls it from one thread.
+                unsafe { lease.write(layout.parts(layer, head), row, &key, &value) };
+            }
+        }
+    }
+
+    fn check(page: &Page, rows: usize) {
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        for (layer, head) in page.layout().heads() {
+            for row in 0..rows {
+                page.read_key(page.layout().parts(layer, head), row, &mut key);
+                page.read_value(page.layout().parts(layer, head), row, &mut value);
+                assert_eq!((key.clone(), value.clone()), token(layer, head, row), "{layer} {head} {row}");
+            }
+        }
+    }
+
+    fn filled(store: &Arc<KvStore>, rows: usize) -> Arc<Page> {
+        let lease = Page::new(store, false).unwrap();
+        write(&lease, 0..rows);
+        let page = Arc::clone(lease.page());
+        lease.settle(rows);
+        page
+    }
+
+    #[test]
+    fn a_lease_is_there_once_and_where_all_rows_are_known() {
+        let page = filled(&store(), 5);
+        assert!(page.lease(4).is_none() && page.lease(6).is_none(), "more rows are there, or fewer");
+        let lease = page.lease(5).unwrap();
+        assert!(page.lease(5).is_none());
+        write(&lease, 5..9);
+        assert_eq!(page.written(), 5, "what is being written does not count");
+        drop(lease);
+        assert_eq!(page.written(), 5, "nor what nobody stands by");
+        let lease = page.lease(5).unwrap();
+        write(&lease, 5..9);
+        lease.settle(9);
+        check(&page, 9);
+        let lease = page.lease(9).unwrap();
+        write(&lease, 9..32);
+        lease.settle(32);
+        check(&page, 32);
+        assert!(page.lease(32).is_none(), "nobody writes to a full page any more");
+    }
+
+    #[test]
+    #[should_panic(expected = "row 4 of a page is to be written, 5 are")]
+    fn a_row_that_is_written_is_written_by_nobody() {
+        write(&filled(&store(), 5).lease(5).unwrap(), 4..5);
+    }
+
+    #[test]
+    #[should_panic(expected = "row 5 of a page is to be read, 5 are written")]
+    fn a_row_that_is_not_written_is_read_by_nobody() {
+        let page = filled(&store(), 5);
+        page.read_value(page.layout().parts(0, 0), 5, &mut Vec::new());
+    }
+
+    #[test]
+    fn full_pages_and_leased_ones_are_read_whole() {
+        let store = store();
+        let full = filled(&store, 32);
+        let lease = Page::new(&store, false).unwrap();
+        write(&lease, 0..32);
+        for (layer, head) in full.layout().heads() {
+            for part in full.layout().parts(layer, head) {
+                // SAFETY: nobody writes.
+                let leased = unsafe { lease.block(part) };
+                assert_eq!(full.block(part).bytes(), leased.bytes());
+                let (mut some, mut others) = (Vec::new(), Vec::new());
+                assert_eq!(full.block(part).numbers(&mut some), leased.numbers(&mut others));
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "not full is to be read whole")]
+    fn a_page_that_is_not_full_is_read_whole_by_nobody_else() {
+        let page = filled(&store(), 31);
+        page.block(page.layout().parts(0, 0)[0]);
+    }
+
+    /// Ends what waits for it, also where a test fails.
+    struct Over<'a>(&'a AtomicBool);
+
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Also beside a lease that is never given back, whose holder writes all that it may for as long as it can.
+    #[test]
+    fn a_copy_of_any_length_has_the_rows_and_is_gone_on_with() {
+        let page = filled(&store(), 20);
+        let lease = page.lease(20).unwrap();
+        let (over, begun) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let _over = Over(&over);
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let layout = lease.page().layout();
+                    for ((layer, head), row) in layout.heads().flat_map(|head| (20..32).map(move |row| (head, row))) {
+                        // SAFETY: this thread alone has the lease.
+                        unsafe { lease.write(layout.parts(layer, head), row, &[f32::NAN; 18], &[f32::NAN; 18]) };
+                    }
+                    begun.store(true, Ordering::Relaxed);
+                }
+            });
+            while !begun.load(Ordering::Relaxed) {
+                thread::yield_now();
+            }
+            for rows in [0, 1, 15, 16, 17, 20] {
+                let copy = page.copy(rows).unwrap();
+                check(copy.page(), 0);
+                write(&copy, rows..32);
+                let its = Arc::clone(copy.page());
+                copy.settle(32);
+                check(&its, 32);
+                let numbers = |part| its.block(part).numbers(&mut Vec::new()).to_vec();
+                let all = its.layout().heads().flat_map(|(layer, head)| its.layout().parts(layer, head));
+                assert!(all.flat_map(numbers).all(f32::is_finite), "nothing else was copied");
+            }
+            check(&page, 20);
+        });
+    }
+
+    #[test]
+    fn pages_are_counted_while_somebody_has_them() {
+        let store = store();
+        let page = filled(&store, 3);
+        let wide = Page::new(&store, true).unwrap();
+        // Of 18 numbers in 2 heads: keys in f16 and f32, values to whole panels.
+        let bytes = 32 * 2 * (18 * (2 + 4) + 32 * (4 + 2));
+        assert_eq!((store.page_bytes(), store.bytes()), (bytes, bytes + bytes + 32 * 2 * 18 * 2));
+        drop(wide);
+        let another = Arc::clone(&page);
+        drop(page);
+        assert_eq!(store.bytes(), bytes);
+        drop(another);
+        assert_eq!(store.bytes(), 0);
+    }
+
+    #[test]
+    fn memory_that_the_system_does_not_have_is_an_error() {
+        let types = KvTypes { key: ElementType::F32, value: ElementType::F32 };
+        let store = KvStore::new(vec![types; 2], 2, usize::MAX / 3);
+        assert_eq!(Page::new(&store, false).err(), Some(NoMemory { bytes: usize::MAX }));
+        let store = KvStore::new(vec![types], 1, (isize::MAX as usize >> 8) / PANEL * PANEL);
+        assert!(Page::new(&store, false).is_err());
+        assert_eq!(store.bytes(), 0);
+    }
+}

@@ -355,3 +355,190 @@ impl Drop for InHand<'_> {
         self.rows.iter().for_each(|row| row.kv.in_hand.store(false, Ordering::Release));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    #![expect(unsafe_code, reason = "one thread writes, then reads")]
+    use super::*;
+    use crate::{ElementType, attention::KvTypes, rotary::Layout};
+
+    const F16: KvTypes = KvTypes { key: ElementType::F16, value: ElementType::F16 };
+
+    /// Two layers of three heads, of two numbers.
+    fn store() -> Arc<KvStore> {
+        let types = KvTypes { key: ElementType::F32, value: ElementType::F16 };
+        KvStore::new(vec![types; 2], 3, 2)
+    }
+
+    /// A run that writes `rows`, each with a number of its own.
+    fn run(kv: &mut PagedKv, rows: Range<usize>, number: f32) {
+        kv.make_room(rows.start, rows.len()).unwrap();
+        for ((layer, head), row) in kv.layout().heads().flat_map(|head| rows.clone().map(move |row| (head, row))) {
+            let first = number + (row + 100 * head + 1000 * layer) as f32;
+            // SAFETY: nobody else does.
+            unsafe { kv.write(layer, head, row, &[first, 0.0], &[row as f32; 2]) };
+        }
+        kv.settle(rows.end);
+    }
+
+    /// Whose number each of the rows has.
+    fn numbers(kv: &PagedKv, rows: Range<usize>) -> Vec<f32> {
+        rows.map(|row| {
+            let heads = (0..2).flat_map(|layer| {
+                let keys = kv.keys(layer, row);
+                (0..3).map(move |head| keys[2 * head] - (row + 100 * head + 1000 * layer) as f32)
+            });
+            let heads: Vec<f32> = heads.collect();
+            assert!(heads.iter().all(|number| *number == heads[0]), "row {row}: {heads:?}");
+            heads[0]
+        })
+        .collect()
+    }
+
+    /// Which pages they are.
+    fn names(pages: &[Arc<Page>]) -> Vec<*const Page> {
+        pages.iter().map(Arc::as_ptr).collect()
+    }
+
+    fn changes(kv: &mut PagedKv, rows: usize) -> (usize, Vec<*const Page>) {
+        let (keep, pages) = kv.take_changes(rows);
+        (keep, names(pages))
+    }
+
+    fn adopt(kv: &PagedKv, rows: usize) -> PagedKv {
+        let pages = kv.pages[..rows.div_ceil(BLOCK)].to_vec();
+        PagedKv::adopt(&kv.store, pages.into_iter(), rows, 64).unwrap()
+    }
+
+    #[test]
+    fn whoever_comes_first_goes_on_in_a_page_and_others_in_copies() {
+        let mut kv = PagedKv::new(&store(), 64);
+        run(&mut kv, 0..40, 0.0);
+        assert_eq!(changes(&mut kv, 40), (0, names(&kv.pages)));
+        let page = kv.store.page_bytes();
+        let (mut one, mut other) = (adopt(&kv, 40), adopt(&kv, 36));
+        assert_eq!(kv.store.bytes(), 2 * page);
+        run(&mut one, 40..45, 1.0);
+        run(&mut other, 36..45, 2.0);
+        run(&mut kv, 40..44, 3.0);
+        assert_eq!(kv.store.bytes(), 4 * page);
+        assert_eq!(numbers(&one, 38..45), [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(numbers(&other, 34..38), [0.0, 0.0, 2.0, 2.0]);
+        assert_eq!(numbers(&kv, 38..44), [0.0, 0.0, 3.0, 3.0, 3.0, 3.0]);
+        assert_eq!(changes(&mut one, 45), (2, Vec::new()), "its page is the one that was known");
+        assert_eq!(changes(&mut kv, 44), (1, names(&kv.pages[1..])));
+        // Rows that it took back itself are nobody else's, and yet written.
+        run(&mut kv, 42..43, 4.0);
+        assert_eq!(numbers(&kv, 40..43), [3.0, 3.0, 4.0]);
+        run(&mut kv, 0..70, 5.0);
+        assert_eq!(changes(&mut kv, 70), (0, names(&kv.pages)));
+        assert_eq!(changes(&mut kv, 33), (2, Vec::new()));
+        assert_eq!(changes(&mut kv, 70), (2, names(&kv.pages[2..])));
+    }
+
+    #[test]
+    fn a_run_that_fails_leaves_everything_as_it_was() {
+        let mut kv = PagedKv::new(&store(), 64);
+        run(&mut kv, 0..20, 0.0);
+        let (page, pages) = (kv.store.page_bytes(), kv.pages.clone());
+        kv.make_room(20, 50).unwrap();
+        assert_eq!((kv.capacity(), kv.store.bytes()), (96, 3 * page));
+        // SAFETY: nobody else does.
+        unsafe { kv.write(1, 2, 20, &[9.0; 2], &[9.0; 2]) };
+        kv.settle(20);
+        assert_eq!((kv.capacity(), kv.store.bytes()), (32, page));
+        assert!(kv.make_room(20, usize::MAX).is_err());
+        run(&mut kv, 20..21, 1.0);
+        assert!(Arc::ptr_eq(&kv.pages[0], &pages[0]));
+        assert_eq!(numbers(&kv, 19..21), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn memory_that_the_system_does_not_have_is_an_error_and_changes_nothing() {
+        let store = KvStore::new(vec![F16], 1, (isize::MAX as usize >> 8) / BLOCK * BLOCK);
+        let mut kv = PagedKv::new(&store, 0);
+        assert!(matches!(kv.make_room(0, 1), Err(NoRoom::Page(_))));
+        assert!(matches!(kv.make_room(0, usize::MAX), Err(NoRoom::Table(_))));
+        assert_eq!((kv.capacity(), store.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_copy_has_the_kept_rows_one_after_the_other() {
+        let mut kv = PagedKv::new(&store(), 50);
+        run(&mut kv, 0..50, 0.0);
+        let half = |frequency| Turn::new(Layout::Halves, &[frequency], -1.0);
+        let layers = [half(0.0), half(std::f64::consts::PI)];
+        let turns = Turns { layers: &layers, in_f32: false };
+        let kept = [Kept { rows: 0..2, turns: None }, Kept { rows: 15..50, turns: Some(turns) }];
+        let copy = kv.copy(&kept).unwrap();
+        assert_eq!((copy.capacity(), copy.pages[1].written()), (64, 5));
+        for (to, (from, sign)) in [(0, 1.0), (1, 1.0)].into_iter().chain((15..50).map(|row| (row, -1.0))).enumerate() {
+            for (layer, sign) in [(0, 1.0), (1, sign)] {
+                let expected: Vec<f32> = (0..3).map(|head| sign * (from + 100 * head + 1000 * layer) as f32).collect();
+                let found: Vec<f32> = copy.keys(layer, to).chunks(2).map(|key| key[0].round()).collect();
+                assert_eq!(found, expected, "row {to} of layer {layer}");
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_turn_often_are_kept_in_f32() {
+        let mut once = PagedKv::new(&KvStore::new(vec![F16], 1, 2), 1);
+        once.make_room(0, 1).unwrap();
+        // SAFETY: nobody else does.
+        unsafe { once.write(0, 0, 0, &[1.0, 0.5], &[1.0, 1.0]) };
+        once.settle(1);
+        // Slower than f16 could show: 200 times a ten thousandth of a radian.
+        let turned = |in_f32| {
+            let layers = [Turn::new(Layout::Halves, &[1e-4], -1.0)];
+            let slide = |kv: PagedKv| {
+                let turns = Some(Turns { layers: &layers, in_f32 });
+                kv.copy(&[Kept { rows: 0..1, turns }]).unwrap()
+            };
+            let first = once.copy(&[Kept { rows: 0..1, turns: None }]).unwrap();
+            let kv = (0..200).fold(first, |kv, _| slide(kv));
+            (kv.keys(0, 0), kv.layout().bytes())
+        };
+        let (sin, cos) = 0.02f32.sin_cos();
+        let expected = [cos + 0.5 * sin, 0.5 * cos - sin];
+        let off = |keys: &[f32]| keys.iter().zip(expected).map(|(k, e)| (k - e).abs()).fold(0.0, f32::max);
+        let ((narrow, less), (wide, more)) = (turned(false), turned(true));
+        assert!(off(&wide) < 1e-5 && off(&narrow) > 1e-3, "{wide:?} {narrow:?} {expected:?}");
+        assert!(more > less, "{more} {less}");
+    }
+
+    #[test]
+    fn pages_that_are_not_of_one_kind_are_refused() {
+        let mut kv = PagedKv::new(&store(), 64);
+        run(&mut kv, 0..40, 0.0);
+        let layers = [(); 2].map(|()| Turn::new(Layout::Halves, &[0.0], 0.0));
+        let turns = Some(Turns { layers: &layers, in_f32: true });
+        let wide = kv.copy(&[Kept { rows: 0..40, turns }]).unwrap();
+        let pages = [&kv.pages[0], &wide.pages[1]].map(Arc::clone);
+        let refused = |pages: [Arc<Page>; 2], rows| PagedKv::adopt(&kv.store, pages.into_iter(), rows, 64).err();
+        assert_eq!(refused(pages, 40), Some(NotAdopted::Layout { page: 1 }));
+        let own = [&kv.pages[0], &kv.pages[1]].map(Arc::clone);
+        assert_eq!(refused(own.clone(), 41), Some(NotAdopted::Rows { page: 1, written: 8, expected: 9 }));
+        assert_eq!(refused(own.clone(), 65), Some(NotAdopted::Count { rows: 65, expected: 3, pages: 2 }));
+        assert_eq!(refused(own, 40), None);
+        let mut adopted = PagedKv::adopt(&kv.store, wide.pages.iter().map(Arc::clone), 40, 64).unwrap();
+        run(&mut adopted, 40..70, 1.0);
+        assert!(adopted.pages[2].is_wide());
+    }
+
+    #[test]
+    fn a_conversation_is_in_one_hand_at_a_time() {
+        let row = |kv: &Arc<PagedKv>| BatchRow { kv: Arc::clone(kv), past: 0, cached: 0, position: 0, tokens: 1 };
+        let [one, other] = [(); 2].map(|()| Arc::new(PagedKv::new(&store(), 0)));
+        let rows = [row(&one), row(&other)];
+        let twice = [row(&other), row(&one), row(&one)];
+        let hand = InHand::take(&rows);
+        let again =
+            |rows: &[BatchRow]| std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(InHand::take(rows))));
+        assert!(again(&rows).is_err());
+        drop(hand);
+        assert!(again(&twice).is_err());
+        assert!(again(&rows).is_ok(), "what is given up is free again");
+    }
+}
