@@ -455,6 +455,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri ends where there is no memory")]
     fn memory_that_the_system_does_not_have_is_an_error_and_changes_nothing() {
         let store = KvStore::new(vec![F16], 1, (isize::MAX as usize >> 8) / BLOCK * BLOCK);
         let mut kv = PagedKv::new(&store, 0);
