@@ -20,7 +20,7 @@ pub struct FormOptions {
 /// The form that engines run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Form {
-    /// Conversations share each run, keys and values lie in blocks.
+    /// Conversations share each run, keys and values lie in pages.
     Paged {
         /// The attention of a plain export was rewritten for it.
         fused: bool,

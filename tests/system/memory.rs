@@ -16,7 +16,7 @@ const ENGINES: usize = 4;
 const ALL_MAX: f64 = 2.0;
 const FURTHER_MAX: f64 = 0.35;
 
-/// Conversations, their tokens, and what they may hold beside their rows: a block of 32 tokens is begun, and
+/// Conversations, their tokens, and what they may hold beside their rows: a page of 32 tokens is begun, and
 /// the allocator adds a little.
 const CONVERSATIONS: usize = 5;
 const TOKENS: usize = 1000;

@@ -59,7 +59,7 @@ unsafe impl Sync for Page {}
 
 impl Page {
     /// A page of zeros with its lease. `wide`: keys are kept in f32 whatever the model's are.
-    pub(super) fn new(store: &Arc<KvStore>, wide: bool) -> Result<Lease, NoMemory> {
+    pub(super) fn fresh(store: &Arc<KvStore>, wide: bool) -> Result<Lease, NoMemory> {
         let bytes = store.layout(wide).bytes();
         let layout = memory_layout(bytes).ok_or(NoMemory { bytes })?;
         #[expect(unsafe_code, reason = "see the comment")]
@@ -78,7 +78,7 @@ impl Page {
     pub(super) fn copy(&self, rows: usize) -> Result<Lease, NoMemory> {
         let written = self.written();
         assert!(rows <= written, "{rows} rows of a page are to be copied, {written} are written");
-        let mut to = Self::new(&self.store, self.wide)?;
+        let mut to = Self::fresh(&self.store, self.wide)?;
         let layout = self.layout();
         for (layer, head) in layout.heads() {
             let [keys, values] = layout.parts(layer, head);
@@ -166,13 +166,16 @@ impl Page {
         assert!(row < written, "row {row} of a page is to be read, {written} are written");
         let within = |place: &usize| assert!(*place < part.len, "number {place} of a part of {}", part.len);
         let places = places.inspect(within);
+        // Each is within the part, and nobody writes what is written.
         #[expect(unsafe_code, reason = "see the comments")]
         match part.element {
-            // SAFETY: each is within the part, and nobody writes what is written.
-            ElementType::F32 => to.extend(places.map(|place| unsafe { start.cast::<f32>().add(place).read() })),
-            // SAFETY: likewise.
+            ElementType::F32 => {
+                // SAFETY: as above.
+                to.extend(places.map(|place| unsafe { start.cast::<f32>().add(place).read() }));
+            }
             ElementType::F16 => {
-                to.extend(places.map(|place| unsafe { start.cast::<f16>().add(place).read() }.to_f32()))
+                // SAFETY: as above.
+                to.extend(places.map(|place| unsafe { start.cast::<f16>().add(place).read() }.to_f32()));
             }
         }
     }
@@ -401,7 +404,7 @@ mod tests {
     }
 
     fn filled(store: &Arc<KvStore>, rows: usize) -> Arc<Page> {
-        let lease = Page::new(store, false).unwrap();
+        let lease = Page::fresh(store, false).unwrap();
         write(&lease, 0..rows);
         let page = Arc::clone(lease.page());
         lease.settle(rows);
@@ -446,7 +449,7 @@ mod tests {
     fn full_pages_and_leased_ones_are_read_whole() {
         let store = store();
         let full = filled(&store, 32);
-        let lease = Page::new(&store, false).unwrap();
+        let lease = Page::fresh(&store, false).unwrap();
         write(&lease, 0..32);
         for (layer, head) in full.layout().heads() {
             for part in full.layout().parts(layer, head) {
@@ -516,7 +519,7 @@ mod tests {
     fn pages_are_counted_while_somebody_has_them() {
         let store = store();
         let page = filled(&store, 3);
-        let wide = Page::new(&store, true).unwrap();
+        let wide = Page::fresh(&store, true).unwrap();
         // Of 18 numbers in 2 heads: keys in f16 and f32, values to whole panels.
         let bytes = 32 * 2 * (18 * (2 + 4) + 32 * (4 + 2));
         assert_eq!((store.page_bytes(), store.bytes()), (bytes, bytes + bytes + 32 * 2 * 18 * 2));
@@ -533,9 +536,9 @@ mod tests {
     fn memory_that_the_system_does_not_have_is_an_error() {
         let types = KvTypes { key: ElementType::F32, value: ElementType::F32 };
         let store = KvStore::new(vec![types; 2], 2, usize::MAX / 3);
-        assert_eq!(Page::new(&store, false).err(), Some(NoMemory { bytes: usize::MAX }));
+        assert_eq!(Page::fresh(&store, false).err(), Some(NoMemory { bytes: usize::MAX }));
         let store = KvStore::new(vec![types], 1, (isize::MAX as usize >> 8) / PANEL * PANEL);
-        assert!(Page::new(&store, false).is_err());
+        assert!(Page::fresh(&store, false).is_err());
         assert_eq!(store.bytes(), 0);
     }
 }

@@ -192,7 +192,7 @@ impl PagedKv {
             self.leases.push(lease);
         }
         while self.pages() < count {
-            self.leases.push(Page::new(&self.store, self.wide)?);
+            self.leases.push(Page::fresh(&self.store, self.wide)?);
         }
         Ok(())
     }
