@@ -18,6 +18,7 @@ pub(super) struct Head<'a> {
     kv: &'a PagedKv,
     keys: Part,
     values: Part,
+    head_dim: usize,
 }
 
 impl<'a> Head<'a> {
@@ -25,8 +26,9 @@ impl<'a> Head<'a> {
     /// Nobody writes keys and values of this head while it lives.
     #[expect(unsafe_code, reason = "see the contract")]
     pub(super) unsafe fn new(kv: &'a PagedKv, layer: usize, head: usize) -> Self {
-        let [keys, values] = kv.layout().parts(layer, head);
-        Self { kv, keys, values }
+        let layout = kv.layout();
+        let [keys, values] = layout.parts(layer, head);
+        Self { kv, keys, values, head_dim: layout.head_dim() }
     }
 
     /// Panels of a block's values.
@@ -37,7 +39,7 @@ impl<'a> Head<'a> {
     /// A block's keys, a panel for so many tokens; `scratch` holds them where they are not f32.
     #[inline(always)]
     pub(super) fn keys<'s>(&'s self, block: usize, scratch: &'s mut Vec<f32>) -> Panels<'s> {
-        self.panels(self.keys, block, self.kv.layout().head_dim(), scratch)
+        self.panels(self.keys, block, self.head_dim, scratch)
     }
 
     /// A block's values, a panel for so many dimensions.

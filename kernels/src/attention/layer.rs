@@ -211,8 +211,8 @@ impl Steps<'_, '_> {
     fn store(&self, index: usize) {
         let kv_heads = self.layer.shape.kv_heads;
         #[expect(unsafe_code, reason = "see the comment")]
-        // SAFETY: no other layer has the conversations in hand, in which each index is a head of its own, and nobody
-        // reads before all are done.
+        // SAFETY: no other layer has the conversations in hand, in which each index is a head of its own, done once,
+        // and nobody reads before all are done: that is what [`Threads`] promise.
         unsafe {
             self.layer.store(index / kv_heads, index % kv_heads);
         }

@@ -42,8 +42,9 @@ pub struct NoMemory {
 
 /// See the module's description.
 pub struct Page {
-    /// Of the layout's size.
     memory: NonNull<u8>,
+    /// Its size, which is the layout's.
+    bytes: usize,
     written: Written,
     /// Which of the store's layouts it has.
     wide: bool,
@@ -67,7 +68,7 @@ impl Page {
         let memory = unsafe { alloc::alloc_zeroed(layout) };
         let memory = NonNull::new(memory).ok_or(NoMemory { bytes })?;
         store.count(bytes);
-        let page = Arc::new(Self { memory, written: Written::leased(), wide, store: Arc::clone(store) });
+        let page = Arc::new(Self { memory, bytes, written: Written::leased(), wide, store: Arc::clone(store) });
         Ok(Lease { page, rows: 0 })
     }
 
@@ -212,7 +213,7 @@ impl Page {
     /// Where a part begins that is all within the page.
     #[inline(always)]
     fn start(&self, part: Part) -> *mut u8 {
-        let (end, bytes) = (part.end(), self.layout().bytes());
+        let (end, bytes) = (part.end(), self.bytes);
         assert!(end <= bytes && part.offset.is_multiple_of(ALIGN), "{part:?} in a page of {bytes} bytes");
         self.memory.as_ptr().wrapping_add(part.offset)
     }
@@ -220,15 +221,14 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        let bytes = self.layout().bytes();
-        if let Some(layout) = memory_layout(bytes) {
+        if let Some(layout) = memory_layout(self.bytes) {
             #[expect(unsafe_code, reason = "see the comment")]
             // SAFETY: it was allocated so, and who has the page last has no slice of it.
             unsafe {
                 alloc::dealloc(self.memory.as_ptr(), layout);
             }
         }
-        self.store.uncount(bytes);
+        self.store.uncount(self.bytes);
     }
 }
 
