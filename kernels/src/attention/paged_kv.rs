@@ -18,7 +18,7 @@ use std::{
 
 use super::{
     kv_store::KvStore,
-    page::{Block, Lease, NoMemory, Page},
+    page::{Block, Lease, Memory, NoMemory, Page},
     page_layout::{BLOCK, PageLayout, Part},
     shape::Shape,
 };
@@ -100,6 +100,8 @@ pub struct PagedKv {
     pages: Vec<Arc<Page>>,
     /// Those that the run in progress writes to, behind `pages`.
     leases: Vec<Lease>,
+    /// In a run the memory of all of them, in order; else nothing.
+    memory: Vec<Memory>,
     /// How many of its pages its owner knows, see [`Self::take_changes`].
     told: usize,
     /// Whether a layer is at work on it, see [`InHand`].
@@ -113,8 +115,9 @@ impl PagedKv {
     }
 
     fn of(store: &Arc<KvStore>, wide: bool, pages: Vec<Arc<Page>>) -> Self {
+        let memory = Vec::with_capacity(pages.capacity());
         let (store, leases, told) = (Arc::clone(store), Vec::new(), 0);
-        Self { store, wide, pages, leases, told, in_hand: AtomicBool::new(false) }
+        Self { store, wide, pages, leases, memory, told, in_hand: AtomicBool::new(false) }
     }
 
     /// A table of pages that hold `rows`, with room for those of `tokens`. Its owner knows them.
@@ -167,8 +170,15 @@ impl PagedKv {
         let made = self.lease(rows, new);
         if made.is_err() {
             self.settle(rows);
+            return made;
         }
-        made
+        for (index, page) in self.pages.iter().enumerate() {
+            let written = page.written();
+            assert!(written == BLOCK, "page {index} has {written} rows before a run behind {rows}");
+        }
+        let leased = self.leases.iter().map(Lease::page);
+        self.memory.extend(self.pages.iter().chain(leased).map(|page| page.memory()));
+        Ok(())
     }
 
     fn lease(&mut self, rows: usize, new: usize) -> Result<(), NoRoom> {
@@ -176,6 +186,7 @@ impl PagedKv {
         // Together with the last page, which moves from one list to the other.
         self.leases.try_reserve(count - full)?;
         self.pages.try_reserve(count - self.pages.len())?;
+        self.memory.try_reserve(count)?;
         if rest > 0
             && let Some(page) = self.pages.last()
         {
@@ -199,6 +210,7 @@ impl PagedKv {
 
     /// Ends a run: the first `rows` are written for good, and what it was given beyond is given back.
     pub fn settle(&mut self, rows: usize) {
+        self.memory.clear();
         for lease in self.leases.drain(..) {
             let written = rows.saturating_sub(self.pages.len() * BLOCK).min(BLOCK);
             if written > 0 {
@@ -237,18 +249,18 @@ impl PagedKv {
         self.store.layout(self.wide)
     }
 
-    /// A part of one page.
+    /// A part of one page of a run, as [`Self::layout`] has it.
+    ///
+    /// # Panics
+    /// There is no run, or not so many pages.
     ///
     /// # Safety
-    /// Nobody writes to that part by this table's leases while the block lives.
+    /// It is one of the layout's. Nobody writes to it by this table's leases while the block lives.
     #[expect(unsafe_code, reason = "see the contract")]
     #[inline(always)]
     pub(super) unsafe fn block(&self, part: Part, page: usize) -> Block<'_> {
-        match self.pages.get(page) {
-            Some(page) => page.block(part),
-            // SAFETY: others than the leases' holder do not write, and the rest is the caller's.
-            None => unsafe { self.leases[page - self.pages.len()].block(part) },
-        }
+        // SAFETY: in a run the table has the pages and each is full or leased by itself; the rest is the caller's.
+        unsafe { self.memory[page].block(part) }
     }
 
     /// Writes one token's key and value, `[head_dim]` each, in one layer and head.
