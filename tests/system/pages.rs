@@ -332,13 +332,14 @@ fn an_abandoned_run_that_writes_for_ever_changes_no_answer() {
 
 #[test]
 fn pages_that_are_no_contexts_are_refused() {
+    type Spoil = fn(&mut Owner);
     let loader = paged("tiny-plain", window(128, 4, 32));
     let mut engine = loader.load().unwrap();
     let (slot, mut owner) = (engine.open().unwrap(), Owner::default());
     owner.step(&mut *engine, slot, &text_tokens(&fixture("tiny-plain"), 69), 0);
     let held = engine.kv_bytes();
     let stranger = paged("tiny-plain", window(128, 4, 32));
-    let cases: [(&str, fn(&mut Owner)); 8] = [
+    let cases: [(&str, Spoil); 8] = [
         ("not those of a context", |owner| owner.resident.kv_len -= 1),
         ("not those of a context", |owner| owner.context.truncate(68)),
         ("not those of a context", |owner| owner.context.resize(129, TokenId(1))),
