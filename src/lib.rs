@@ -1,7 +1,7 @@
 //! MotorBrain: many conversations on one local language model.
 //!
-//! Settings in, a running brain out. Each conversation has its KV cache inside a supervised actor;
-//! when an actor dies, its conversations do not. See ARCHITECTURE.md for the way of one message.
+//! Settings in, a running brain out. Each conversation has its KV cache, with which any of the supervised actors goes
+//! on: when one dies, its conversations do not. See ARCHITECTURE.md for the way of one message.
 //!
 //! ```no_run
 //! use motorbrain::{Settings, Step};
@@ -20,6 +20,7 @@
 
 pub mod engine;
 pub mod library;
+mod memory;
 pub mod model;
 pub mod places;
 pub mod prepare;
@@ -31,8 +32,8 @@ pub use motorbrain_actors::{
     brain::{Brain, BrainMessage, Delivery, Envelope, ReplyQueue, StepItem, StepStream},
     engine::{EngineInfo, Sampled, Sampling, Window},
     message::{
-        BrainError, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Input, Part, Reply, Request, Score,
-        Scored, Step, Stepped,
+        BrainError, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Fork, Input, Part, Reply, Request,
+        Rewind, Scope, Score, Scored, Several, Sharing, Step, Stepped, Terms,
     },
     policy::{ActorState, ActorStats, Stats},
     tokens::{TokenId, TokenizerKind},

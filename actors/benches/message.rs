@@ -16,7 +16,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use motorbrain_actors::{
     brain::{Brain, BrainConfig},
     engine::{Engine, EngineError, EngineInfo, EngineLoader, Interrupt, LoadError, Row, RowOutput, SlotIndex, Want},
-    message::{Embed, Input},
+    message::{Embed, Input, Terms},
     tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
 };
 use motorbrain_testing::fake_info;
@@ -96,16 +96,16 @@ impl Tokenizer for Bytes {
 type Ask = fn() -> Embed;
 
 fn tokens() -> Embed {
-    Embed { conversation: None, input: Input::Tokens(vec![TokenId(1)]) }
+    Embed { conversation: None, input: Input::Tokens(vec![TokenId(1)]), terms: Terms::default() }
 }
 
 fn text() -> Embed {
-    Embed { conversation: None, input: Input::from("A") }
+    Embed { conversation: None, input: Input::from("A"), terms: Terms::default() }
 }
 
 /// Long enough to be tokenised on a thread of its own.
 fn long_text() -> Embed {
-    Embed { conversation: None, input: Input::from("A".repeat(100)) }
+    Embed { conversation: None, input: Input::from("A".repeat(100)), terms: Terms::default() }
 }
 
 /// As many callers, each asking again as soon as it has its answer, `turns` times.

@@ -36,7 +36,7 @@ pub use vector::{EmbeddingConfig, Pooling};
 use self::worker::Worker;
 use crate::{
     engine::EngineLoader,
-    job::{Job, Pulse, Report},
+    job::{Job, Pulse, Report, RequestId},
 };
 
 /// Where an actor's reports go. Called on the actor's thread, so it must not block.
@@ -66,6 +66,8 @@ pub struct EmbedderArguments {
 pub enum EmbedderMessage {
     /// A job for its conversation's queue.
     Job(Box<Job>),
+    /// Give these jobs back between two runs, with [`Report::Returned`]: somebody else has nothing to do.
+    Recall(Vec<RequestId>),
     /// Panic in the handler: a rehearsal of a death.
     Crash,
     /// Block the thread for so long: a rehearsal of a hang.
@@ -162,6 +164,7 @@ impl ThreadLocalActor for EmbedderActor {
                 state.continuing = false;
                 worker.run()?;
             }
+            EmbedderMessage::Recall(requests) => worker.recall(&requests),
             EmbedderMessage::Crash => panic!("{CRASH}"),
             EmbedderMessage::Hang(duration) => worker.hang(duration),
         }

@@ -1,6 +1,6 @@
 //! The first port: what an actor needs from a model.
 //!
-//! An engine has one owner and lives on one thread. It keeps a slot for each conversation: the
+//! An engine has one owner and lives on one thread. It has a slot for each conversation that it works on: the
 //! tokens of the context and, for all of them but perhaps the last, their keys and values. The
 //! window is the engine's alone: it ends a chunk where a slide is due, slides, and reports what
 //! left; nobody above computes a slide.
@@ -18,7 +18,7 @@ use std::{any::Any, borrow::Cow, fmt, sync::Arc, vec::Drain};
 
 use crate::tokens::TokenId;
 
-/// One conversation's place in an engine's KV memory.
+/// What an engine works on for one conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotIndex(pub u32);
 
@@ -115,11 +115,13 @@ impl Resident {
         self.pages.truncate(self.kv_len.div_ceil(page));
     }
 
-    /// Takes over what a slot says of its pages.
-    pub fn apply(&mut self, held: Held) {
-        self.pages.truncate(held.keep);
-        self.pages.extend(held.pages);
-        self.kv_len = held.kv_len;
+    /// Takes over what a slot says of its pages, if anything.
+    pub fn apply(&mut self, held: Option<Held>) {
+        if let Some(Held { keep, pages, kv_len }) = held {
+            self.pages.truncate(keep);
+            self.pages.extend(pages);
+            self.kv_len = kv_len;
+        }
     }
 }
 
@@ -132,6 +134,16 @@ pub struct Held {
     pub pages: Vec<Page>,
     /// Tokens of the context whose keys and values they hold in all.
     pub kv_len: usize,
+}
+
+impl Held {
+    /// This and what became of the pages after it, as one.
+    pub fn then(mut self, next: Self) -> Self {
+        let own = next.keep.saturating_sub(self.keep).min(self.pages.len());
+        self.pages.truncate(own);
+        self.pages.extend(next.pages);
+        Self { keep: self.keep.min(next.keep), pages: self.pages, kv_len: next.kv_len }
+    }
 }
 
 /// How a text's hidden states become one vector.

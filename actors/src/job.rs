@@ -6,6 +6,7 @@
 //! stands in its [`Pulse`], which lives outside the actor.
 
 use std::{
+    any::Any,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,7 +16,7 @@ use std::{
 };
 
 use crate::{
-    engine::{EngineInfo, Interrupt, LoadError, Sampled, Sampling},
+    engine::{EngineInfo, Held, Interrupt, LoadError, Resident, Sampled, Sampling},
     message::{BrainError, ConversationId},
     text::StepText,
     tokens::TokenId,
@@ -42,7 +43,7 @@ impl Cancel {
     }
 }
 
-/// The tokens a conversation's window holds, for an actor that does not have them.
+/// The tokens a conversation's window holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
     /// The tokens of the context, oldest first; never more than the window's size.
@@ -55,6 +56,56 @@ impl History {
     /// Whether tokens have left: then reading `tokens` again rebuilds the context, it does not repeat it.
     pub fn has_slid(&self) -> bool {
         self.total > self.tokens.len() as u64
+    }
+
+    /// Goes back to the first `context_len` tokens.
+    pub fn truncate(&mut self, context_len: usize) {
+        let left = self.tokens.len().saturating_sub(context_len);
+        if left > 0 {
+            Arc::make_mut(&mut self.tokens).truncate(context_len);
+            self.total = self.total.saturating_sub(left as u64);
+        }
+    }
+}
+
+/// What there is of a conversation's keys and values, for the actor that is to go on with them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Holding {
+    /// Nothing: the context is read first.
+    Nothing,
+    /// The actor's engine keeps the whole context to itself, from the conversation's last job.
+    Slot,
+    /// Pages. They may hold less than the context, of which the rest is read first, or more: then it is the first
+    /// tokens of the work's input that need not be read, and at least one is left of it.
+    Pages(Resident),
+}
+
+/// A job on its way from one actor to another, with what was done of it. Only actors look into it.
+#[derive(Clone)]
+pub struct Carried(Arc<dyn Any + Send + Sync>);
+
+impl Carried {
+    /// Packed by an actor.
+    pub fn new<T: Any + Send + Sync>(load: T) -> Self {
+        Self(Arc::new(load))
+    }
+
+    /// Unpacked by the next one; `None` where it is not of this kind.
+    pub fn unpack<T: Any + Send + Sync + Clone>(self) -> Option<T> {
+        self.0.downcast().ok().map(Arc::unwrap_or_clone)
+    }
+}
+
+/// Two are equal where they are the same.
+impl PartialEq for Carried {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Carried")
     }
 }
 
@@ -95,11 +146,14 @@ pub enum Work {
 pub struct Job {
     /// Named in every event about the job.
     pub request: RequestId,
-    /// `None`: a temporary slot, given back at the end.
+    /// Whose it is; `None`: nobody's, and then nothing is kept of it.
     pub conversation: Option<ConversationId>,
-    /// The conversation's history, where the actor does not hold it (a first job after a restart or
-    /// a move): it is read before the work. `None` on a conversation the actor does not know: empty.
-    pub restore: Option<History>,
+    /// The tokens that the work follows.
+    pub context: History,
+    /// What there is of their keys and values.
+    pub held: Holding,
+    /// What another actor has done of this job.
+    pub carried: Option<Carried>,
     /// What to do.
     pub work: Work,
     /// The text so far of a step that a stop text may end.
@@ -114,12 +168,14 @@ pub struct Job {
 
 /// What a conversation gained and lost: the new context is the old one followed by `appended`, less
 /// the `dropped` tokens from index `sinks` (see [`RowOutput`](crate::engine::RowOutput)).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commit {
     /// Tokens appended or sampled.
     pub appended: Vec<TokenId>,
     /// How many left.
     pub dropped: usize,
+    /// What became of its pages, as told of those that the job began with; `None` where there are none.
+    pub held: Option<Held>,
 }
 
 impl Commit {
@@ -148,10 +204,25 @@ pub enum Outcome {
         /// Whether the last one is an end token or completes a stop text.
         stopped: bool,
     },
+    /// To steps that go on from one place, several answers to one request: never a job's.
+    Several(Vec<Choice>),
     /// To [`Work::Score`].
     Scored(Vec<Option<f32>>),
+    /// To what moves a conversation and runs nothing: never a job's.
+    Moved,
     /// To [`Work::Forget`].
     Forgotten,
+}
+
+/// One of several answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    /// One entry a token.
+    pub sampled: Vec<Sampled>,
+    /// Whether the last one is an end token or completes a stop text.
+    pub stopped: bool,
+    /// Tokens in the context behind it.
+    pub context_len: usize,
 }
 
 /// Why a job was not done; the conversation is as after its last commit.
@@ -176,9 +247,10 @@ pub struct Done {
     pub commit: Commit,
     /// Tokens in the context now.
     pub context_len: usize,
-    /// The conversation had slid and was rebuilt from the tokens of its window (a restore, or the
-    /// undoing of a step that failed behind a slide) since the last `Done` that said so.
+    /// The conversation had slid and was rebuilt from the tokens of its window.
     pub rebuilt: bool,
+    /// An engine without pages could not go back to the last commit and holds nothing of the conversation now.
+    pub lost: bool,
 }
 
 /// What an embedder actor tells its owner.
@@ -203,6 +275,13 @@ pub enum Report {
     },
     /// A job is done.
     Done(Done),
+    /// A job is given back, as it was asked for, to be gone on with elsewhere.
+    Returned {
+        /// Which job.
+        request: RequestId,
+        /// What was done of it.
+        carried: Carried,
+    },
     /// KV memory changed.
     Memory {
         /// Bytes held by all slots.

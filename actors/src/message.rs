@@ -4,44 +4,91 @@
 //! After every error the conversation is as it was before the request (the tokens a streamed step
 //! has already shown aside).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     engine::Sampling,
     tokens::{TokenId, TokenizerKind},
 };
 
-/// The name of a conversation, chosen by its caller: at most 1,024 bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConversationId(Arc<str>);
+/// The name of a conversation, chosen by its caller: at most 1,024 bytes. Their order is any that stays.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConversationId {
+    /// Of the name: what is looked for among many is then compared where it stands, and not by letters far away.
+    hash: u64,
+    name: Arc<str>,
+}
 
 impl ConversationId {
+    fn new(name: Arc<str>) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        Self { hash: hasher.finish(), name }
+    }
+
     /// The name as its caller wrote it.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 }
 
 impl From<&str> for ConversationId {
     fn from(name: &str) -> Self {
-        Self(name.into())
+        Self::new(name.into())
     }
 }
 
 impl From<String> for ConversationId {
     fn from(name: String) -> Self {
-        Self(name.into())
+        Self::new(name.into())
+    }
+}
+
+impl fmt::Debug for ConversationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConversationId").field(&self.name).finish()
     }
 }
 
 impl fmt::Display for ConversationId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.name.fmt(f)
     }
 }
 
-/// The name under which conversations share what they have read: those of one scope among themselves, and those without
-/// any among themselves.
+/// On which terms a request uses its conversation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Which of the answers that wait in the conversation it keeps and goes on from (see [`Step::n`]); the others are
+    /// dropped. `None` drops all of them and goes on from the input that they answer.
+    pub choice: Option<usize>,
+    /// From here on, what the conversation reads is shared with others or not. `None`: as before, and a new
+    /// conversation shares with all that name no scope.
+    pub sharing: Option<Sharing>,
+}
+
+/// Whether conversations share the keys and values of what they have in common. It changes no answer, but what is
+/// shared is answered sooner, which tells whoever asks that somebody has said the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sharing {
+    /// With those of the same scope; `None` is the scope of all that name none.
+    With(Option<Scope>),
+    /// With nobody.
+    Nobody,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self::With(None)
+    }
+}
+
+/// The name under which conversations share, chosen by their callers: at most 1,024 bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Scope(Arc<str>);
 
@@ -61,12 +108,6 @@ impl From<&str> for Scope {
 impl From<String> for Scope {
     fn from(name: String) -> Self {
         Self(name.into())
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
@@ -148,6 +189,8 @@ pub struct Embed {
     pub conversation: Option<ConversationId>,
     /// What is embedded.
     pub input: Input,
+    /// How the conversation is used.
+    pub terms: Terms,
 }
 
 /// Appends the input, if any, then samples `count` tokens, each appended.
@@ -168,7 +211,16 @@ pub struct Step {
     /// Texts that end the step where its own text comes to one: see [`StopTexts`](crate::text::StopTexts) for how many
     /// and how long. The stop text is no part of the reply's text; the token that completes it is sampled and stays.
     pub stop: Vec<String>,
+    /// How many answers, at most [`N_MAX`]; more than one are drawn, each with a seed of its own, the first with that of
+    /// a single one. The input is read once. Then all of them wait, and the conversation's next request says which one
+    /// it goes on from ([`Terms::choice`]); a [`Fork`] keeps one under another name.
+    pub n: usize,
+    /// How the conversation is used.
+    pub terms: Terms,
 }
+
+/// The most answers of a step. Not a setting: it only keeps one request from being as many as it likes.
+pub const N_MAX: usize = 16;
 
 impl Step {
     /// A greedy step that appends `input` and samples `count` tokens.
@@ -181,6 +233,8 @@ impl Step {
             seed: None,
             top: 0,
             stop: Vec::new(),
+            n: 1,
+            terms: Terms::default(),
         }
     }
 }
@@ -192,6 +246,31 @@ pub struct Score {
     pub conversation: ConversationId,
     /// What is scored.
     pub input: Input,
+    /// How the conversation is used.
+    pub terms: Terms,
+}
+
+/// Makes a conversation of another's first tokens. Neither sees what the other does from then on, and nothing is read
+/// or copied but what one of them goes on to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// Whose tokens.
+    pub from: ConversationId,
+    /// The new one's name: an unknown conversation, or one that is empty.
+    pub to: ConversationId,
+    /// How many of the context's tokens; `None`: all. Behind a slide it must be all of them.
+    pub at: Option<usize>,
+    /// Of the answers that wait in `from`, the one that the new conversation begins with; all of them still wait.
+    pub choice: Option<usize>,
+}
+
+/// Takes a conversation back to its first tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewind {
+    /// Which one.
+    pub conversation: ConversationId,
+    /// How many of the context's tokens are left; not fewer than there were behind the last slide.
+    pub context_len: usize,
 }
 
 /// What can be asked of the brain about conversations.
@@ -207,6 +286,10 @@ pub enum Request {
     Reset(ConversationId),
     /// Forgets a conversation.
     Close(ConversationId),
+    /// See [`Fork`].
+    Fork(Fork),
+    /// See [`Rewind`].
+    Rewind(Rewind),
 }
 
 /// What every reply about a conversation's tokens says of them.
@@ -216,6 +299,8 @@ pub struct Context {
     pub context_len: usize,
     /// True once after a conversation that had slid was rebuilt from the tokens its window held.
     pub rebuilt: bool,
+    /// Tokens that need not be read, since others had read the same before.
+    pub reused: usize,
     /// Which rule made the tokens.
     pub tokenizer: TokenizerKind,
 }
@@ -258,6 +343,15 @@ pub struct Stepped {
     pub context: Context,
 }
 
+/// The reply to a [`Step`] of several answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Several {
+    /// As many as asked for, each with the context that it would leave.
+    pub choices: Vec<Stepped>,
+    /// The conversation while they wait: its input is read, and nothing sampled.
+    pub context: Context,
+}
+
 /// The reply to [`Score`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scored {
@@ -274,8 +368,12 @@ pub enum Reply {
     Embedded(Embedded),
     /// To [`Request::Step`].
     Stepped(Stepped),
+    /// To [`Request::Step`] with [`Step::n`] above 1.
+    Several(Several),
     /// To [`Request::Score`].
     Scored(Scored),
+    /// To [`Request::Fork`], of the new conversation, and to [`Request::Rewind`].
+    Stands(Context),
     /// To [`Request::Reset`] and [`Request::Close`].
     Done,
 }
@@ -293,8 +391,12 @@ pub enum ErrorCode {
     InputTooLong,
     /// The window may not or cannot slide.
     ContextFull,
-    /// Closing what is not there.
+    /// Closing, forking or rewinding what is not there.
     UnknownConversation,
+    /// Forking to what is there.
+    ConversationExists,
+    /// Tokens that were asked for have left with a slide.
+    BehindSlide,
     /// No permit was free.
     Overloaded,
     /// The deadline passed.
@@ -319,6 +421,8 @@ impl ErrorCode {
             Self::InputTooLong => "input_too_long",
             Self::ContextFull => "context_full",
             Self::UnknownConversation => "unknown_conversation",
+            Self::ConversationExists => "conversation_exists",
+            Self::BehindSlide => "behind_slide",
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::Restarted => "restarted",
@@ -381,11 +485,31 @@ pub enum BrainError {
         /// `window.size`.
         size: usize,
     },
-    /// Closing what is not there.
+    /// Closing, forking or rewinding what is not there.
     #[error("there is no conversation `{conversation}`")]
     UnknownConversation {
         /// Its name.
         conversation: ConversationId,
+    },
+    /// Forking to what is there.
+    #[error("conversation `{conversation}` holds tokens already; close it, or fork to another name")]
+    ConversationExists {
+        /// Its name.
+        conversation: ConversationId,
+    },
+    /// Tokens that were asked for have left with a slide.
+    #[error(
+        "the window of conversation `{conversation}` has slid: {found} tokens are asked for, expected {least} to {most}"
+    )]
+    BehindSlide {
+        /// Its name.
+        conversation: ConversationId,
+        /// What was asked for.
+        found: usize,
+        /// The fewest that it can go back to.
+        least: usize,
+        /// Tokens in the context.
+        most: usize,
     },
     /// No permit was free.
     #[error("{limit} {what} are the most at once")]
@@ -445,6 +569,8 @@ impl BrainError {
             Self::InputTooLong { .. } => ErrorCode::InputTooLong,
             Self::ContextFull { .. } => ErrorCode::ContextFull,
             Self::UnknownConversation { .. } => ErrorCode::UnknownConversation,
+            Self::ConversationExists { .. } => ErrorCode::ConversationExists,
+            Self::BehindSlide { .. } => ErrorCode::BehindSlide,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
             Self::Timeout { .. } => ErrorCode::Timeout,
             Self::Restarted => ErrorCode::Restarted,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use motorbrain_actors::{
     engine::Sampling,
-    message::{BrainError, ConversationId, Embed, Input, Part, Request, Score, Step},
+    message::{BrainError, ConversationId, Embed, Fork, Input, Part, Request, Rewind, Score, Sharing, Step, Terms},
     tokens::TokenId,
 };
 use serde_json::value::RawValue;
@@ -23,7 +23,8 @@ const HANG_MS_MAX: u64 = 86_400_000;
 /// The longest id as it is written: it is kept until its request is answered.
 const ID_BYTES_MAX: usize = 1024;
 
-const OPS: &str = "one of `embed`, `step`, `score`, `reset`, `close`, `tokenize`, `detokenize`, `stats`";
+const OPS: &str =
+    "one of `embed`, `step`, `score`, `reset`, `close`, `fork`, `rewind`, `tokenize`, `detokenize`, `stats`";
 
 /// What the codec must know of the brain it speaks for.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +127,23 @@ fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
         "score" => Op::Ask(Request::Score(Score {
             conversation: conversation(fields)?,
             input: required_input(fields, rules)?,
+            terms: terms(fields)?,
+        })),
+        "fork" => Op::Ask(Request::Fork(Fork {
+            from: conversation(fields)?,
+            to: match fields.take("to") {
+                Some(raw) => values::text("to", raw)?.into(),
+                None => return Err(missing("to", "a string")),
+            },
+            at: fields.take("at").map(|raw| values::count("at", raw)).transpose()?,
+            choice: choice(fields)?,
+        })),
+        "rewind" => Op::Ask(Request::Rewind(Rewind {
+            conversation: conversation(fields)?,
+            context_len: match fields.take("context_len") {
+                Some(raw) => values::count("context_len", raw)?,
+                None => return Err(missing("context_len", "a number of tokens")),
+            },
         })),
         "reset" => Op::Ask(Request::Reset(conversation(fields)?)),
         "close" => Op::Ask(Request::Close(conversation(fields)?)),
@@ -150,7 +168,8 @@ fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
 
 fn embed(fields: &mut Fields<'_>, rules: &Rules) -> Result<Embed, BrainError> {
     let conversation = fields.take("conversation").map(|raw| values::text("conversation", raw)).transpose()?;
-    Ok(Embed { conversation: conversation.map(ConversationId::from), input: required_input(fields, rules)? })
+    let conversation = conversation.map(ConversationId::from);
+    Ok(Embed { conversation, input: required_input(fields, rules)?, terms: terms(fields)? })
 }
 
 fn step(fields: &mut Fields<'_>, rules: &Rules) -> Result<Step, BrainError> {
@@ -160,11 +179,30 @@ fn step(fields: &mut Fields<'_>, rules: &Rules) -> Result<Step, BrainError> {
         conversation,
         count: count("count", 1)?,
         top: count("top", 0)?,
+        n: count("n", 1)?,
         sampling: sampling(fields, rules)?,
         seed: fields.take("seed").map(|raw| values::whole("seed", raw)).transpose()?,
         input: input(fields, rules)?,
         stop: fields.take("stop").map_or(Ok(Vec::new()), |raw| values::texts("stop", raw))?,
+        terms: terms(fields)?,
     })
+}
+
+fn terms(fields: &mut Fields<'_>) -> Result<Terms, BrainError> {
+    let share = fields.take("share").map(|raw| values::flag("share", raw)).transpose()?;
+    let scope = fields.take("scope").map(|raw| values::text("scope", raw)).transpose()?;
+    let sharing = match (share, scope) {
+        (Some(false), Some(_)) => return Err(bad("scope", "given beside `share` false", "one of the two")),
+        (Some(false), None) => Some(Sharing::Nobody),
+        (_, Some(scope)) => Some(Sharing::With(Some(scope.into()))),
+        (Some(true), None) => Some(Sharing::With(None)),
+        (None, None) => None,
+    };
+    Ok(Terms { choice: choice(fields)?, sharing })
+}
+
+fn choice(fields: &mut Fields<'_>) -> Result<Option<usize>, BrainError> {
+    fields.take("choice").map(|raw| values::count("choice", raw)).transpose()
 }
 
 fn sampling(fields: &mut Fields<'_>, rules: &Rules) -> Result<Sampling, BrainError> {
@@ -287,9 +325,10 @@ mod tests {
     #[test]
     fn every_op_is_read() {
         let text = |text: &str| Input::from(text);
-        let stateless = Embed { conversation: None, input: text("x") };
+        let stateless = Embed { conversation: None, input: text("x"), terms: Terms::default() };
         check(r#"{"id":1,"op":"embed","text":"x"}"#, "1", Op::Ask(Request::Embed(stateless)));
-        let embed = Embed { conversation: Some(a()), input: Input::Tokens(vec![TokenId(5), TokenId(0)]) };
+        let input = Input::Tokens(vec![TokenId(5), TokenId(0)]);
+        let embed = Embed { conversation: Some(a()), input, terms: Terms::default() };
         check(
             r#"{"op":"embed","token_ids":[5,0],"conversation":"a","id":"x"}"#,
             r#""x""#,
@@ -320,7 +359,7 @@ mod tests {
             "1",
             Op::Ask(Request::Step(full)),
         );
-        let score = Score { conversation: a(), input: text("") };
+        let score = Score { conversation: a(), input: text(""), terms: Terms::default() };
         check(r#"{"id":1,"op":"score","conversation":"a","text":""}"#, "1", Op::Ask(Request::Score(score)));
         let streamed = Step { stop: vec![], ..Step::greedy(a(), "x", 1) };
         check(r#"{"id":1,"op":"step","conversation":"a","text":"x","stream":true}"#, "1", Op::Stream(streamed));
@@ -331,7 +370,7 @@ mod tests {
         let parts = Input::Parts(parts);
         let line =
             r#"{"id":1,"op":"OP","conversation":"a","parts":[{"text":"x"},{"literal":"\n"},{"token_ids":[5,0]}]}"#;
-        let score = Score { conversation: a(), input: parts.clone() };
+        let score = Score { conversation: a(), input: parts.clone(), terms: Terms::default() };
         check(&line.replace("OP", "score"), "1", Op::Ask(Request::Score(score)));
         let tokenize = line.replace("OP", "tokenize").replace(r#""conversation":"a","#, "");
         check(&tokenize, "1", Op::Tokenize(parts));
@@ -341,6 +380,32 @@ mod tests {
         check(r#"{"id":1,"op":"crash","actor":2}"#, "1", Op::Crash { actor: 2 });
         let pause = Duration::from_secs(5);
         check(r#"{"id":1,"op":"hang","actor":0,"ms":5000}"#, "1", Op::Hang { actor: 0, pause });
+    }
+
+    #[test]
+    fn forks_rewinds_answers_and_sharing_are_read() {
+        let fork = Fork { from: a(), to: "b".into(), at: None, choice: None };
+        check(r#"{"id":1,"op":"fork","conversation":"a","to":"b"}"#, "1", Op::Ask(Request::Fork(fork.clone())));
+        let fork = Fork { at: Some(5), choice: Some(2), ..fork };
+        let line = r#"{"id":1,"op":"fork","conversation":"a","to":"b","at":5,"choice":2}"#;
+        check(line, "1", Op::Ask(Request::Fork(fork)));
+        let rewind = Rewind { conversation: a(), context_len: 0 };
+        check(r#"{"id":1,"op":"rewind","conversation":"a","context_len":0}"#, "1", Op::Ask(Request::Rewind(rewind)));
+        let step = |sharing, choice| {
+            let terms = Terms { choice, sharing };
+            Op::Ask(Request::Step(Step { n: 3, terms, ..Step::greedy(a(), "x", 1) }))
+        };
+        let with = |keys: &str| format!(r#"{{"id":1,"op":"step","conversation":"a","text":"x","n":3{keys}}}"#);
+        let scope = || Some(Sharing::With(Some("s".into())));
+        check(&with(""), "1", step(None, None));
+        check(&with(r#","share":false,"choice":0"#), "1", step(Some(Sharing::Nobody), Some(0)));
+        check(&with(r#","share":true"#), "1", step(Some(Sharing::With(None)), None));
+        check(&with(r#","scope":"s""#), "1", step(scope(), None));
+        check(&with(r#","share":true,"scope":"s""#), "1", step(scope(), None));
+        check_refused(with(r#","share":false,"scope":"s""#), "1", "bad_request", "scope is given beside `share` false");
+        check_refused(r#"{"id":1,"op":"fork","conversation":"a"}"#, "1", "bad_request", "to is missing");
+        check_refused(r#"{"id":1,"op":"rewind","conversation":"a"}"#, "1", "bad_request", "context_len is missing");
+        check_refused(r#"{"id":1,"op":"score","conversation":"a","text":"x","n":2}"#, "1", "bad_request", "`n`");
     }
 
     #[test]

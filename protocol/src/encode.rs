@@ -6,7 +6,7 @@
 
 use motorbrain_actors::{
     engine::Sampled,
-    message::{BrainError, Context, Finished, Reply},
+    message::{BrainError, Context, Finished, Reply, Stepped},
     policy::{ActorStats, Stats},
     tokens::{TokenId, TokenizerKind},
 };
@@ -102,16 +102,13 @@ enum Body<'a> {
         #[serde(flatten)]
         context: ContextBody,
     },
-    Stepped {
-        token_ids: Vec<u32>,
-        text: &'a str,
-        logprobs: Vec<f32>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        top: Option<Vec<Vec<(u32, f32)>>>,
+    Stepped(SteppedBody<'a>),
+    Several {
+        choices: Vec<SteppedBody<'a>>,
         #[serde(flatten)]
         context: ContextBody,
-        finished: &'static str,
     },
+    Stands(ContextBody),
     Scored {
         logprobs: Vec<Option<f32>>,
         tokens: usize,
@@ -127,9 +124,23 @@ enum Body<'a> {
     Stats {
         protocol: u32,
         actors: Vec<ActorBody>,
+        kv_bytes: usize,
+        cached_bytes: usize,
         model: ModelBody,
     },
     Done {},
+}
+
+#[derive(Serialize)]
+struct SteppedBody<'a> {
+    token_ids: Vec<u32>,
+    text: &'a str,
+    logprobs: Vec<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top: Option<Vec<Vec<(u32, f32)>>>,
+    #[serde(flatten)]
+    context: ContextBody,
+    finished: &'static str,
 }
 
 #[derive(Serialize)]
@@ -137,6 +148,8 @@ struct ContextBody {
     context_len: usize,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     rebuilt: bool,
+    #[serde(skip_serializing_if = "is_zero")]
+    reused: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     tokenizer: Option<&'static str>,
 }
@@ -148,7 +161,6 @@ struct ActorBody {
     conversations: usize,
     restarts: u64,
     queued: usize,
-    kv_bytes: usize,
 }
 
 #[derive(Serialize)]
@@ -173,17 +185,13 @@ fn body(answer: &Answer) -> Body<'_> {
             tokens: embedded.tokens,
             context: (&embedded.context).into(),
         },
-        Answer::Reply { reply: Reply::Stepped(stepped), top } => Body::Stepped {
-            token_ids: stepped.token_ids.iter().map(|token| token.0).collect(),
-            text: &stepped.text,
-            logprobs: stepped.logprobs.iter().copied().map(finite).collect(),
-            top: top.then(|| stepped.top.iter().map(|likely| likely.iter().map(pair).collect()).collect()),
-            context: (&stepped.context).into(),
-            finished: match stepped.finished {
-                Finished::Stop => "stop",
-                Finished::Count => "count",
-            },
+        Answer::Reply { reply: Reply::Stepped(stepped), top } => Body::Stepped(step(stepped, *top)),
+        Answer::Reply { reply: Reply::Several(several), top } => Body::Several {
+            // What the conversation is, is said once.
+            choices: several.choices.iter().map(|choice| alone(step(choice, *top))).collect(),
+            context: (&several.context).into(),
         },
+        Answer::Reply { reply: Reply::Stands(context), .. } => Body::Stands(context.into()),
         Answer::Reply { reply: Reply::Scored(scored), .. } => Body::Scored {
             logprobs: scored.logprobs.iter().map(|logprob| logprob.map(finite)).collect(),
             tokens: scored.logprobs.len(),
@@ -195,6 +203,8 @@ fn body(answer: &Answer) -> Body<'_> {
         Answer::Stats(stats) => Body::Stats {
             protocol: PROTOCOL,
             actors: stats.actors.iter().map(actor).collect(),
+            kv_bytes: stats.kv_bytes,
+            cached_bytes: stats.cached_bytes,
             model: ModelBody {
                 layers: stats.model.layers,
                 hidden: stats.model.hidden,
@@ -205,6 +215,31 @@ fn body(answer: &Answer) -> Body<'_> {
     }
 }
 
+fn step(stepped: &Stepped, top: bool) -> SteppedBody<'_> {
+    SteppedBody {
+        token_ids: stepped.token_ids.iter().map(|token| token.0).collect(),
+        text: &stepped.text,
+        logprobs: stepped.logprobs.iter().copied().map(finite).collect(),
+        top: top.then(|| stepped.top.iter().map(|likely| likely.iter().map(pair).collect()).collect()),
+        context: (&stepped.context).into(),
+        finished: match stepped.finished {
+            Finished::Stop => "stop",
+            Finished::Count => "count",
+        },
+    }
+}
+
+/// One of several answers.
+fn alone(stepped: SteppedBody<'_>) -> SteppedBody<'_> {
+    let ContextBody { context_len, .. } = stepped.context;
+    SteppedBody { context: ContextBody { context_len, rebuilt: false, reused: 0, tokenizer: None }, ..stepped }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 fn actor(stats: &ActorStats) -> ActorBody {
     ActorBody {
         actor: stats.actor,
@@ -212,7 +247,6 @@ fn actor(stats: &ActorStats) -> ActorBody {
         conversations: stats.conversations,
         restarts: stats.restarts,
         queued: stats.queued,
-        kv_bytes: stats.kv_bytes,
     }
 }
 
@@ -221,6 +255,7 @@ impl From<&Context> for ContextBody {
         Self {
             context_len: context.context_len,
             rebuilt: context.rebuilt,
+            reused: context.reused,
             tokenizer: matches!(context.tokenizer, TokenizerKind::Bytes).then_some("bytes"),
         }
     }
@@ -245,7 +280,7 @@ fn finite(number: f32) -> f32 {
 mod tests {
     use motorbrain_actors::{
         engine::{EngineInfo, Window},
-        message::{ConversationId, Embedded, Scored, Stepped},
+        message::{ConversationId, Embedded, Scored, Several, Stepped},
         policy::ActorState,
     };
 
@@ -263,7 +298,7 @@ mod tests {
         Ok(Answer::Reply { reply, top })
     }
 
-    const CONTEXT: Context = Context { context_len: 40, rebuilt: false, tokenizer: TokenizerKind::Model };
+    const CONTEXT: Context = Context { context_len: 40, rebuilt: false, reused: 0, tokenizer: TokenizerKind::Model };
 
     fn stepped() -> Stepped {
         Stepped {
@@ -284,6 +319,13 @@ mod tests {
         insta::assert_snapshot!(check("2", reply(Reply::Stepped(stepped()), true)), @r#"{"id":2,"ok":{"token_ids":[7,2],"text":"\u0001\nä","logprobs":[-0.1,-3.4028235e+38],"top":[[[7,-0.1],[8,-1e-10]],[]],"context_len":40,"finished":"stop"}}"#);
         let scored = Scored { logprobs: vec![None, Some(-3.2)], context: CONTEXT };
         insta::assert_snapshot!(check("5", reply(Reply::Scored(scored), false)), @r#"{"id":5,"ok":{"logprobs":[null,-3.2],"tokens":2,"context_len":40}}"#);
+        let choices = vec![
+            stepped(),
+            Stepped { token_ids: vec![], text: String::new(), logprobs: vec![], top: vec![], ..stepped() },
+        ];
+        let context = Context { context_len: 38, reused: 20, ..CONTEXT };
+        insta::assert_snapshot!(check("6", reply(Reply::Several(Several { choices, context }), false)), @r#"{"id":6,"ok":{"choices":[{"token_ids":[7,2],"text":"\u0001\nä","logprobs":[-0.1,-3.4028235e+38],"context_len":40,"finished":"stop"},{"token_ids":[],"text":"","logprobs":[],"context_len":40,"finished":"stop"}],"context_len":38,"reused":20}}"#);
+        insta::assert_snapshot!(check("7", reply(Reply::Stands(CONTEXT), false)), @r#"{"id":7,"ok":{"context_len":40}}"#);
         insta::assert_snapshot!(check("3", reply(Reply::Done, false)), @r#"{"id":3,"ok":{}}"#);
         insta::assert_snapshot!(check("3", Ok(Answer::HandedOn)), @r#"{"id":3,"ok":{}}"#);
     }
@@ -303,21 +345,14 @@ mod tests {
 
     #[test]
     fn a_rebuilt_context_and_the_byte_fallback_are_told() {
-        let context = Context { context_len: 1, rebuilt: true, tokenizer: TokenizerKind::Bytes };
+        let context = Context { context_len: 1, rebuilt: true, reused: 7, tokenizer: TokenizerKind::Bytes };
         let scored = Scored { logprobs: vec![], context };
-        insta::assert_snapshot!(check("1", reply(Reply::Scored(scored), false)), @r#"{"id":1,"ok":{"logprobs":[],"tokens":0,"context_len":1,"rebuilt":true,"tokenizer":"bytes"}}"#);
+        insta::assert_snapshot!(check("1", reply(Reply::Scored(scored), false)), @r#"{"id":1,"ok":{"logprobs":[],"tokens":0,"context_len":1,"rebuilt":true,"reused":7,"tokenizer":"bytes"}}"#);
     }
 
     #[test]
     fn stats_tell_actors_and_model() {
-        let actor = ActorStats {
-            actor: 0,
-            state: ActorState::Restarting,
-            conversations: 3,
-            restarts: 1,
-            queued: 2,
-            kv_bytes: 4096,
-        };
+        let actor = ActorStats { actor: 0, state: ActorState::Restarting, conversations: 3, restarts: 1, queued: 2 };
         let model = EngineInfo {
             layers: 24,
             hidden: 896,
@@ -329,8 +364,8 @@ mod tests {
             kv_bytes_per_token: 1,
             pages: None,
         };
-        let stats = Stats { actors: vec![actor], model };
-        insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2,"kv_bytes":4096}],"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
+        let stats = Stats { actors: vec![actor], kv_bytes: 4096, cached_bytes: 1024, model };
+        insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"kv_bytes":4096,"cached_bytes":1024,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
     }
 
     #[test]

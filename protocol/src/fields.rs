@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 22] = [
+const KEYS: [&str; 29] = [
     "id",
     "op",
     "conversation",
@@ -31,6 +31,13 @@ const KEYS: [&str; 22] = [
     "top",
     "stop",
     "stream",
+    "n",
+    "choice",
+    "share",
+    "scope",
+    "to",
+    "at",
+    "context_len",
     "actor",
     "ms",
 ];

@@ -1,4 +1,5 @@
-//! What the settings mean to each part that is told about them. Pure.
+//! What the settings mean to each part that is told about them. Pure, but for a look at how much memory is free where
+//! they leave that to us.
 
 use std::{num::NonZero, path::PathBuf, time::Duration};
 
@@ -11,8 +12,13 @@ use motorbrain_actors::{
 use super::Settings;
 use crate::{
     engine::{EngineOptions, FormOptions, SessionOptions, WindowOptions},
+    memory,
     model::{ModelOptions, Preset, PresetError},
 };
+
+/// Of the memory that is free, one part in so many is kept for conversations to come: what they find there they need
+/// not read, and the model, the conversations at hand and everything else of the machine want the rest.
+const CACHED_SHARE: usize = 8;
 
 impl Settings {
     /// The brain's part; `name` is what other actors find it by.
@@ -37,6 +43,7 @@ impl Settings {
                 backoff_min: milliseconds(self.brain.backoff_ms_min),
                 backoff_max: milliseconds(self.brain.backoff_ms_max),
             },
+            cached_bytes: self.memory.cached_bytes.unwrap_or_else(|| memory::free_bytes() / CACHED_SHARE),
             ..BrainConfig::default()
         }
     }

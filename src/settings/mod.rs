@@ -60,7 +60,7 @@ sections::sections! {
         restarts_max: usize = 5;
         /// How far back restarts are counted, so that a rare death never adds up to a final one.
         restarts_within_ms: u64 = 60_000;
-        /// The pause before a first restart; each further one waits twice as long.
+        /// The pause before a second restart, the first being at once; each further one waits twice as long.
         backoff_ms_min: u64 = 50;
         /// The longest pause between restarts.
         backoff_ms_max: u64 = 5_000;
@@ -75,6 +75,11 @@ sections::sections! {
         slide: Option<usize> = None, example "512";
         /// At a full window: `slide` drops the oldest, `error` refuses with `context_full`.
         overflow: Overflow = Overflow::Slide;
+    }
+    /// How much memory is used.
+    MemorySettings memory {
+        /// Bytes of keys and values kept for conversations to come, when nobody uses them; left out, an eighth of what is free at start.
+        cached_bytes: Option<usize> = None, example "1073741824";
     }
     /// How hidden states become one vector.
     EmbeddingSettings embedding {

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -92,6 +92,8 @@ struct Shared {
     script: Mutex<Script>,
     /// Told of every change that a held load or a hanging run waits for.
     changed: Condvar,
+    /// Pages that there are.
+    pages: AtomicUsize,
     tally: watch::Sender<Tally>,
 }
 
@@ -174,6 +176,16 @@ impl FakeControl {
         let reached = tally.wait_for(condition).await.map(|tally| *tally);
         // The sender lives as long as `self`.
         reached.unwrap_or_else(|_| self.tally())
+    }
+
+    /// Pages of all engines that somebody has.
+    pub fn pages(&self) -> usize {
+        self.0.pages.load(Ordering::Relaxed)
+    }
+
+    /// A page more, or one less.
+    pub(super) fn count_page(&self, change: isize) {
+        self.0.pages.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
     }
 
     pub(super) fn slots_max(&self) -> Option<usize> {
@@ -274,5 +286,9 @@ impl EngineLoader for FakeLoader {
     fn load(&self) -> Result<Box<dyn Engine>, LoadError> {
         self.control.enter_load()?;
         Ok(Box::new(FakeEngine::new(self.info.clone(), self.control.clone())))
+    }
+
+    fn kv_bytes(&self) -> usize {
+        self.info.pages.map_or(0, |size| self.control.pages() * size.bytes)
     }
 }

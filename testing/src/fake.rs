@@ -3,7 +3,8 @@
 //! A slot keeps the context's tokens and, for each token that was read, the hash of the context up to
 //! it, in the place of keys and values. After a slide the hashes are made anew from the tokens that
 //! stayed, so an answer depends on the tokens that the context holds and on nothing else, and a
-//! conversation that is rebuilt answers as if nothing had happened.
+//! conversation that is rebuilt answers as if nothing had happened. Where its description says so the hashes lie in
+//! pages (`fake/pages.rs`), whose rows are written once as an engine's are.
 
 use std::{
     collections::BTreeMap,
@@ -14,19 +15,28 @@ use std::{
     vec::Drain,
 };
 
+mod pages;
+
+use self::pages::Pages;
 use super::{
     control::FakeControl,
     model::{hidden, logprobs, mix, sample},
 };
 use motorbrain_actors::{
     engine::{
-        Engine, EngineError, EngineErrorKind, EngineInfo, Interrupt, Pooling, Row, RowOutput, SlotIndex, Want, Window,
+        Engine, EngineError, EngineErrorKind, EngineInfo, Held, Interrupt, PageSize, Pooling, Resident, Row, RowOutput,
+        SlotIndex, Want, Window,
     },
     tokens::TokenId,
 };
 
-/// A small model: vocabulary 64, hidden states of 8, a window of 16 with 2 sinks that slides by 4.
+/// A small model: vocabulary 64, hidden states of 8, a window of 16 with 2 sinks that slides by 4, pages of 4 tokens.
 pub fn fake_info() -> EngineInfo {
+    EngineInfo { pages: Some(PageSize { tokens: 4, bytes: 64 }), ..fake_info_without_pages() }
+}
+
+/// The same of an engine that keeps keys and values to itself.
+pub fn fake_info_without_pages() -> EngineInfo {
     EngineInfo {
         layers: 2,
         hidden: 8,
@@ -83,6 +93,23 @@ impl Engine for FakeEngine {
         Ok(slot)
     }
 
+    fn adopt(&mut self, context: &[TokenId], held: &Resident) -> Result<SlotIndex, EngineError> {
+        let Some(size) = self.info.pages else {
+            return Err(error(EngineErrorKind::Rejected, None, "this engine has no pages"));
+        };
+        let (pages, states) = Pages::adopt(held, size.tokens)
+            .ok_or_else(|| error(EngineErrorKind::Rejected, None, "the pages do not hold what they should"))?;
+        let slot = self.open()?;
+        self.slots.insert(slot, Slot { tokens: context.to_vec(), states, slid_to: 0, pages });
+        Ok(slot)
+    }
+
+    fn take_held(&mut self, slot: SlotIndex) -> Option<Held> {
+        self.info.pages?;
+        let found = self.slots.get_mut(&slot).unwrap_or_else(|| panic!("{slot:?} is not open"));
+        Some(found.pages.take(found.states.len()))
+    }
+
     fn close(&mut self, slot: SlotIndex) {
         assert!(self.slots.remove(&slot).is_some(), "{slot:?} is not open");
     }
@@ -111,6 +138,9 @@ impl Engine for FakeEngine {
         for (index, row) in rows.iter().enumerate() {
             let mut slot = self.slot(row.slot).clone();
             let output = slot.run(row, &self.info).map_err(|error| EngineError { row: Some(index), ..error })?;
+            if let Some(size) = self.info.pages {
+                slot.pages.write(&slot.states, size, &self.control);
+            }
             outputs.push(output);
             assert!(changed.insert(row.slot, slot).is_none(), "{:?} is in one run twice", row.slot);
         }
@@ -120,7 +150,10 @@ impl Engine for FakeEngine {
     }
 
     fn kv_bytes(&self) -> usize {
-        self.slots.values().map(|slot| slot.states.len() * self.info.kv_bytes_per_token).sum()
+        match self.info.pages {
+            Some(size) => self.control.pages() * size.bytes,
+            None => self.slots.values().map(|slot| slot.states.len() * self.info.kv_bytes_per_token).sum(),
+        }
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupt> {
@@ -148,6 +181,8 @@ struct Slot {
     states: Vec<u64>,
     /// Tokens that the last slide left.
     slid_to: usize,
+    /// Where the states lie, if they lie in pages.
+    pages: Pages,
 }
 
 impl Slot {
@@ -246,6 +281,7 @@ impl Slot {
         self.tokens.drain(window.sinks..window.sinks + window.slide);
         self.slid_to = self.tokens.len();
         self.states.clear();
+        self.pages.leave();
         self.read();
         window.slide
     }

@@ -13,5 +13,5 @@ mod model;
 mod sampling;
 
 pub use control::{FakeControl, FakeLoader, Fault, LoadFault, RowSeen, Tally};
-pub use fake::{FakeEngine, fake_info};
+pub use fake::{FakeEngine, fake_info, fake_info_without_pages};
 pub use sampling::probabilities;

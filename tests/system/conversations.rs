@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::common::{F32_TOLERANCE, fixture, graph_cache, largest_difference, text_tokens};
-use motorbrain::{ActorState, Brain, ConversationId, Embed, Input, Settings, Step, TokenId};
+use motorbrain::{ActorState, Brain, ConversationId, Embed, Input, Settings, Step, Terms, TokenId};
 use tokio::{sync::Barrier, task::JoinSet};
 
 const CONVERSATIONS: usize = 32;
@@ -230,11 +230,54 @@ async fn a_hang_changes_no_answer() {
     brain.shutdown().await;
 }
 
+/// A window of 48 that has slid, then turn by turn what comes of more text: as bits, and one vector.
+async fn behind_slides(brain: &Brain, text: &[TokenId], crash: bool) -> (Vec<(Vec<TokenId>, Vec<u32>)>, Vec<f32>) {
+    let read = Step { count: 0, ..step("slid", &(text[..100].to_vec(), 0)) };
+    assert!(brain.step(read).await.unwrap().context.context_len <= 48);
+    let mut answers = Vec::new();
+    for turn in 0..8 {
+        if crash {
+            brain.crash(0).await.unwrap();
+        }
+        let found = brain.step(step("slid", &(text[100 + 5 * turn..][..5].to_vec(), 7))).await.unwrap();
+        assert!(!found.context.rebuilt, "turn {turn}");
+        answers.push((found.token_ids, found.logprobs.into_iter().map(f32::to_bits).collect()));
+    }
+    let input = text[140..].to_vec().into();
+    let vector = Embed { conversation: Some("slid".into()), input, terms: Terms::default() };
+    if crash {
+        brain.crash(0).await.unwrap();
+    }
+    (answers, brain.embed(vector).await.unwrap().embedding)
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_conversation_that_slid_is_rebuilt_once_from_its_window() {
-    let dir = fixture("tiny-plain");
+async fn a_conversation_that_slid_goes_on_after_a_crash_as_if_nothing_had_happened() {
+    for form in ["tiny-plain", "tiny-gqa-fp32", "tiny-plain-f16"] {
+        let dir = fixture(form);
+        let text = text_tokens(&dir, 160);
+        let brain = brain(&dir, 1, |s| {
+            s.window.size = Some(48);
+            s.brain.restarts_max = usize::MAX;
+            s.brain.backoff_ms_max = s.brain.backoff_ms_min;
+        })
+        .await;
+        let undisturbed = behind_slides(&brain, &text, false).await;
+        brain.close("slid").await.unwrap();
+        assert_eq!(behind_slides(&brain, &text, true).await, undisturbed, "{form}");
+        assert_eq!(brain.stats().await.unwrap().actors[0].restarts, 9);
+        brain.shutdown().await;
+    }
+}
+
+/// A model that runs as its graph is keeps its own keys and values, which die with their engine.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_pages_a_conversation_that_slid_is_rebuilt_once_from_its_window() {
+    // Its weights of few bits round activations, and nothing says that they may be kept.
+    let dir = fixture("tiny-gqa-int4");
     let size = 48;
     let brain = brain(&dir, 1, |s| s.window.size = Some(size)).await;
+    assert!(brain.info().await.unwrap().pages.is_none());
     let history = text_tokens(&dir, 100);
     let text = text_tokens(&dir, 130)[100..].to_vec();
     let name = ConversationId::from("slid");
@@ -254,7 +297,11 @@ async fn a_conversation_that_slid_is_rebuilt_once_from_its_window() {
     let fresh = brain.step(step("fresh", &(text[10..20].to_vec(), 8))).await.unwrap();
     assert!(!again.context.rebuilt, "it is said once");
     assert_eq!(again.token_ids, fresh.token_ids);
-    let vector = |conversation| Embed { conversation: Some(conversation), input: text[20..].to_vec().into() };
+    let vector = |conversation| Embed {
+        conversation: Some(conversation),
+        input: text[20..].to_vec().into(),
+        terms: Terms::default(),
+    };
     let slid = brain.embed(vector(name)).await.unwrap().embedding;
     let fresh = brain.embed(vector("fresh".into())).await.unwrap().embedding;
     assert!(largest_difference(&slid, &fresh) < F32_TOLERANCE);

@@ -3,9 +3,11 @@
 //! One program, so that the library is linked once and the tests share both cores. What weighs the process or counts
 //! its allocations runs in a process of its own, see [`common::in_own_process`].
 
+mod abandoned;
 mod allocations;
 mod common;
 mod conversations;
+mod crashes;
 mod engine;
 mod families;
 mod forms;
@@ -13,6 +15,7 @@ mod forms;
 mod memory;
 mod model;
 mod pages;
+mod prefixes;
 mod prepare;
 mod reference;
 mod rooms;

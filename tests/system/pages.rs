@@ -55,7 +55,7 @@ impl Owner {
             self.context.extend(output.sampled.as_ref().map(|sampled| sampled.token));
             let sinks = window.sinks.min(self.context.len());
             self.context.drain(sinks..sinks + output.dropped);
-            self.resident.apply(engine.take_held(slot).unwrap());
+            self.resident.apply(engine.take_held(slot));
             self.check();
             tokens = &tokens[output.taken..];
             if let Some(sampled) = output.sampled {
@@ -147,7 +147,7 @@ fn forks_of_every_length_never_see_each_others_rows() {
             for ((index, fork), sampled) in forks.iter_mut().enumerate().zip(sampled) {
                 fork.context.extend(tokens(index));
                 fork.context.push(sampled.token);
-                fork.resident.apply(engine.take_held(slots[index]).unwrap());
+                fork.resident.apply(engine.take_held(slots[index]));
                 fork.check();
             }
         }
@@ -197,7 +197,7 @@ fn whatever_is_forked_rewound_moved_and_failed_answers_as_read_alone() {
                     let len = choices.below(len + 1);
                     owner.context.truncate(len);
                     engines[*at].rewind(*slot, len).unwrap();
-                    owner.resident.apply(engines[*at].take_held(*slot).unwrap());
+                    owner.resident.apply(engines[*at].take_held(*slot));
                     owner.check();
                 }
                 2 => {

@@ -10,7 +10,7 @@ use crate::common::{
     fixture, graph_cache, largest_difference,
     reference::{ids, numbers, references, run_cuts},
 };
-use motorbrain::{Brain, Embed, Input, Score, Settings, Step, TokenId, engine::Activations};
+use motorbrain::{Brain, Embed, Input, Score, Settings, Step, Terms, TokenId, engine::Activations};
 use motorbrain_actors::embedder::Pooling;
 use serde_json::Value;
 
@@ -55,7 +55,11 @@ async fn check(form: &str, logprob_tolerance: f32, hidden_tolerance: f32) {
             }
             // The same turn, embedded first and then gone on with.
             let embedded = brain
-                .embed(Embed { conversation: Some(vectors.as_str().into()), input: text(turn).into() })
+                .embed(Embed {
+                    conversation: Some(vectors.as_str().into()),
+                    input: text(turn).into(),
+                    terms: Terms::default(),
+                })
                 .await
                 .unwrap();
             assert_eq!(embedded.context.context_len as u64, turn["context_len"].as_u64().unwrap());
@@ -96,7 +100,9 @@ async fn scores_sum_to_those_of_the_steps() {
             for turn in turns {
                 let stepped = brain.step(step(&format!("steps {index}"), turn)).await.unwrap();
                 let conversation = format!("scores {index}");
-                let score = |input: Input| brain.score(Score { conversation: conversation.as_str().into(), input });
+                let score = |input: Input| {
+                    brain.score(Score { conversation: conversation.as_str().into(), input, terms: Terms::default() })
+                };
                 score(text(turn).into()).await.unwrap();
                 let scored = score(stepped.token_ids.clone().into()).await.unwrap();
                 let sum: f32 = scored.logprobs.iter().map(|l| l.unwrap()).sum();

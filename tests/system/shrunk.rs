@@ -5,7 +5,7 @@
 use std::{fs, path::Path};
 
 use crate::common::{copy, graph_cache, in_own_process, loader, scores, text_tokens, window};
-use motorbrain::{Brain, Embed, ErrorCode, Input, Score, Settings, Step};
+use motorbrain::{Brain, Embed, ErrorCode, Input, Score, Settings, Step, Terms};
 use motorbrain_actors::engine::{Engine, EngineLoader};
 
 const FORMS: [&str; 4] = ["tiny-plain", "tiny-plain-f16", "tiny-gqa-fp32", "tiny-gqa-int4"];
@@ -90,8 +90,14 @@ fn every_request_ends_with_an_answer_or_an_error() {
                 // Nothing is loaded anew yet.
                 let again = brain.step(Step::greedy("b", tokens.clone(), 4)).await.unwrap();
                 assert_eq!(again.token_ids, first.token_ids, "{name}");
-                brain.embed(Embed { conversation: None, input: tokens.clone() }).await.unwrap();
-                brain.score(Score { conversation: "c".into(), input: tokens.clone() }).await.unwrap();
+                brain
+                    .embed(Embed { conversation: None, input: tokens.clone(), terms: Terms::default() })
+                    .await
+                    .unwrap();
+                brain
+                    .score(Score { conversation: "c".into(), input: tokens.clone(), terms: Terms::default() })
+                    .await
+                    .unwrap();
                 // An actor that comes back has nothing to load, or what it needs is in memory.
                 for actor in 0..2 {
                     brain.crash(actor).await.unwrap();

@@ -26,6 +26,8 @@ pub struct BrainConfig {
     pub supervision: Supervision,
     /// The most prefill tokens in one run; at least 1.
     pub chunk: usize,
+    /// The most bytes of keys and values that no conversation uses any more and that are kept for those to come.
+    pub cached_bytes: usize,
 }
 
 impl Default for BrainConfig {
@@ -37,6 +39,7 @@ impl Default for BrainConfig {
             embedding: EmbeddingConfig::default(),
             supervision: Supervision::default(),
             chunk: 256,
+            cached_bytes: 1 << 30,
         }
     }
 }
@@ -56,7 +59,8 @@ impl BrainConfig {
 
     /// The part of it that the policy decides by.
     pub(super) fn policy(&self) -> PolicyConfig {
-        PolicyConfig { actors: self.actors, limits: self.limits, supervision: self.supervision }
+        let Self { actors, limits, supervision, cached_bytes, .. } = *self;
+        PolicyConfig { actors, limits, supervision, cached_bytes }
     }
 }
 

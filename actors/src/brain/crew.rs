@@ -38,6 +38,11 @@ impl Crew {
         Self { brain, loader, members: (0..actors).map(|_| None).collect() }
     }
 
+    /// Bytes of all pages of keys and values.
+    pub(super) fn kv_bytes(&self) -> usize {
+        self.loader.kv_bytes()
+    }
+
     /// Starts an actor on a thread of its own, without waiting for its model.
     pub(super) fn spawn(
         &mut self,
@@ -78,6 +83,13 @@ impl Crew {
     pub(super) fn send(&self, index: ActorIndex, incarnation: Incarnation, job: Job) {
         if let Some(member) = self.member(index, incarnation) {
             let _ = member.actor.cast(EmbedderMessage::Job(Box::new(job)));
+        }
+    }
+
+    /// Has an actor give jobs back.
+    pub(super) fn recall(&self, index: ActorIndex, incarnation: Incarnation, requests: Vec<RequestId>) {
+        if let Some(member) = self.member(index, incarnation) {
+            let _ = member.actor.cast(EmbedderMessage::Recall(requests));
         }
     }
 

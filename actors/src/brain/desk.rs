@@ -7,8 +7,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::message::{QueuePort, StepItem, StreamPort};
 use crate::{
     engine::Sampled,
-    job::{Cancel, Outcome},
-    message::{BrainError, Context, Embedded, Finished, Input, Reply, Scored, Stepped},
+    job::{Cancel, Choice, Outcome},
+    message::{BrainError, Context, Embedded, Finished, Input, Reply, Scored, Several, Stepped},
     policy::Answer,
     text::{StepText, StopTexts},
     tokens::{TokenId, TokenizerKind},
@@ -108,11 +108,19 @@ impl Caller {
 }
 
 fn reply(answer: Answer, text: Option<StepText>, end_tokens: &[TokenId], tokenizer: TokenizerKind) -> Reply {
-    let context = Context { context_len: answer.context_len, rebuilt: answer.rebuilt, tokenizer };
+    let Answer { context_len, rebuilt, reused, .. } = answer;
+    let context = Context { context_len, rebuilt, reused, tokenizer };
     match answer.outcome {
         Outcome::Embedded(embedding) => Reply::Embedded(Embedded { embedding, tokens: answer.tokens, context }),
         Outcome::Stepped { sampled, stopped } => Reply::Stepped(stepped(sampled, stopped, text, end_tokens, context)),
         Outcome::Scored(logprobs) => Reply::Scored(Scored { logprobs, context }),
+        Outcome::Several(choices) => {
+            let choice = |Choice { sampled, stopped, context_len }| {
+                stepped(sampled, stopped, text.clone(), end_tokens, Context { context_len, ..context })
+            };
+            Reply::Several(Several { choices: choices.into_iter().map(choice).collect(), context })
+        }
+        Outcome::Moved => Reply::Stands(context),
         Outcome::Forgotten => Reply::Done,
     }
 }

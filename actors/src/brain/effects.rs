@@ -53,6 +53,7 @@ impl Shell {
                     open.cancel.cancel();
                 }
             }
+            Effect::Recall { actor, incarnation, requests } => self.crew.recall(actor, incarnation, requests),
             Effect::Observe { actor, incarnation } => {
                 let run = self.crew.observe(actor, incarnation, &self.clock);
                 self.events.push_back(Event::Observed { actor, incarnation, run });
@@ -75,10 +76,10 @@ impl Shell {
     }
 
     fn send(&mut self, actor: ActorIndex, incarnation: Incarnation, job: Assignment) {
-        let Assignment { request, conversation, epoch, context, restore, work, alone } = job;
-        let text = self.step_text(request, &context, &work);
+        let Assignment { request, serves, conversation, epoch, context, held, carried, work, alone } = job;
+        let text = self.step_text(serves, &context.tokens, &work);
         // A slot that is given back serves no request and has none of this.
-        let (cancel, span) = match self.open.get(&request) {
+        let (cancel, span) = match self.open.get(&serves) {
             Some(open) => {
                 if open.is_abandoned() {
                     open.cancel.cancel();
@@ -88,7 +89,8 @@ impl Shell {
             }
             None => (Cancel::default(), tracing::Span::none()),
         };
-        self.crew.send(actor, incarnation, Job { request, conversation, restore, work, text, alone, cancel, span });
+        let job = Job { request, conversation, context, held, carried, work, text, alone, cancel, span };
+        self.crew.send(actor, incarnation, job);
     }
 
     /// The text of a step that an actor is given: of one that goes on behind tokens that were shown, as it is then. The

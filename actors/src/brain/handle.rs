@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     engine::{EngineInfo, EngineLoader},
-    message::{BrainError, ConversationId, Embed, Embedded, Input, Reply, Request, Score, Scored, Step, Stepped},
+    message::{
+        BrainError, Context, ConversationId, Embed, Embedded, Fork, Input, Reply, Request, Rewind, Score, Scored,
+        Several, Step, Stepped,
+    },
     policy::Stats,
     tokens::{TokenId, Tokenizer},
 };
@@ -120,8 +123,54 @@ impl Brain {
     /// # Errors
     /// See [`BrainError`].
     pub async fn step(&self, step: Step) -> Result<Stepped, BrainError> {
+        if step.n > 1 {
+            let expected = "1; `Brain::several` gives several answers".to_owned();
+            return Err(BrainError::BadRequest { what: "n", found: step.n.to_string(), expected });
+        }
         match self.request(Request::Step(step), None).await? {
             Reply::Stepped(stepped) => Ok(stepped),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// A step of several answers: see [`Step::n`].
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn several(&self, step: Step) -> Result<Several, BrainError> {
+        if step.n < 2 {
+            let expected = "2 or more; `Brain::step` gives one answer".to_owned();
+            return Err(BrainError::BadRequest { what: "n", found: step.n.to_string(), expected });
+        }
+        match self.request(Request::Step(step), None).await? {
+            Reply::Several(several) => Ok(several),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// See [`Fork`]; of the new conversation.
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn fork(&self, fork: Fork) -> Result<Context, BrainError> {
+        self.stands(Request::Fork(fork)).await
+    }
+
+    /// Takes a conversation back to its first `context_len` tokens: see [`Rewind`].
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn rewind(
+        &self,
+        conversation: impl Into<ConversationId>,
+        context_len: usize,
+    ) -> Result<Context, BrainError> {
+        self.stands(Request::Rewind(Rewind { conversation: conversation.into(), context_len })).await
+    }
+
+    async fn stands(&self, request: Request) -> Result<Context, BrainError> {
+        match self.request(request, None).await? {
+            Reply::Stands(context) => Ok(context),
             _ => Err(another_answer()),
         }
     }

@@ -16,12 +16,12 @@ use super::{
     crew::Crew,
     desk::{Caller, Open},
     message::{BrainMessage, Envelope, Internal, Note},
-    tokenizing::{Asked, Task, Tokenizing},
+    tokenizing::{self, Task, Tokenizing},
 };
 use crate::{
     job::{Cancel, RequestId},
-    message::{BrainError, ConversationId, Embed, Input, PARTS_MAX, Request, Score, Step},
-    policy::{ActorIndex, Arrival, Ask, Chaos, Effect, Event, Given, Limits, Policy, StepAsk, Time},
+    message::{BrainError, ConversationId, Embed, Fork, Input, PARTS_MAX, Request, Rewind, Score, Step, Terms},
+    policy::{ActorIndex, Arrival, Ask, Chaos, Effect, Event, Given, Limits, Policy, Stats, StepAsk, Time},
     text::StopTexts,
     tokens::{TokenId, Tokenizer},
 };
@@ -122,7 +122,10 @@ impl Shell {
                 self.ask(Ok(bytes), permit, port, |asked| Task::Detokenize { tokens, asked });
             }
             // As everywhere: who went away wants no answer.
-            BrainMessage::Stats(port) => drop(port.send(self.policy.stats())),
+            BrainMessage::Stats(port) => {
+                let pages = self.crew.kv_bytes();
+                drop(port.send(self.policy.stats().map(|stats| Stats { kv_bytes: stats.kv_bytes + pages, ..stats })));
+            }
             BrainMessage::Crash(actor, port) => self.chaos(actor, Chaos::Crash, port),
             BrainMessage::Hang(actor, duration, port) => self.chaos(actor, Chaos::Hang(duration), port),
             BrainMessage::Shutdown(port) => {
@@ -155,7 +158,7 @@ impl Shell {
     fn request(&mut self, envelope: Envelope, caller: Caller) {
         let Envelope { request, deadline, permit } = envelope;
         let stream = matches!(caller, Caller::Stream(_) | Caller::QueuedStream(_));
-        let (conversation, ask, input, stop) = self.take_apart(request, stream);
+        let Asked { conversation, ask, input, stop, terms } = self.take_apart(request, stream);
         // What the policy, which knows no text, cannot judge.
         let checked = input.as_ref().map_or(Ok(()), check_parts).and_then(|()| StopTexts::new(&stop));
         let stops = match checked {
@@ -172,19 +175,29 @@ impl Shell {
             open.input = text;
             open.stops = stops;
         }
-        self.tell(Event::Arrived(Arrival { request, conversation, ask, input, deadline }));
+        self.tell(Event::Arrived(Arrival { request, conversation, ask, input, terms, deadline }));
     }
 
-    fn take_apart(&self, request: Request, stream: bool) -> (Option<ConversationId>, Ask, Option<Input>, Vec<String>) {
-        let no_stop = Vec::new();
+    fn take_apart(&self, request: Request, stream: bool) -> Asked {
+        let plain = |conversation, ask| Asked::new(Some(conversation), ask);
         match request {
-            Request::Embed(Embed { conversation, input }) => (conversation, Ask::Embed, Some(input), no_stop),
-            Request::Score(Score { conversation, input }) => (Some(conversation), Ask::Score, Some(input), no_stop),
-            Request::Reset(conversation) => (Some(conversation), Ask::Reset, None, no_stop),
-            Request::Close(conversation) => (Some(conversation), Ask::Close, None, no_stop),
-            Request::Step(Step { conversation, input, count, sampling, seed, top, stop }) => {
+            Request::Embed(Embed { conversation, input, terms }) => {
+                Asked { input: Some(input), terms, ..Asked::new(conversation, Ask::Embed) }
+            }
+            Request::Score(Score { conversation, input, terms }) => {
+                Asked { input: Some(input), terms, ..plain(conversation, Ask::Score) }
+            }
+            Request::Reset(conversation) => plain(conversation, Ask::Reset),
+            Request::Close(conversation) => plain(conversation, Ask::Close),
+            Request::Fork(Fork { from, to, at, choice }) => {
+                let terms = Terms { choice, sharing: None };
+                Asked { terms, ..plain(from, Ask::Fork { to, at }) }
+            }
+            Request::Rewind(Rewind { conversation, context_len }) => plain(conversation, Ask::Rewind { context_len }),
+            Request::Step(Step { conversation, input, count, sampling, seed, top, stop, n, terms }) => {
                 let seed = seed.unwrap_or_else(|| self.random.hash_one(self.next_request));
-                (Some(conversation), Ask::Step(StepAsk { count, sampling, seed, top, stream }), input, stop)
+                let ask = Ask::Step(StepAsk { count, sampling, seed, top, stream, n });
+                Asked { input, stop, terms, ..plain(conversation, ask) }
             }
         }
     }
@@ -195,7 +208,7 @@ impl Shell {
         bytes: Result<usize, BrainError>,
         permit: Option<OwnedSemaphorePermit>,
         port: RpcReplyPort<Result<T, BrainError>>,
-        task: impl FnOnce(Asked<T>) -> Task,
+        task: impl FnOnce(tokenizing::Asked<T>) -> Task,
     ) {
         let Limits { text_bytes: limit, requests, .. } = self.config.limits;
         let granted = bytes.and_then(|found| match Arc::clone(&self.asks).try_acquire_owned() {
@@ -205,7 +218,7 @@ impl Shell {
         });
         match granted {
             Ok(own) => {
-                self.tokenizing.hand_over(task(Asked { port, vocab: self.vocab, permits: (own, permit) }));
+                self.tokenizing.hand_over(task(tokenizing::Asked { port, vocab: self.vocab, permits: (own, permit) }));
             }
             // As everywhere: who went away wants no answer.
             Err(error) => drop(port.send(Err(error))),
@@ -262,6 +275,21 @@ impl Shell {
         if let Some(due) = self.policy.next_deadline().into_iter().chain(look).min() {
             self.alarm.set(now, due, &self.myself);
         }
+    }
+}
+
+/// A request as the policy is told of it, and what only the shell knows.
+struct Asked {
+    conversation: Option<ConversationId>,
+    ask: Ask,
+    input: Option<Input>,
+    stop: Vec<String>,
+    terms: Terms,
+}
+
+impl Asked {
+    fn new(conversation: Option<ConversationId>, ask: Ask) -> Self {
+        Self { conversation, ask, input: None, stop: Vec::new(), terms: Terms::default() }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::{EmbedderArguments, EmbedderMessage, EmbeddingConfig, ports::Ports, spawn_on_thread};
 use crate::{
     engine::{EngineInfo, EngineLoader, LoadError, Sampled, Sampling},
-    job::{Cancel, Done, Job, JobError, Outcome, Pulse, Work},
+    job::{Cancel, Done, History, Holding, Job, JobError, Outcome, Pulse, Work},
     message::{BrainError, ConversationId, check_vocabulary},
     tokens::TokenId,
 };
@@ -57,7 +57,7 @@ pub struct Answer<T> {
     pub value: T,
     /// Tokens in the context.
     pub context_len: usize,
-    /// True once after a step that failed behind a slide had to be undone by rebuilding.
+    /// True once after a step that failed behind a slide had to be undone by rebuilding, on an engine without pages.
     pub rebuilt: bool,
 }
 
@@ -179,12 +179,27 @@ impl Embedder {
         self.check(&work)?;
         let cancel = CancelOnDrop(Cancel::default());
         let (port, reply) = oneshot::channel();
-        // Not kept over the await: only the actor keeps the ports.
-        let request = self.ports.upgrade().ok_or_else(gone)?.wait_at(port);
+        // Not kept over an await: only the actor keeps the ports.
+        let ports = || self.ports.upgrade().ok_or_else(gone);
+        let shared = match &conversation {
+            Some(name) => Some(ports()?.conversation(name)),
+            None => None,
+        };
+        let taken = match shared {
+            Some(conversation) => Some(conversation.lock_owned().await),
+            None => None,
+        };
+        let (context, held) = match taken.as_deref() {
+            Some(conversation) => (conversation.context.clone(), conversation.held.clone()),
+            None => (History::default(), Holding::Nothing),
+        };
+        let request = ports()?.wait_at(port, conversation.clone().zip(taken));
         let job = Job {
             request,
             conversation,
-            restore: None,
+            context,
+            held,
+            carried: None,
             work,
             text: None,
             alone: false,

@@ -10,14 +10,17 @@
 use super::{EmbeddingConfig, batch::Need};
 use crate::{
     engine::{EngineInfo, RowOutput, Sampled, Want},
-    job::{Job, Outcome, Work},
+    job::{Carried, Commit, Job, Outcome, Work},
     message::BrainError,
     tokens::TokenId,
 };
 
 /// A job and how far it has come.
+#[derive(Clone)]
 pub(super) struct Task {
     pub(super) job: Job,
+    /// What another actor has done of it and not committed.
+    pub(super) carried: Option<Commit>,
     /// Whether it has been checked and has begun.
     pub(super) started: bool,
     /// Tokens of the input that were read.
@@ -40,12 +43,36 @@ pub(super) struct Progress {
 }
 
 impl Task {
-    pub(super) fn new(job: Job) -> Self {
-        Self { job, started: false, read: 0, pooled: Vec::new(), sampled: Vec::new(), scores: Vec::new() }
+    /// A job that goes on where another actor gave it back, or begins.
+    pub(super) fn new(mut job: Job) -> Self {
+        match job.carried.take().and_then(Carried::unpack::<Self>) {
+            Some(task) => {
+                let Job { work, text, .. } = task.job;
+                Self { job: Job { work, text, ..job }, ..task }
+            }
+            None => Self {
+                job,
+                carried: None,
+                started: false,
+                read: 0,
+                pooled: Vec::new(),
+                sampled: Vec::new(),
+                scores: Vec::new(),
+            },
+        }
     }
 
-    /// Begins on a context of `context_len` tokens, or says why that cannot be.
-    pub(super) fn start(&mut self, context_len: usize, info: &EngineInfo) -> Result<(), BrainError> {
+    /// The first `count` tokens of the input need not be read: they are in the cache already. At least one is left.
+    pub(super) fn skip(&mut self, count: usize) -> &[TokenId] {
+        let (read, len) = (self.read, self.input().len());
+        assert!(read == 0 && count < len, "{count} of {len} tokens are in the cache, {read} are read");
+        self.read = count;
+        &self.input()[..count]
+    }
+
+    /// Begins on its context, or says why that cannot be.
+    pub(super) fn start(&mut self, info: &EngineInfo) -> Result<(), BrainError> {
+        let context_len = self.job.context.tokens.len();
         let new = self.input().len();
         let samples = matches!(self.job.work, Work::Step { count, .. } if count > 0);
         if new == 0 && !(samples && context_len > 0) {

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     engine::{Engine, EngineError, EngineErrorKind, EngineInfo, Row, RowOutput, Want},
-    job::{Job, Pulse, Report, RequestId, Running},
+    job::{Carried, Job, Pulse, Report, RequestId, Running},
     message::ConversationId,
     reuse::emptied,
 };
@@ -104,6 +104,25 @@ impl Worker {
         lane.queue.push_back(Task::new(job));
     }
 
+    /// Gives jobs back with what was done of them, for others to go on with; those that are not here, or that the
+    /// engine's own memory binds to it, are not.
+    pub(super) fn recall(&mut self, requests: &[RequestId]) {
+        let is_recalled = |lane: &Lane| lane.queue.front().is_some_and(|task| requests.contains(&task.job.request));
+        let keys: Vec<_> =
+            self.lanes.iter().filter(|(_, lane)| is_recalled(lane)).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            let Some(lane) = self.lanes.get_mut(&key) else { continue };
+            let Some(task) = lane.take_front(&mut *self.engine) else { continue };
+            if lane.queue.is_empty() {
+                self.ready.retain(|ready| *ready != key);
+            }
+            if lane.is_empty() {
+                self.lanes.remove(&key);
+            }
+            (self.report)(Report::Returned { request: task.job.request, carried: Carried::new(task) });
+        }
+    }
+
     /// Blocks the thread for so long, as a run that belongs to nobody: for a watchdog to see.
     pub(super) fn hang(&self, duration: Duration) {
         self.pulse.begin(Running { since: now(), requests: Vec::new() });
@@ -155,7 +174,7 @@ impl Worker {
         self.ready.iter().filter_map(|key| {
             let lane = self.lanes.get(key)?;
             let task = lane.queue.front()?;
-            let need = match lane.history.tokens.len() - lane.restored {
+            let need = match lane.to_restore().len() {
                 0 => task.need(),
                 rest => Need::Prefill(rest),
             };
@@ -178,7 +197,7 @@ impl Worker {
             };
             requests.push(task.job.request);
             let (tokens, want) = if rider.restoring {
-                (&lane.history.tokens[lane.restored..lane.restored + rider.tokens], Want::Nothing)
+                (&lane.to_restore()[..rider.tokens], Want::Nothing)
             } else {
                 task.row(rider.tokens, lane.total(), self.embedding)
             };
@@ -229,7 +248,7 @@ impl Worker {
         let request = task.job.request;
         lane.queue.push_front(task);
         if let Some((sampled, stopped)) = progress.token {
-            let commit = lane.commit(self.info.window.sinks);
+            let commit = lane.commit(&mut *self.engine);
             let context_len = lane.context_len();
             (self.report)(Report::Token { request, sampled, stopped, commit, context_len });
         }
@@ -251,7 +270,11 @@ impl Worker {
         self.ready.extend(back);
     }
 
+    /// Of an engine that keeps keys and values to itself: pages are their loader's.
     fn report_memory(&mut self) {
+        if self.info.pages.is_some() {
+            return;
+        }
         let kv_bytes = self.engine.kv_bytes();
         if mem::replace(&mut self.kv_bytes, kv_bytes) != kv_bytes {
             (self.report)(Report::Memory { kv_bytes });

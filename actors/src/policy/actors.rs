@@ -50,7 +50,9 @@ pub(super) struct Actor {
     pub(super) incarnation: Incarnation,
     /// Requests it was given and has not finished.
     pub(super) jobs: BTreeSet<RequestId>,
-    /// Conversations that live here.
+    /// Those of them that it was asked to give back.
+    pub(super) recalled: BTreeSet<RequestId>,
+    /// Conversations whose last job was here.
     pub(super) conversations: usize,
     /// As last reported.
     pub(super) kv_bytes: usize,
@@ -67,11 +69,17 @@ impl Actor {
             life: Life::Starting { until: Time::default() },
             incarnation: Incarnation(0),
             jobs: BTreeSet::new(),
+            recalled: BTreeSet::new(),
             conversations: 0,
             kv_bytes: 0,
             watch_at: None,
             deaths: VecDeque::new(),
         }
+    }
+
+    /// Jobs that it has and will keep.
+    pub(super) fn load(&self) -> usize {
+        self.jobs.len() - self.recalled.len()
     }
 
     /// Whether something is running that can die.
@@ -92,6 +100,7 @@ impl Actor {
     /// Whether the request was this actor's.
     pub(super) fn let_go(&mut self, request: RequestId) -> bool {
         let was_here = self.jobs.remove(&request);
+        self.recalled.remove(&request);
         if self.jobs.is_empty() {
             self.watch_at = None;
         }
@@ -115,6 +124,7 @@ impl Actor {
     pub(super) fn fall(&mut self, now: Time, supervision: &Supervision) -> (Sequel, BTreeSet<RequestId>) {
         self.kv_bytes = 0;
         self.watch_at = None;
+        self.recalled.clear();
         let served = self.life == Life::Ready;
         while served && self.deaths.front().is_some_and(|&death| now.since(death) > supervision.restarts_within) {
             self.deaths.pop_front();

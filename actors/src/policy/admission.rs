@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     engine::{EngineInfo, Sampling},
-    message::{BrainError, check_vocabulary},
+    message::{BrainError, ConversationId, N_MAX, Sharing, check_vocabulary},
     tokens::TokenId,
 };
 
@@ -29,14 +29,38 @@ const PENALTY_MAX: f32 = 2.0;
 
 /// The request's own values, before anything else is looked at.
 pub(super) fn check_ranges(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
-    let name_bytes = arrival.conversation.as_ref().map_or(0, |name| name.as_str().len());
-    if name_bytes > NAME_BYTES_MAX {
-        return out_of_range("conversation", format!("{name_bytes} bytes long"), format!("at most {NAME_BYTES_MAX}"));
+    if let Some(name) = &arrival.conversation {
+        check_name("conversation", name.as_str())?;
     }
-    if let Ask::Step(step) = &arrival.ask {
-        check_step(step, limits)?;
+    match &arrival.ask {
+        Ask::Step(step) => check_step(step, limits)?,
+        Ask::Fork { to, .. } => check_fork(arrival, to)?,
+        _ => {}
+    }
+    if let (None, Some(choice)) = (&arrival.conversation, arrival.terms.choice) {
+        return out_of_range("choice", choice, "none: without a conversation no answers wait");
+    }
+    if let Some(Sharing::With(Some(scope))) = &arrival.terms.sharing {
+        check_name("scope", scope.as_str())?;
     }
     check_input(arrival, limits)
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<(), BrainError> {
+    match name.len() {
+        bytes if bytes > NAME_BYTES_MAX => {
+            out_of_range(what, format!("{bytes} bytes long"), format!("at most {NAME_BYTES_MAX}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_fork(arrival: &Arrival, to: &ConversationId) -> Result<(), BrainError> {
+    check_name("to", to.as_str())?;
+    if arrival.conversation.as_ref() == Some(to) {
+        return out_of_range("to", "the conversation itself", "another name");
+    }
+    Ok(())
 }
 
 fn check_step(step: &StepAsk, limits: &Limits) -> Result<(), BrainError> {
@@ -45,6 +69,15 @@ fn check_step(step: &StepAsk, limits: &Limits) -> Result<(), BrainError> {
     }
     if step.top > TOP_MAX {
         return out_of_range("top", step.top, format!("at most {TOP_MAX}"));
+    }
+    if !(1..=N_MAX).contains(&step.n) {
+        return out_of_range("n", step.n, format!("1 to {N_MAX}"));
+    }
+    if step.n > 1 && step.sampling.temperature == 0.0 {
+        return out_of_range("n", step.n, "1 where `temperature` is 0: all answers would be one");
+    }
+    if step.n > 1 && (step.stream || step.count == 0) {
+        return out_of_range("n", step.n, "1 for a streamed step, and for one that samples nothing");
     }
     check_sampling(&step.sampling)
 }
@@ -128,17 +161,21 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
-    use crate::{job::RequestId, message::ErrorCode};
+    use crate::{
+        job::RequestId,
+        message::{ErrorCode, Terms},
+    };
 
     /// The code with which an arrival is refused, `None` if it is not.
     fn check(ask: Ask, input: Option<Given>) -> Option<ErrorCode> {
         let limits = Limits { text_bytes: 100, count: 10, ..Limits::default() };
-        let arrival = Arrival { request: RequestId(0), conversation: None, ask, input, deadline: None };
+        let arrival =
+            Arrival { request: RequestId(0), conversation: None, ask, input, terms: Terms::default(), deadline: None };
         check_ranges(&arrival, &limits).err().map(|error| error.code())
     }
 
     fn step(change: impl FnOnce(&mut StepAsk)) -> Ask {
-        let mut step = StepAsk { count: 1, sampling: Sampling::GREEDY, seed: 0, top: 0, stream: false };
+        let mut step = StepAsk { count: 1, sampling: Sampling::GREEDY, seed: 0, top: 0, stream: false, n: 1 };
         change(&mut step);
         Ask::Step(step)
     }
@@ -199,7 +236,14 @@ mod tests {
     fn a_name_is_no_place_for_a_text() {
         let check = |bytes: usize| {
             let conversation = Some("x".repeat(bytes).into());
-            let arrival = Arrival { request: RequestId(0), conversation, ask: Ask::Close, input: None, deadline: None };
+            let arrival = Arrival {
+                request: RequestId(0),
+                conversation,
+                ask: Ask::Close,
+                input: None,
+                terms: Terms::default(),
+                deadline: None,
+            };
             check_ranges(&arrival, &Limits::default()).err().map(|error| error.code())
         };
         assert_eq!(check(NAME_BYTES_MAX), None);

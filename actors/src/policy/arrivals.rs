@@ -19,6 +19,7 @@ impl Policy {
         self.deadlines.extend(deadline.map(|deadline| (deadline.at, request)));
         let mut pending = Pending::new(arrival, deadline);
         let conversation = pending.conversation.clone();
+        let names = pending.names();
         let waits = pending.stage == Stage::Waiting;
         if conversation.is_none() && !waits {
             pending.stage = Stage::Tokenising;
@@ -26,9 +27,12 @@ impl Policy {
         }
         self.requests.insert(request, pending);
         match conversation {
-            Some(name) => {
-                self.conversations.entry(name.clone()).or_default().queue.insert(request);
-                self.advance(&name, effects);
+            Some(_) => {
+                let names: Vec<_> = names.collect();
+                for name in &names {
+                    self.conversations.entry(name.clone()).or_default().queue.insert(request);
+                }
+                self.advance_each(names.into_iter(), effects);
             }
             None if waits => {
                 self.loose.insert(request);
@@ -45,15 +49,20 @@ impl Policy {
         }
         self.check_open()?;
         let limits = &self.config.limits;
-        if self.requests.len() >= limits.requests {
+        if self.requests.len() - self.parts >= limits.requests {
             return Err(BrainError::Overloaded { what: "requests", limit: limits.requests });
         }
         let Some(name) = &arrival.conversation else {
             return Ok(());
         };
-        // A reset or a close of an unknown conversation is gone again when its turn is over, at once.
-        let creates = !matches!(arrival.ask, Ask::Reset | Ask::Close) && !self.conversations.contains_key(name);
-        if creates && self.conversations.len() >= limits.conversations {
+        // What creates nothing of an unknown conversation is gone again when its turn is over, at once.
+        let creates = match &arrival.ask {
+            Ask::Reset | Ask::Close | Ask::Rewind { .. } => 0,
+            // It may have to wait in both queues.
+            Ask::Fork { to, .. } => [name, to].into_iter().filter(|it| !self.conversations.contains_key(*it)).count(),
+            Ask::Embed | Ask::Step(_) | Ask::Score => usize::from(!self.conversations.contains_key(name)),
+        };
+        if creates > 0 && self.conversations.len() + creates > limits.conversations {
             return Err(BrainError::Overloaded { what: "conversations", limit: limits.conversations });
         }
         Ok(())
@@ -107,7 +116,7 @@ impl Policy {
 
     /// A caller went away: its request need not be answered.
     pub(super) fn gone(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let Some(pending) = self.requests.get(&request) else {
+        let Some(pending) = self.requests.get(&request).filter(|pending| !pending.told) else {
             return;
         };
         if matches!(pending.stage, Stage::Assigned(_)) {
@@ -115,9 +124,12 @@ impl Policy {
             effects.push(Effect::Cancel(request));
             return;
         }
-        let conversation = pending.conversation.clone();
+        if pending.stage == Stage::Parted {
+            return self.drop_parted(request, effects);
+        }
+        let names = pending.names();
         self.remove(request);
         effects.push(Effect::Drop(request));
-        self.advance_if_any(conversation.as_ref(), effects);
+        self.advance_each(names, effects);
     }
 }

@@ -13,11 +13,13 @@ pub struct PolicyConfig {
     pub limits: Limits,
     /// When an actor is given up, and when it is tried again.
     pub supervision: Supervision,
+    /// The most bytes of pages that no conversation uses and that are kept for those to come.
+    pub cached_bytes: usize,
 }
 
 impl Default for PolicyConfig {
     fn default() -> Self {
-        Self { actors: 1, limits: Limits::default(), supervision: Supervision::default() }
+        Self { actors: 1, limits: Limits::default(), supervision: Supervision::default(), cached_bytes: 0 }
     }
 }
 
@@ -53,7 +55,7 @@ pub struct Supervision {
     pub restarts_max: usize,
     /// The span of time in which restarts are counted; loads that fail in a row all count.
     pub restarts_within: Duration,
-    /// The pause before the first restart of that span; each further one doubles it.
+    /// The pause before the second restart of that span, the first being at once; each further one doubles it.
     pub backoff_min: Duration,
     /// The longest pause.
     pub backoff_max: Duration,
@@ -75,7 +77,8 @@ impl Default for Supervision {
 impl Supervision {
     /// The pause before the `restart`-th restart of the span, counted from 1.
     pub fn backoff(&self, restart: usize) -> Duration {
-        let doublings = u32::try_from(restart.saturating_sub(1)).unwrap_or(u32::MAX);
+        let Some(doublings) = restart.checked_sub(2) else { return Duration::ZERO };
+        let doublings = u32::try_from(doublings).unwrap_or(u32::MAX);
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
         self.backoff_min.saturating_mul(factor).min(self.backoff_max)
     }
@@ -86,9 +89,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_longest() {
+    fn the_first_restart_is_at_once_and_pauses_then_double_up_to_the_longest() {
         let supervision = Supervision::default();
         let pauses: Vec<u128> = [1, 2, 3, 7, 8, 1000].map(|n| supervision.backoff(n).as_millis()).into();
-        assert_eq!(pauses, [50, 100, 200, 3200, 5000, 5000]);
+        assert_eq!(pauses, [0, 50, 100, 1600, 3200, 5000]);
     }
 }

@@ -1,21 +1,38 @@
-//! One conversation as the policy remembers it: the tokens its window holds, who holds its KV cache,
-//! and the requests that take their turn.
+//! One conversation as the policy remembers it: where it stands, what waits in it, and the requests that take their turn.
 
 use std::collections::BTreeSet;
 
-use super::event::{ActorIndex, Epoch};
-use crate::job::{Commit, History, RequestId};
+use super::{
+    event::{ActorIndex, Epoch},
+    prefixes::Seat,
+    state::State,
+};
+use crate::{
+    job::{Holding, RequestId},
+    message::Sharing,
+};
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Conversation {
-    /// Its home; `None` until its first job, and after its home went down.
+    /// Where it stands: as of the last commit.
+    pub(super) state: State,
+    /// Answers that wait for one to be kept; `state` stands at the input that they answer.
+    pub(super) choices: Vec<State>,
+    /// The actor of its last job.
     pub(super) owner: Option<ActorIndex>,
-    /// Whether the owner's present life may hold a slot for it. If so, that slot equals `history`
-    /// whenever no job is out.
+    /// Whether the owner's present life holds a slot for it, where engines keep keys and values to themselves. If so,
+    /// that slot equals `state` whenever no job is out.
     pub(super) held: bool,
-    /// Every committed token that the window still holds.
-    pub(super) history: History,
-    /// Unfinished requests in the order of their arrival; only the first may be with the actor.
+    /// With whom it shares what it reads.
+    pub(super) sharing: Sharing,
+    /// It began to share otherwise when it held tokens already: those were said on other terms, and so it gives nothing
+    /// to others any more.
+    pub(super) withheld: bool,
+    /// Its place among the shared prefixes, while it has one.
+    pub(super) seat: Option<Seat>,
+    /// It has come to stand elsewhere since it was last looked at what it has for others.
+    pub(super) moved: bool,
+    /// Unfinished requests in the order of their arrival; only the first may be with an actor.
     pub(super) queue: BTreeSet<RequestId>,
     /// Something was committed since it was created or closed.
     pub(super) known: bool,
@@ -27,29 +44,51 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    /// Empties it and starts a new epoch.
+    /// Empties it and starts a new epoch. Its seat was given up before.
     pub(super) fn clear(&mut self) {
-        self.history = History::default();
+        debug_assert!(self.seat.is_none(), "a conversation is emptied in its seat");
+        self.state = State::default();
+        self.choices.clear();
+        self.sharing = Sharing::default();
+        self.withheld = false;
         self.held = false;
         self.quarantined = false;
         self.rebuilt = false;
         self.epoch.0 += 1;
     }
 
-    /// What an actor must read before it can go on, if anything.
-    pub(super) fn to_restore(&self) -> Option<History> {
-        (!self.held && self.history.total > 0).then(|| self.history.clone())
+    /// Where a request with this choice begins; `None` where no such answer waits.
+    pub(super) fn base(&self, choice: Option<usize>) -> Option<&State> {
+        match choice {
+            None => Some(&self.state),
+            Some(index) => self.choices.get(index),
+        }
     }
 
-    /// Takes a commit over; false if it cannot be one, and then nothing changed.
-    pub(super) fn commit(&mut self, commit: &Commit, sinks: usize) -> bool {
-        let len = self.history.tokens.len() + commit.appended.len();
-        if commit.dropped > 0 && sinks + commit.dropped > len {
-            return false;
+    /// Answers wait no more: one is where the conversation stands, if any.
+    pub(super) fn choose(&mut self, choice: Option<usize>) {
+        let mut choices = std::mem::take(&mut self.choices);
+        if let Some(index) = choice.filter(|index| *index < choices.len()) {
+            self.state = choices.swap_remove(index);
         }
-        commit.apply(&mut self.history, sinks);
-        self.known = true;
-        true
+    }
+
+    /// It shares on these terms from here on; `had`: whether it held tokens before what was just said on them.
+    pub(super) fn share(&mut self, sharing: Option<Sharing>, had: bool) {
+        if let Some(sharing) = sharing.filter(|sharing| *sharing != self.sharing) {
+            self.sharing = sharing;
+            self.withheld |= had;
+        }
+    }
+
+    /// Whether others may take over what it reads.
+    pub(super) fn gives(&self) -> bool {
+        self.state.is_shareable() && !self.withheld && self.sharing != Sharing::Nobody
+    }
+
+    /// What an engine without pages is told that it holds.
+    pub(super) fn holding(&self) -> Holding {
+        if self.held { Holding::Slot } else { Holding::Nothing }
     }
 
     /// Whether anything would be lost by forgetting it.

@@ -5,11 +5,14 @@
 //! conversation's history again counts as well, or a history that kills would kill every actor.
 //! Requests that only waited, and a death outside a run, charge nobody.
 
-use super::{ActorIndex, Effect, Life, Notice, ObservedRun, Phase, Policy, Stage, actors::Sequel, admission, all_down};
+use super::{
+    ActorIndex, Effect, Life, Notice, ObservedRun, Pending, Phase, Policy, Stage, actors::Sequel, admission, all_down,
+    prefixes::Prefixes,
+};
 use crate::{
     engine::{EngineInfo, LoadError},
     job::RequestId,
-    message::BrainError,
+    message::{BrainError, ConversationId},
 };
 
 /// Deaths after which a request is given up.
@@ -33,11 +36,15 @@ impl Policy {
         effects.push(Effect::Notice(Notice::Ready { actor, incarnation }));
         if self.model.is_none() {
             effects.push(Effect::Started(model.clone()));
-            self.check_waiting(&model, effects);
-            self.model = Some(model);
+            self.prefixes = model.pages.map(|page| {
+                let bytes = self.config.cached_bytes;
+                Prefixes::new(page.tokens, bytes / page.bytes.max(1))
+            });
+            self.model = Some(model.clone());
             if self.phase == Phase::Starting {
                 self.phase = Phase::Serving;
             }
+            self.check_waiting(&model, effects);
         }
         self.advance_all(effects);
     }
@@ -153,8 +160,9 @@ impl Policy {
         let state = &mut self.actors[actor.0];
         let incarnation = state.incarnation;
         let (sequel, jobs) = state.fall(self.now, &self.config.supervision);
-        for conversation in self.conversations.values_mut().filter(|conversation| conversation.owner == Some(actor)) {
-            conversation.held = false;
+        if self.page_size().is_none() {
+            let held = self.conversations.values_mut().filter(|conversation| conversation.owner == Some(actor));
+            held.for_each(|conversation| conversation.held = false);
         }
         let charged = jobs.iter().filter(|request| running.contains(request)).count();
         match sequel {
@@ -190,17 +198,16 @@ impl Policy {
         };
         pending.stage = Stage::Waiting;
         pending.deaths += u32::from(charged);
-        let name = pending.conversation.clone();
-        if pending.told {
+        pending.base = None;
+        let (name, told, deaths) = (pending.conversation.clone(), pending.told, pending.deaths);
+        if let Some(whole) = pending.whole_of() {
+            return self.take_part_back(request, whole, deaths >= DEATHS_MAX, effects);
+        }
+        if told {
             self.remove(request);
-        } else if pending.deaths >= DEATHS_MAX {
+        } else if deaths >= DEATHS_MAX {
             self.fail(request, BrainError::Restarted, effects);
-            if let Some(name) = name
-                && let Some(conversation) = self.conversations.get_mut(&name)
-            {
-                conversation.quarantined = true;
-                effects.push(Effect::Notice(Notice::Quarantined(name)));
-            }
+            self.quarantine(name, effects);
         } else if name.is_none() {
             self.loose.insert(request);
         } else {
@@ -208,9 +215,38 @@ impl Policy {
         }
     }
 
+    /// A part of several answers comes back from a dead actor.
+    fn take_part_back(&mut self, part: RequestId, whole: RequestId, killed: bool, effects: &mut Vec<Effect>) {
+        let deaths = self.requests.get(&part).map_or(0, |part| part.deaths);
+        let Some(pending) = self.requests.get_mut(&whole) else { return };
+        pending.deaths = pending.deaths.max(deaths);
+        let (told, name) = (pending.told, pending.conversation.clone());
+        if told || killed {
+            self.remove(part);
+        } else {
+            self.loose.insert(part);
+        }
+        if killed && !told {
+            // First, or what waits behind it would be sent.
+            self.quarantine(name, effects);
+            self.fail_parted(whole, BrainError::Restarted, effects);
+        } else if told {
+            self.give_up_parts(whole, effects);
+        }
+    }
+
+    fn quarantine(&mut self, name: Option<ConversationId>, effects: &mut Vec<Effect>) {
+        if let Some(name) = name
+            && let Some(conversation) = self.conversations.get_mut(&name)
+        {
+            conversation.quarantined = true;
+            effects.push(Effect::Notice(Notice::Quarantined(name)));
+        }
+    }
+
     /// Answers everything that is unfinished with one error.
     pub(super) fn fail_all(&mut self, error: &BrainError, effects: &mut Vec<Effect>) {
-        let names: Vec<_> = self.requests.values().filter_map(|pending| pending.conversation.clone()).collect();
+        let names: Vec<_> = self.requests.values().flat_map(Pending::names).collect();
         let requests: Vec<RequestId> = self.requests.keys().copied().collect();
         for request in requests {
             self.fail(request, error.clone(), effects);

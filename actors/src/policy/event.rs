@@ -3,12 +3,12 @@
 //! They carry tokens and lengths, never text: a text that has arrived is known here by its number of
 //! bytes until its tokens follow.
 
-use std::{ops::Add, sync::Arc, time::Duration};
+use std::{ops::Add, time::Duration};
 
 use crate::{
     engine::{EngineInfo, LoadError, Sampled, Sampling},
-    job::{History, Outcome, Report, RequestId, Work},
-    message::{BrainError, ConversationId},
+    job::{Carried, History, Holding, Outcome, Report, RequestId, Work},
+    message::{BrainError, ConversationId, Terms},
     tokens::TokenId,
 };
 
@@ -56,6 +56,18 @@ pub enum Ask {
     Reset,
     /// See [`Request::Close`](crate::message::Request::Close).
     Close,
+    /// See [`Fork`](crate::message::Fork).
+    Fork {
+        /// The new conversation.
+        to: ConversationId,
+        /// How many tokens it has; `None`: all.
+        at: Option<usize>,
+    },
+    /// See [`Rewind`](crate::message::Rewind).
+    Rewind {
+        /// How many tokens are left.
+        context_len: usize,
+    },
 }
 
 /// What a step asks for, its input aside.
@@ -71,6 +83,8 @@ pub struct StepAsk {
     pub top: usize,
     /// Commit and show token by token.
     pub stream: bool,
+    /// How many answers.
+    pub n: usize,
 }
 
 /// What a request brought along.
@@ -96,6 +110,8 @@ pub struct Arrival {
     pub ask: Ask,
     /// What it appends.
     pub input: Option<Given>,
+    /// How it uses its conversation.
+    pub terms: Terms,
     /// How long it may take; `None`: as long as [`Limits::deadline`](super::Limits::deadline) says.
     pub deadline: Option<Duration>,
 }
@@ -179,17 +195,21 @@ pub struct ObservedRun {
 /// A job for an actor; the shell adds what only it knows (span, cancel flag).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Assignment {
-    /// The request it serves.
+    /// Its number, under which it is reported.
     pub request: RequestId,
-    /// Whose slot is used; `None`: a temporary one.
+    /// The request that it serves: itself, or the one that asks for several answers.
+    pub serves: RequestId,
+    /// Whose tokens it goes on from; `None`: nobody's.
     pub conversation: Option<ConversationId>,
     /// The conversation's epoch.
     pub epoch: Epoch,
-    /// The tokens of the conversation's context, those of the request not among them. To be let go of before the
+    /// The conversation's tokens, those of the request not among them. To be let go of before the
     /// conversation goes on, or they are copied.
-    pub context: Arc<Vec<TokenId>>,
-    /// What the actor has to read first because it does not hold it.
-    pub restore: Option<History>,
+    pub context: History,
+    /// What there is of their keys and values.
+    pub held: Holding,
+    /// What another actor has done of the job.
+    pub carried: Option<Carried>,
     /// What to do.
     pub work: Work,
     /// Share no run with another job.
@@ -207,6 +227,15 @@ pub struct Answer {
     pub context_len: usize,
     /// The conversation had slid and was rebuilt since its last reply.
     pub rebuilt: bool,
+    /// Tokens that were not read, since others had read the same before.
+    pub reused: usize,
+}
+
+impl Answer {
+    /// To what has nothing to say.
+    pub(super) fn done() -> Self {
+        Self { outcome: Outcome::Forgotten, tokens: 0, context_len: 0, rebuilt: false, reused: 0 }
+    }
 }
 
 /// What is to be done, in this order.
@@ -234,6 +263,15 @@ pub enum Effect {
         incarnation: Incarnation,
         /// Which job.
         job: Assignment,
+    },
+    /// Have an actor give jobs back between two runs, with [`Report::Returned`]: another has nothing to do.
+    Recall {
+        /// Whom.
+        actor: ActorIndex,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which jobs.
+        requests: Vec<RequestId>,
     },
     /// The request is done; it is never named again.
     Answer {

@@ -1,34 +1,89 @@
 //! What always holds between two events. Tests ask after every one of them.
 
-use super::{Life, Policy, Stage};
+use super::{Life, Policy, Stage, placement};
+use crate::{
+    engine::{Page, Resident},
+    job::History,
+    message::ConversationId,
+};
 
 impl Policy {
+    /// Every conversation's tokens and what there is of their keys and values; those of answers that wait, too.
+    pub fn holdings(&self) -> impl Iterator<Item = (&ConversationId, &History, &Resident)> {
+        self.conversations.iter().flat_map(|(name, conversation)| {
+            let states = std::iter::once(&conversation.state).chain(&conversation.choices);
+            states.map(move |state| (name, &state.history, &state.resident))
+        })
+    }
+
+    /// Every page that is kept, once for each that keeps it: conversations, requests and what is there to be shared.
+    pub fn pages(&self) -> impl Iterator<Item = &Page> {
+        let requests = self.requests.values().flat_map(|pending| {
+            let parted = pending.several.iter().flat_map(|several| several.states());
+            let part = pending.part.iter().map(|part| &part.state);
+            pending.base.iter().chain(part.chain(parted).map(|state| &state.resident))
+        });
+        let held = self.holdings().map(|(_, _, resident)| resident).chain(requests);
+        let shared = self.prefixes.iter().flat_map(|prefixes| prefixes.indexed());
+        held.flat_map(|resident| &resident.pages).chain(shared)
+    }
+
     /// Every broken invariant, as a sentence with its numbers; empty if all hold.
     pub fn check_invariants(&self) -> Vec<String> {
         let mut broken = Vec::new();
         self.check_requests(&mut broken);
         self.check_conversations(&mut broken);
         self.check_actors(&mut broken);
+        self.check_placement(&mut broken);
+        let seats = || self.conversations.values().filter_map(|conversation| conversation.seat.as_ref());
+        broken.extend(self.prefixes.iter().flat_map(|prefixes| prefixes.check_invariants(seats())));
         broken
     }
 
+    /// Nobody waits while an actor that is ready could do it.
+    fn check_placement(&self, broken: &mut Vec<String>) {
+        if self.model.is_none() || !self.actors.iter().any(|actor| actor.life == Life::Ready) {
+            return;
+        }
+        if let Some(request) = self.loose.first() {
+            broken.push(format!("{request:?} waits for no actor beside one that is ready"));
+        }
+        for (name, conversation) in &self.conversations {
+            let first = conversation.queue.first().and_then(|request| self.requests.get(request));
+            if first.is_some_and(|first| first.stage == Stage::Waiting && first.other.is_none()) {
+                broken.push(format!("`{name}` waits beside an actor that is ready"));
+            }
+        }
+        if let Some((busy, count)) = self.page_size().and_then(|_| placement::to_move(&self.actors)) {
+            broken.push(format!("{count} jobs of {busy:?} wait beside an actor that has less to do"));
+        }
+    }
+
     fn check_requests(&self, broken: &mut Vec<String>) {
-        if self.requests.len() > self.config.limits.requests {
-            broken.push(format!("{} requests, the limit is {}", self.requests.len(), self.config.limits.requests));
+        let (requests, limit) = (self.requests.len() - self.parts, self.config.limits.requests);
+        if requests > limit {
+            broken.push(format!("{requests} requests, the limit is {limit}"));
+        }
+        let parts = self.requests.values().filter(|pending| pending.part.is_some()).count();
+        if parts != self.parts {
+            broken.push(format!("{} parts are counted, there are {parts}", self.parts));
         }
         let with_deadline = self.requests.values().filter(|pending| pending.deadline.is_some()).count();
         if with_deadline != self.deadlines.len() {
             broken.push(format!("{} deadlines, {with_deadline} requests have one", self.deadlines.len()));
         }
         for (request, pending) in &self.requests {
-            let queued = match &pending.conversation {
-                Some(name) => self.conversations.get(name).is_some_and(|it| it.queue.contains(request)),
-                None => self.loose.contains(request) == (pending.stage == Stage::Waiting),
-            };
-            if !queued {
+            let is_queued = |name| self.conversations.get(&name).is_some_and(|it| it.queue.contains(request));
+            let is_loose = pending.conversation.is_none() && pending.stage == Stage::Waiting;
+            if !pending.names().all(is_queued) || self.loose.contains(request) != is_loose {
                 broken.push(format!("{request:?} in stage {:?} is not where it should wait", pending.stage));
             }
-            if pending.told && !matches!(pending.stage, Stage::Assigned(_)) {
+            if let Some(several) = &pending.several
+                && (pending.stage != Stage::Parted || several.parts.is_empty())
+            {
+                broken.push(format!("{request:?} in stage {:?} awaits {} parts", pending.stage, several.parts.len()));
+            }
+            if pending.told && !matches!(pending.stage, Stage::Assigned(_) | Stage::Parted) {
                 broken.push(format!("{request:?} has its answer, no job, and is still there"));
             }
             if let Stage::Assigned(actor) = pending.stage
@@ -42,12 +97,18 @@ impl Policy {
     fn check_conversations(&self, broken: &mut Vec<String>) {
         let window = self.model.as_ref().map_or(usize::MAX, |model| model.window.size);
         for (name, conversation) in &self.conversations {
-            let tokens = conversation.history.tokens.len();
+            let tokens = conversation.state.history.tokens.len();
             if conversation.is_blank() {
                 broken.push(format!("`{name}` is kept for nothing"));
             }
-            if tokens > window || (tokens as u64) > conversation.history.total {
-                broken.push(format!("`{name}` remembers {tokens} of {} tokens", conversation.history.total));
+            if tokens > window || (tokens as u64) > conversation.state.history.total {
+                broken.push(format!("`{name}` remembers {tokens} of {} tokens", conversation.state.history.total));
+            }
+            conversation.state.check_invariants(self.page_size(), broken);
+            conversation.choices.iter().for_each(|choice| choice.check_invariants(self.page_size(), broken));
+            let (seated, shares) = (conversation.seat.is_some(), conversation.state.is_shareable());
+            if seated && !shares {
+                broken.push(format!("`{name}` has slid and shares"));
             }
             if conversation.held
                 && !conversation.owner.is_some_and(|owner| {
@@ -75,6 +136,9 @@ impl Policy {
             if lodgers != actor.conversations {
                 broken
                     .push(format!("actor {index} counts {} conversations, {lodgers} live there", actor.conversations));
+            }
+            if !actor.recalled.is_subset(&actor.jobs) {
+                broken.push(format!("actor {index} is to give back what it does not have: {:?}", actor.recalled));
             }
             if actor.life == Life::Down && lodgers > 0 {
                 broken.push(format!("{lodgers} conversations live with actor {index}, which is down"));

@@ -5,9 +5,10 @@
 //!
 //! A request is admitted (`admission`), waits in its conversation's queue (`turns`), is placed with
 //! an actor (`placement`) and comes to something (`outcomes`) or meets a deadline or its actor's
-//! death (`deaths`). One job of a conversation is with an actor at a time, so the history remembered
-//! here is what the actor's slot holds whenever no job is out, and undoing is never more than
-//! forgetting the slot.
+//! death (`deaths`). One job of a conversation is with an actor at a time, and what it did counts when it commits: until
+//! then the conversation's `state`, its tokens and the pages of their keys and values, is what it was. So a job that
+//! fails, dies or is taken back is undone by forgetting it, and any actor can go on. What conversations have in common
+//! they share (`prefixes`, `sharing`), and forks and several answers are states that do (`moves`, `several`).
 //!
 //! Invariants: see [`Policy::check_invariants`].
 
@@ -19,12 +20,15 @@ mod conversations;
 mod deaths;
 mod event;
 mod invariants;
+mod moves;
 mod outcomes;
 mod placement;
-#[cfg_attr(not(test), expect(dead_code, reason = "nobody shares yet"))]
 mod prefixes;
 mod requests;
+mod several;
+mod sharing;
 mod shutdown;
+mod state;
 mod stats;
 mod turns;
 
@@ -39,12 +43,13 @@ pub use event::{
 pub use stats::{ActorState, ActorStats, Stats};
 
 use crate::{
-    engine::{EngineInfo, LoadError},
-    job::{Outcome, Report, RequestId},
+    engine::{EngineInfo, LoadError, PageSize},
+    job::{Report, RequestId},
     message::{BrainError, ConversationId},
 };
 use actors::{Actor, Life};
 use conversations::Conversation;
+use prefixes::Prefixes;
 use requests::{Deadline, Pending, Stage};
 
 /// Where the brain is in its life.
@@ -63,7 +68,7 @@ enum Phase {
 }
 
 /// The one state machine. See the module's page.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Policy {
     config: PolicyConfig,
     now: Time,
@@ -74,9 +79,13 @@ pub struct Policy {
     model: Option<EngineInfo>,
     actors: Vec<Actor>,
     conversations: BTreeMap<ConversationId, Conversation>,
-    /// Every request that is not finished, those among them that only await the end of a job.
+    /// What conversations share; `None` until it is known that engines have pages.
+    prefixes: Option<Prefixes>,
+    /// Every request that is not finished, those among them that only await the end of a job, and parts of requests.
     requests: BTreeMap<RequestId, Pending>,
-    /// Stateless requests that wait for an actor.
+    /// How many of them are parts.
+    parts: usize,
+    /// Requests without a conversation, and parts, that wait for an actor.
     loose: BTreeSet<RequestId>,
     deadlines: BTreeSet<(Time, RequestId)>,
     /// Jobs that serve no request are numbered downwards from the top.
@@ -94,6 +103,8 @@ impl Policy {
             start_failed: None,
             model: None,
             conversations: BTreeMap::new(),
+            prefixes: None,
+            parts: 0,
             requests: BTreeMap::new(),
             loose: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -129,7 +140,13 @@ impl Policy {
             Event::Timer => self.timer(effects),
             Event::Shutdown => self.shut_down(),
         }
+        self.even_out(effects);
         self.stop_when_drained(effects);
+    }
+
+    /// The pages that engines have, once that is known.
+    fn page_size(&self) -> Option<PageSize> {
+        self.model.as_ref().and_then(|model| model.pages)
     }
 
     /// When [`Event::Timer`] is due; `None`: not before another event.
@@ -163,6 +180,7 @@ impl Policy {
                 self.token(actor, request, sampled, stopped, &commit, effects);
             }
             Report::Done(done) => self.done(actor, done, effects),
+            Report::Returned { request, carried } => self.returned(actor, request, carried, effects),
             Report::Memory { kv_bytes } => self.actors[actor.0].kv_bytes = kv_bytes,
         }
     }
@@ -180,8 +198,7 @@ impl Policy {
             return;
         }
         effects.push(Effect::Inflict { actor, incarnation: victim.incarnation, chaos });
-        let answer = Answer { outcome: Outcome::Forgotten, tokens: 0, context_len: 0, rebuilt: false };
-        effects.push(Effect::Answer { request, answer });
+        effects.push(Effect::Answer { request, answer: Answer::done() });
     }
 
     fn timer(&mut self, effects: &mut Vec<Effect>) {
@@ -209,15 +226,19 @@ impl Policy {
             effects.extend([Effect::Cancel(request), Effect::Fail { request, error, committed }]);
             return;
         }
-        let conversation = pending.conversation.clone();
+        if pending.stage == Stage::Parted {
+            return self.fail_parted(request, error, effects);
+        }
+        let names = pending.names();
         self.fail(request, error, effects);
-        self.advance_if_any(conversation.as_ref(), effects);
+        self.advance_each(names, effects);
     }
 
     /// Ends a request with an error, unless its caller already has one.
     fn fail(&mut self, request: RequestId, error: BrainError, effects: &mut Vec<Effect>) {
         if let Some(pending) = self.remove(request)
             && !pending.told
+            && pending.part.is_none()
         {
             effects.push(Effect::Fail { request, error, committed: pending.shown.len() });
         }
@@ -232,14 +253,16 @@ impl Policy {
         if let Stage::Assigned(actor) = pending.stage {
             self.actors[actor.0].let_go(request);
         }
-        match &pending.conversation {
-            Some(name) => {
-                if let Some(conversation) = self.conversations.get_mut(name) {
-                    conversation.queue.remove(&request);
-                }
+        for name in pending.conversation.iter().chain(&pending.other) {
+            if let Some(conversation) = self.conversations.get_mut(name) {
+                conversation.queue.remove(&request);
             }
-            None => {
-                self.loose.remove(&request);
+        }
+        self.loose.remove(&request);
+        if let Some(part) = &pending.part {
+            self.parts -= 1;
+            if let Some(several) = self.requests.get_mut(&part.whole).and_then(|whole| whole.several.as_mut()) {
+                several.parts.remove(&request);
             }
         }
         Some(pending)

@@ -1,31 +1,35 @@
-//! Who gets what: a new conversation goes to the least loaded actor and stays there; a stateless
-//! request goes to the least busy one that is ready.
+//! Who gets what: each job goes to the least busy actor that is ready, to the last one where that is as good. Where one
+//! has nothing to do beside others that have several jobs, it is given some of theirs.
 
 use super::{
     actors::{Actor, Life},
     event::ActorIndex,
 };
 
-/// The home of a new conversation. One that is being loaded is as good as a ready one, so that
-/// conversations spread at start-up too; one in a pause after a death only if there is no other.
-pub(super) fn home(actors: &[Actor]) -> Option<ActorIndex> {
-    let rank = |actor: &Actor| match actor.life {
-        Life::Ready | Life::Starting { .. } => Some(0),
-        Life::Restarting { .. } => Some(1),
-        Life::Down | Life::Stopping | Life::Stopped => None,
-    };
-    least(actors, |actor| rank(actor).map(|rank| (rank, actor.conversations, actor.jobs.len())))
+/// The actor for a job; `None` while none is ready. `last`: that of the conversation's last job.
+pub(super) fn least_busy(actors: &[Actor], last: Option<ActorIndex>) -> Option<ActorIndex> {
+    let load =
+        |index: usize, actor: &Actor| (actor.load(), last != Some(ActorIndex(index)), actor.conversations, index);
+    let ready = actors.iter().enumerate().filter(|(_, actor)| actor.life == Life::Ready);
+    ready.map(|(index, actor)| load(index, actor)).min().map(|(.., index)| ActorIndex(index))
 }
 
-/// The actor for a request that needs no home; `None` while none is ready.
-pub(super) fn least_busy(actors: &[Actor]) -> Option<ActorIndex> {
-    least(actors, |actor| (actor.life == Life::Ready).then_some((actor.jobs.len(), actor.conversations)))
-}
-
-/// The first of the actors with the smallest load.
-fn least<L: Ord>(actors: &[Actor], load: impl Fn(&Actor) -> Option<L>) -> Option<ActorIndex> {
-    let loads = actors.iter().enumerate().filter_map(|(index, actor)| Some((load(actor)?, ActorIndex(index))));
-    loads.min().map(|(_, index)| index)
+/// Who has too many jobs, and how many of them another would do sooner: where one that is ready has nothing to do, as
+/// many of the busiest as make both even.
+pub(super) fn to_move(actors: &[Actor]) -> Option<(ActorIndex, usize)> {
+    let ready = || actors.iter().enumerate().filter(|(_, actor)| actor.life == Life::Ready);
+    let loads = || ready().map(|(index, actor)| (actor.load(), index));
+    if loads().min()?.0 > 0 || loads().max()?.0 < 2 {
+        return None; // as it nearly always is, and asked for every token
+    }
+    let mut loads: Vec<(usize, usize)> = loads().collect();
+    // Jobs on their way back will go to the least busy ones.
+    for _ in 0..actors.iter().map(|actor| actor.recalled.len()).sum() {
+        loads.iter_mut().min()?.0 += 1;
+    }
+    let (least, _) = loads.iter().min()?;
+    let (most, index) = loads.iter().max_by_key(|(load, index)| (*load, !index))?;
+    (*least == 0 && *most >= 2).then(|| (ActorIndex(*index), most / 2))
 }
 
 #[cfg(test)]
@@ -35,27 +39,47 @@ mod tests {
 
     const LOADING: Life = Life::Starting { until: Time(std::time::Duration::MAX) };
 
-    fn actor(life: Life, conversations: usize, jobs: u64) -> Actor {
+    fn actor(life: Life, conversations: usize, jobs: u64, recalled: u64) -> Actor {
         let mut actor = Actor::new();
         actor.life = life;
         actor.conversations = conversations;
         actor.jobs = (0..jobs).map(RequestId).collect();
+        actor.recalled = (0..recalled).map(RequestId).collect();
         actor
     }
 
-    #[test]
-    fn a_conversation_goes_where_fewest_live() {
-        let pause = Life::Restarting { at: Time::default() };
-        let actors = [actor(Life::Ready, 2, 0), actor(LOADING, 1, 0), actor(pause, 0, 0)];
-        assert_eq!(home(&actors), Some(ActorIndex(1)));
-        assert_eq!(home(&actors[2..]), Some(ActorIndex(0)), "a pausing one is better than none");
-        assert_eq!(home(&[actor(Life::Down, 0, 0)]), None);
+    fn check(actors: &[Actor], last: Option<usize>, expected: Option<usize>) {
+        assert_eq!(least_busy(actors, last.map(ActorIndex)), expected.map(ActorIndex), "{last:?}");
     }
 
     #[test]
-    fn a_stateless_request_goes_to_the_least_busy_ready_one() {
-        let actors = [actor(Life::Ready, 0, 2), actor(Life::Ready, 9, 1), actor(LOADING, 0, 0)];
-        assert_eq!(least_busy(&actors), Some(ActorIndex(1)));
-        assert_eq!(least_busy(&actors[2..]), None);
+    fn a_job_goes_to_the_least_busy_ready_actor() {
+        let pause = Life::Restarting { at: Time::default() };
+        let actors = [actor(Life::Ready, 0, 2, 0), actor(Life::Ready, 9, 1, 0), actor(LOADING, 0, 0, 0)];
+        check(&actors, None, Some(1));
+        check(&actors, Some(0), Some(1));
+        check(&actors[2..], Some(0), None);
+        check(&[actor(pause, 0, 0, 0), actor(Life::Down, 0, 0, 0)], None, None);
+    }
+
+    #[test]
+    fn the_last_actor_is_taken_again_where_it_is_as_good() {
+        let actors = [actor(Life::Ready, 0, 1, 0), actor(Life::Ready, 9, 1, 0)];
+        check(&actors, Some(1), Some(1));
+        check(&actors, None, Some(0));
+    }
+
+    #[test]
+    fn an_idle_actor_is_given_half_of_the_jobs_of_the_busiest() {
+        let moved = |actors: &[Actor]| to_move(actors).map(|(actor, count)| (actor.0, count));
+        let (idle, busy) = (actor(Life::Ready, 0, 0, 0), |jobs| actor(Life::Ready, 0, jobs, 0));
+        assert_eq!(moved(&[busy(10), idle.clone()]), Some((0, 5)));
+        assert_eq!(moved(&[busy(1), idle.clone()]), None);
+        assert_eq!(moved(&[busy(3), busy(2)]), None);
+        assert_eq!(moved(&[busy(10), actor(LOADING, 0, 0, 0)]), None, "nobody waits for one that loads");
+        // Five of ten are on their way: nothing more is to be moved.
+        assert_eq!(moved(&[actor(Life::Ready, 0, 10, 5), idle.clone()]), None);
+        // One is on its way to one of two that have nothing to do; the other is given one, too.
+        assert_eq!(moved(&[actor(Life::Ready, 0, 3, 1), idle.clone(), idle]), Some((0, 1)));
     }
 }

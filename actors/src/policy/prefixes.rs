@@ -83,6 +83,7 @@ impl Prefixes {
     }
 
     /// Changes the most pages kept for nobody. Costs what goes.
+    #[cfg(test)]
     pub(super) fn limit_idle(&mut self, idle_pages_max: usize) {
         self.idle_pages_max = idle_pages_max;
         self.evict();

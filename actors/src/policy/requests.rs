@@ -2,11 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::event::{ActorIndex, Arrival, Ask, Given, Time};
+use super::{
+    event::{ActorIndex, Arrival, Ask, Given, StepAsk, Time},
+    several::{Part, Several},
+    state::State,
+};
 use crate::{
-    engine::Sampled,
-    job::{Outcome, Work},
-    message::ConversationId,
+    engine::{Resident, Sampled},
+    job::{Carried, Outcome, RequestId, Work},
+    message::{ConversationId, Sharing, Terms},
     tokens::TokenId,
 };
 
@@ -21,6 +25,15 @@ pub(super) enum Stage {
     Waiting,
     /// An actor has it.
     Assigned(ActorIndex),
+    /// Its parts are being done: several answers.
+    Parted,
+}
+
+impl Stage {
+    /// Whether a job of it may be with an actor.
+    pub(super) fn is_out(self) -> bool {
+        matches!(self, Self::Assigned(_) | Self::Parted)
+    }
 }
 
 /// When a request has to be answered.
@@ -37,6 +50,12 @@ pub(super) struct Deadline {
 pub(super) struct Pending {
     /// `None`: it has no conversation, and leaves nothing behind.
     pub(super) conversation: Option<ConversationId>,
+    /// The conversation that it makes, in whose queue it waits as well.
+    pub(super) other: Option<ConversationId>,
+    /// Which of the answers that wait it goes on from.
+    pub(super) choice: Option<usize>,
+    /// With whom its conversation shares from here on, if it says so.
+    pub(super) sharing: Option<Sharing>,
     /// What is asked for.
     pub(super) ask: Ask,
     /// Whether it brought an input at all, be it one without tokens.
@@ -55,18 +74,54 @@ pub(super) struct Pending {
     pub(super) shown_before: usize,
     /// Whether the last of them stops the step.
     pub(super) stopped: bool,
-    /// Its present job began with a restored history.
+    /// Its present job began with a context that was to be read again.
     pub(super) restored: bool,
+    /// The pages that its present job began with, until its first commit.
+    pub(super) base: Option<Resident>,
+    /// Tokens that were not read, since others had read the same.
+    pub(super) reused: usize,
+    /// What an actor has done of it that gave it back.
+    pub(super) carried: Option<Carried>,
+    /// The answers under way, where several are asked for.
+    pub(super) several: Option<Box<Several>>,
+    /// Of which request it is a part, if it is one.
+    pub(super) part: Option<Box<PartOf>>,
     /// The caller has its answer; only the end of the job is awaited.
     pub(super) told: bool,
     /// The actor committed something after the caller had its answer.
     pub(super) undo: bool,
 }
 
+/// Where a job's commits go, and on which terms: once for each job, since the next one follows the first.
+pub(super) struct Commits {
+    pub(super) name: Option<ConversationId>,
+    /// The answer that it went on from.
+    pub(super) choice: Option<usize>,
+    /// The pages that it began with.
+    pub(super) base: Option<Resident>,
+    /// With whom the conversation shares from here on.
+    pub(super) sharing: Option<Sharing>,
+}
+
+/// That a request is a part of another.
+#[derive(Clone, Debug)]
+pub(super) struct PartOf {
+    /// The request that asks for several answers.
+    pub(super) whole: RequestId,
+    /// What this part does.
+    pub(super) part: Part,
+    /// Where it begins.
+    pub(super) state: State,
+}
+
 impl Pending {
     /// A request that has just come in.
     pub(super) fn new(arrival: Arrival, deadline: Option<Deadline>) -> Self {
         let has_input = arrival.input.is_some();
+        let other = match &arrival.ask {
+            Ask::Fork { to, .. } => Some(to.clone()),
+            _ => None,
+        };
         let (tokens, stage) = match arrival.input {
             Some(Given::Tokens(tokens)) => (tokens, Stage::Waiting),
             Some(Given::Text { .. }) => (Vec::new(), Stage::Untokenised),
@@ -74,6 +129,9 @@ impl Pending {
         };
         Self {
             conversation: arrival.conversation,
+            other,
+            choice: arrival.terms.choice,
+            sharing: arrival.terms.sharing,
             ask: arrival.ask,
             has_input,
             tokens: Arc::new(tokens),
@@ -84,9 +142,63 @@ impl Pending {
             shown_before: 0,
             stopped: false,
             restored: false,
+            base: None,
+            reused: 0,
+            carried: None,
+            several: None,
+            part: None,
             told: false,
             undo: false,
         }
+    }
+
+    /// The conversations in whose queues it stands.
+    pub(super) fn names(&self) -> impl Iterator<Item = ConversationId> + use<> {
+        [self.conversation.clone(), self.other.clone()].into_iter().flatten()
+    }
+
+    /// Where its job's next commit goes.
+    pub(super) fn commits(&mut self) -> Commits {
+        let (choice, base, sharing) = (self.choice.take(), self.base.take(), self.sharing.take());
+        Commits { name: self.conversation.clone(), choice, base, sharing }
+    }
+
+    /// The request that it is a part of.
+    pub(super) fn whole_of(&self) -> Option<RequestId> {
+        Some(self.part.as_ref()?.whole)
+    }
+
+    /// A part of this request, which begins at `state`; `None` where it is no step.
+    pub(super) fn as_part(&self, whole: RequestId, number: RequestId, part: Part, state: State) -> Option<Self> {
+        let Ask::Step(step) = &self.ask else { return None };
+        let (tokens, count, seed) = match part {
+            Part::Reading => (Arc::clone(&self.tokens), 0, step.seed),
+            Part::Answering(0) => (Arc::default(), step.count, step.seed),
+            Part::Answering(index) => (Arc::default(), step.count, seed_of(step.seed, index)),
+        };
+        let ask = Ask::Step(StepAsk { count, seed, n: 1, ..step.clone() });
+        let arrival =
+            Arrival { request: number, conversation: None, ask, input: None, terms: Terms::default(), deadline: None };
+        let (has_input, part) = (!tokens.is_empty(), Some(Box::new(PartOf { whole, part, state })));
+        Some(Self { has_input, tokens, deaths: self.deaths, part, ..Self::new(arrival, None) })
+    }
+
+    /// Whether it is read to its end for what it gives for each token, which nobody else's reading has left.
+    pub(super) fn reads_all(&self) -> bool {
+        matches!(self.ask, Ask::Embed | Ask::Score)
+    }
+
+    /// How many answers are asked for.
+    pub(super) fn answers(&self) -> usize {
+        match &self.ask {
+            Ask::Step(step) => step.n,
+            _ => 1,
+        }
+    }
+
+    /// The input that is still to be read: none where a token was shown that follows it.
+    pub(super) fn to_read(&self) -> &[TokenId] {
+        if self.shown.is_empty() { &self.tokens } else { &[] }
     }
 
     /// What is still to be done: a streamed step goes on after the last token shown.
@@ -103,7 +215,7 @@ impl Pending {
                 top: step.top,
                 stream: step.stream,
             },
-            Ask::Reset | Ask::Close => Work::Forget,
+            Ask::Reset | Ask::Close | Ask::Fork { .. } | Ask::Rewind { .. } => Work::Forget,
         }
     }
 
@@ -132,4 +244,13 @@ impl Pending {
             outcome => outcome,
         }
     }
+}
+
+/// The seed of an answer behind the first: a step of splitmix64 (Steele et al. 2014, "Fast Splittable Pseudorandom
+/// Number Generators") from the request's, so that no two answers draw alike.
+fn seed_of(seed: u64, index: usize) -> u64 {
+    let mixed = seed.wrapping_add((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }

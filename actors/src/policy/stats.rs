@@ -1,6 +1,6 @@
 //! What the brain tells of itself, at once and without asking anybody.
 
-use super::{Life, Policy, Stage};
+use super::{Life, Policy, Prefixes, Stage};
 use crate::{engine::EngineInfo, message::BrainError};
 
 /// The brain's figures.
@@ -8,6 +8,10 @@ use crate::{engine::EngineInfo, message::BrainError};
 pub struct Stats {
     /// One entry an actor.
     pub actors: Vec<ActorStats>,
+    /// Bytes of keys and values, those that are only kept for conversations to come among them.
+    pub kv_bytes: usize,
+    /// Bytes of keys and values that no conversation uses.
+    pub cached_bytes: usize,
     /// The model.
     pub model: EngineInfo,
 }
@@ -19,14 +23,12 @@ pub struct ActorStats {
     pub actor: usize,
     /// Where it is in its life.
     pub state: ActorState,
-    /// Conversations that live here.
+    /// Conversations whose last job was here.
     pub conversations: usize,
     /// How often it was started again.
     pub restarts: u64,
     /// Requests with it, or waiting for it.
     pub queued: usize,
-    /// Bytes of KV memory, as last reported.
-    pub kv_bytes: usize,
 }
 
 /// Where an actor is in its life.
@@ -67,6 +69,7 @@ impl Policy {
         for pending in self.requests.values() {
             let owner = pending.conversation.as_ref().and_then(|name| self.conversations.get(name)?.owner);
             match (pending.stage, owner) {
+                (Stage::Parted, _) => {} // its parts are counted
                 (Stage::Assigned(actor), _) | (_, Some(actor)) => queued[actor.0] += 1,
                 _ => {}
             }
@@ -82,8 +85,11 @@ impl Policy {
             conversations: actor.conversations,
             restarts: actor.incarnation.0,
             queued,
-            kv_bytes: actor.kv_bytes,
         });
-        Ok(Stats { actors: actors.collect(), model })
+        let page = self.page_size().map_or(0, |page| page.bytes);
+        let idle = self.prefixes.as_ref().map_or(0, Prefixes::idle_pages);
+        // Those that engines keep to themselves; pages are counted by who makes them.
+        let kv_bytes = self.actors.iter().map(|actor| actor.kv_bytes).sum();
+        Ok(Stats { actors: actors.collect(), kv_bytes, cached_bytes: idle * page, model })
     }
 }

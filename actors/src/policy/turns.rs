@@ -1,13 +1,13 @@
-//! Turns: the requests of one conversation in the order of their arrival, one at a time with its
-//! actor. A text is tokenised at its turn, since its tokens depend on what stands before it. A reset or
-//! a close needs no actor: at its turn no job is out, so it is done here, and the actor is only told to
-//! give the slot back.
+//! Turns: the requests of one conversation in the order of their arrival, one at a time with an
+//! actor. A text is tokenised at its turn, since its tokens depend on what stands before it. What runs nothing needs no
+//! actor: at its turn no job is out, so it is done here. A fork waits in the queues of both of its conversations.
 
-use std::sync::Arc;
-
-use super::{ActorIndex, Answer, Ask, Assignment, Effect, Epoch, Policy, Stage, actors::Life, all_down, placement};
+use super::{
+    ActorIndex, Answer, Ask, Assignment, Effect, Epoch, Pending, Policy, Stage, actors::Life, all_down,
+    moves::no_such_choice, placement, state::State,
+};
 use crate::{
-    job::{Outcome, RequestId, Work},
+    job::{History, Holding, RequestId, Work},
     message::{BrainError, ConversationId},
 };
 
@@ -21,6 +21,12 @@ enum Turn {
     Refuse(BrainError),
     /// The conversation starts a new epoch; a close forgets it, too.
     Clear { close: bool },
+    /// A new conversation of its tokens.
+    Fork { from: ConversationId, to: ConversationId, at: Option<usize> },
+    /// An earlier length.
+    Rewind { context_len: usize },
+    /// Several answers, each a part of its own.
+    Part,
     /// An actor.
     Dispatch,
 }
@@ -32,13 +38,33 @@ impl Policy {
         }
     }
 
-    /// Takes turns until one has to wait, and forgets the conversation if nothing is left of it.
+    pub(super) fn advance_each(&mut self, names: impl Iterator<Item = ConversationId>, effects: &mut Vec<Effect>) {
+        for name in names {
+            self.advance(&name, effects);
+        }
+    }
+
+    /// Takes turns until one has to wait, and forgets the conversation if nothing is left of it. Those that a fork has
+    /// made wait no more follow, one after the other and not one within the other: there may be as many as requests.
     pub(super) fn advance(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
+        let mut others = Vec::new();
+        self.advance_one(name, &mut others, effects);
+        while let Some(other) = others.pop() {
+            self.advance_one(&other, &mut others, effects);
+        }
+    }
+
+    fn advance_one(&mut self, name: &ConversationId, others: &mut Vec<ConversationId>, effects: &mut Vec<Effect>) {
         loop {
             let Some(conversation) = self.conversations.get(name) else {
                 return;
             };
-            let Some(&request) = conversation.queue.first() else {
+            let first = conversation.queue.first().copied();
+            let is_out = |request| matches!(self.requests.get(&request), Some(it) if it.stage.is_out());
+            if conversation.moved && !first.is_some_and(is_out) {
+                self.settle_down(name);
+            }
+            let Some(request) = first else {
                 break;
             };
             match self.turn(name, request) {
@@ -48,15 +74,20 @@ impl Policy {
                 Turn::Clear { close } => {
                     self.clear(name, close, effects);
                     self.remove(request);
-                    let answer = Answer { outcome: Outcome::Forgotten, tokens: 0, context_len: 0, rebuilt: false };
-                    effects.push(Effect::Answer { request, answer });
+                    effects.push(Effect::Answer { request, answer: Answer::done() });
                 }
-                Turn::Dispatch => match self.home(name) {
-                    Some(actor) if self.actors[actor.0].life == Life::Ready => {
-                        return self.send(request, actor, effects);
+                Turn::Fork { from, to, at } => {
+                    self.fork(request, &from, &to, at, effects);
+                    others.push(if *name == from { to } else { from });
+                }
+                Turn::Rewind { context_len } => self.rewind(request, name, context_len, effects),
+                Turn::Part => return self.part(request, effects),
+                Turn::Dispatch => match self.actor_for(name) {
+                    Some(actor) => return self.send(request, actor, effects),
+                    None if self.actors.iter().all(|actor| actor.life == Life::Down) => {
+                        self.fail(request, all_down(), effects);
                     }
-                    Some(_) => return,
-                    None => self.fail(request, all_down(), effects),
+                    None => return,
                 },
             }
         }
@@ -68,45 +99,72 @@ impl Policy {
             return Turn::Wait;
         };
         match (pending.stage, &pending.ask) {
-            (Stage::Assigned(_), _) => Turn::Wait,
+            (Stage::Assigned(_) | Stage::Parted, _) => Turn::Wait,
+            (_, Ask::Fork { to, at }) => self.fork_turn(request, pending.conversation.as_ref(), to, *at),
             (_, Ask::Reset) => Turn::Clear { close: false },
             (_, Ask::Close) if conversation.known || conversation.quarantined => Turn::Clear { close: true },
             (_, Ask::Close) => Turn::Refuse(BrainError::UnknownConversation { conversation: name.clone() }),
             _ if conversation.quarantined => Turn::Refuse(BrainError::Quarantined { conversation: name.clone() }),
-            (Stage::Untokenised, _) => Turn::Tokenise,
             (Stage::Tokenising, _) => Turn::Wait,
-            _ if !pending.has_input && conversation.history.total == 0 => {
-                Turn::Refuse(BrainError::EmptyInput { reason: "a step without input on an empty conversation" })
-            }
-            _ => Turn::Dispatch,
+            (_, Ask::Rewind { context_len }) => Turn::Rewind { context_len: *context_len },
+            _ => match conversation.base(pending.choice) {
+                None => Turn::Refuse(no_such_choice(conversation, pending.choice)),
+                Some(_) if pending.stage == Stage::Untokenised => Turn::Tokenise,
+                Some(base) if !pending.has_input && base.history.total == 0 => {
+                    Turn::Refuse(BrainError::EmptyInput { reason: "a step without input on an empty conversation" })
+                }
+                Some(_) if pending.answers() > 1 => Turn::Part,
+                Some(_) => Turn::Dispatch,
+            },
+        }
+    }
+
+    /// A fork's turn has come when it is first in both queues.
+    fn fork_turn(
+        &self,
+        request: RequestId,
+        from: Option<&ConversationId>,
+        to: &ConversationId,
+        at: Option<usize>,
+    ) -> Turn {
+        let is_first = |name: &ConversationId| {
+            self.conversations.get(name).is_some_and(|conversation| conversation.queue.first() == Some(&request))
+        };
+        match from {
+            Some(from) if is_first(from) && is_first(to) => Turn::Fork { from: from.clone(), to: to.clone(), at },
+            _ => Turn::Wait,
         }
     }
 
     fn tokenise(&mut self, name: &ConversationId, request: RequestId, effects: &mut Vec<Effect>) {
-        if let Some(pending) = self.requests.get_mut(&request) {
-            pending.stage = Stage::Tokenising;
-        }
-        let behind = self.conversations.get(name).and_then(|conversation| conversation.history.tokens.last().copied());
+        let Some(pending) = self.requests.get_mut(&request) else { return };
+        pending.stage = Stage::Tokenising;
+        let base = self.conversations.get(name).and_then(|conversation| conversation.base(pending.choice));
+        let behind = base.and_then(|base| base.history.tokens.last().copied());
         effects.push(Effect::Tokenise { request, behind });
     }
 
     fn clear(&mut self, name: &ConversationId, close: bool, effects: &mut Vec<Effect>) {
         self.give_slot_back(name, effects);
+        self.stand_up(name);
         if let Some(conversation) = self.conversations.get_mut(name) {
             conversation.clear();
             conversation.known &= !close;
         }
     }
 
-    /// The conversation's home, chosen now if it has none.
-    fn home(&mut self, name: &ConversationId) -> Option<ActorIndex> {
+    /// The actor for a conversation's job: the one that holds its slot, if one does; `None` while none is ready.
+    fn actor_for(&mut self, name: &ConversationId) -> Option<ActorIndex> {
         let conversation = self.conversations.get_mut(name)?;
-        if conversation.owner.is_none() {
-            let actor = placement::home(&self.actors)?;
-            self.actors[actor.0].conversations += 1;
-            conversation.owner = Some(actor);
+        if conversation.held {
+            return conversation.owner;
         }
-        conversation.owner
+        let actor = placement::least_busy(&self.actors, conversation.owner)?;
+        if let Some(last) = conversation.owner.replace(actor) {
+            self.actors[last.0].conversations -= 1;
+        }
+        self.actors[actor.0].conversations += 1;
+        Some(actor)
     }
 
     /// Makes the actor forget what it holds of the conversation; the next job restores it.
@@ -120,10 +178,12 @@ impl Policy {
         conversation.held = false;
         let job = Assignment {
             request: RequestId(self.next_own_job),
+            serves: RequestId(self.next_own_job),
             conversation: Some(name.clone()),
             epoch: conversation.epoch,
-            context: Arc::default(),
-            restore: None,
+            context: History::default(),
+            held: Holding::Slot,
+            carried: None,
             work: Work::Forget,
             alone: false,
         };
@@ -134,6 +194,7 @@ impl Policy {
     fn forget_if_blank(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
         if self.conversations.get(name).is_some_and(|conversation| conversation.is_blank()) {
             self.give_slot_back(name, effects);
+            self.stand_up(name);
             let owner = self.conversations.remove(name).and_then(|conversation| conversation.owner);
             if let Some(actor) = owner {
                 self.actors[actor.0].conversations -= 1;
@@ -141,10 +202,10 @@ impl Policy {
         }
     }
 
-    /// Gives stateless requests to actors that are ready.
+    /// Gives requests without a conversation to actors that are ready.
     pub(super) fn place_loose(&mut self, effects: &mut Vec<Effect>) {
         while let Some(&request) = self.loose.first()
-            && let Some(actor) = placement::least_busy(&self.actors)
+            && let Some(actor) = placement::least_busy(&self.actors, None)
         {
             self.loose.remove(&request);
             self.send(request, actor, effects);
@@ -166,35 +227,72 @@ impl Policy {
         self.place_loose(effects);
     }
 
-    fn send(&mut self, request: RequestId, actor: ActorIndex, effects: &mut Vec<Effect>) {
-        let Some(pending) = self.requests.get_mut(&request) else {
-            return;
-        };
-        let mut epoch = Epoch::default();
-        let mut restore = None;
-        let mut context = Arc::default();
-        if let Some(conversation) = pending.conversation.as_ref().and_then(|name| self.conversations.get_mut(name)) {
-            restore = conversation.to_restore();
-            context = Arc::clone(&conversation.history.tokens);
-            let (tokens, total) = (conversation.history.tokens.len(), conversation.history.total);
-            debug_assert!(tokens as u64 <= total, "{tokens} tokens are to be read again of a history of {total}");
-            let first = conversation.queue.first();
-            debug_assert!(first == Some(&request), "{request:?} is sent, {first:?} is first");
-            conversation.held = true;
-            epoch = conversation.epoch;
+    /// Has an actor that has nothing to do take jobs over from those that have several.
+    pub(super) fn even_out(&mut self, effects: &mut Vec<Effect>) {
+        if self.page_size().is_none() {
+            return; // what an engine keeps to itself stays with it
         }
+        while let Some((actor, count)) = placement::to_move(&self.actors) {
+            let state = &mut self.actors[actor.0];
+            let stays = |request: &&RequestId| !state.recalled.contains(request);
+            let requests: Vec<RequestId> = state.jobs.iter().rev().filter(stays).take(count).copied().collect();
+            state.recalled.extend(&requests);
+            effects.push(Effect::Recall { actor, incarnation: state.incarnation, requests });
+        }
+    }
+
+    fn send(&mut self, request: RequestId, actor: ActorIndex, effects: &mut Vec<Effect>) {
+        let serves = self.requests.get(&request).and_then(Pending::whole_of).unwrap_or(request);
+        let sharing = self.sharing_of(serves);
+        let Some(mut pending) = self.requests.remove(&request) else { return };
+        let name = pending.conversation.clone();
+        let (mut epoch, mut holding) = (Epoch::default(), Holding::Nothing);
+        let state = match (name.as_ref().and_then(|name| self.conversations.get_mut(name)), &pending.part) {
+            (Some(conversation), _) => {
+                let first = conversation.queue.first();
+                debug_assert!(first == Some(&request), "{request:?} is sent, {first:?} is first");
+                epoch = conversation.epoch;
+                if pending.choice.is_none() {
+                    holding = conversation.holding();
+                }
+                conversation.held = self.model.as_ref().is_some_and(|model| model.pages.is_none());
+                conversation.base(pending.choice).cloned().unwrap_or_default()
+            }
+            (None, Some(part)) => part.state.clone(),
+            (None, None) => State::default(),
+        };
+        if self.page_size().is_some() {
+            let resident = if pending.carried.is_some() {
+                // What was done of it is told of the pages that it began with.
+                pending.base.take().unwrap_or_else(|| state.resident.clone())
+            } else {
+                let (resident, reused) = self.pages_for(&state, &pending, &sharing);
+                if pending.shown.is_empty() {
+                    pending.reused = reused; // what an earlier job began with, and came to nothing, was for nothing
+                }
+                resident
+            };
+            pending.base = Some(resident.clone());
+            holding = Holding::Pages(resident);
+        }
+        pending.restored = holding == Holding::Nothing && state.len() > 0;
         pending.stage = Stage::Assigned(actor);
-        pending.shown_before = pending.shown.len();
-        pending.restored = restore.is_some();
+        let carried = pending.carried.take();
+        if carried.is_none() {
+            pending.shown_before = pending.shown.len();
+        }
         let job = Assignment {
             request,
-            conversation: pending.conversation.clone(),
+            serves,
+            conversation: name,
             epoch,
-            context,
-            restore,
+            context: state.history,
+            held: holding,
+            carried,
             work: pending.work(),
             alone: pending.deaths > 0,
         };
+        self.requests.insert(request, pending);
         let owner = &mut self.actors[actor.0];
         owner.take_on(request, self.now, self.config.supervision.run_max);
         effects.push(Effect::Send { actor, incarnation: owner.incarnation, job });

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, mem, path::Path, sync::Arc, time::Duration};
 
-use motorbrain::{ActorState, Brain, Embed, Input, Parts, Sampling, Score, Step, TokenId};
+use motorbrain::{ActorState, Brain, Embed, Input, Parts, Sampling, Score, Sharing, Step, Terms, TokenId};
 use motorbrain_actors::engine::EngineLoader;
 use serde_json::{Value, json};
 use tokio::{
@@ -71,7 +71,7 @@ impl Actors {
     /// Bytes of keys and values that all actors hold, and of one token.
     pub(crate) async fn kv_bytes(&self) -> Outcome<(usize, usize)> {
         let stats = self.brain.stats().await?;
-        Ok((stats.actors.iter().map(|actor| actor.kv_bytes).sum(), stats.model.kv_bytes_per_token))
+        Ok((stats.kv_bytes, stats.model.kv_bytes_per_token))
     }
 
     pub(crate) async fn answer(&mut self, request: Request) -> Outcome<Value> {
@@ -114,7 +114,12 @@ impl Actors {
         let sampling = if sampled { SAMPLED } else { Sampling::GREEDY };
         let mut asked = JoinSet::new();
         for row in 0..conversations {
-            let step = Step { input: input(row), sampling: sampling.clone(), ..Step::greedy(name(row), "", count) };
+            let step = Step {
+                input: input(row),
+                sampling: sampling.clone(),
+                terms: unshared(),
+                ..Step::greedy(name(row), "", count)
+            };
             let brain = self.brain.clone();
             asked.spawn(async move {
                 let mut found = 0;
@@ -135,7 +140,7 @@ impl Actors {
 
     /// The seconds to the first token of a conversation that is new and not kept.
     async fn read_once(&self, tokens: usize) -> Outcome<f64> {
-        let step = Step::greedy("once", self.tokens.of(0, 0, tokens), 1);
+        let step = Step { terms: unshared(), ..Step::greedy("once", self.tokens.of(0, 0, tokens), 1) };
         let began = Instant::now();
         self.brain.step(step).await?;
         let seconds = began.elapsed().as_secs_f64();
@@ -144,14 +149,14 @@ impl Actors {
     }
 
     async fn embed(&self, tokens: usize) -> Outcome<Value> {
-        let embed = Embed { conversation: None, input: self.tokens.of(0, 0, tokens).into() };
+        let embed = Embed { conversation: None, input: self.tokens.of(0, 0, tokens).into(), terms: unshared() };
         let began = Instant::now();
         self.brain.embed(embed).await?;
         Ok(json!({ "seconds": began.elapsed().as_secs_f64() }))
     }
 
     async fn turn(&mut self, tokens: usize) -> Outcome<Value> {
-        let step = Step::greedy(name(0), self.tokens.of(0, self.read, tokens), 1);
+        let step = Step { terms: unshared(), ..Step::greedy(name(0), self.tokens.of(0, self.read, tokens), 1) };
         self.read += tokens;
         let began = Instant::now();
         self.brain.step(step).await?;
@@ -164,7 +169,8 @@ impl Actors {
         let mut perplexities = BTreeMap::new();
         for (text, ids) in texts {
             let tokens: Vec<_> = ids.into_iter().map(TokenId).collect();
-            let scored = self.brain.score(Score { conversation: "text".into(), input: tokens.into() }).await?;
+            let score = Score { conversation: "text".into(), input: tokens.into(), terms: unshared() };
+            let scored = self.brain.score(score).await?;
             self.brain.close("text").await?;
             let logprobs: Vec<f64> = scored.logprobs.into_iter().flatten().map(f64::from).collect();
             perplexities.insert(text, (-logprobs.iter().sum::<f64>() / logprobs.len() as f64).exp());
@@ -175,4 +181,9 @@ impl Actors {
 
 fn name(row: usize) -> String {
     format!("conversation {row}")
+}
+
+/// What is measured reads everything itself, whatever was read before.
+pub(crate) fn unshared() -> Terms {
+    Terms { sharing: Some(Sharing::Nobody), ..Terms::default() }
 }

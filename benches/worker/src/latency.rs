@@ -5,7 +5,7 @@ use motorbrain::{Brain, Step, StepItem, TokenId};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
-use crate::{Outcome, Tokens};
+use crate::{Outcome, Tokens, brain::unshared};
 
 /// More tokens than are made while the long prompt is being read.
 const ENDLESS: usize = 4096;
@@ -43,7 +43,7 @@ pub(crate) async fn measure(brain: &Brain, ids: Tokens, streams: usize, context:
 
 /// The seconds to the first token after a long prompt.
 async fn read(brain: &Brain, prompt: &[TokenId]) -> Outcome<f64> {
-    let step = Step::greedy("reader", prompt.to_vec(), 1);
+    let step = Step { terms: unshared(), ..Step::greedy("reader", prompt.to_vec(), 1) };
     let began = Instant::now();
     brain.step(step).await?;
     let seconds = began.elapsed().as_secs_f64();
@@ -63,7 +63,8 @@ impl Streams {
         let (sender, receiver) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         for row in 0..streams {
-            let mut stream = brain.step_stream(Step::greedy(name(row), ids.of(row, 0, context), tokens)).await?;
+            let step = Step { terms: unshared(), ..Step::greedy(name(row), ids.of(row, 0, context), tokens) };
+            let mut stream = brain.step_stream(step).await?;
             let sender = sender.clone();
             tasks.spawn(async move {
                 while let Some(StepItem::Token { .. }) = stream.next().await {

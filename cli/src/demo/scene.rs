@@ -171,7 +171,7 @@ mod tests {
     }
 
     fn stats(state: ActorState) -> Stats {
-        let actor = ActorStats { actor: 0, state, conversations: 1, restarts: 0, queued: 0, kv_bytes: 0 };
+        let actor = ActorStats { actor: 0, state, conversations: 1, restarts: 0, queued: 0 };
         let model = EngineInfo {
             layers: 1,
             hidden: 1,
@@ -183,7 +183,7 @@ mod tests {
             kv_bytes_per_token: 1,
             pages: None,
         };
-        Stats { actors: vec![actor], model }
+        Stats { actors: vec![actor], kv_bytes: 0, cached_bytes: 0, model }
     }
 
     fn ms(ms: u64) -> Duration {

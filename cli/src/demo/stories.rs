@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use motorbrain::{Brain, BrainError, Sampling, Step, StepItem, TokenId};
+use motorbrain::{Brain, BrainError, Sampling, Step, StepItem, Terms, TokenId};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -148,6 +148,8 @@ async fn take_turn(
         seed: None,
         top: 0,
         stop: Vec::new(),
+        n: 1,
+        terms: Terms::default(),
     };
     let mut items = brain.step_stream(step).await?;
     while let Some(item) = items.next().await {

@@ -195,12 +195,20 @@ fn form(loader: &OnnxLoader) -> Finding {
                 Some(found) => format!("compared now: log-probabilities within {found:.1e} of the graph as exported"),
                 None => "compared before with the graph as exported".to_owned(),
             };
-            Finding::ok("form", format!("paged{attention}: conversations share each run\n{compared}"))
-                .fact("paged", true)
-                .fact("fused", fused)
+            Finding::ok(
+                "form",
+                format!("paged{attention}: conversations share each run, and what they have in common\n{compared}"),
+            )
+            .fact("paged", true)
+            .fact("fused", fused)
         }
         Some(Form::Plain(why)) => {
-            let finding = Finding::note("form", format!("as exported, one conversation after the other: {why}"));
+            let finding = Finding::note(
+                "form",
+                format!(
+                    "as exported, one conversation after the other; each stays with its actor and is read again if that dies: {why}"
+                ),
+            );
             let finding = finding.fact("paged", false);
             match why.hint() {
                 Some(hint) => finding.hint(hint),

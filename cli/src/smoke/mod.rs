@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Instant};
 
 use comfy_table::CellAlignment;
 use motorbrain::{
-    Brain, BrainError, ConversationId, Embed, Embedded, Parts, Settings, StartError, Step, engine::OnnxLoader,
+    Brain, BrainError, ConversationId, Embed, Embedded, Parts, Settings, StartError, Step, Terms, engine::OnnxLoader,
 };
 use serde::Serialize;
 
@@ -102,7 +102,7 @@ async fn conversation(brain: &Brain) -> Result<Seen, BrainError> {
             break;
         }
     }
-    let resident = brain.stats().await?.actors.iter().map(|actor| actor.kv_bytes).sum();
+    let resident = brain.stats().await?.kv_bytes;
     brain.reset(name.clone()).await?;
     let embedded = embed(brain, &name, TEXTS[0]).await?;
     let again = Again {
@@ -125,7 +125,7 @@ async fn conversation(brain: &Brain) -> Result<Seen, BrainError> {
 }
 
 async fn embed(brain: &Brain, name: &ConversationId, text: &str) -> Result<Embedded, BrainError> {
-    brain.embed(Embed { conversation: Some(name.clone()), input: text.into() }).await
+    brain.embed(Embed { conversation: Some(name.clone()), input: text.into(), terms: Terms::default() }).await
 }
 
 fn report(seen: &Seen, checks: &[Check]) -> String {

@@ -26,7 +26,6 @@ impl Worker {
     /// Answers front tasks until one needs a run; false if none does.
     fn settle(&mut self, key: &LaneKey) -> Result<bool, EngineError> {
         while let Some(lane) = self.lanes.get_mut(key) {
-            lane.adopt();
             let Some(task) = lane.queue.front_mut() else {
                 return Ok(false);
             };
@@ -35,16 +34,13 @@ impl Worker {
             } else if task.job.cancel.is_cancelled() {
                 self.finish(key, Err(JobError::Cancelled))?;
             } else if !task.started
-                && let Err(error) = task.start(lane.history.tokens.len(), &self.info)
+                && let Err(error) = task.start(&self.info)
             {
                 self.finish(key, Err(JobError::Failed(error)))?;
-            } else if lane.slot.is_some() {
+            } else if lane.begun {
                 return Ok(true);
-            } else {
-                match self.engine.open() {
-                    Ok(slot) => lane.slot = Some(slot),
-                    Err(error) => self.fail(key, error)?,
-                }
+            } else if let Err(error) = lane.begin(&mut *self.engine) {
+                self.fail(key, error)?;
             }
         }
         Ok(false)
@@ -79,7 +75,7 @@ impl Worker {
                 // to be sampled that did not fit.
                 let rest = lane.and_then(|lane| lane.queue.front()).map_or(0, Task::rest);
                 BrainError::ContextFull {
-                    context_len: lane.map_or(0, |lane| lane.history.tokens.len()),
+                    context_len: lane.map_or(0, Lane::committed_len),
                     new: lane.map_or(0, Lane::pending_len) + rest + 1,
                     size: self.info.window.size,
                 }
@@ -94,22 +90,32 @@ impl Worker {
         let Some(lane) = self.lanes.get_mut(key) else {
             return Ok(());
         };
-        let Some(task) = lane.queue.pop_front() else {
+        let Some(mut task) = lane.queue.pop_front() else {
             return Ok(());
         };
+        // Its owner goes on with the tokens as soon as it hears of the end, and would copy what is still shared.
+        let committed = mem::take(&mut task.job.context).tokens.len();
         let _entered = task.job.span.enter();
         lane.suspect = false;
+        let engine = &mut *self.engine;
         let mut commit = Commit::default();
+        let (mut lost, began) = (false, lane.begun);
         match &outcome {
-            Ok(Outcome::Forgotten) => lane.forget(&mut *self.engine),
-            Ok(_) => commit = lane.commit(self.info.window.sinks),
-            Err(_) => lane.undo(&mut *self.engine)?,
+            Ok(Outcome::Forgotten) => lane.give_back(engine),
+            Ok(_) => {
+                commit = lane.commit(engine);
+                lane.end(engine);
+            }
+            Err(_) => lost = lane.undo(engine)?,
         }
-        let context_len = lane.context_len();
+        let context_len = match &outcome {
+            Ok(Outcome::Forgotten) => 0,
+            _ if began => lane.committed_len(),
+            _ => committed,
+        };
         let rebuilt = outcome.is_ok() && mem::take(&mut lane.rebuilt);
         if matches!(key, LaneKey::Single(_)) {
-            lane.forget(&mut *self.engine);
-            commit = Commit::default();
+            lane.give_back(engine);
         }
         if lane.is_empty() {
             self.lanes.remove(key);
@@ -121,7 +127,7 @@ impl Worker {
         let request = task.job.request;
         // Before the answer, so that statistics asked for after it know of its memory.
         self.report_memory();
-        (self.report)(Report::Done(Done { request, outcome, commit, context_len, rebuilt }));
+        (self.report)(Report::Done(Done { request, outcome, commit, context_len, rebuilt, lost }));
         Ok(())
     }
 }

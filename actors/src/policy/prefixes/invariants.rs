@@ -3,8 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{NodeId, Place, Prefixes, Seat};
+use crate::engine::Page;
 
 impl Prefixes {
+    /// All pages.
+    pub(in crate::policy) fn indexed(&self) -> impl Iterator<Item = &Page> {
+        self.nodes.iter().filter_map(|(_, node)| node.page())
+    }
+
     /// Every broken invariant, as a sentence with its numbers; empty if all hold. `seats`: all that there are.
     pub(in crate::policy) fn check_invariants<'a>(&self, seats: impl IntoIterator<Item = &'a Seat>) -> Vec<String> {
         let mut broken = Vec::new();

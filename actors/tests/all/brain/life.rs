@@ -91,6 +91,8 @@ async fn requests_wait_for_the_first_load_and_are_checked_after_it() {
 #[tokio::test]
 async fn a_shutdown_finishes_what_was_accepted() {
     let bench = start(config(2)).await;
+    // One that came later would find the other alone, and busy.
+    bench.until_ready(1, 0).await;
     bench.control.fault_in_run(1, Fault::HANG);
     let brain = bench.brain.clone();
     let accepted = tokio::spawn(async move { brain.step(step("a", "HELLO", 5)).await });

@@ -6,10 +6,13 @@
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
+mod copies;
 mod faults;
+mod forks;
 mod life;
 mod limits;
 mod serving;
+mod sharing;
 mod streams;
 mod texts;
 
@@ -18,7 +21,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use motorbrain_actors::{
     brain::{Brain, BrainConfig},
     engine::EngineInfo,
-    message::{Embed, Score, Step},
+    message::{Embed, Score, Step, Stepped, Terms},
     policy::{ActorState, Stats, Supervision},
     tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
 };
@@ -110,10 +113,16 @@ fn step(conversation: &str, text: &str, count: usize) -> Step {
     Step::greedy(conversation, text, count)
 }
 
+/// The reply of one that had to read everything itself.
+fn unshared(mut stepped: Stepped) -> Stepped {
+    stepped.context.reused = 0;
+    stepped
+}
+
 fn score(conversation: &str, text: &str) -> Score {
-    Score { conversation: conversation.into(), input: text.into() }
+    Score { conversation: conversation.into(), input: text.into(), terms: Terms::default() }
 }
 
 fn embed(conversation: Option<&str>, text: &str) -> Embed {
-    Embed { conversation: conversation.map(Into::into), input: text.into() }
+    Embed { conversation: conversation.map(Into::into), input: text.into(), terms: Terms::default() }
 }

@@ -10,7 +10,7 @@ use motorbrain_actors::{
 };
 use motorbrain_testing::{Fault, fake_info};
 
-use super::{Bench, config, loader, within};
+use super::{Bench, config, loader, unshared, within};
 
 /// As the tokenizers of Llama 2 are: 26 letters with a space before them, 26 without, and bytes of characters. A text
 /// begins with a space that is not shown. `!` is an added token.
@@ -235,7 +235,8 @@ async fn parts_are_read_one_behind_the_other() {
     assert_eq!(bench.brain.tokenize(parts()).await.unwrap(), tokens);
     let by_parts = Step { input: Some(parts().into()), ..step("parts", None, 4, 3) };
     let by_tokens = Step { input: Some(tokens.into()), ..step("tokens", None, 4, 3) };
-    assert_eq!(bench.brain.step(by_parts).await.unwrap(), bench.brain.step(by_tokens).await.unwrap());
+    let by_parts = bench.brain.step(by_parts).await.unwrap();
+    assert_eq!(by_parts, unshared(bench.brain.step(by_tokens).await.unwrap()));
     let literal = vec![Part::Literal("a!".into())];
     assert_eq!(bench.brain.tokenize(literal).await.unwrap_err().code(), ErrorCode::BadRequest);
 }

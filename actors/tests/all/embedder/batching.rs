@@ -104,7 +104,7 @@ async fn a_job_that_runs_alone_shares_no_run() {
 
 #[tokio::test]
 async fn a_job_without_a_conversation_leaves_nothing() {
-    let mut bench = Bench::held(64).await;
+    let mut bench = Bench::held_without_pages(64).await;
     let kept = bench.send("a", step(tokens(1, 3), 1));
     let passing = bench.send_stateless(embed(tokens(1, 5)));
     bench.release();

@@ -17,8 +17,8 @@ use motorbrain_actors::job::Work;
 /// Fails the job that gives it. Outside the vocabulary, so that no step samples it.
 const POISON: TokenId = TokenId(64);
 
-async fn poisoned(chunk: usize) -> Bench {
-    let bench = Bench::held(chunk).await;
+async fn poisoned(chunk: usize, pages: bool) -> Bench {
+    let bench = if pages { Bench::held(chunk).await } else { Bench::held_without_pages(chunk).await };
     bench.control.fault_on_token(POISON, Fault::REJECT);
     bench.release();
     bench
@@ -41,31 +41,35 @@ async fn a_step_commits_when_it_is_done() {
     let done = bench.ask("a", step(tokens(1, 3), 2)).await;
     let Outcome::Stepped { sampled, .. } = outcome(&done) else { panic!("a step steps") };
     let appended: Vec<_> = tokens(1, 3).into_iter().chain(sampled.iter().map(|s| s.token)).collect();
-    assert_eq!(done.commit, Commit { appended, dropped: 0 });
+    assert_eq!((done.commit.appended, done.commit.dropped), (appended, 0));
+    let held = done.commit.held.unwrap();
+    assert_eq!((held.keep, held.pages.len(), held.kv_len), (0, 1, 4), "the last token has no keys and values yet");
 }
 
 #[tokio::test]
 async fn a_failed_job_leaves_its_conversation_as_it_was() {
-    let mut bench = poisoned(2).await;
-    let mut reference = Reference::new(fake_info());
-    let first = step(tokens(1, 3), 2);
-    bench.ask("a", first.clone()).await;
-    reference.answer(&first, EmbeddingConfig::default());
-    for work in [embed(poison_after(5)), score(poison_after(5)), step(poison_after(5), 2)] {
-        let done = bench.ask("a", work).await;
-        assert_eq!((done.context_len, &done.commit, done.rebuilt), (5, &Commit::default(), false));
-        assert!(matches!(failure(done), JobError::Failed(BrainError::Engine { .. })));
+    for pages in [false, true] {
+        let mut bench = poisoned(2, pages).await;
+        let mut reference = Reference::new(fake_info());
+        let first = step(tokens(1, 3), 2);
+        bench.ask("a", first.clone()).await;
+        reference.answer(&first, EmbeddingConfig::default());
+        for work in [embed(poison_after(5)), score(poison_after(5)), step(poison_after(5), 2)] {
+            let done = bench.ask("a", work).await;
+            assert_eq!((done.context_len, &done.commit, done.rebuilt), (5, &Commit::default(), false));
+            assert!(matches!(failure(done), JobError::Failed(BrainError::Engine { .. })));
+        }
+        let next = step(vec![], 8);
+        let done = bench.ask("a", next.clone()).await;
+        assert_equal(outcome(&done), &reference.answer(&next, EmbeddingConfig::default()));
+        assert!(!done.rebuilt);
     }
-    let next = step(vec![], 8);
-    let done = bench.ask("a", next.clone()).await;
-    assert_equal(outcome(&done), &reference.answer(&next, EmbeddingConfig::default()));
-    assert!(!done.rebuilt);
 }
 
 #[tokio::test]
-async fn a_step_that_fails_behind_a_slide_is_undone_by_reading_again() {
-    for slid_before in [false, true] {
-        let mut bench = poisoned(3).await;
+async fn a_step_that_fails_behind_a_slide_is_undone() {
+    for (slid_before, pages) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut bench = poisoned(3, pages).await;
         let mut reference = Reference::new(fake_info());
         let first = step(tokens(1, if slid_before { 30 } else { 10 }), 2);
         bench.ask("a", first.clone()).await;
@@ -73,7 +77,8 @@ async fn a_step_that_fails_behind_a_slide_is_undone_by_reading_again() {
         let failed = bench.ask("a", step(poison_after(25), 1)).await;
         assert_eq!(failed.context_len, reference.context_len);
         assert!(!failed.rebuilt, "only an answer can say so");
-        for (next, rebuilt) in [(step(vec![], 3), slid_before), (score(tokens(7, 9)), false)] {
+        // Pages are those of the last commit still.
+        for (next, rebuilt) in [(step(vec![], 3), slid_before && !pages), (score(tokens(7, 9)), false)] {
             let done = bench.ask("a", next.clone()).await;
             assert_equal(outcome(&done), &reference.answer(&next, EmbeddingConfig::default()));
             assert_eq!(done.rebuilt, rebuilt, "slid before: {slid_before}");
@@ -90,7 +95,8 @@ async fn a_streamed_step_commits_token_by_token() {
     let Outcome::Stepped { sampled, .. } = outcome(&done) else { panic!("a step steps") };
     let shown: Vec<Sampled> = bench.shown.iter().map(|(_, sampled)| sampled.clone()).collect();
     assert_eq!(shown, *sampled);
-    assert_eq!(done.commit, Commit::default(), "the last token's report has it all");
+    let Commit { appended, dropped, .. } = done.commit;
+    assert_eq!((appended, dropped), (vec![], 0), "the last token's report has it all");
     assert_eq!(bench.histories["a"].total, 7);
 }
 
@@ -117,8 +123,7 @@ async fn a_history_is_read_before_the_work() {
         let mut bench = Bench::held(4).await;
         bench.histories.insert("a".to_owned(), history(&past, total));
         let work = score(tokens(30, 2));
-        let mut job = bench.job(Some("a"), work.clone());
-        job.restore = Some(history(&past, total));
+        let job = bench.job(Some("a"), work.clone());
         bench.control.fault_in_run(1, Fault::HANG);
         let reads_again = bench.send_job(job);
         let second = bench.send("a", step(vec![], 1));
@@ -141,10 +146,9 @@ async fn a_history_is_read_before_the_work() {
 
 #[tokio::test]
 async fn a_rebuilt_conversation_says_so_with_its_next_answer() {
-    let mut bench = poisoned(64).await;
+    let mut bench = poisoned(64, false).await;
     bench.histories.insert("a".to_owned(), history(&tokens(1, 14), 40));
-    let mut job = bench.job(Some("a"), step(vec![POISON], 1));
-    job.restore = Some(history(&tokens(1, 14), 40));
+    let job = bench.job(Some("a"), step(vec![POISON], 1));
     let request = bench.send_job(job);
     let failed = bench.done(request).await;
     assert_eq!((failed.outcome.is_err(), failed.rebuilt), (true, false));
@@ -157,8 +161,7 @@ async fn a_history_outlives_the_job_that_brought_it() {
     let past = tokens(1, 10);
     let mut bench = Bench::held(4).await;
     bench.histories.insert("a".to_owned(), history(&past, 10));
-    let mut job = bench.job(Some("a"), step(vec![], 5));
-    job.restore = Some(history(&past, 10));
+    let job = bench.job(Some("a"), step(vec![], 5));
     job.cancel.cancel();
     let cancelled = bench.send_job(job);
     let next = bench.send("a", step(vec![], 2));
@@ -170,7 +173,7 @@ async fn a_history_outlives_the_job_that_brought_it() {
 
 #[tokio::test]
 async fn a_forgotten_conversation_begins_anew() {
-    let mut bench = Bench::held(4).await;
+    let mut bench = Bench::held_without_pages(4).await;
     bench.release();
     let work = step(tokens(1, 20), 3);
     let first = bench.ask("a", work.clone()).await;

@@ -1,16 +1,21 @@
 //! An actor under a supervisor that writes down what it hears, and an owner that keeps histories from
 //! the commits as MotorBrain does.
 
-use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
 use motorbrain_actors::{
     embedder::{EmbedderArguments, EmbedderMessage, EmbeddingConfig, spawn_on_thread},
-    engine::{Engine, EngineInfo, LoadError, Row, Sampled, Sampling, Want},
-    job::{Cancel, Done, History, Job, JobError, Outcome, Pulse, Report, RequestId, Work},
+    engine::{Engine, EngineInfo, LoadError, Resident, Row, Sampled, Sampling, Want},
+    job::{Cancel, Commit, Done, History, Holding, Job, JobError, Outcome, Pulse, Report, RequestId, Work},
     message::ConversationId,
     tokens::TokenId,
 };
-use motorbrain_testing::{FakeControl, FakeEngine, FakeLoader, fake_info};
+use motorbrain_testing::{FakeControl, FakeEngine, FakeLoader, fake_info, fake_info_without_pages};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -61,6 +66,10 @@ pub(crate) struct Bench {
     pub(crate) ended: UnboundedReceiver<Ended>,
     /// Every conversation as its commits tell.
     pub(crate) histories: BTreeMap<String, History>,
+    /// What there is of their keys and values.
+    pub(crate) held: BTreeMap<String, Holding>,
+    /// Jobs behind the one that is out; a conversation that has one is named here.
+    waiting: BTreeMap<String, VecDeque<Job>>,
     /// As last reported.
     pub(crate) kv_bytes: usize,
     /// Streamed tokens in the order of their reports.
@@ -68,7 +77,7 @@ pub(crate) struct Bench {
     reports: UnboundedReceiver<Report>,
     owners: BTreeMap<RequestId, Option<String>>,
     done: Vec<Done>,
-    sinks: usize,
+    info: EngineInfo,
     supervisor: ActorRef<()>,
 }
 
@@ -96,12 +105,14 @@ impl Bench {
             pulse,
             ended,
             histories: BTreeMap::new(),
+            held: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             kv_bytes: 0,
             shown: Vec::new(),
             reports,
             owners: BTreeMap::new(),
             done: Vec::new(),
-            sinks: info.window.sinks,
+            info,
             supervisor,
         }
     }
@@ -114,6 +125,14 @@ impl Bench {
         Self::new(fake_info(), EmbeddingConfig::default(), chunk, control).await
     }
 
+    /// The same on an engine that keeps keys and values to itself.
+    pub(crate) async fn held_without_pages(chunk: usize) -> Self {
+        let control = FakeControl::default();
+        control.hold_loads();
+        control.record();
+        Self::new(fake_info_without_pages(), EmbeddingConfig::default(), chunk, control).await
+    }
+
     pub(crate) fn release(&self) {
         self.control.release_loads();
     }
@@ -124,7 +143,9 @@ impl Bench {
         Job {
             request,
             conversation: conversation.map(ConversationId::from),
-            restore: None,
+            context: History::default(),
+            held: Holding::Nothing,
+            carried: None,
             work,
             text: None,
             alone: false,
@@ -133,10 +154,26 @@ impl Bench {
         }
     }
 
+    /// Sends a job, behind those of its conversation that are not done.
     pub(crate) fn send_job(&mut self, job: Job) -> RequestId {
         let request = job.request;
-        self.actor.cast(EmbedderMessage::Job(Box::new(job))).unwrap();
+        if let Some(name) = job.conversation.as_ref().map(|name| name.as_str().to_owned()) {
+            if let Some(waiting) = self.waiting.get_mut(&name) {
+                waiting.push_back(job);
+                return request;
+            }
+            self.waiting.insert(name, VecDeque::new());
+        }
+        self.send_now(job);
         request
+    }
+
+    fn send_now(&mut self, mut job: Job) {
+        if let Some(name) = &job.conversation {
+            job.context = self.histories.get(name.as_str()).cloned().unwrap_or_default();
+            job.held = self.held.get(name.as_str()).cloned().unwrap_or(Holding::Nothing);
+        }
+        self.actor.cast(EmbedderMessage::Job(Box::new(job))).unwrap();
     }
 
     pub(crate) fn send(&mut self, conversation: &str, work: Work) -> RequestId {
@@ -165,17 +202,47 @@ impl Bench {
                 self.kv_bytes = *kv_bytes;
                 return Some(report);
             }
-            Report::Ready(_) | Report::LoadFailed(_) => return Some(report),
+            Report::Ready(_) | Report::LoadFailed(_) | Report::Returned { .. } => return Some(report),
         };
-        if let Some(conversation) = &self.owners[&request] {
+        if let Some(conversation) = self.owners[&request].clone() {
             let history = self.histories.entry(conversation.clone()).or_default();
             if matches!(&report, Report::Done(Done { outcome: Ok(Outcome::Forgotten), .. })) {
                 *history = History::default();
+                self.held.remove(&conversation);
             }
-            commit.apply(history, self.sinks);
+            commit.apply(history, self.info.window.sinks);
             assert_eq!(history.tokens.len(), context_len, "commits tell the context of {conversation}");
+            self.hold(&conversation, &report, commit);
+            if matches!(report, Report::Done(_)) {
+                match self.waiting.get_mut(&conversation).and_then(VecDeque::pop_front) {
+                    Some(next) => self.send_now(next),
+                    None => drop(self.waiting.remove(&conversation)),
+                }
+            }
         }
         Some(report)
+    }
+
+    fn hold(&mut self, conversation: &str, report: &Report, commit: Commit) {
+        let held = self.held.entry(conversation.to_owned()).or_insert(Holding::Nothing);
+        match report {
+            Report::Done(Done { outcome: Ok(Outcome::Forgotten), .. }) | Report::Done(Done { lost: true, .. }) => {
+                *held = Holding::Nothing;
+            }
+            _ if self.info.pages.is_none() => {
+                if matches!(report, Report::Token { .. } | Report::Done(Done { outcome: Ok(_), .. })) {
+                    *held = Holding::Slot;
+                }
+            }
+            _ => {
+                let mut resident = match held {
+                    Holding::Pages(resident) => resident.clone(),
+                    _ => Resident::default(),
+                };
+                resident.apply(commit.held);
+                *held = Holding::Pages(resident);
+            }
+        }
     }
 
     pub(crate) async fn ready(&mut self) -> EngineInfo {

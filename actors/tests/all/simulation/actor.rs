@@ -1,67 +1,58 @@
-//! A simulated embedder actor: it keeps slots, batches what waits, undoes what it must not keep. It
+//! A simulated embedder actor: it works on pages or keeps slots, batches what waits, undoes what it must not keep. It
 //! has no faults of its own; the world decides when a run ends badly.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use motorbrain_actors::{
-    engine::Sampled,
-    job::{Commit, Done, History, JobError, Outcome, Report, RequestId, Work},
+    engine::Resident,
+    job::{Commit, Done, Holding, JobError, Outcome, Report, RequestId, Work},
     message::{BrainError, ConversationId},
     policy::Assignment,
 };
 
-use super::model;
+use super::{
+    job::Job,
+    pages::{Memory, Store, address},
+    slot::Slot,
+};
 
-/// Where a job is.
-struct Job {
-    assignment: Assignment,
-    /// The history is still to be read.
-    restoring: bool,
-    /// The input was read.
-    begun: bool,
-    sampled: Vec<Sampled>,
-    /// Since the last commit.
-    pending: Commit,
-    /// What it came to.
-    outcome: Option<Outcome>,
-}
-
-/// A conversation's place; `context` holds the committed tokens and the pending ones.
-#[derive(Default)]
-struct Slot {
-    committed: History,
-    context: History,
-    rebuilt: bool,
-}
-
-#[derive(Default)]
 pub(crate) struct SimActor {
+    /// `None`: slots stay here.
+    store: Option<Store>,
     slots: BTreeMap<ConversationId, Slot>,
     jobs: VecDeque<Job>,
+    /// Those to be given back.
+    recalled: BTreeSet<RequestId>,
     /// Whose turn it is in the run now going on: indexes into `jobs`.
     riders: Vec<usize>,
 }
 
 impl SimActor {
+    pub(crate) fn new(store: Option<Store>) -> Self {
+        Self { store, slots: BTreeMap::new(), jobs: VecDeque::new(), recalled: BTreeSet::new(), riders: Vec::new() }
+    }
+
     pub(crate) fn accept(&mut self, assignment: Assignment) {
-        let restoring = assignment.restore.is_some();
-        self.jobs.push_back(Job {
-            assignment,
-            restoring,
-            begun: false,
-            sampled: Vec::new(),
-            pending: Commit::default(),
-            outcome: None,
-        });
+        self.jobs.push_back(Job::new(assignment));
+    }
+
+    pub(crate) fn recall(&mut self, requests: Vec<RequestId>) {
+        self.recalled.extend(requests);
     }
 
     pub(crate) fn has_work(&self) -> bool {
         !self.jobs.is_empty()
     }
 
-    /// Ends what was cancelled and what needs no run, then chooses who rides. Returns the requests
-    /// with a row in the run, one that reads a history again among them.
+    /// The conversations whose slots are here.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &ConversationId> {
+        self.slots.keys()
+    }
+
+    /// Gives back what was recalled and ends what was cancelled and what needs no run, then chooses who rides. Returns
+    /// the jobs with a row in the run, those among them that read a context again.
     pub(crate) fn begin(&mut self, cancelled: &BTreeSet<RequestId>, reports: &mut Vec<Report>) -> Vec<RequestId> {
+        self.give_back(reports);
         let mut first_of = BTreeSet::new();
         let mut place = 0;
         self.riders.clear();
@@ -75,7 +66,8 @@ impl SimActor {
                     job.assignment.conversation.and_then(|name| self.slots.remove(&name));
                     reports.push(Report::Done(done(job.assignment.request, Ok(Outcome::Forgotten))));
                 }
-            } else if cancelled.contains(&job.request) {
+            } else if cancelled.contains(&job.serves) {
+                first_of.retain(|name| Some(name) != job.conversation.as_ref());
                 self.end_badly(place, JobError::Cancelled, reports);
             } else {
                 self.riders.push(place);
@@ -85,18 +77,73 @@ impl SimActor {
         if let Some(&alone) = self.riders.iter().find(|&&place| self.jobs[place].assignment.alone) {
             self.riders = vec![alone];
         }
-        self.riders.iter().map(|&place| self.jobs[place].assignment.request).collect()
+        for place in self.riders.clone() {
+            self.open(place);
+        }
+        self.riding().map(|job| job.request).collect()
+    }
+
+    /// The jobs with a row in the run.
+    pub(crate) fn riding(&self) -> impl Iterator<Item = &Assignment> {
+        self.riders.iter().map(|&place| &self.jobs[place].assignment)
+    }
+
+    /// Those of them that read a context again.
+    pub(crate) fn restoring(&self) -> impl Iterator<Item = &Assignment> {
+        let restores = |place: &usize| self.jobs[*place].slot.as_ref().is_some_and(|slot| slot.restoring);
+        self.riders.iter().copied().filter(restores).map(|place| &self.jobs[place].assignment)
+    }
+
+    /// Between two runs: what was recalled goes back, with what was done of it.
+    fn give_back(&mut self, reports: &mut Vec<Report>) {
+        let Some(store) = &self.store else { return };
+        let recalled = std::mem::take(&mut self.recalled);
+        let (back, stay) = self.jobs.drain(..).partition(|job| recalled.contains(&job.assignment.request));
+        self.jobs = stay;
+        let back: VecDeque<Job> = back;
+        for job in back {
+            let request = job.assignment.request;
+            reports.push(Report::Returned { request, carried: job.carry(store) });
+        }
+    }
+
+    /// Begins a job on what there is of its context.
+    fn open(&mut self, place: usize) {
+        let job = &mut self.jobs[place];
+        if job.slot.is_some() {
+            return;
+        }
+        let (context, name) = (&job.assignment.context, job.assignment.conversation.as_ref());
+        let slot = match (&job.assignment.held, &self.store) {
+            (Holding::Pages(resident), Some(store)) => {
+                let (present, resident) = job.progress.behind(&job.assignment, resident);
+                Slot::adopt(store, present, &resident)
+            }
+            (Holding::Slot, None) => {
+                let slot = name.and_then(|name| self.slots.remove(name)).unwrap_or_else(|| Slot::new(context.clone()));
+                assert!(!slot.restoring, "{name:?} is not here");
+                assert_eq!(slot.context.history, *context, "{name:?} is another one here");
+                slot
+            }
+            (Holding::Nothing, None) => {
+                drop(name.and_then(|name| self.slots.remove(name)));
+                Slot::new(context.clone())
+            }
+            (held, _) => panic!("{held:?} is none of this engine's"),
+        };
+        job.slot = Some(slot);
     }
 
     /// The run went well. `refused` is a request the engine will not do.
     pub(crate) fn end(&mut self, refused: Option<RequestId>, reports: &mut Vec<Report>) {
         let mut finished = Vec::new();
         for place in std::mem::take(&mut self.riders) {
-            if self.jobs[place].restoring {
-                self.restore(place);
-            } else if Some(self.jobs[place].assignment.request) == refused {
+            let job = &mut self.jobs[place];
+            if let Some(slot) = job.slot.as_mut().filter(|slot| slot.restoring) {
+                slot.restore();
+            } else if Some(job.assignment.request) == refused {
                 finished.push((place, false));
-            } else if self.work(place, reports) {
+            } else if job.work(reports) {
                 finished.push((place, true));
             }
         }
@@ -110,67 +157,16 @@ impl SimActor {
         }
     }
 
-    fn restore(&mut self, place: usize) {
-        let job = &mut self.jobs[place];
-        job.restoring = false;
-        let (Some(name), Some(history)) = (&job.assignment.conversation, job.assignment.restore.take()) else {
-            return;
-        };
-        let slot = self.slots.entry(name.clone()).or_default();
-        assert_eq!(slot.committed, History::default(), "`{name}` is restored over what is there");
-        slot.rebuilt |= history.has_slid();
-        slot.committed = history.clone();
-        slot.context = history;
-    }
-
-    /// One run's worth of a job; true when it is done.
-    fn work(&mut self, place: usize, reports: &mut Vec<Report>) -> bool {
-        let job = &mut self.jobs[place];
-        let mut single = Slot::default();
-        let slot = match &job.assignment.conversation {
-            Some(name) => self.slots.entry(name.clone()).or_default(),
-            None => &mut single,
-        };
-        let request = job.assignment.request;
-        let Work::Step { tokens, count, seed, stream, .. } = &job.assignment.work else {
-            job.outcome = Some(model::perform(&mut slot.context, &mut job.pending, &job.assignment.work));
-            return true;
-        };
-        if !job.begun {
-            job.begun = true;
-            tokens.iter().for_each(|&token| model::append(&mut slot.context, &mut job.pending, token));
-        }
-        if job.sampled.len() < *count {
-            let sampled = model::next(&slot.context, *seed);
-            model::append(&mut slot.context, &mut job.pending, sampled.token);
-            job.sampled.push(sampled.clone());
-            if *stream {
-                let commit = std::mem::take(&mut job.pending);
-                commit.apply(&mut slot.committed, model::WINDOW.sinks);
-                let context_len = slot.context.tokens.len();
-                let stopped = model::has_ended(&job.sampled);
-                reports.push(Report::Token { request, sampled, stopped, commit, context_len });
-            }
-        }
-        let stopped = model::has_ended(&job.sampled);
-        let is_done = stopped || job.sampled.len() >= *count;
-        job.outcome = is_done.then(|| Outcome::Stepped { sampled: job.sampled.clone(), stopped });
-        is_done
-    }
-
     fn end_well(&mut self, place: usize, reports: &mut Vec<Report>) {
-        let Some(job) = self.jobs.remove(place) else {
+        let Some(mut job) = self.jobs.remove(place) else {
             return;
         };
-        let Some(outcome) = job.outcome else { return };
+        let (Some(outcome), Some(mut slot)) = (job.outcome, job.slot) else { return };
         let mut done = done(job.assignment.request, Ok(outcome));
-        if let Some(slot) = job.assignment.conversation.and_then(|name| self.slots.get_mut(&name)) {
-            job.pending.apply(&mut slot.committed, model::WINDOW.sinks);
-            assert_eq!(slot.committed, slot.context, "the slot holds other than what was committed");
-            done.commit = job.pending;
-            done.context_len = slot.context.tokens.len();
-            done.rebuilt = std::mem::take(&mut slot.rebuilt);
-        }
+        done.commit = slot.commit(&mut job.progress.pending);
+        done.context_len = slot.context.len();
+        done.rebuilt = std::mem::take(&mut slot.rebuilt);
+        self.keep(job.assignment.conversation, slot);
         reports.push(Report::Done(done));
     }
 
@@ -178,31 +174,44 @@ impl SimActor {
         let Some(job) = self.jobs.remove(place) else {
             return;
         };
-        if let Some(name) = &job.assignment.conversation
-            && let Some(slot) = self.slots.get_mut(name)
-        {
-            slot.context = slot.committed.clone();
+        let mut done = done(job.assignment.request, Err(error));
+        if let Some(mut slot) = job.slot.filter(|slot| slot.pages.is_none()) {
+            if slot.undo(&job.progress.pending) {
+                self.keep(job.assignment.conversation, slot);
+            } else {
+                done.lost = true;
+            }
         }
-        reports.push(Report::Done(done(job.assignment.request, Err(error))));
+        reports.push(Report::Done(done));
     }
 
-    /// The conversations whose history the run going on reads again.
-    pub(crate) fn restores(&self) -> Vec<ConversationId> {
-        self.restored_ones(|_| true)
+    /// A slot without pages stays for the conversation's next job.
+    fn keep(&mut self, name: Option<ConversationId>, slot: Slot) {
+        if let Some(name) = name.filter(|_| slot.pages.is_none()) {
+            self.slots.insert(name, slot);
+        }
     }
 
-    /// Those of them that had slid.
-    pub(crate) fn rebuilds(&self) -> Vec<ConversationId> {
-        self.restored_ones(History::has_slid)
+    /// The pages that its jobs have.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = *const Memory> {
+        let of_job = |job: &Job| {
+            let begun = job.slot.iter().filter_map(|slot| slot.pages.as_ref()).flat_map(|pages| pages.addresses());
+            let given = match &job.assignment.held {
+                Holding::Pages(Resident { pages, .. }) => &pages[..],
+                _ => &[],
+            };
+            begun.chain(given.iter().chain(job.progress.pages()).map(address)).collect::<Vec<_>>()
+        };
+        self.jobs.iter().flat_map(of_job)
     }
 
-    fn restored_ones(&self, which: impl Fn(&History) -> bool) -> Vec<ConversationId> {
-        let rides = self.riders.iter().map(|&place| &self.jobs[place].assignment);
-        let chosen = rides.filter(|job| job.restore.as_ref().is_some_and(&which));
-        chosen.filter_map(|job| job.conversation.clone()).collect()
+    /// An abandoned run's last deeds: rows of no meaning in whatever it may write to. How many.
+    pub(crate) fn garble(&mut self) -> u64 {
+        let slots = self.jobs.iter_mut().filter_map(|job| job.slot.as_mut());
+        slots.filter_map(|slot| slot.pages.as_mut()).map(|pages| u64::from(pages.garble())).sum()
     }
 }
 
 fn done(request: RequestId, outcome: Result<Outcome, JobError>) -> Done {
-    Done { request, outcome, commit: Commit::default(), context_len: 0, rebuilt: false }
+    Done { request, outcome, commit: Commit::default(), context_len: 0, rebuilt: false, lost: false }
 }

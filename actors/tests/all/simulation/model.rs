@@ -1,11 +1,11 @@
-//! A language model in one line of arithmetic, and a conversation with it as nobody but its caller
-//! sees it: a window of tokens. The simulated actors compute with it, and so does the check of what
-//! they answered.
+//! A language model in one line of arithmetic, and a context of it as nobody but its caller sees it: tokens, and for
+//! each that was read a number in the place of its keys and values. The simulated actors compute with it, and so does the
+//! check of what they answered.
 
 use std::sync::Arc;
 
 use motorbrain_actors::{
-    engine::{EngineInfo, Sampled, Window},
+    engine::{EngineInfo, PageSize, Sampled, Window},
     job::{Commit, History, Outcome, Work},
     tokens::TokenId,
 };
@@ -16,7 +16,7 @@ pub(crate) const VOCAB: u32 = 100;
 pub(crate) const END: TokenId = TokenId(0);
 pub(crate) const WINDOW: Window = Window { size: 12, sinks: 2, slide: 3, slides: true };
 
-pub(crate) fn info() -> EngineInfo {
+pub(crate) fn info(pages: Option<PageSize>) -> EngineInfo {
     EngineInfo {
         layers: 1,
         hidden: 1,
@@ -26,66 +26,117 @@ pub(crate) fn info() -> EngineInfo {
         window: WINDOW,
         end_tokens: vec![END],
         kv_bytes_per_token: 1,
-        pages: None,
+        pages,
     }
 }
 
-/// A number for what the model sees, and for how long the conversation has been going on.
-fn digest(history: &History) -> u64 {
-    history.tokens.iter().fold(mix(history.total), |sum, token| mix(sum ^ u64::from(token.0)))
+/// What the model sees. Every answer depends on every row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Context {
+    pub(crate) history: History,
+    /// As many as tokens were read: each stands for its token and all before it.
+    pub(crate) rows: Vec<u64>,
+    /// Tokens that the last slide left.
+    pub(crate) floor: usize,
+    /// Whether rows remember what has left with a slide, as keys and values do. Without pages they must not, since there
+    /// a conversation that is rebuilt from its window shall be told from one that lived only by what its reply says.
+    pub(crate) remembers: bool,
 }
 
-/// The next token.
-pub(crate) fn next(history: &History, seed: u64) -> Sampled {
-    let draw = mix(digest(history) ^ seed);
-    // One in ten ends a step.
-    let token = if draw.is_multiple_of(10) { END } else { TokenId(1 + (draw % u64::from(VOCAB - 1)) as u32) };
-    Sampled { token, logprob: (draw % 1000) as f32, top: Vec::new() }
-}
-
-/// Appends a token; the oldest after the sinks leave where it does not fit.
-pub(crate) fn append(history: &mut History, commit: &mut Commit, token: TokenId) {
-    let tokens = Arc::make_mut(&mut history.tokens);
-    if tokens.len() == WINDOW.size {
-        tokens.drain(WINDOW.sinks..WINDOW.sinks + WINDOW.slide);
-        commit.dropped += WINDOW.slide;
+impl Context {
+    pub(crate) fn new(remembers: bool) -> Self {
+        Self { remembers, ..Self::default() }
     }
-    tokens.push(token);
-    commit.appended.push(token);
-    history.total += 1;
-}
 
-/// What a vector of the last token would be.
-pub(crate) fn vector(history: &History) -> Vec<f32> {
-    vec![(digest(history) % 4096) as f32]
-}
+    pub(crate) fn len(&self) -> usize {
+        self.history.tokens.len()
+    }
 
-/// Does all of a work at once.
-pub(crate) fn perform(history: &mut History, commit: &mut Commit, work: &Work) -> Outcome {
-    let was_empty = history.total == 0;
-    match work {
-        Work::Embed { tokens } => {
-            tokens.iter().for_each(|&token| append(history, commit, token));
-            Outcome::Embedded(vector(history))
+    /// Reads what was not read yet.
+    pub(crate) fn read(&mut self) {
+        let mut row = self.rows.last().copied().unwrap_or_default();
+        for &token in &self.history.tokens[self.rows.len()..] {
+            row = row_behind(row, token);
+            self.rows.push(row);
         }
-        Work::Score { tokens } => {
-            tokens.iter().for_each(|&token| append(history, commit, token));
-            let score = |(place, token): (usize, &TokenId)| (place > 0 || !was_empty).then_some(token.0 as f32);
-            Outcome::Scored(tokens.iter().enumerate().map(score).collect())
+    }
+
+    /// Appends a token; the oldest after the sinks leave where it does not fit.
+    pub(crate) fn append(&mut self, commit: &mut Commit, token: TokenId) {
+        if self.len() == WINDOW.size {
+            self.slide();
+            commit.dropped += WINDOW.slide;
         }
-        Work::Step { tokens, count, seed, .. } => {
-            tokens.iter().for_each(|&token| append(history, commit, token));
-            let mut sampled: Vec<Sampled> = Vec::new();
-            while sampled.len() < *count && !has_ended(&sampled) {
-                let next = next(history, *seed);
-                append(history, commit, next.token);
-                sampled.push(next);
+        Arc::make_mut(&mut self.history.tokens).push(token);
+        commit.appended.push(token);
+        self.history.total += 1;
+    }
+
+    fn slide(&mut self) {
+        self.read();
+        let left = WINDOW.sinks..WINDOW.sinks + WINDOW.slide;
+        Arc::make_mut(&mut self.history.tokens).drain(left.clone());
+        if self.remembers {
+            self.rows.drain(left);
+            self.rows[WINDOW.sinks..].iter_mut().for_each(|row| *row = mix(*row ^ 1));
+        } else {
+            self.rows.clear();
+            self.read();
+        }
+        self.floor = self.len();
+    }
+
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.history.truncate(len);
+        self.rows.truncate(len);
+    }
+
+    fn digest(&mut self) -> u64 {
+        self.read();
+        self.rows.iter().fold(mix(self.history.total), |sum, row| mix(sum ^ row))
+    }
+
+    /// The next token.
+    pub(crate) fn next(&mut self, seed: u64) -> Sampled {
+        let draw = mix(self.digest() ^ seed);
+        // One in ten ends a step.
+        let token = if draw.is_multiple_of(10) { END } else { TokenId(1 + (draw % u64::from(VOCAB - 1)) as u32) };
+        Sampled { token, logprob: (draw % 1000) as f32, top: Vec::new() }
+    }
+
+    /// Does all of a work at once.
+    pub(crate) fn perform(&mut self, commit: &mut Commit, work: &Work) -> Outcome {
+        let was_empty = self.history.total == 0;
+        match work {
+            Work::Embed { tokens } => {
+                tokens.iter().for_each(|&token| self.append(commit, token));
+                Outcome::Embedded(vec![(self.digest() % 4096) as f32])
             }
-            let stopped = has_ended(&sampled);
-            Outcome::Stepped { sampled, stopped }
+            Work::Score { tokens } => {
+                tokens.iter().for_each(|&token| self.append(commit, token));
+                let score = |(place, token): (usize, &TokenId)| (place > 0 || !was_empty).then_some(token.0 as f32);
+                self.read();
+                Outcome::Scored(tokens.iter().enumerate().map(score).collect())
+            }
+            Work::Step { tokens, count, seed, .. } => {
+                tokens.iter().for_each(|&token| self.append(commit, token));
+                let mut sampled: Vec<Sampled> = Vec::new();
+                while sampled.len() < *count && !has_ended(&sampled) {
+                    let next = self.next(*seed);
+                    self.append(commit, next.token);
+                    sampled.push(next);
+                }
+                let stopped = has_ended(&sampled);
+                Outcome::Stepped { sampled, stopped }
+            }
+            Work::Forget => Outcome::Forgotten,
         }
-        Work::Forget => Outcome::Forgotten,
     }
+}
+
+/// The row of a token that follows another's row, or none: 0.
+pub(crate) fn row_behind(row: u64, token: TokenId) -> u64 {
+    mix(row ^ (u64::from(token.0) << 1 | 1 << 40))
 }
 
 /// Whether the last token ends a step: as an end token, or, of which the policy knows nothing, at a stop text.

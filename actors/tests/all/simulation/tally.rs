@@ -1,36 +1,54 @@
 //! What histories were made of: a simulation in which nothing goes wrong shows nothing.
 
-/// What histories were made of.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
-    pub(crate) events: u64,
-    pub(crate) answered: u64,
-    pub(crate) failed: u64,
-    pub(crate) deaths: u64,
-    pub(crate) hangs: u64,
-    pub(crate) loads_hung: u64,
-    pub(crate) restored: u64,
-    /// Histories that killed whoever read them again.
-    pub(crate) cursed: u64,
-    pub(crate) rebuilt: u64,
-    pub(crate) quarantined: u64,
-    pub(crate) downs: u64,
-    pub(crate) undone: u64,
+macro_rules! tally {
+    ($($(#[$doc:meta])* $what:ident,)*) => {
+        /// What histories were made of.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub(crate) struct Tally {
+            $($(#[$doc])* pub(crate) $what: u64,)*
+        }
+
+        impl Tally {
+            pub(crate) fn add(&mut self, other: &Self) {
+                $(self.$what += other.$what;)*
+            }
+
+            /// Each count with its name.
+            pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($what), self.$what)),*].into_iter()
+            }
+        }
+    };
 }
 
-impl Tally {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.events += other.events;
-        self.answered += other.answered;
-        self.failed += other.failed;
-        self.deaths += other.deaths;
-        self.hangs += other.hangs;
-        self.loads_hung += other.loads_hung;
-        self.restored += other.restored;
-        self.cursed += other.cursed;
-        self.rebuilt += other.rebuilt;
-        self.quarantined += other.quarantined;
-        self.downs += other.downs;
-        self.undone += other.undone;
-    }
+tally! {
+    events,
+    answered,
+    failed,
+    deaths,
+    hangs,
+    loads_hung,
+    restored,
+    /// Histories that killed whoever read them again.
+    cursed,
+    rebuilt,
+    quarantined,
+    downs,
+    undone,
+    forks,
+    rewinds,
+    severals,
+    /// Answers that were kept of several.
+    choices,
+    /// Forks, rewinds and choices of what is not there.
+    refusals,
+    recalls,
+    /// Answers that were given with less to read since others had read the same.
+    reused,
+    /// Jobs that go on, on pages, with what an actor had done that died.
+    adopted,
+    /// Rows that abandoned lives wrote wherever they could.
+    garbled,
+    /// Pages that were kept for nobody.
+    idle,
 }

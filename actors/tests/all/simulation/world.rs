@@ -1,24 +1,29 @@
 //! The world of one history: a virtual clock, what is due when, and the policy that is told. Callers,
-//! actors' lives and the account of what was answered have a file each.
+//! actors' lives, the account of what was answered, what is true, and who has which jobs and pages have a file each.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
 use motorbrain_actors::{
+    engine::PageSize,
     job::{RequestId, Work},
     message::{BrainError, ConversationId},
     policy::{ActorIndex, Effect, Event, Incarnation, Limits, Notice, Policy, PolicyConfig, Supervision, Time},
 };
 
-use super::{actor::SimActor, rng::Rng, tally::Tally};
-use account::{Asked, End};
+use super::{actor::SimActor, pages::Store, rng::Rng, tally::Tally};
+use account::{Asked, End, Jobs};
+use ledger::Ledger;
 use lives::{Ending, Life};
 
 mod account;
 mod callers;
+mod keeping;
+mod ledger;
 mod lives;
+mod truth;
 
 /// Events of one history before the faults end, about.
 const ACTIONS: u64 = 60;
@@ -43,6 +48,10 @@ enum Due {
 pub(crate) struct World {
     rng: Rng,
     policy: Policy,
+    /// `None`: engines have no pages.
+    store: Option<Store>,
+    /// The most pages kept for nobody.
+    idle_max: usize,
     now: u64,
     due: BTreeMap<(u64, u64), Due>,
     sequence: u64,
@@ -54,7 +63,17 @@ pub(crate) struct World {
     poison: BTreeSet<RequestId>,
     /// Conversations whose history kills whoever reads it again; it never gets better.
     cursed: BTreeSet<ConversationId>,
+    /// Conversations that were said to kill actors, until they are reset.
+    quarantined: BTreeSet<ConversationId>,
     asked: BTreeMap<RequestId, Asked>,
+    /// Those of them that have not come to an end.
+    unanswered: BTreeSet<RequestId>,
+    /// Conversations of which several answers were asked for last, so that one may be kept.
+    offered: BTreeSet<ConversationId>,
+    jobs: Jobs,
+    ledger: Ledger,
+    /// What follows at once from what is being done.
+    follows: VecDeque<Event>,
     last_answered: BTreeMap<ConversationId, RequestId>,
     /// Conversations that were read again after a slide, and no reply has said so.
     rebuilding: BTreeSet<ConversationId>,
@@ -73,6 +92,9 @@ impl World {
         let mut rng = Rng(seed);
         let actors = 1 + rng.below(3) as usize;
         let run_max = 100;
+        let size = PageSize { tokens: 3 + rng.below(2) as usize, bytes: 64 };
+        let store = rng.chance(60).then(|| Store::new(size));
+        let idle_max = [0, 2, 6, 1000][rng.below(4) as usize];
         let config = PolicyConfig {
             actors,
             limits: Limits {
@@ -89,10 +111,14 @@ impl World {
                 backoff_min: Duration::from_millis(5),
                 backoff_max: Duration::from_millis(80),
             },
+            // Half a page more holds no page more.
+            cached_bytes: idle_max * size.bytes + size.bytes / 2,
         };
         Self {
             rng,
             policy: Policy::new(config),
+            store,
+            idle_max,
             now: 0,
             due: BTreeMap::new(),
             sequence: 0,
@@ -102,7 +128,13 @@ impl World {
             cancelled: BTreeSet::new(),
             poison: BTreeSet::new(),
             cursed: BTreeSet::new(),
+            quarantined: BTreeSet::new(),
             asked: BTreeMap::new(),
+            unanswered: BTreeSet::new(),
+            offered: BTreeSet::new(),
+            jobs: BTreeMap::new(),
+            ledger: Ledger::default(),
+            follows: VecDeque::new(),
             last_answered: BTreeMap::new(),
             rebuilding: BTreeSet::new(),
             down: 0,
@@ -128,6 +160,7 @@ impl World {
         self.settle()?;
         self.probe()?;
         self.check_answers()?;
+        self.close_all()?;
         self.tell(Event::Shutdown)?;
         self.pass(self.now + 10 * self.run_max)?;
         ensure(self.over, || "the shutdown does not end".to_owned())
@@ -136,13 +169,12 @@ impl World {
     /// Lets time pass until nothing is left to be answered.
     fn settle(&mut self) -> Result<(), String> {
         for _ in 0..2000 {
-            if self.asked.values().all(|asked| asked.end.is_some()) {
+            if self.unanswered.is_empty() {
                 return Ok(());
             }
             self.pass(self.now + 50)?;
         }
-        let open: Vec<_> = self.asked.iter().filter(|(_, asked)| asked.end.is_none()).map(|(id, _)| id).collect();
-        Err(format!("never answered: {open:?}"))
+        Err(format!("never answered: {:?}", self.unanswered))
     }
 
     fn later(&mut self, after: u64, due: Due) {
@@ -186,13 +218,23 @@ impl World {
         }
     }
 
-    /// Tells the policy, does what it says, checks what must hold.
+    /// Tells the policy and does what it says, and so on with what follows at once; then checks what must hold.
     fn tell(&mut self, event: Event) -> Result<(), String> {
+        self.follows.push_back(event);
+        while let Some(event) = self.follows.pop_front() {
+            self.tell_one(event)?;
+        }
+        self.check_waiting()?;
+        self.check_pages()
+    }
+
+    fn tell_one(&mut self, event: Event) -> Result<(), String> {
         self.tally.events += 1;
         if self.keep_log {
             self.log.push(format!("{:>6} {event:?}", self.now));
         }
         self.account_deaths(&event);
+        self.ledger.hear(&event);
         let mut effects = Vec::new();
         self.policy.handle(time(self.now), event, &mut effects);
         if let Some(broken) = self.policy.check_invariants().first() {
@@ -203,6 +245,7 @@ impl World {
             if self.keep_log {
                 self.log.push(format!("       -> {effect:?}"));
             }
+            self.ledger.perform(&effect);
             self.perform(effect)?;
         }
         Ok(())
@@ -213,11 +256,12 @@ impl World {
             Effect::Spawn { actor, incarnation } => {
                 let key = (actor, incarnation);
                 let life = Life {
-                    actor: SimActor::default(),
+                    actor: SimActor::new(self.store.clone()),
                     run: None,
                     loaded: false,
                     dead: false,
                     abandoned: false,
+                    garbles: false,
                     said_at: 0,
                     blocked_until: 0,
                 };
@@ -228,15 +272,23 @@ impl World {
             }
             Effect::Send { actor, incarnation, job } => {
                 let key = (actor, incarnation);
+                self.account_job(&job)?;
                 let life = self.lives.get_mut(&key).filter(|life| life.loaded);
                 let life = life.ok_or_else(|| format!("{key:?} got a job before it was ready"))?;
                 self.tally.undone += u64::from(job.work == Work::Forget);
-                let deaths = self.asked.get(&job.request).map_or(0, |asked| asked.deaths);
-                ensure(job.alone == (deaths > 0), || {
-                    format!("{:?} with {deaths} deaths runs alone: {}", job.request, job.alone)
-                })?;
-                life.actor.accept(job);
-                self.later(0, Due::Begin(key));
+                // What is given to the dead is lost with them.
+                if !life.dead {
+                    life.actor.accept(job);
+                    self.later(0, Due::Begin(key));
+                }
+            }
+            Effect::Recall { actor, incarnation, requests } => {
+                self.tally.recalls += 1;
+                let key = (actor, incarnation);
+                if let Some(life) = self.lives.get_mut(&key) {
+                    life.actor.recall(requests);
+                    self.later(0, Due::Begin(key));
+                }
             }
             Effect::Tokenise { request, .. } => {
                 let refused = self.rng.chance(3);
@@ -248,7 +300,7 @@ impl World {
             }
             Effect::Observe { actor, incarnation } => {
                 let run = self.lives.get(&(actor, incarnation)).and_then(|life| life.run.clone());
-                return self.tell(Event::Observed { actor, incarnation, run });
+                self.follows.push_back(Event::Observed { actor, incarnation, run });
             }
             Effect::Cancel(request) => {
                 self.cancelled.insert(request);
@@ -257,11 +309,12 @@ impl World {
                 self.tally.hangs += 1;
                 if let Some(life) = self.lives.get_mut(&(actor, incarnation)) {
                     life.abandoned = true;
+                    life.garbles = self.rng.chance(70);
                 }
             }
             Effect::Stop { actor, incarnation } => {
                 if let Some(life) = self.lives.get_mut(&(actor, incarnation)) {
-                    life.dead = true;
+                    life.die();
                     self.say_died((actor, incarnation), Vec::new());
                 }
             }
@@ -275,11 +328,12 @@ impl World {
             }
             Effect::Answer { request, answer } => return self.answered(request, answer),
             Effect::Fail { request, error, committed } => return self.failed(request, error, committed),
-            Effect::Drop(request) => self.open(request)?.end = Some(End::Dropped),
+            Effect::Drop(request) => self.close(request, End::Dropped)?,
             Effect::Notice(Notice::Down { .. }) => {
                 self.down += 1;
                 self.tally.downs += 1;
             }
+            Effect::Notice(Notice::Quarantined(name)) => _ = self.quarantined.insert(name),
             Effect::Notice(Notice::Restarting { .. }) => self.tally.deaths += 1,
             Effect::Notice(Notice::LoadFailed { error, .. }) => self.start_failed |= !error.transient,
             Effect::Notice(Notice::Impossible(what)) => return Err(format!("impossible: {what}")),

@@ -1,16 +1,17 @@
-//! The account of what was asked and answered, and whether it was answered rightly.
+//! The account of what was asked and answered, and what an answer may say by itself. Whether it is right is another's
+//! matter (`truth`).
 
 use std::{collections::BTreeMap, time::Duration};
 
 use motorbrain_actors::{
-    engine::Sampled,
-    job::{Commit, History, Outcome, RequestId, Work},
-    message::{BrainError, ConversationId},
-    policy::{Answer, Arrival, Ask, Event, StepAsk},
+    engine::{Resident, Sampled},
+    job::{Holding, Outcome, RequestId},
+    message::BrainError,
+    policy::{Answer, Arrival, Ask, Assignment, Event},
     tokens::TokenId,
 };
 
-use super::super::model;
+use super::super::{job::input, model};
 use super::{World, ensure, time};
 
 /// One request's account.
@@ -21,14 +22,25 @@ pub(super) struct Asked {
     pub(super) at: u64,
     pub(super) shown: Vec<Sampled>,
     pub(super) end: Option<End>,
-    /// Actors that died or hung in a run with it.
+    /// Actors that died or hung in a run with it, or with the worst of its parts.
     pub(super) deaths: u32,
+    /// A job of it has rebuilt its conversation.
+    pub(super) rebuilds: bool,
+    /// Tokens of its input that its last job found read.
+    pub(super) found: usize,
 }
 
 pub(super) enum End {
     Answered(Answer),
-    Failed,
+    Failed(BrainError),
     Dropped,
+}
+
+/// One job's account.
+pub(super) struct JobAccount {
+    /// The request that it serves.
+    pub(super) serves: RequestId,
+    pub(super) deaths: u32,
 }
 
 impl Asked {
@@ -43,6 +55,25 @@ impl Asked {
 }
 
 impl World {
+    /// A job is given to an actor: alone where it is suspected, and only then.
+    pub(super) fn account_job(&mut self, job: &Assignment) -> Result<(), String> {
+        // A part begins with what its request is charged with.
+        let deaths = self.asked.get(&job.serves).map_or(0, |asked| asked.deaths);
+        let new = JobAccount { serves: job.serves, deaths };
+        let account = self.jobs.entry(job.request).or_insert(new);
+        self.tally.adopted += u64::from(account.deaths > 0 && self.store.is_some() && !job.context.tokens.is_empty());
+        let begins = job.carried.is_none() && !input(&job.work).is_empty();
+        if let (Holding::Pages(Resident { kv_len, .. }), Some(asked)) = (&job.held, self.asked.get_mut(&job.serves))
+            && begins
+        {
+            asked.found = kv_len.saturating_sub(job.context.tokens.len());
+        }
+        ensure(account.serves == job.serves, || format!("{:?} serves another than before", job.request))?;
+        ensure(job.alone == (account.deaths > 0), || {
+            format!("{:?} with {} deaths runs alone: {}", job.request, account.deaths, job.alone)
+        })
+    }
+
     /// Whose run ended in a death that counts.
     pub(super) fn account_deaths(&mut self, event: &Event) {
         let run_max = Duration::from_millis(self.run_max);
@@ -57,8 +88,11 @@ impl World {
             return;
         }
         for request in running {
-            if let Some(asked) = self.asked.get_mut(request) {
-                asked.deaths += 1;
+            if let Some(job) = self.jobs.get_mut(request) {
+                job.deaths += 1;
+                if let Some(asked) = self.asked.get_mut(&job.serves) {
+                    asked.deaths = asked.deaths.max(job.deaths);
+                }
             }
         }
     }
@@ -71,26 +105,60 @@ impl World {
         }
     }
 
+    pub(super) fn close(&mut self, request: RequestId, end: End) -> Result<(), String> {
+        self.open(request)?.end = Some(end);
+        self.unanswered.remove(&request);
+        Ok(())
+    }
+
     pub(super) fn answered(&mut self, request: RequestId, answer: Answer) -> Result<(), String> {
         if request.0 >= 1_000_000 {
             return Ok(());
         }
         self.tally.answered += 1;
         self.tally.rebuilt += u64::from(answer.rebuilt);
-        let rebuilt = answer.rebuilt;
+        self.tally.reused += u64::from(answer.reused > 0);
+        let (rebuilt, paged) = (answer.rebuilt, self.store.is_some());
+        ensure(paged || answer.reused == 0, || format!("{request:?} reuses what nobody shares"))?;
+        ensure(!(paged && rebuilt), || format!("{request:?} says it was rebuilt, and pages are never gone"))?;
         let asked = self.open(request)?;
-        asked.end = Some(End::Answered(answer));
-        let Some(name) = asked.arrival.conversation.clone() else {
+        let moved = matches!(answer.outcome, Outcome::Forgotten | Outcome::Moved);
+        let (found, reused) = (asked.found, answer.reused);
+        // The last token before the input may have been sampled, and not have been read yet either.
+        ensure(moved || (found..=found + 1).contains(&reused), || {
+            format!("{request:?} says that it reuses {reused} tokens, of its input {found} were there")
+        })?;
+        let (rebuilds, terms) = (asked.rebuilds && !moved && asked.shown.is_empty(), asked.arrival.terms.clone());
+        let (ask, name) = (asked.arrival.ask.clone(), asked.arrival.conversation.clone());
+        self.close(request, End::Answered(answer))?;
+        let Some(name) = name else {
             return Ok(());
         };
-        if matches!(asked.arrival.ask, Ask::Reset | Ask::Close) {
-            self.cursed.remove(&name);
+        match &ask {
+            Ask::Reset | Ask::Close => {
+                self.cursed.remove(&name);
+                self.quarantined.remove(&name);
+            }
+            Ask::Fork { .. } => self.tally.forks += 1,
+            Ask::Rewind { .. } => self.tally.rewinds += 1,
+            Ask::Step(step) if step.n > 1 => self.tally.severals += 1,
+            _ => {}
         }
+        self.tally.choices += u64::from(terms.choice.is_some());
+        ensure(rebuilt || !rebuilds, || format!("{request:?} does not say that `{name}` was rebuilt"))?;
         if rebuilt {
             ensure(self.rebuilding.remove(&name), || format!("`{name}` says it was rebuilt, and was not"))?;
         }
-        let before = self.last_answered.insert(name.clone(), request);
-        ensure(before < Some(request), || format!("`{name}` answers {request:?} after {before:?}"))
+        let others = match &ask {
+            Ask::Fork { to, .. } => Some(to.clone()),
+            _ => None,
+        };
+        for name in others.into_iter().chain([name]) {
+            ensure(!self.quarantined.contains(&name), || format!("{request:?} of `{name}` is answered"))?;
+            let before = self.last_answered.insert(name.clone(), request);
+            ensure(before < Some(request), || format!("`{name}` answers {request:?} after {before:?}"))?;
+        }
+        Ok(())
     }
 
     pub(super) fn failed(&mut self, request: RequestId, error: BrainError, committed: usize) -> Result<(), String> {
@@ -110,61 +178,13 @@ impl World {
             _ => asked.deaths < 2,
         };
         let deaths = asked.deaths;
-        asked.end = Some(End::Failed);
-        self.tally.quarantined += u64::from(matches!(error, BrainError::Quarantined { .. }));
-        ensure(deserved, || format!("{request:?} with {deaths} deaths is answered {error:?} at {now}"))
-    }
-
-    /// Does what was answered, in the order of arrival and without any actor, and compares.
-    pub(super) fn check_answers(&self) -> Result<(), String> {
-        let mut truth: BTreeMap<ConversationId, History> = BTreeMap::new();
-        for (request, asked) in &self.asked {
-            let mut single = History::default();
-            let history = match &asked.arrival.conversation {
-                Some(name) => truth.entry(name.clone()).or_default(),
-                None => &mut single,
-            };
-            let expected = match &asked.end {
-                Some(End::Answered(answer)) => {
-                    let expected = model::perform(history, &mut Commit::default(), &work(asked, usize::MAX));
-                    ensure(answer.outcome == expected, || {
-                        format!("{request:?} is answered {:?}, expected {expected:?}", answer.outcome)
-                    })?;
-                    let context_len = if expected == Outcome::Forgotten { 0 } else { history.tokens.len() };
-                    let stateless = asked.arrival.conversation.is_none();
-                    ensure(stateless || answer.context_len == context_len, || {
-                        format!("{request:?} says context_len {}, expected {context_len}", answer.context_len)
-                    })?;
-                    expected
-                }
-                Some(End::Failed | End::Dropped) if !asked.shown.is_empty() => {
-                    model::perform(history, &mut Commit::default(), &work(asked, asked.shown.len()))
-                }
-                _ => continue,
-            };
-            match (&expected, &asked.arrival.ask) {
-                (Outcome::Forgotten, _) => *history = History::default(),
-                (Outcome::Stepped { sampled, .. }, Ask::Step(step)) if step.stream => {
-                    ensure(*sampled == asked.shown, || {
-                        format!("{request:?} showed {:?}, expected {sampled:?}", asked.shown)
-                    })?;
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let broken = format!("{request:?} with {deaths} deaths is answered {error:?} at {now}");
+        let quarantined = matches!(error, BrainError::Quarantined { .. });
+        self.close(request, End::Failed(error))?;
+        self.tally.quarantined += u64::from(quarantined);
+        ensure(deserved, || broken)
     }
 }
 
-/// The work of a request, sampling at most `count_max` tokens.
-fn work(asked: &Asked, count_max: usize) -> Work {
-    let tokens = asked.tokens.clone().into();
-    match asked.arrival.ask.clone() {
-        Ask::Embed => Work::Embed { tokens },
-        Ask::Score => Work::Score { tokens },
-        Ask::Step(StepAsk { count, sampling, seed, top, stream }) => {
-            Work::Step { tokens, count: count.min(count_max), sampling, seed, top, stream }
-        }
-        Ask::Reset | Ask::Close => Work::Forget,
-    }
-}
+/// Jobs by their numbers.
+pub(super) type Jobs = BTreeMap<RequestId, JobAccount>;

@@ -1,16 +1,24 @@
 //! Callers: what they ask, when they leave, which faults they rehearse.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use motorbrain_actors::{
     engine::Sampling,
     job::RequestId,
-    message::ConversationId,
+    message::{ConversationId, Sharing, Terms},
     policy::{ActorIndex, Arrival, Ask, Chaos, Event, Given, StepAsk},
     tokens::TokenId,
 };
 
 use super::{Asked, CONVERSATIONS, World};
+
+/// The last two are seldom spoken to, so that there is somebody to fork to.
+const NAMES: [&str; CONVERSATIONS as usize + 2] = ["a", "b", "c", "d", "e", "f", "g"];
+
+/// Whether several answers are asked for.
+fn several_of(ask: &Ask) -> bool {
+    matches!(ask, Ask::Step(step) if step.n > 1)
+}
 
 impl World {
     /// Something that somebody does.
@@ -24,38 +32,83 @@ impl World {
     }
 
     fn somebody_asks(&mut self) -> Result<(), String> {
-        let name = ConversationId::from(["a", "b", "c", "d", "e"][self.rng.below(CONVERSATIONS) as usize]);
+        let spoken_to = if self.rng.chance(20) { NAMES.len() as u64 } else { CONVERSATIONS };
+        let name = ConversationId::from(NAMES[self.rng.below(spoken_to) as usize]);
+        let several = self.rng.chance(15);
         let step = StepAsk {
-            count: self.rng.below(5) as usize,
-            sampling: Sampling::GREEDY,
+            count: self.rng.below(5) as usize + usize::from(several),
+            sampling: Sampling { temperature: f32::from(u8::from(several)), ..Sampling::GREEDY },
             seed: self.rng.below(3),
             top: 0,
-            stream: self.rng.chance(40),
+            stream: !several && self.rng.chance(40),
+            n: if several { 2 + self.rng.below(3) as usize } else { 1 },
         };
         let (conversation, ask) = match self.rng.below(100) {
-            0..60 => (Some(name), Ask::Step(step)),
-            60..72 => (Some(name), Ask::Embed),
-            72..80 => (None, Ask::Embed),
-            80..88 => (Some(name), Ask::Score),
-            88..96 => (Some(name), Ask::Reset),
-            _ => (Some(name), Ask::Close),
+            0..52 => (Some(name), Ask::Step(step)),
+            52..62 => (Some(name), Ask::Embed),
+            62..68 => (None, Ask::Embed),
+            68..76 => (Some(name), Ask::Score),
+            76..82 => (Some(name), Ask::Reset),
+            82..85 => (Some(name), Ask::Close),
+            85..94 => {
+                let at = self.rng.chance(50).then(|| self.rng.below(13) as usize);
+                let to = self.somebody_but(&name);
+                (Some(name), Ask::Fork { to, at })
+            }
+            _ => (Some(name), Ask::Rewind { context_len: self.rng.below(13) as usize }),
         };
-        let tokens = (1 + self.rng.below(9)).min(1 + self.rng.below(30));
-        // One id in a thousand is outside the vocabulary.
-        let tokens =
-            (0..tokens).map(|_| TokenId(1 + self.rng.below(99) as u32 + 100 * u32::from(self.rng.below(1000) == 0)));
-        let tokens: Vec<TokenId> = tokens.collect();
-        let takes_input = !matches!(ask, Ask::Reset | Ask::Close);
+        let runs = matches!(ask, Ask::Step(_) | Ask::Embed | Ask::Score);
+        let keeps = conversation.iter().any(|name| self.offered.contains(name));
+        let chooses = match &ask {
+            Ask::Fork { .. } => self.rng.chance(if keeps { 50 } else { 5 }),
+            _ => runs && conversation.is_some() && self.rng.chance(if keeps { 50 } else { 2 }),
+        };
+        if let Some(name) = conversation.as_ref().filter(|_| !matches!(ask, Ask::Fork { .. })) {
+            self.offered.remove(name);
+            self.offered.extend(several_of(&ask).then(|| name.clone()));
+        }
+        let terms = Terms {
+            choice: chooses.then(|| self.rng.below(4) as usize),
+            sharing: (runs && self.rng.chance(20)).then(|| self.some_sharing()),
+        };
         let goes_on = matches!(ask, Ask::Step(_)) && self.rng.chance(30);
-        let input = (takes_input && !goes_on).then_some(tokens);
+        let input = (runs && !goes_on).then(|| self.some_tokens());
         let deadline = self.rng.chance(15).then(|| self.rng.below(120));
-        self.ask(conversation, ask, input, deadline)
+        self.ask(conversation, ask, terms, input, deadline)
+    }
+
+    fn somebody_but(&mut self, name: &ConversationId) -> ConversationId {
+        let others: Vec<&str> = NAMES.into_iter().filter(|other| *other != name.as_str()).collect();
+        others[self.rng.below(others.len() as u64) as usize].into()
+    }
+
+    fn some_sharing(&mut self) -> Sharing {
+        match self.rng.below(4) {
+            0 => Sharing::With(None),
+            1 => Sharing::With(Some("x".into())),
+            2 => Sharing::With(Some("y".into())),
+            _ => Sharing::Nobody,
+        }
+    }
+
+    /// What many say as well, or what nobody does.
+    fn some_tokens(&mut self) -> Vec<TokenId> {
+        let common = self.rng.chance(60).then(|| self.rng.below(2) as u32);
+        let count = 1 + self.rng.below(if common.is_some() { 11 } else { 9 });
+        let differs = self.rng.below(12) as u32;
+        // One id in a thousand is outside the vocabulary.
+        let token = |place| {
+            let id = 1 + self.rng.below(99) as u32 + 100 * u32::from(self.rng.below(1000) == 0);
+            TokenId(common.filter(|_| place != differs).map_or(id, |which| 1 + 10 * which + place))
+        };
+        (0..count as u32).map(token).collect()
     }
 
     pub(super) fn ask(
         &mut self,
         conversation: Option<ConversationId>,
         ask: Ask,
+        terms: Terms,
         input: Option<Vec<TokenId>>,
         deadline: Option<u64>,
     ) -> Result<(), String> {
@@ -66,10 +119,20 @@ impl World {
             false => Given::Tokens(tokens.clone()),
         });
         let deadline = deadline.map(Duration::from_millis);
-        let arrival = Arrival { request, conversation, ask, input: given, deadline };
+        let arrival = Arrival { request, conversation, ask, input: given, terms, deadline };
         let tokens = input.unwrap_or_default();
-        let asked = Asked { arrival: arrival.clone(), tokens, at: self.now, shown: Vec::new(), end: None, deaths: 0 };
+        let asked = Asked {
+            arrival: arrival.clone(),
+            tokens,
+            at: self.now,
+            shown: Vec::new(),
+            end: None,
+            deaths: 0,
+            rebuilds: false,
+            found: 0,
+        };
         self.asked.insert(request, asked);
+        self.unanswered.insert(request);
         if self.faults && self.rng.chance(2) {
             self.poison.insert(request);
         }
@@ -80,12 +143,11 @@ impl World {
     }
 
     fn somebody_leaves(&mut self) -> Result<(), String> {
-        let open: Vec<_> = self.asked.iter().filter(|(_, asked)| asked.end.is_none()).map(|(&id, _)| id).collect();
-        if open.is_empty() {
+        if self.unanswered.is_empty() {
             return Ok(());
         }
-        let who = self.rng.below(open.len() as u64) as usize;
-        self.tell(Event::Gone(open[who]))
+        let who = self.rng.below(self.unanswered.len() as u64) as usize;
+        self.unanswered.iter().nth(who).copied().map_or(Ok(()), |who| self.tell(Event::Gone(who)))
     }
 
     fn somebody_rehearses(&mut self) -> Result<(), String> {
@@ -100,11 +162,20 @@ impl World {
 
     /// Asks every conversation where it stands.
     pub(super) fn probe(&mut self) -> Result<(), String> {
-        let names: BTreeSet<_> = self.asked.values().filter_map(|asked| asked.arrival.conversation.clone()).collect();
-        for name in names {
-            let step = StepAsk { count: 1, sampling: Sampling::GREEDY, seed: 1, top: 0, stream: false };
-            self.ask(Some(name), Ask::Step(step), None, None)?;
+        for name in NAMES {
+            let step = StepAsk { count: 1, sampling: Sampling::GREEDY, seed: 1, top: 0, stream: false, n: 1 };
+            self.ask(Some(name.into()), Ask::Step(step), Terms::default(), None, None)?;
         }
         self.settle()
+    }
+
+    /// Closes every conversation, of which nothing is left then.
+    pub(super) fn close_all(&mut self) -> Result<(), String> {
+        for name in NAMES {
+            self.ask(Some(name.into()), Ask::Close, Terms::default(), None, None)?;
+        }
+        self.settle()?;
+        self.pass(self.now + 100)?;
+        self.check_closed()
     }
 }

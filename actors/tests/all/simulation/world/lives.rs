@@ -18,10 +18,20 @@ pub(super) struct Life {
     pub(super) dead: bool,
     /// The policy has given it up.
     pub(super) abandoned: bool,
+    /// Since then it only writes what has no meaning, for as long as it can.
+    pub(super) garbles: bool,
     /// When its last report reaches the brain: reports stay in order.
     pub(super) said_at: u64,
     /// Blocked until then, as by `hang`.
     pub(super) blocked_until: u64,
+}
+
+impl Life {
+    /// It ends, and with it all that it had.
+    pub(super) fn die(&mut self) {
+        self.dead = true;
+        self.actor = SimActor::new(None);
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -34,18 +44,19 @@ pub(super) enum Ending {
 impl World {
     pub(super) fn loaded(&mut self, key: LifeKey) {
         let fault = if self.faults { self.rng.below(100) } else { 100 };
+        let pages = self.store.as_ref().map(|store| store.size);
         let Some(life) = self.lives.get_mut(&key).filter(|life| !life.dead) else {
             return;
         };
         match fault {
             0..4 => {
-                life.dead = true;
+                life.die();
                 let error = LoadError { transient: true, message: "busy".to_owned(), hint: None };
                 self.report(key, vec![Report::LoadFailed(error)]);
                 self.say_died(key, Vec::new());
             }
             4..6 => {
-                life.dead = true;
+                life.die();
                 self.say_died(key, Vec::new());
             }
             // It hangs, and may come back much too late.
@@ -55,7 +66,7 @@ impl World {
             }
             _ => {
                 life.loaded = true;
-                self.report(key, vec![Report::Ready(model::info())]);
+                self.report(key, vec![Report::Ready(model::info(pages))]);
                 self.later(0, Due::Begin(key));
             }
         }
@@ -66,7 +77,7 @@ impl World {
         let Some(life) = self.lives.get_mut(&key) else {
             return;
         };
-        if life.dead || !life.loaded || life.run.is_some() || !life.actor.has_work() {
+        if life.dead || life.garbles || !life.loaded || life.run.is_some() || !life.actor.has_work() {
             return;
         }
         if life.blocked_until > self.now {
@@ -75,13 +86,24 @@ impl World {
         }
         let mut reports = Vec::new();
         let requests = life.actor.begin(&self.cancelled, &mut reports);
-        let restores = life.actor.restores();
-        self.tally.restored += u64::from(!restores.is_empty());
-        let cursed = restores.iter().any(|name| self.cursed.contains(name));
+        if requests.is_empty() {
+            return self.report(key, reports);
+        }
+        let (mut cursed, mut restored) = (false, false);
+        for job in life.actor.restoring() {
+            restored = true;
+            let asked = self.asked.get_mut(&job.serves);
+            let name = asked.as_ref().and_then(|asked| asked.arrival.conversation.clone());
+            cursed |= name.as_ref().is_some_and(|name| self.cursed.contains(name));
+            if job.context.has_slid() {
+                self.rebuilding.extend(name);
+                asked.into_iter().for_each(|asked| asked.rebuilds = true);
+            }
+        }
+        self.tally.restored += u64::from(restored);
         self.tally.cursed += u64::from(cursed);
-        let poisoned = cursed || requests.iter().any(|request| self.poison.contains(request));
+        let poisoned = cursed || life.actor.riding().any(|job| self.poison.contains(&job.serves));
         life.run = Some(ObservedRun { since: time(self.now), requests });
-        self.rebuilding.extend(life.actor.rebuilds());
         self.report(key, reports);
         let (lasts, ending) = match fault {
             _ if poisoned => (1, Ending::Death),
@@ -97,7 +119,7 @@ impl World {
     }
 
     pub(super) fn end(&mut self, key: LifeKey, ending: Ending) {
-        let Some(life) = self.lives.get_mut(&key) else {
+        let Some(life) = self.lives.get_mut(&key).filter(|life| !life.garbles) else {
             return;
         };
         let Some(run) = life.run.take() else { return };
@@ -107,7 +129,7 @@ impl World {
             Ending::Refused => life.actor.end(run.requests.first().copied(), &mut reports),
             Ending::Death => {
                 if !life.dead {
-                    life.dead = true;
+                    life.die();
                     self.say_died(key, run.requests);
                 }
                 return;
@@ -147,7 +169,7 @@ impl World {
         match chaos {
             // The message waits until the run is over, so the death is outside a run.
             Chaos::Crash if life.run.is_none() => {
-                life.dead = true;
+                life.die();
                 self.say_died(key, Vec::new());
             }
             Chaos::Crash => {}

@@ -1,0 +1,88 @@
+//! What conversations share: where a request begins by what others have read, and what is left for others.
+//!
+//! A conversation has a seat among the [`Prefixes`] while its keys and values are those of its tokens from the first on:
+//! until it slides, is told to share with nobody, or is emptied. Engines without pages share nothing.
+
+use super::{Pending, Policy, state::State};
+use crate::{
+    engine::{Resident, Window},
+    job::RequestId,
+    message::{ConversationId, Sharing},
+};
+
+impl Policy {
+    /// The window of the model, once that is known.
+    pub(super) fn window(&self) -> Window {
+        let unknown = Window { size: 0, sinks: 0, slide: 0, slides: false };
+        self.model.as_ref().map_or(unknown, |model| model.window)
+    }
+
+    /// With whom a request shares: as it says itself, or as its conversation does.
+    pub(super) fn sharing_of(&self, request: RequestId) -> Sharing {
+        let pending = self.requests.get(&request);
+        let conversation = pending.and_then(|pending| self.conversations.get(pending.conversation.as_ref()?));
+        let own = pending.and_then(|pending| pending.sharing.clone());
+        own.or_else(|| conversation.map(|conversation| conversation.sharing.clone())).unwrap_or_default()
+    }
+
+    /// The pages that a request begins with: the conversation's own, or more of what others have read; and how many
+    /// tokens need not be read for that.
+    pub(super) fn pages_for(&mut self, state: &State, pending: &Pending, sharing: &Sharing) -> (Resident, usize) {
+        let own = state.resident.clone();
+        let (Some(prefixes), Sharing::With(scope)) = (&mut self.prefixes, sharing) else { return (own, 0) };
+        if !state.is_shareable() {
+            return (own, 0);
+        }
+        let (context, input) = (&state.history.tokens[..], pending.to_read());
+        // The last token gives what is asked for, and so it is run.
+        let useful = match (pending.reads_all(), input.is_empty()) {
+            (true, _) => context.len(),
+            (false, true) => context.len().saturating_sub(1),
+            (false, false) => context.len() + input.len() - 1,
+        };
+        let useful = useful.min(self.model.as_ref().map_or(0, |model| model.window.size));
+        // A sampled token that waits for its keys is run beside the first new one at no cost.
+        if useful <= own.kv_len + 1 {
+            return (own, 0);
+        }
+        let found = prefixes.find(scope.as_ref(), context.iter().chain(input).copied(), useful);
+        match found.kv_len.checked_sub(own.kv_len) {
+            None | Some(0) => (own, 0),
+            Some(reused) => (found, reused),
+        }
+    }
+
+    /// Where a conversation has come to stand elsewhere and no job is out: what it holds now is there for others.
+    pub(super) fn settle_down(&mut self, name: &ConversationId) {
+        let (Some(prefixes), Some(conversation)) = (&mut self.prefixes, self.conversations.get_mut(name)) else {
+            return;
+        };
+        if std::mem::take(&mut conversation.moved)
+            && conversation.gives()
+            && let Sharing::With(scope) = &conversation.sharing
+        {
+            let State { history, resident, .. } = &mut conversation.state;
+            let seat = conversation.seat.get_or_insert_with(|| prefixes.sit(scope.as_ref(), &[]));
+            prefixes.settle(seat, &history.tokens, resident);
+        }
+    }
+
+    /// A conversation that gives nothing any more, or to others than before, gives up its seat at once, also amid a
+    /// streamed step: should that end badly, then what it has shown is still shared with nobody else than it said.
+    pub(super) fn stand_up_unless_seated_well(&mut self, name: &ConversationId, before: &Sharing) {
+        let stays = |it: &super::conversations::Conversation| it.gives() && it.sharing == *before;
+        if self.conversations.get(name).is_some_and(|conversation| conversation.seat.is_some() && !stays(conversation))
+        {
+            self.stand_up(name);
+        }
+    }
+
+    /// A conversation gives up its seat: it is emptied or forgotten.
+    pub(super) fn stand_up(&mut self, name: &ConversationId) {
+        if let (Some(prefixes), Some(conversation)) = (&mut self.prefixes, self.conversations.get_mut(name))
+            && let Some(seat) = conversation.seat.take()
+        {
+            prefixes.leave(seat);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Where a conversation stands: its tokens, what there is of their keys and values, and how far back it can go.
+//!
+//! Plain values. A state is cheap to copy, since pages and tokens are counted, and so a fork is one. Lengths are in
+//! tokens. Invariant: `resident.kv_len` is at most the context's length, and `resident.pages` are as many as it needs.
+
+use std::ops::RangeInclusive;
+
+use crate::{
+    engine::{PageSize, Resident, Window},
+    job::{Commit, History},
+};
+
+/// See the module's page.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// Every committed token that the window still holds.
+    pub(super) history: History,
+    /// The pages of their keys and values; none where engines keep these to themselves.
+    pub(super) resident: Resident,
+    /// The fewest tokens that it can go back to: what the last slide left.
+    floor: usize,
+}
+
+impl State {
+    /// Tokens in the context.
+    pub(super) fn len(&self) -> usize {
+        self.history.tokens.len()
+    }
+
+    /// Whether its keys and values are those of its tokens from the first one on, as others would read them.
+    pub(super) fn is_shareable(&self) -> bool {
+        !self.history.has_slid()
+    }
+
+    /// The lengths that it can go back to.
+    pub(super) fn lengths(&self) -> RangeInclusive<usize> {
+        self.floor..=self.len()
+    }
+
+    /// Whether that can be a commit to it: no more left than there was.
+    pub(super) fn takes(&self, commit: &Commit, window: &Window) -> bool {
+        commit.dropped == 0 || window.sinks + commit.dropped <= self.len() + commit.appended.len()
+    }
+
+    /// Takes a commit over that was made on `base` where there is one, else on what is resident; false if it cannot be
+    /// one, and then nothing changed.
+    pub(super) fn commit(&mut self, commit: &Commit, base: Option<Resident>, window: &Window) -> bool {
+        if !self.takes(commit, window) {
+            return false;
+        }
+        commit.apply(&mut self.history, window.sinks);
+        if let Some(base) = base {
+            self.resident = base;
+        }
+        self.resident.apply(commit.held.clone());
+        if commit.dropped > 0 {
+            self.floor = window.size.saturating_sub(window.slide);
+        }
+        true
+    }
+
+    /// Goes back to the first `len` tokens, which [`Self::lengths`] allows.
+    pub(super) fn rewind(&mut self, len: usize, pages: Option<PageSize>) {
+        debug_assert!(self.lengths().contains(&len), "back to {len} of {:?}", self.lengths());
+        self.history.truncate(len);
+        if let Some(page) = pages {
+            self.resident.truncate(len, page.tokens);
+        }
+    }
+
+    /// What does not fit together, as sentences.
+    pub(super) fn check_invariants(&self, pages: Option<PageSize>, broken: &mut Vec<String>) {
+        let (len, Resident { pages: held, kv_len }) = (self.len(), &self.resident);
+        if *kv_len > len {
+            broken.push(format!("{kv_len} tokens are resident of a context of {len}"));
+        }
+        if self.floor > len {
+            broken.push(format!("a context of {len} tokens can only go back to {}", self.floor));
+        }
+        let expected = pages.map_or(0, |page| kv_len.div_ceil(page.tokens));
+        if held.len() != expected {
+            broken.push(format!("{} pages hold {kv_len} tokens, expected {expected}", held.len()));
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What the answers should have been: what was answered is done again, one request after the other, by a model that knows
+//! of no actor and no page and copies everything.
+
+use std::collections::BTreeMap;
+
+use motorbrain_actors::{
+    job::{Choice, Commit, Outcome, RequestId, Work},
+    message::{BrainError, ConversationId, ErrorCode, Scope, Sharing},
+    policy::{Answer, Ask, StepAsk},
+    tokens::TokenId,
+};
+
+use super::super::model::Context;
+use super::{
+    World,
+    account::{Asked, End},
+    ensure,
+};
+
+/// A conversation.
+#[derive(Clone)]
+struct Talk {
+    context: Context,
+    /// Answers that wait.
+    choices: Vec<Context>,
+    known: bool,
+    sharing: Sharing,
+}
+
+impl Talk {
+    fn new(remembers: bool) -> Self {
+        Self { context: Context::new(remembers), choices: Vec::new(), known: false, sharing: Sharing::default() }
+    }
+
+    fn base(&self, choice: Option<usize>) -> Option<&Context> {
+        choice.map_or(Some(&self.context), |choice| self.choices.get(choice))
+    }
+}
+
+/// An answer that needed less to be read: what it was an answer to, how much of it, and in which scope.
+struct Reuse {
+    request: RequestId,
+    tokens: Vec<TokenId>,
+    len: usize,
+    scope: Option<Scope>,
+}
+
+/// All conversations, and what each scope has ever held.
+struct Truth {
+    remembers: bool,
+    talks: BTreeMap<ConversationId, Talk>,
+    said: Vec<(Option<Scope>, Vec<TokenId>)>,
+    reuses: Vec<Reuse>,
+    refusals: u64,
+}
+
+impl World {
+    /// Does what was answered, in the order of arrival and without any actor, and compares.
+    pub(super) fn check_answers(&mut self) -> Result<(), String> {
+        let remembers = self.store.is_some();
+        let (talks, said, reuses) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut truth = Truth { remembers, talks, said, reuses, refusals: 0 };
+        for (&request, asked) in &self.asked {
+            truth.check(request, asked).map_err(|broken| format!("{request:?}: {broken}"))?;
+        }
+        truth.check_reuses()?;
+        self.tally.refusals += truth.refusals;
+        Ok(())
+    }
+}
+
+impl Truth {
+    fn talk(&mut self, name: &ConversationId) -> &mut Talk {
+        self.talks.entry(name.clone()).or_insert_with(|| Talk::new(self.remembers))
+    }
+
+    fn check(&mut self, request: RequestId, asked: &Asked) -> Result<(), String> {
+        let refusal = self.refusal(asked);
+        // Of a step that failed, what was shown stays.
+        let (answer, shown) = match &asked.end {
+            Some(End::Answered(answer)) => (Some(answer), usize::MAX),
+            Some(End::Failed(error)) if is_refusal(error) => {
+                self.refusals += 1;
+                return ensure(refusal == Some(error.code()), || {
+                    format!("is refused with {error:?}, expected {refusal:?}")
+                });
+            }
+            _ if !asked.shown.is_empty() => (None, asked.shown.len()),
+            _ => return Ok(()),
+        };
+        ensure(refusal.is_none(), || format!("is answered, expected {refusal:?}"))?;
+        let expected = match (&asked.arrival.conversation, &asked.arrival.ask) {
+            (Some(name), Ask::Reset) => {
+                let known = self.talk(name).known;
+                *self.talk(name) = Talk { known, ..Talk::new(self.remembers) };
+                None
+            }
+            (Some(name), Ask::Close) => {
+                self.talks.remove(name);
+                None
+            }
+            (Some(name), Ask::Fork { to, at }) => Some(self.fork(name, to, *at, asked.arrival.terms.choice)),
+            (Some(name), Ask::Rewind { context_len }) => {
+                let talk = self.talk(name);
+                talk.choices.clear();
+                talk.context.truncate(*context_len);
+                Some((Outcome::Moved, talk.context.len()))
+            }
+            (_, Ask::Step(step)) if step.n > 1 => Some(self.several(request, asked, step)),
+            _ => Some(self.work(request, asked, shown)),
+        };
+        let (outcome, context_len) = expected.unwrap_or((Outcome::Forgotten, 0));
+        if let Some(answer) = answer {
+            let tokens = if asked.arrival.input.is_some() { asked.tokens.len() } else { 0 };
+            ensure(answer.tokens == tokens, || format!("says {} tokens, expected {tokens}", answer.tokens))?;
+            ensure(answer.outcome == outcome, || format!("is answered {:?}, expected {outcome:?}", answer.outcome))?;
+            ensure(answer.context_len == context_len, || {
+                format!("says context_len {}, expected {context_len}", answer.context_len)
+            })?;
+        }
+        match (&outcome, &asked.arrival.ask) {
+            (Outcome::Stepped { sampled, .. }, Ask::Step(step)) if step.stream => {
+                ensure(*sampled == asked.shown, || format!("showed {:?}, expected {sampled:?}", asked.shown))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The code with which a request cannot but be refused, by where its conversation stands.
+    fn refusal(&mut self, asked: &Asked) -> Option<ErrorCode> {
+        let name = asked.arrival.conversation.as_ref()?;
+        let has_input = asked.arrival.input.is_some();
+        if matches!(&asked.arrival.ask, Ask::Step(step) if step.count == 0 && !has_input) {
+            return Some(ErrorCode::EmptyInput);
+        }
+        let talk = self.talk(name).clone();
+        let choice = asked.arrival.terms.choice;
+        let Some(base) = talk.base(choice) else {
+            let unknown = matches!(asked.arrival.ask, Ask::Fork { .. }) && !talk.known;
+            return Some(if unknown { ErrorCode::UnknownConversation } else { ErrorCode::BadRequest });
+        };
+        match &asked.arrival.ask {
+            // One that is unknown may be quarantined, and then it is closed.
+            Ask::Close if !matches!(asked.end, Some(End::Answered(_))) => {
+                (!talk.known).then_some(ErrorCode::UnknownConversation)
+            }
+            Ask::Fork { .. } | Ask::Rewind { .. } if !talk.known => Some(ErrorCode::UnknownConversation),
+            Ask::Fork { to, at } => {
+                let len = at.unwrap_or(base.len());
+                let slid = base.history.has_slid();
+                match len {
+                    _ if slid && len != base.len() => Some(ErrorCode::BehindSlide),
+                    _ if len > base.len() => Some(ErrorCode::BadRequest),
+                    _ => (self.talk(to).context.history.total > 0).then_some(ErrorCode::ConversationExists),
+                }
+            }
+            Ask::Rewind { context_len } if *context_len > base.len() => Some(ErrorCode::BadRequest),
+            Ask::Rewind { context_len } if *context_len < base.floor => Some(ErrorCode::BehindSlide),
+            Ask::Step(_) if !has_input && base.history.total == 0 => Some(ErrorCode::EmptyInput),
+            _ => None,
+        }
+    }
+
+    fn fork(
+        &mut self,
+        from: &ConversationId,
+        to: &ConversationId,
+        at: Option<usize>,
+        choice: Option<usize>,
+    ) -> (Outcome, usize) {
+        let parent = self.talk(from);
+        let mut context = parent.base(choice).cloned().unwrap_or_default();
+        if choice.is_none() {
+            parent.choices.clear();
+        }
+        let sharing = parent.sharing.clone();
+        context.truncate(at.unwrap_or(context.len()));
+        let len = context.len();
+        self.note(&sharing, &context);
+        self.talks.insert(to.clone(), Talk { context, choices: Vec::new(), known: true, sharing });
+        (Outcome::Moved, len)
+    }
+
+    fn several(&mut self, request: RequestId, asked: &Asked, step: &StepAsk) -> (Outcome, usize) {
+        let Some(name) = &asked.arrival.conversation else { return (Outcome::Forgotten, 0) };
+        let terms = &asked.arrival.terms;
+        let mut talk = self.talk(name).clone();
+        let mut start = talk.base(terms.choice).cloned().unwrap_or_default();
+        let before = start.history.tokens.to_vec();
+        asked.tokens.iter().for_each(|&token| start.append(&mut Commit::default(), token));
+        start.read();
+        talk.choices = vec![start.clone(); step.n];
+        let answer = |(index, context): (usize, &mut Context)| {
+            let step = StepAsk { seed: seed_of(step.seed, index), ..step.clone() };
+            match context.perform(&mut Commit::default(), &step_work(&step, Vec::new(), usize::MAX)) {
+                Outcome::Stepped { sampled, stopped } => Choice { sampled, stopped, context_len: context.len() },
+                outcome => panic!("{outcome:?} of a step"),
+            }
+        };
+        let choices = talk.choices.iter_mut().enumerate().map(answer).collect();
+        talk.known = true;
+        talk.sharing = terms.sharing.clone().unwrap_or(talk.sharing);
+        talk.context = start;
+        let len = talk.context.len();
+        self.note_reuse(request, asked, before, &talk.sharing.clone());
+        self.note(&talk.sharing.clone(), &talk.context.clone());
+        self.talks.insert(name.clone(), talk);
+        (Outcome::Several(choices), len)
+    }
+
+    /// What runs, and a step of which only the first tokens were `shown`.
+    fn work(&mut self, request: RequestId, asked: &Asked, shown: usize) -> (Outcome, usize) {
+        let terms = &asked.arrival.terms;
+        let mut talk = match &asked.arrival.conversation {
+            Some(name) => self.talk(name).clone(),
+            None => Talk::new(self.remembers),
+        };
+        let mut context = talk.base(terms.choice).cloned().unwrap_or_default();
+        let before = context.history.tokens.to_vec();
+        let outcome = context.perform(&mut Commit::default(), &work(asked, shown));
+        let len = context.len();
+        (talk.context, talk.known) = (context, true);
+        talk.choices.clear();
+        talk.sharing = terms.sharing.clone().unwrap_or(talk.sharing);
+        self.note_reuse(request, asked, before, &talk.sharing.clone());
+        if let Some(name) = &asked.arrival.conversation {
+            self.note(&talk.sharing.clone(), &talk.context.clone());
+            self.talks.insert(name.clone(), talk);
+        }
+        (outcome, len)
+    }
+
+    /// What a conversation holds may be taken over by others of its scope.
+    fn note(&mut self, sharing: &Sharing, context: &Context) {
+        if let Sharing::With(scope) = sharing
+            && !context.history.has_slid()
+        {
+            self.said.push((scope.clone(), context.history.tokens.to_vec()));
+        }
+    }
+
+    fn note_reuse(&mut self, request: RequestId, asked: &Asked, before: Vec<TokenId>, sharing: &Sharing) {
+        if let Some(End::Answered(Answer { reused: reused @ 1.., .. })) = asked.end {
+            let len = match sharing {
+                Sharing::Nobody => usize::MAX,
+                // The last token of the context may not have been read either.
+                Sharing::With(_) => before.len().saturating_sub(1) + reused,
+            };
+            let scope = match sharing {
+                Sharing::With(scope) => scope.clone(),
+                Sharing::Nobody => None,
+            };
+            let tokens = before.into_iter().chain(asked.tokens.iter().copied()).collect();
+            self.reuses.push(Reuse { request, tokens, len, scope });
+        }
+    }
+
+    /// Nothing was taken over but what others of the same scope have said.
+    fn check_reuses(&self) -> Result<(), String> {
+        for Reuse { request, tokens, len, scope } in &self.reuses {
+            let others = self.said.iter().filter(|(its, _)| its == scope);
+            let common = |said: &[TokenId]| said.iter().zip(tokens).take_while(|(a, b)| a == b).count();
+            let most = others.map(|(_, said)| common(said)).max().unwrap_or(0);
+            ensure(*len <= most, || format!("{request:?} takes over {len} tokens, {scope:?} has {most}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether an error is a matter of where the conversation stands, so that it can be told beforehand.
+fn is_refusal(error: &BrainError) -> bool {
+    match error {
+        BrainError::BadRequest { what, .. } => *what != "text",
+        BrainError::EmptyInput { .. }
+        | BrainError::UnknownConversation { .. }
+        | BrainError::ConversationExists { .. }
+        | BrainError::BehindSlide { .. } => true,
+        _ => false,
+    }
+}
+
+/// The work of a request, sampling at most `count_max` tokens.
+fn work(asked: &Asked, count_max: usize) -> Work {
+    let tokens = asked.tokens.clone();
+    match &asked.arrival.ask {
+        Ask::Embed => Work::Embed { tokens: tokens.into() },
+        Ask::Score => Work::Score { tokens: tokens.into() },
+        Ask::Step(step) => step_work(step, tokens, count_max),
+        Ask::Reset | Ask::Close | Ask::Fork { .. } | Ask::Rewind { .. } => Work::Forget,
+    }
+}
+
+fn step_work(step: &StepAsk, tokens: Vec<TokenId>, count_max: usize) -> Work {
+    let StepAsk { count, sampling, seed, top, stream, .. } = step.clone();
+    Work::Step { tokens: tokens.into(), count: count.min(count_max), sampling, seed, top, stream }
+}
+
+/// The seed of one of several answers, as `docs/pipe.md` says: that of the first is the request's.
+fn seed_of(seed: u64, index: usize) -> u64 {
+    match index as u64 {
+        0 => seed,
+        index => super::super::rng::mix(seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15))),
+    }
+}

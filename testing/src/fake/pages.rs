@@ -1,0 +1,92 @@
+//! The fake's pages: what they hold is written once, row by row, by whoever comes first. Others copy.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use motorbrain_actors::engine::{Held, Page, PageSize, Resident};
+
+use crate::control::FakeControl;
+
+/// A page's memory: the states of its rows, as many as are written.
+struct Memory {
+    rows: Mutex<Vec<u64>>,
+    control: FakeControl,
+}
+
+impl Memory {
+    fn new(rows: Vec<u64>, control: &FakeControl) -> Arc<Self> {
+        control.count_page(1);
+        Arc::new(Self { rows: Mutex::new(rows), control: control.clone() })
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.control.count_page(-1);
+    }
+}
+
+/// A slot's pages.
+#[derive(Clone, Default)]
+pub(super) struct Pages {
+    table: Vec<Arc<Memory>>,
+    /// States that are written there.
+    written: usize,
+    /// Pages that the slot's owner knows of.
+    known: usize,
+}
+
+impl Pages {
+    /// Those that another slot has filled, and their states; `None` where they hold less than is said.
+    pub(super) fn adopt(held: &Resident, page: usize) -> Option<(Self, Vec<u64>)> {
+        let table = held.pages.iter().map(|page| page.memory::<Memory>()).collect::<Option<Vec<_>>>()?;
+        let mut states = Vec::new();
+        for (index, memory) in table.iter().enumerate() {
+            let count = (held.kv_len - index * page).min(page);
+            states.extend_from_slice(memory.rows().get(..count)?);
+        }
+        let pages = Self { known: table.len(), written: states.len(), table };
+        (states.len() == held.kv_len).then_some((pages, states))
+    }
+
+    /// Writes the states that are not written yet.
+    pub(super) fn write(&mut self, states: &[u64], page: PageSize, control: &FakeControl) {
+        let PageSize { tokens: page, .. } = page;
+        self.written = self.written.min(states.len());
+        self.cut(self.written.div_ceil(page));
+        while self.written < states.len() {
+            let (index, row) = (self.written / page, self.written % page);
+            let end = ((index + 1) * page).min(states.len());
+            let new = &states[self.written..end];
+            match self.table.get(index) {
+                Some(memory) if memory.rows().len() == row => memory.rows().extend_from_slice(new),
+                _ => {
+                    self.cut(index);
+                    self.table.push(Memory::new(states[index * page..end].to_vec(), control));
+                }
+            }
+            self.written = end;
+        }
+    }
+
+    /// None of them is the slot's any more.
+    pub(super) fn leave(&mut self) {
+        self.cut(0);
+        self.written = 0;
+    }
+
+    /// What became of them since this was last asked.
+    pub(super) fn take(&mut self, kv_len: usize) -> Held {
+        let pages = self.table[self.known..].iter().map(|memory| Page::new(Arc::clone(memory))).collect();
+        let keep = std::mem::replace(&mut self.known, self.table.len());
+        Held { keep, pages, kv_len }
+    }
+
+    fn cut(&mut self, count: usize) {
+        self.table.truncate(count);
+        self.known = self.known.min(count);
+    }
+}
