@@ -8,6 +8,7 @@
 
 mod bare;
 mod brain;
+mod keeping;
 mod latency;
 mod limits;
 mod memory;
@@ -64,6 +65,14 @@ impl Worker {
                 let (model, loaded) = self.runtime.block_on(Actors::load(&load))?;
                 self.model = Some(model);
                 Ok(loaded)
+            }
+            (Request::Keeping(load), _) => {
+                self.unload();
+                self.runtime.block_on(keeping::measure(&load))
+            }
+            (Request::Crowd { load, resident }, _) => {
+                self.unload();
+                self.runtime.block_on(keeping::crowd(&load, &resident))
             }
             (Request::Memory, model) => memory::report(runtime, model.as_ref()),
             (Request::Bandwidth { threads }, _) => Ok(json!({ "bytes_per_second": limits::bandwidth(threads) })),

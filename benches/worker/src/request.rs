@@ -30,6 +30,14 @@ pub(crate) enum Request {
     Latency { streams: usize, context: usize, long: usize },
     /// Of the texts, given as token ids.
     Perplexity { texts: PathBuf },
+    /// What it is worth that keys and values belong to conversations, on brains of its own.
+    Keeping(Load),
+    /// What a token costs while so many conversations are resident, on a brain of its own.
+    Crowd {
+        #[serde(flatten)]
+        load: Load,
+        resident: Vec<usize>,
+    },
     /// What the process holds.
     Memory,
     /// Bytes a second that all threads together can read.

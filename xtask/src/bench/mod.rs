@@ -7,6 +7,7 @@
 mod budget;
 mod claims;
 mod engines;
+mod keeping;
 mod limits;
 mod loads;
 mod machine;
@@ -61,12 +62,15 @@ pub(crate) struct Arguments {
 enum Instead {
     /// Run the benchmark of cargo instead: what the actors add to a message
     Actors,
+    /// Measure instead what it is worth that keys and values belong to conversations
+    Keeping,
 }
 
 /// Runs what was asked for; returns what to do next.
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<String, Error> {
     match arguments.instead {
         Some(Instead::Actors) => actors(project),
+        Some(Instead::Keeping) => keeping::run(project),
         None => compare(project, &arguments.options),
     }
 }
