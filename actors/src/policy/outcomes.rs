@@ -173,7 +173,7 @@ impl Policy {
         conversation.state.commit(commit, base, &window);
         conversation.share(sharing, had);
         (conversation.known, conversation.moved) = (true, true);
-        self.stand_up_unless_seated_well(&name, &before);
+        self.leave_wrong_seat(&name, &before);
         true
     }
 

@@ -2,9 +2,41 @@
 //! has nothing to do beside others that have several jobs, it is given some of theirs.
 
 use super::{
+    Effect, Policy,
     actors::{Actor, Life},
     event::ActorIndex,
 };
+use crate::{job::RequestId, message::ConversationId};
+
+impl Policy {
+    /// The actor for a conversation's job: the one that holds its slot, if one does; `None` while none is ready.
+    pub(super) fn actor_for(&mut self, name: &ConversationId) -> Option<ActorIndex> {
+        let conversation = self.conversations.get_mut(name)?;
+        if conversation.held {
+            return conversation.owner;
+        }
+        let actor = least_busy(&self.actors, conversation.owner)?;
+        if let Some(last) = conversation.owner.replace(actor) {
+            self.actors[last.0].conversations -= 1;
+        }
+        self.actors[actor.0].conversations += 1;
+        Some(actor)
+    }
+
+    /// Has an actor that has nothing to do take jobs over from those that have several.
+    pub(super) fn even_out(&mut self, effects: &mut Vec<Effect>) {
+        if self.page_size().is_none() {
+            return; // what an engine keeps to itself stays with it
+        }
+        while let Some((actor, count)) = to_move(&self.actors) {
+            let state = &mut self.actors[actor.0];
+            let stays = |request: &&RequestId| !state.recalled.contains(request);
+            let requests: Vec<RequestId> = state.jobs.iter().rev().filter(stays).take(count).copied().collect();
+            state.recalled.extend(&requests);
+            effects.push(Effect::Recall { actor, incarnation: state.incarnation, requests });
+        }
+    }
+}
 
 /// The actor for a job; `None` while none is ready. `last`: that of the conversation's last job.
 pub(super) fn least_busy(actors: &[Actor], last: Option<ActorIndex>) -> Option<ActorIndex> {

@@ -179,7 +179,7 @@ impl Policy {
         conversation.share(pending.sharing.take(), had);
         let rebuilt = std::mem::take(&mut conversation.rebuilt) || several.rebuilt;
         self.give_slot_back(&name, effects);
-        self.stand_up_unless_seated_well(&name, &before);
+        self.leave_wrong_seat(&name, &before);
         let (tokens, reused) = (pending.tokens.len(), pending.reused);
         let answer = Answer { outcome: Outcome::Several(choices), tokens, context_len, rebuilt, reused };
         effects.push(Effect::Answer { request, answer });

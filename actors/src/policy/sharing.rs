@@ -69,7 +69,7 @@ impl Policy {
 
     /// A conversation that gives nothing any more, or to others than before, gives up its seat at once, also amid a
     /// streamed step: should that end badly, then what it has shown is still shared with nobody else than it said.
-    pub(super) fn stand_up_unless_seated_well(&mut self, name: &ConversationId, before: &Sharing) {
+    pub(super) fn leave_wrong_seat(&mut self, name: &ConversationId, before: &Sharing) {
         let stays = |it: &super::conversations::Conversation| it.gives() && it.sharing == *before;
         if self.conversations.get(name).is_some_and(|conversation| conversation.seat.is_some() && !stays(conversation))
         {

@@ -153,20 +153,6 @@ impl Policy {
         }
     }
 
-    /// The actor for a conversation's job: the one that holds its slot, if one does; `None` while none is ready.
-    fn actor_for(&mut self, name: &ConversationId) -> Option<ActorIndex> {
-        let conversation = self.conversations.get_mut(name)?;
-        if conversation.held {
-            return conversation.owner;
-        }
-        let actor = placement::least_busy(&self.actors, conversation.owner)?;
-        if let Some(last) = conversation.owner.replace(actor) {
-            self.actors[last.0].conversations -= 1;
-        }
-        self.actors[actor.0].conversations += 1;
-        Some(actor)
-    }
-
     /// Makes the actor forget what it holds of the conversation; the next job restores it.
     pub(super) fn give_slot_back(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
         let Some(conversation) = self.conversations.get_mut(name) else {
@@ -225,20 +211,6 @@ impl Policy {
             self.advance(&name, effects);
         }
         self.place_loose(effects);
-    }
-
-    /// Has an actor that has nothing to do take jobs over from those that have several.
-    pub(super) fn even_out(&mut self, effects: &mut Vec<Effect>) {
-        if self.page_size().is_none() {
-            return; // what an engine keeps to itself stays with it
-        }
-        while let Some((actor, count)) = placement::to_move(&self.actors) {
-            let state = &mut self.actors[actor.0];
-            let stays = |request: &&RequestId| !state.recalled.contains(request);
-            let requests: Vec<RequestId> = state.jobs.iter().rev().filter(stays).take(count).copied().collect();
-            state.recalled.extend(&requests);
-            effects.push(Effect::Recall { actor, incarnation: state.incarnation, requests });
-        }
     }
 
     fn send(&mut self, request: RequestId, actor: ActorIndex, effects: &mut Vec<Effect>) {

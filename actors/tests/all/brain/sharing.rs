@@ -141,6 +141,23 @@ async fn what_is_not_shared_is_neither_given_nor_taken() {
 }
 
 #[tokio::test]
+async fn what_was_said_on_other_terms_is_given_to_nobody() {
+    for (before, after) in [(Sharing::Nobody, scope("x")), (scope("y"), scope("x")), (scope("y"), Sharing::With(None))]
+    {
+        let bench = start_with(config(1), roomy(64)).await;
+        let brain = &bench.brain;
+        brain.step(sharing(before.clone(), step("a", &text(20), 2))).await.unwrap();
+        brain.step(sharing(after.clone(), step("a", "PUBLIC NOW", 2))).await.unwrap();
+        brain.fork(Fork { from: "a".into(), to: "fork".into(), at: None, choice: None }).await.unwrap();
+        let other = brain.step(sharing(after.clone(), step("b", &text(20), 2))).await.unwrap();
+        assert_eq!(other.context.reused, 0, "{before:?} {after:?}");
+        brain.reset("a").await.unwrap();
+        let own = brain.step(sharing(after, step("a", &text(20), 2))).await.unwrap();
+        assert_eq!(own.context.reused, 19, "emptied, it gives and takes again");
+    }
+}
+
+#[tokio::test]
 async fn scopes_do_not_see_each_other() {
     let bench = start_with(config(1), roomy(64)).await;
     let brain = &bench.brain;
