@@ -184,7 +184,7 @@ fn engine(settings: &Settings, runtime: Runtime, model: Arc<Model>, findings: &m
     }
     findings.add(rotation(&loader, &model));
     findings.add(window(&loader, &model));
-    findings.add(memory(&loader, &model));
+    findings.add(memory(settings, &loader, &model));
 }
 
 fn form(loader: &OnnxLoader) -> Finding {
@@ -321,14 +321,21 @@ fn window(loader: &OnnxLoader, model: &Model) -> Finding {
         .fact("context", model.context.tokens)
 }
 
-fn memory(loader: &OnnxLoader, model: &Model) -> Finding {
+fn memory(settings: &Settings, loader: &OnnxLoader, model: &Model) -> Finding {
     let per_token = model.contract.kv_bytes_per_token();
     let full = per_token.saturating_mul(loader.window().size);
-    let text = format!(
+    let mebibytes = |bytes: usize| bytes as f64 / f64::from(1 << 20);
+    let mut text = format!(
         "{:.1} MiB of keys and values for one conversation at a full window, {per_token} bytes a token",
-        full as f64 / (1 << 20) as f64,
+        mebibytes(full),
     );
-    Finding::ok("memory", text).fact("kv_bytes_per_token", per_token).fact("kv_bytes_full", full)
+    let finding = |text| Finding::ok("memory", text).fact("kv_bytes_per_token", per_token).fact("kv_bytes_full", full);
+    if !matches!(loader.form(), Some(Form::Paged { .. })) {
+        return finding(text);
+    }
+    let cached = settings.brain_config(None).cached_bytes;
+    text += &format!("\nat most {:.0} MiB more, that no conversation uses, kept for those to come", mebibytes(cached));
+    finding(text).fact("cached_bytes", cached)
 }
 
 fn or_unknown(text: &str) -> &str {
