@@ -5,7 +5,7 @@
 use std::{fs, path::Path};
 
 use crate::common::{copy, graph_cache, in_own_process, loader, scores, text_tokens, window};
-use motorbrain::{Brain, Embed, ErrorCode, Input, Score, Settings, Step, Terms};
+use motorbrain::{ActorState, Brain, Embed, ErrorCode, Input, Score, Settings, Step, Terms};
 use motorbrain_actors::engine::{Engine, EngineLoader};
 
 const FORMS: [&str; 4] = ["tiny-plain", "tiny-plain-f16", "tiny-gqa-fp32", "tiny-gqa-int4"];
@@ -73,7 +73,12 @@ async fn brain(dir: &Path) -> Brain {
     settings.runtime.cache = Some(graph_cache());
     settings.runtime.threads = Some(1);
     settings.brain.actors = 2;
-    motorbrain::start(&settings).await.unwrap()
+    let brain = motorbrain::start(&settings).await.unwrap();
+    // One that still loads would find the files shortened.
+    while brain.stats().await.unwrap().actors.iter().any(|actor| actor.state != ActorState::Ready) {
+        tokio::task::yield_now().await;
+    }
+    brain
 }
 
 #[test]
