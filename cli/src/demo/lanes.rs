@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_line_shows_a_story_s_end_and_whether_its_actor_is_gone() {
         let story = |actor| Story { name: "fox", actor, text: "ä ".repeat(60), tokens: Vec::new() };
-        let mut scene = Scene::new(vec![story(0), story(1)], Some(Kill { actor: 0, after: 1 }));
+        let mut scene = Scene::new(vec![story(0), story(1)], Some(Kill { actor: 0, after: 1 }), 0);
         scene.death.died = Some(Duration::ZERO);
         let lines = lines(&scene);
         assert!(lines[0].starts_with("\x1b[31mactor 0 gone\x1b[0m fox   …"), "{}", lines[0]);

@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn an_event_is_a_line_that_names_conversation_or_actor() {
         let story = Story { name: "fox", actor: 1, text: String::new(), tokens: Vec::new() };
-        let scene = Scene::new(vec![story], None);
+        let scene = Scene::new(vec![story], None, 0);
         let check = |what, expected| {
             let event = Event { at: Duration::from_micros(12_345), what };
             assert_eq!(line(&event, &scene), expected);

@@ -31,7 +31,7 @@ pub(super) fn telling(scene: &Scene, elapsed: Duration) -> String {
     {
         text += &format!(
             "\n  killed after {asked} tokens (its thread panicked: {CRASH}), serving again {} later\n  \
-             its {} conversations all went on within {}; the others got {} tokens meanwhile",
+             its {} conversations all went on within {}, wherever there was room; the others got {} tokens meanwhile",
             seconds(back.saturating_sub(died)),
             death.went_on.len(),
             seconds(last.saturating_sub(died)),
@@ -52,7 +52,7 @@ pub(super) fn actors(stats: &Stats) -> Table {
 
 /// What was told.
 pub(super) fn stories(scene: &Scene) -> Table {
-    let mut table = output::table(["actor", "conversation", "told, with the death in between"]);
+    let mut table = output::table(["begun by", "conversation", "told, with the death in between"]);
     for Story { name, actor, text, .. } in &scene.stories {
         table.add_row([&actor.to_string(), *name, &one_line(text)]);
     }
@@ -143,7 +143,8 @@ mod tests {
             text: String::new(),
             tokens: vec![TokenId(token)],
         };
-        let mut scene = Scene::new(vec![story(0, tokens[0]), story(1, tokens[1])], Some(Kill { actor: 0, after: 1 }));
+        let mut scene =
+            Scene::new(vec![story(0, tokens[0]), story(1, tokens[1])], Some(Kill { actor: 0, after: 1 }), 0);
         scene.death.went_on = (0..met).map(|story| (story, Duration::ZERO)).collect();
         scene
     }

@@ -11,7 +11,7 @@ use motorbrain::{ActorState, Stats, TokenId};
 pub(super) struct Story {
     /// The conversation's name.
     pub(super) name: &'static str,
-    /// Where it lives.
+    /// Where it was begun.
     pub(super) actor: usize,
     /// What was asked and answered, in order.
     pub(super) text: String,
@@ -74,14 +74,16 @@ pub(super) struct Scene {
     pub(super) stories: Vec<Story>,
     /// The kill, where one is planned.
     pub(super) kill: Option<Kill>,
+    /// How often the victim had been started again before: a restart may be over sooner than anybody looks.
+    pub(super) restarts: u64,
     /// What came of it.
     pub(super) death: Death,
 }
 
 impl Scene {
     /// Nothing has been said.
-    pub(super) fn new(stories: Vec<Story>, kill: Option<Kill>) -> Self {
-        Self { stories, kill, death: Death::default() }
+    pub(super) fn new(stories: Vec<Story>, kill: Option<Kill>, restarts: u64) -> Self {
+        Self { stories, kill, restarts, death: Death::default() }
     }
 
     /// Tokens of all stories.
@@ -89,7 +91,7 @@ impl Scene {
         self.stories.iter().map(|story| story.tokens.len()).sum()
     }
 
-    /// Whether a story lives with the victim.
+    /// Whether a story was begun with the victim.
     pub(super) fn is_victim(&self, story: &Story) -> bool {
         self.kill.is_some_and(|kill| kill.actor == story.actor)
     }
@@ -129,7 +131,7 @@ impl Scene {
             self.death.meanwhile += 1;
         }
         let mut events = Vec::with_capacity(2);
-        if victim && self.death.back.is_some() && !self.death.went_on.contains_key(&story) {
+        if victim && self.death.died.is_some() && !self.death.went_on.contains_key(&story) {
             self.death.went_on.insert(story, at);
             events.push(Event { at, what: What::GoesOn { story } });
         }
@@ -142,10 +144,12 @@ impl Scene {
     /// Looks at the brain's figures: is the victim gone, or back?
     pub(super) fn look(&mut self, at: Duration, stats: &Stats) -> Option<Event> {
         let actor = self.kill?.actor;
-        let ready = stats.actors.get(actor)?.state == ActorState::Ready;
+        let stats = stats.actors.get(actor)?;
+        let ready = stats.state == ActorState::Ready;
         self.death.asked?;
         let what = match (ready, self.death.died, self.death.back) {
-            (false, None, _) => {
+            (true, None, _) if stats.restarts == self.restarts => return None,
+            (_, None, _) => {
                 self.death.died = Some(at);
                 What::Died { actor }
             }
@@ -167,11 +171,11 @@ mod tests {
 
     fn scene() -> Scene {
         let story = |actor| Story { name: "a", actor, text: String::new(), tokens: Vec::new() };
-        Scene::new(vec![story(0), story(1)], Some(Kill { actor: 0, after: 2 }))
+        Scene::new(vec![story(0), story(1)], Some(Kill { actor: 0, after: 2 }), 3)
     }
 
-    fn stats(state: ActorState) -> Stats {
-        let actor = ActorStats { actor: 0, state, conversations: 1, restarts: 0, queued: 0 };
+    fn stats(state: ActorState, restarts: u64) -> Stats {
+        let actor = ActorStats { actor: 0, state, conversations: 1, restarts, queued: 0 };
         let model = EngineInfo {
             layers: 1,
             hidden: 1,
@@ -213,19 +217,27 @@ mod tests {
     fn what_others_say_meanwhile_is_counted_and_who_goes_on_is_told_once() {
         let mut scene = scene();
         scene.asked();
-        assert_eq!(scene.look(ms(1), &stats(ActorState::Ready)), None, "not dead yet");
+        assert_eq!(scene.look(ms(1), &stats(ActorState::Ready, 3)), None, "not dead yet");
         let died = Event { at: ms(2), what: What::Died { actor: 0 } };
-        assert_eq!(scene.look(ms(2), &stats(ActorState::Restarting)), Some(died));
+        assert_eq!(scene.look(ms(2), &stats(ActorState::Restarting, 3)), Some(died));
         let token = |story| What::Token { story, text: "x".into() };
-        assert_eq!(say(&mut scene, 3, 0), [token(0)], "said before the death, heard after it");
         assert_eq!(say(&mut scene, 4, 1), [token(1)]);
-        assert_eq!(scene.look(ms(5), &stats(ActorState::Restarting)), None);
+        assert_eq!(scene.look(ms(5), &stats(ActorState::Restarting, 4)), None);
+        assert_eq!(say(&mut scene, 5, 0), [What::GoesOn { story: 0 }, token(0)], "with another actor");
         let ready = Event { at: ms(6), what: What::Ready { actor: 0 } };
-        assert_eq!(scene.look(ms(6), &stats(ActorState::Ready)), Some(ready));
-        say(&mut scene, 6, 1);
-        assert_eq!(say(&mut scene, 7, 0), [What::GoesOn { story: 0 }, token(0)]);
+        assert_eq!(scene.look(ms(6), &stats(ActorState::Ready, 4)), Some(ready));
         assert_eq!(say(&mut scene, 8, 0), [token(0)]);
         say(&mut scene, 9, 1);
-        assert_eq!((scene.death.meanwhile, scene.death.went_on), (2, BTreeMap::from([(0, ms(7))])));
+        assert_eq!((scene.death.meanwhile, scene.death.went_on), (1, BTreeMap::from([(0, ms(5))])));
+    }
+
+    #[test]
+    fn a_restart_that_was_over_before_anybody_looked_was_a_death() {
+        let mut scene = scene();
+        scene.asked();
+        for what in [What::Died { actor: 0 }, What::Ready { actor: 0 }] {
+            assert_eq!(scene.look(ms(1), &stats(ActorState::Ready, 4)), Some(Event { at: ms(1), what }));
+        }
+        assert_eq!(scene.look(ms(2), &stats(ActorState::Ready, 4)), None);
     }
 }

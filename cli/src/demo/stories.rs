@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use motorbrain::{Brain, BrainError, Sampling, Step, StepItem, Terms, TokenId};
+use motorbrain::{ActorState, ActorStats, Brain, BrainError, Sampling, Step, StepItem, Terms, TokenId};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{
@@ -51,6 +51,7 @@ pub(super) type Audience<'a> = dyn FnMut(&Event, &Scene) -> Result<(), Failure> 
 
 /// Has every beginning read, one after the other, and sees which actor took it.
 pub(super) async fn begin(brain: &Brain, kill: Option<Kill>) -> Result<Scene, BrainError> {
+    until_all_are_there(brain).await?;
     let mut stories = Vec::new();
     for (name, text) in BEGINNINGS {
         let before = conversations(brain).await?;
@@ -59,7 +60,9 @@ pub(super) async fn begin(brain: &Brain, kill: Option<Kill>) -> Result<Scene, Br
         let actor = before.iter().zip(&after).position(|(before, after)| after > before).unwrap_or_default();
         stories.push(Story { name, actor, text: text.to_owned(), tokens: Vec::new() });
     }
-    Ok(Scene::new(stories, kill))
+    let stats = brain.stats().await?;
+    let restarts = kill.and_then(|kill| stats.actors.get(kill.actor)).map_or(0, |victim| victim.restarts);
+    Ok(Scene::new(stories, kill, restarts))
 }
 
 /// Has all stories told at once, and kills where and when the scene says.
@@ -85,8 +88,9 @@ pub(super) async fn tell(
                 Some(Said::Failed(error)) => return Err(broken(error)),
                 Some(Said::Words(story, text)) => audience(&scene.words(began.elapsed(), story, text), &scene)?,
                 Some(Said::Token(story, token, text)) => {
-                    // Who speaks may be back.
-                    if scene.is_away() && scene.is_victim(&scene.stories[story]) {
+                    // Who speaks has met with the death, or is about to.
+                    let awaited = scene.death.asked.is_some() && scene.death.back.is_none();
+                    if awaited && scene.is_victim(&scene.stories[story]) {
                         look(brain, &mut scene, began, audience).await?;
                     }
                     for event in scene.token(began.elapsed(), story, token, text) {
@@ -168,6 +172,15 @@ async fn look(brain: &Brain, scene: &mut Scene, began: Instant, audience: &mut A
         Some(event) => audience(&event, scene),
         None => Ok(()),
     }
+}
+
+/// Actors that come later would have nothing to do with the beginnings.
+async fn until_all_are_there(brain: &Brain) -> Result<(), BrainError> {
+    let is_coming = |actor: &ActorStats| matches!(actor.state, ActorState::Starting | ActorState::Restarting);
+    while brain.stats().await?.actors.iter().any(is_coming) {
+        sleep(LOOK_EVERY).await;
+    }
+    Ok(())
 }
 
 /// How many conversations each actor has.
