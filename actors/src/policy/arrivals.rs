@@ -25,6 +25,7 @@ impl Policy {
             pending.stage = Stage::Tokenising;
             effects.push(Effect::Tokenise { request, behind: None });
         }
+        self.asked += pending.answers();
         self.requests.insert(request, pending);
         match conversation {
             Some(_) => {
@@ -49,7 +50,11 @@ impl Policy {
         }
         self.check_open()?;
         let limits = &self.config.limits;
-        if self.requests.len() - self.parts >= limits.requests {
+        let answers = match &arrival.ask {
+            Ask::Step(step) => step.n,
+            _ => 1,
+        };
+        if self.asked + answers > limits.requests {
             return Err(BrainError::Overloaded { what: "requests", limit: limits.requests });
         }
         let Some(name) = &arrival.conversation else {

@@ -1,6 +1,6 @@
 //! What always holds between two events. Tests ask after every one of them.
 
-use super::{Life, Policy, Stage, placement};
+use super::{Life, Pending, Policy, Stage, placement};
 use crate::{
     engine::{Page, Resident},
     job::History,
@@ -60,13 +60,14 @@ impl Policy {
     }
 
     fn check_requests(&self, broken: &mut Vec<String>) {
-        let (requests, limit) = (self.requests.len() - self.parts, self.config.limits.requests);
-        if requests > limit {
-            broken.push(format!("{requests} requests, the limit is {limit}"));
+        let (asked, limit) = (self.asked, self.config.limits.requests);
+        if asked > limit {
+            broken.push(format!("{asked} answers are asked for, the limit is {limit}"));
         }
-        let parts = self.requests.values().filter(|pending| pending.part.is_some()).count();
-        if parts != self.parts {
-            broken.push(format!("{} parts are counted, there are {parts}", self.parts));
+        let whole = self.requests.values().filter(|pending| pending.part.is_none());
+        let answers: usize = whole.map(Pending::answers).sum();
+        if answers != asked {
+            broken.push(format!("{asked} answers are counted, {answers} are asked for"));
         }
         let with_deadline = self.requests.values().filter(|pending| pending.deadline.is_some()).count();
         if with_deadline != self.deadlines.len() {

@@ -83,8 +83,8 @@ pub struct Policy {
     prefixes: Option<Prefixes>,
     /// Every request that is not finished, those among them that only await the end of a job, and parts of requests.
     requests: BTreeMap<RequestId, Pending>,
-    /// How many of them are parts.
-    parts: usize,
+    /// How many answers all of them ask for, parts aside: what counts against the limit.
+    asked: usize,
     /// Requests without a conversation, and parts, that wait for an actor.
     loose: BTreeSet<RequestId>,
     deadlines: BTreeSet<(Time, RequestId)>,
@@ -104,7 +104,7 @@ impl Policy {
             model: None,
             conversations: BTreeMap::new(),
             prefixes: None,
-            parts: 0,
+            asked: 0,
             requests: BTreeMap::new(),
             loose: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -259,10 +259,12 @@ impl Policy {
             }
         }
         self.loose.remove(&request);
-        if let Some(part) = &pending.part {
-            self.parts -= 1;
-            if let Some(several) = self.requests.get_mut(&part.whole).and_then(|whole| whole.several.as_mut()) {
-                several.parts.remove(&request);
+        match &pending.part {
+            None => self.asked -= pending.answers(),
+            Some(part) => {
+                if let Some(several) = self.requests.get_mut(&part.whole).and_then(|whole| whole.several.as_mut()) {
+                    several.parts.remove(&request);
+                }
             }
         }
         Some(pending)

@@ -3,7 +3,7 @@
 use super::{Answer, Effect, Policy, conversations::Conversation, state::State};
 use crate::{
     job::{Outcome, RequestId},
-    message::{BrainError, ConversationId},
+    message::{BrainError, ConversationId, Sharing},
 };
 
 impl Policy {
@@ -33,7 +33,12 @@ impl Policy {
                 }
                 let child = self.conversations.entry(to.clone()).or_default();
                 (child.state, child.known, child.moved) = (state, true, true);
-                (child.sharing, child.withheld) = (sharing, withheld);
+                // An empty one that was told how to share keeps to that, and gives nothing of what others let it have.
+                let own = child.sharing != Sharing::default();
+                child.withheld = withheld || own && child.sharing != sharing;
+                if !own {
+                    child.sharing = sharing;
+                }
                 self.settle_down(to);
                 self.remove(request);
                 effects.push(stands(request, context_len));
@@ -57,11 +62,11 @@ impl Policy {
         let parent = self.known(from)?;
         let mut state = parent.base(choice).ok_or_else(|| no_such_choice(parent, choice))?.clone();
         let len = at.unwrap_or(state.len());
+        check_length("at", len, &state)?;
         if state.history.has_slid() && len != state.len() {
             let most = state.len();
             return Err(BrainError::BehindSlide { conversation: from.clone(), found: len, least: most, most });
         }
-        check_length("at", len, &state)?;
         if self.conversations.get(to).is_some_and(|child| child.state.history.total > 0) {
             return Err(BrainError::ConversationExists { conversation: to.clone() });
         }

@@ -84,7 +84,6 @@ impl Policy {
         several.parts.insert(number);
         let state = several.start.clone();
         let Some(pending) = pending.as_part(request, number, part, state) else { return };
-        self.parts += 1;
         self.requests.insert(number, pending);
         self.loose.insert(number);
     }

@@ -358,11 +358,11 @@ impl Model {
         }
         let mut child = self.base(from, choice)?;
         let len = at.unwrap_or(child.context.len());
-        if child.has_slid() && len != child.context.len() {
-            return Err(ErrorCode::BehindSlide);
-        }
         if len > child.context.len() {
             return Err(ErrorCode::BadRequest);
+        }
+        if child.has_slid() && len != child.context.len() {
+            return Err(ErrorCode::BehindSlide);
         }
         if self.known.get(&to).is_some_and(|there| there.total > 0) {
             return Err(ErrorCode::ConversationExists);

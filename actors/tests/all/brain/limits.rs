@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use motorbrain_actors::message::{ErrorCode, Reply, Request};
+use motorbrain_actors::{
+    engine::Sampling,
+    message::{ErrorCode, Reply, Request, Step},
+};
 use motorbrain_testing::Fault;
 
 use super::{Bench, config, start, step, unshared, within};
@@ -108,4 +111,16 @@ async fn a_caller_that_went_away_cancels_its_request() {
     bench.until(|stats| stats.actors[0].queued == 0 && stats.actors[0].conversations == 1).await;
     let stepped = bench.brain.step(step("a", "HELLO", 1)).await.unwrap();
     assert_eq!(stepped.context.context_len, 13);
+}
+
+#[tokio::test]
+async fn each_of_several_answers_counts_as_a_request() {
+    let mut config = config(1);
+    config.limits.requests = 4;
+    let bench = start(config).await;
+    let sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
+    let several = |n| Step { n, sampling: sampling.clone(), ..step("a", "HELLO", 2) };
+    assert_eq!(bench.brain.several(several(5)).await.unwrap_err().code(), ErrorCode::Overloaded);
+    assert_eq!(bench.brain.several(several(4)).await.unwrap().choices.len(), 4);
+    assert_eq!(bench.brain.several(several(4)).await.unwrap().choices.len(), 4, "and counts no more when it is done");
 }

@@ -158,6 +158,19 @@ async fn what_was_said_on_other_terms_is_given_to_nobody() {
 }
 
 #[tokio::test]
+async fn a_fork_onto_a_private_conversation_stays_private() {
+    let bench = start_with(config(1), roomy(64)).await;
+    let brain = &bench.brain;
+    brain.step(sharing(Sharing::Nobody, step("b", "A", 1))).await.unwrap();
+    brain.rewind("b", 0).await.unwrap();
+    brain.step(step("template", "B", 1)).await.unwrap();
+    brain.fork(Fork { from: "template".into(), to: "b".into(), at: Some(1), choice: None }).await.unwrap();
+    brain.step(step("b", &text(20), 1)).await.unwrap();
+    let asked = brain.step(step("c", &format!("B{}", text(20)), 1)).await.unwrap();
+    assert!(asked.context.reused <= 1, "only the template's own: {}", asked.context.reused);
+}
+
+#[tokio::test]
 async fn scopes_do_not_see_each_other() {
     let bench = start_with(config(1), roomy(64)).await;
     let brain = &bench.brain;

@@ -149,8 +149,8 @@ impl Truth {
                 let len = at.unwrap_or(base.len());
                 let slid = base.history.has_slid();
                 match len {
-                    _ if slid && len != base.len() => Some(ErrorCode::BehindSlide),
                     _ if len > base.len() => Some(ErrorCode::BadRequest),
+                    _ if slid && len != base.len() => Some(ErrorCode::BehindSlide),
                     _ => (self.talk(to).context.history.total > 0).then_some(ErrorCode::ConversationExists),
                 }
             }
