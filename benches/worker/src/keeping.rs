@@ -74,7 +74,7 @@ pub(crate) async fn crowd(load: &Load, resident: &[usize]) -> Outcome<Value> {
         }
         there = there.max(count);
         let mut best = f64::INFINITY;
-        for _ in 0..4 * ROUNDS {
+        for _ in 0..12 * ROUNDS {
             let mut asked = JoinSet::new();
             let began = Instant::now();
             for index in 0..BUSY {
