@@ -94,7 +94,7 @@ sections::sections! {
         text_bytes: usize = 4 * 1024 * 1024;
         /// The most tokens a step may sample; beyond it `bad_request`.
         count: usize = 65_536;
-        /// Requests waiting at once; beyond it `overloaded`.
+        /// Requests waiting at once, each of several answers counted; beyond it `overloaded`.
         requests: usize = 1_024;
         /// Conversations kept at once; a new one beyond it is `overloaded`.
         conversations: usize = 1_024;
