@@ -22,6 +22,7 @@ mod event;
 mod invariants;
 mod moves;
 mod outcomes;
+mod parts;
 mod placement;
 mod prefixes;
 mod requests;
@@ -273,4 +274,8 @@ impl Policy {
 
 fn all_down() -> BrainError {
     BrainError::Unavailable { reason: "every actor is down".to_owned() }
+}
+
+fn broken_commit() -> BrainError {
+    BrainError::Engine { message: "the engine dropped more tokens than its context holds".to_owned() }
 }

@@ -4,11 +4,11 @@
 //! filled are then nobody's; a slot in the place of pages, which differs from the history now, is given back, and the
 //! context read again by the next job.
 
-use super::{ActorIndex, Answer, Effect, Notice, Pending, Policy, Stage, requests::Commits};
+use super::{ActorIndex, Answer, Effect, Notice, Pending, Policy, Stage, broken_commit, requests::Commits};
 use crate::{
     engine::Sampled,
     job::{Carried, Commit, Done, JobError, Outcome, RequestId},
-    message::{BrainError, ConversationId},
+    message::ConversationId,
 };
 
 impl Policy {
@@ -195,8 +195,4 @@ impl Policy {
         let (tokens, reused) = (pending.tokens.len(), pending.reused);
         effects.push(Effect::Answer { request, answer: Answer { outcome, tokens, context_len, rebuilt, reused } });
     }
-}
-
-pub(super) fn broken_commit() -> BrainError {
-    BrainError::Engine { message: "the engine dropped more tokens than its context holds".to_owned() }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     event::{ActorIndex, Arrival, Ask, Given, StepAsk, Time},
-    several::{Part, Several},
+    parts::{Part, PartOf, Several},
     state::State,
 };
 use crate::{
@@ -101,17 +101,6 @@ pub(super) struct Commits {
     pub(super) base: Option<Resident>,
     /// With whom the conversation shares from here on.
     pub(super) sharing: Option<Sharing>,
-}
-
-/// That a request is a part of another.
-#[derive(Clone, Debug)]
-pub(super) struct PartOf {
-    /// The request that asks for several answers.
-    pub(super) whole: RequestId,
-    /// What this part does.
-    pub(super) part: Part,
-    /// Where it begins.
-    pub(super) state: State,
 }
 
 impl Pending {

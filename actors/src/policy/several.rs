@@ -7,42 +7,14 @@
 
 use std::collections::BTreeSet;
 
-use super::{Answer, Ask, Effect, Pending, Policy, Stage, outcomes::broken_commit, requests::PartOf, state::State};
+use super::{
+    Answer, Ask, Effect, Pending, Policy, Stage, broken_commit,
+    parts::{Part, PartOf, Several},
+};
 use crate::{
     job::{Choice, Commit, Outcome, RequestId},
     message::BrainError,
 };
-
-/// What a part does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    /// Reads the input.
-    Reading,
-    /// Gives the answer with this number.
-    Answering(usize),
-}
-
-/// A request's answers under way.
-#[derive(Clone, Debug)]
-pub(super) struct Several {
-    /// The parts that are not done.
-    pub(super) parts: BTreeSet<RequestId>,
-    /// Where they begin.
-    start: State,
-    /// Whether the conversation held tokens before.
-    had: bool,
-    /// A part had to read again what had slid.
-    rebuilt: bool,
-    /// Those that are done: what each came to and where its conversation would stand.
-    done: Vec<Option<(Choice, State)>>,
-}
-
-impl Several {
-    /// Where its answers stand, and where they began.
-    pub(super) fn states(&self) -> impl Iterator<Item = &State> {
-        std::iter::once(&self.start).chain(self.done.iter().flatten().map(|(_, state)| state))
-    }
-}
 
 impl Policy {
     /// Begins with the answers of a request whose turn has come.

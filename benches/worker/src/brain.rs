@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, mem, path::Path, sync::Arc, time::Duration};
 
-use motorbrain::{ActorState, Brain, Embed, Input, Parts, Sampling, Score, Sharing, Step, Terms, TokenId};
+use motorbrain::{ActorState, Brain, Embed, Input, Parts, Sampling, Score, Step, TokenId};
 use motorbrain_actors::engine::EngineLoader;
 use serde_json::{Value, json};
 use tokio::{
@@ -15,6 +15,7 @@ use crate::{
     bare::Bare,
     latency,
     request::{Decode, Load, Request},
+    unshared,
 };
 
 /// How the sampled decodes choose, as in `tools/bench/protocol.py`.
@@ -181,9 +182,4 @@ impl Actors {
 
 fn name(row: usize) -> String {
     format!("conversation {row}")
-}
-
-/// What is measured reads everything itself, whatever was read before.
-pub(crate) fn unshared() -> Terms {
-    Terms { sharing: Some(Sharing::Nobody), ..Terms::default() }
 }

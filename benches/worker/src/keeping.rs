@@ -22,7 +22,7 @@ use motorbrain_actors::{
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::{Outcome, Tokens, brain::unshared, request::Load};
+use crate::{Outcome, Tokens, request::Load, unshared};
 
 /// Tokens that a conversation has read.
 const CONTEXT: usize = 1000;

@@ -5,7 +5,7 @@ use motorbrain::{Brain, Step, StepItem, TokenId};
 use serde_json::{Value, json};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 
-use crate::{Outcome, Tokens, brain::unshared};
+use crate::{Outcome, Tokens, unshared};
 
 /// More tokens than are made while the long prompt is being read.
 const ENDLESS: usize = 4096;

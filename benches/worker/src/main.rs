@@ -21,7 +21,7 @@ use std::{
     sync::OnceLock,
 };
 
-use motorbrain::TokenId;
+use motorbrain::{Sharing, Terms, TokenId};
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
@@ -96,6 +96,11 @@ impl Worker {
             self.runtime.block_on(actors.stop());
         }
     }
+}
+
+/// What is measured reads everything itself, whatever was read before.
+fn unshared() -> Terms {
+    Terms { sharing: Some(Sharing::Nobody), ..Terms::default() }
 }
 
 /// Makes the tokens that conversations read: those of `tools/bench/protocol.py`, where the vocabulary
