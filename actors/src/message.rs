@@ -261,10 +261,11 @@ pub struct Fork {
     /// How many of the context's tokens; `None`: all. Behind a slide it must be all of them.
     pub at: Option<usize>,
     /// Of the answers that wait in `from`, the one that the new conversation begins with; all of them still wait.
+    /// `None` drops them.
     pub choice: Option<usize>,
 }
 
-/// Takes a conversation back to its first tokens.
+/// Takes a conversation back to its first tokens; answers that wait in it are dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewind {
     /// Which one.

@@ -127,9 +127,11 @@ Requests:
   {"id":2,"op":"step","conversation":"a","text":"...","count":8}
   {"id":3,"op":"score","conversation":"a","text":"..."}
   {"id":4,"op":"reset","conversation":"a"}    {"id":5,"op":"close","conversation":"a"}
-  {"id":6,"op":"stats"}
+  {"id":6,"op":"fork","conversation":"a","to":"b"}    {"id":7,"op":"rewind","conversation":"a","context_len":5}
+  {"id":8,"op":"tokenize","text":"..."}    {"id":9,"op":"detokenize","token_ids":[1,2]}
+  {"id":10,"op":"stats"}
 
-Replies come as they are done, each with the id of its request."#)]
+Replies come as they are done, each with the id of its request. All keys: docs/pipe.md of the project."#)]
     Pipe {
         /// Also serve the ops `crash` and `hang`, which break actors on purpose
         #[arg(long)]
