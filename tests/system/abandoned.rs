@@ -36,7 +36,7 @@ const UNRESTING: usize = 20;
 const REST: u32 = 20;
 
 /// No threads but the caller's.
-struct Alone;
+pub(crate) struct Alone;
 
 impl Threads for Alone {
     type Error = Infallible;

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::common::{F32_TOLERANCE, fixture, graph_cache, largest_difference, text_tokens};
+use crate::{
+    choices::Choices,
+    common::{F32_TOLERANCE, fixture, graph_cache, largest_difference, text_tokens},
+};
 use motorbrain::{ActorState, Brain, ConversationId, Embed, Input, Settings, Step, Terms, TokenId};
 use tokio::{sync::Barrier, task::JoinSet};
 
@@ -20,19 +23,6 @@ const ACTORS: usize = 3;
 #[derive(Clone)]
 struct Script {
     turns: Vec<(Vec<TokenId>, usize)>,
-}
-
-/// A small generator of reproducible choices (SplitMix64).
-struct Choices(u64);
-
-impl Choices {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
 }
 
 fn scripts(dir: &Path, seed: u64) -> Vec<Script> {

@@ -24,6 +24,7 @@ use std::{
 
 use crate::{
     abandoned::{Orders, Wild},
+    choices::Choices,
     common::{fixture, graph_cache, root, text_tokens},
 };
 use motorbrain::{
@@ -38,19 +39,6 @@ use tokio::{
 
 const CONVERSATIONS: usize = 32;
 const ACTORS: usize = 3;
-
-/// A small generator of reproducible choices (SplitMix64).
-struct Choices(u64);
-
-impl Choices {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-}
 
 /// What a conversation does in one turn, with some tokens of a text.
 #[derive(Clone, Copy)]

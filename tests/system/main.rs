@@ -5,6 +5,7 @@
 
 mod abandoned;
 mod allocations;
+mod choices;
 mod common;
 mod conversations;
 mod crashes;

@@ -4,7 +4,6 @@
 #![allow(clippy::print_stdout, reason = "what was measured is shown")]
 
 use std::{
-    convert::Infallible,
     sync::{
         Arc, Barrier,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -12,16 +11,17 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use crate::common::{fixture, graph_cache, loader_of, model, text_tokens, window};
+use crate::{
+    abandoned::Alone,
+    choices::Choices,
+    common::{fixture, graph_cache, loader_of, model, text_tokens, window},
+};
 use motorbrain::engine::{Activations, Form, FormOptions, OnnxLoader, WindowOptions};
 use motorbrain_actors::{
     engine::{Engine, EngineErrorKind, EngineLoader, Page, Resident, Row, Sampled, Sampling, SlotIndex, Want},
     tokens::TokenId,
 };
-use motorbrain_kernels::{
-    Threads,
-    attention::{self, BatchRow, Heads, Layer, PagedKv, Plan, Shape},
-};
+use motorbrain_kernels::attention::{self, BatchRow, Heads, Layer, PagedKv, Plan, Shape};
 
 /// Keys and values in f32 and in f16, and weights of few bits.
 const FORMS: [&str; 4] = ["tiny-plain", "tiny-gqa-fp32", "tiny-plain-f16", "tiny-gqa-int4"];
@@ -156,19 +156,6 @@ fn forks_of_every_length_never_see_each_others_rows() {
     }
 }
 
-/// A generator of reproducible choices (SplitMix64).
-struct Choices(u64);
-
-impl Choices {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) % bound as u64) as usize
-    }
-}
-
 #[test]
 fn whatever_is_forked_rewound_moved_and_failed_answers_as_read_alone() {
     for (name, seed) in ["tiny-gqa-fp32", "tiny-plain-f16"].into_iter().zip(1..) {
@@ -232,18 +219,6 @@ fn whatever_is_forked_rewound_moved_and_failed_answers_as_read_alone() {
         drop(conversations);
         drop(engines);
         assert_eq!(loader.kv_bytes(), 0, "nobody has a page any more");
-    }
-}
-
-/// No threads but the caller's.
-struct Alone;
-
-impl Threads for Alone {
-    type Error = Infallible;
-
-    fn share(&self, count: usize, task: &(dyn Fn(usize) + Sync + Send)) -> Result<(), Infallible> {
-        (0..count).for_each(task);
-        Ok(())
     }
 }
 

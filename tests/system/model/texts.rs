@@ -17,7 +17,10 @@ use motorbrain_actors::{
 };
 use serde_json::{Value, json};
 
-use crate::common::{fixture, root};
+use crate::{
+    choices::Choices,
+    common::{fixture, root},
+};
 
 const TEXTS: [&str; 7] = [
     "the man had up other words",
@@ -102,21 +105,8 @@ fn changed(part: &str, value: Value) -> Case {
     Case::new(format!("{part}: {}", llama[part]), llama.to_string().as_bytes())
 }
 
-/// A small generator of numbers (splitmix64), so that a seed is a sequence.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((x ^ (x >> 31)) % end as u64) as usize
-    }
-}
-
 /// Random tokens: of the whole vocabulary, of its beginning, where single bytes are, pieces of texts, and unknown ids.
-fn random_tokens(case: &Case, rng: &mut Rng) -> Vec<TokenId> {
+fn random_tokens(case: &Case, rng: &mut Choices) -> Vec<TokenId> {
     let vocab = case.ours.tokens();
     let mut tokens = Vec::new();
     for _ in 0..1 + rng.below(24) {
@@ -134,7 +124,7 @@ fn random_tokens(case: &Case, rng: &mut Rng) -> Vec<TokenId> {
 fn check_sequences(case: &Case, count: u64) {
     let (mut compared, mut held) = (0, 0);
     for seed in 0..count {
-        let tokens = random_tokens(case, &mut Rng(seed));
+        let tokens = random_tokens(case, &mut Choices(seed));
         let all = case.ours.decode(&tokens);
         let pieces = case.single_steps(&[], &tokens);
         let joined = pieces.concat();
