@@ -92,11 +92,19 @@ impl Turn {
 
     /// Rotates one key, `[head_dim]`, in place.
     pub fn apply(&self, key: &mut [f32]) {
+        self.apply_to_lanes(key.as_chunks_mut::<1>().0);
+    }
+
+    /// Rotates several keys, `[head_dim, KEYS]`, in place: each to the same bits, however many they are.
+    #[inline(always)]
+    pub(crate) fn apply_to_lanes<const KEYS: usize>(&self, keys: &mut [[f32; KEYS]]) {
         let pairs = self.cos_sin.len();
         for (pair, (cos, sin)) in self.cos_sin.iter().enumerate() {
             let (i, j) = self.layout.pair(pair, pairs);
-            let (x, y) = (key[i], key[j]);
-            (key[i], key[j]) = (x * cos - y * sin, y * cos + x * sin);
+            let (first, rest) = keys.split_at_mut(j);
+            for (x, y) in first[i].iter_mut().zip(&mut rest[0]) {
+                (*x, *y) = (*x * cos - *y * sin, *y * cos + *x * sin);
+            }
         }
     }
 }

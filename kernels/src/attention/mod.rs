@@ -7,8 +7,9 @@
 //!
 //! `plan.rs` cuts, `layer.rs` does a layer's tasks, `attend.rs` is the softmax over a section's keys and `found.rs`
 //! what it leaves, `product.rs` multiplies. The memory: `kv_store.rs` has what all pages have in common, `page.rs` is
-//! one and all that is unsafe about it, `page_layout.rs` where in it things lie, `written.rs` who may write it;
-//! `paged_kv.rs` is a conversation's table of them and `head.rs` what attention reads of it.
+//! one and all that is unsafe about it, `page_layout.rs` where in it things lie, `written.rs` who may write it,
+//! `strided.rs` copies between them and `panel.rs` has the keys that turn on the way; `paged_kv.rs` is a conversation's
+//! table of them and `head.rs` what attention reads of it.
 
 mod attend;
 mod found;
@@ -18,9 +19,11 @@ mod layer;
 mod page;
 mod page_layout;
 mod paged_kv;
+mod panel;
 mod plan;
 mod product;
 mod shape;
+mod strided;
 mod written;
 
 use std::sync::atomic;

@@ -5,9 +5,9 @@
 //!
 //! - Rows are written through a [`Lease`], of which a page has one at most, and only those from `rows` on, where the
 //!   lease began. [`Written`] hands it out where exactly so many rows are written.
-//! - Anybody reads single rows that are written ([`Page::read_key`], [`Page::read_value`], [`Page::copy`]): numbers
-//!   that no lease, be it abandoned in a thread that never returns, writes again. They are read one by one through
-//!   pointers, never through a slice, which would be one of rows that a lease may be writing.
+//! - Anybody reads single rows that are written ([`Page::read_key`], [`Page::copy`], [`Lease::take`]): numbers that no
+//!   lease, be it abandoned in a thread that never returns, writes again. They are read through pointers, never through
+//!   a slice, which would be one of rows that a lease may be writing.
 //! - Whole blocks ([`Memory::block`]) are read of a page that is full, where no lease is left to write and none is
 //!   handed out again, or by the lease's holder, among whose own threads the caller keeps order: that is what is unsafe
 //!   in [`Lease::write`] and [`Memory::block`].
@@ -17,7 +17,8 @@
 
 use std::{
     alloc::{self, Layout},
-    ptr::{self, NonNull},
+    ops::Range,
+    ptr::NonNull,
     slice,
     sync::Arc,
 };
@@ -26,11 +27,13 @@ use half::{f16, slice::HalfFloatSliceExt};
 
 use super::{
     kv_store::KvStore,
-    page_layout::{ALIGN, BLOCK, PageLayout, Part, value_place},
+    page_layout::{ALIGN, BLOCK, PageLayout, Part, cut, value_place},
+    panel::Panel,
     product::PANEL,
+    strided::Strided,
     written::Written,
 };
-use crate::{ElementType, vector};
+use crate::{ElementType, rotary::Turn, vector};
 
 /// The system has no memory for a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,38 +83,9 @@ impl Page {
         let written = self.written();
         assert!(rows <= written, "{rows} rows of a page are to be copied, {written} are written");
         let mut to = Self::fresh(&self.store, self.wide)?;
-        let layout = self.layout();
-        for (layer, head) in layout.heads() {
-            let [keys, values] = layout.parts(layer, head);
-            for first in (0..rows).step_by(PANEL) {
-                let panel = layout.key_place(first);
-                match rows - first {
-                    some @ 0..PANEL => {
-                        let steps = (0..layout.head_dim()).map(|step| panel + step * PANEL);
-                        steps.for_each(|place| self.copy_numbers(&to, keys, place, some));
-                    }
-                    _ => self.copy_numbers(&to, keys, panel, layout.head_dim() * PANEL),
-                }
-            }
-            for panel in 0..layout.value_panels() {
-                self.copy_numbers(&to, values, value_place(0, panel), rows * PANEL);
-            }
-        }
+        to.take(self, 0..rows, 0, None, &mut Panel::new(self.layout().head_dim()));
         to.rows = rows;
         Ok(to)
-    }
-
-    /// Numbers of written rows, to the same place of a page of the same layout that nobody else knows yet.
-    fn copy_numbers(&self, to: &Lease, part: Part, place: usize, count: usize) {
-        assert!(place + count <= part.len, "{count} numbers from {place} on in a part of {}", part.len);
-        let size = part.element.bytes();
-        let (from, to) = (self.start(part), to.page.start(part));
-        #[expect(unsafe_code, reason = "see the comment")]
-        // SAFETY: both are within their pages' parts, which are different memory. Nobody writes those that are read,
-        // and nobody else knows those that are written.
-        unsafe {
-            ptr::copy_nonoverlapping(from.add(place * size), to.add(place * size), count * size);
-        }
     }
 
     /// The lease, to write behind the first `rows`: `None` where more are written already, or somebody has it.
@@ -152,6 +126,7 @@ impl Page {
     ///
     /// # Panics
     /// The row is not written.
+    #[cfg(test)]
     pub(super) fn read_value(&self, [_, values]: [Part; 2], row: usize, value: &mut Vec<f32>) {
         let head_dim = self.layout().head_dim();
         value.clear();
@@ -177,6 +152,12 @@ impl Page {
                 to.extend(places.map(|place| unsafe { start.cast::<f16>().add(place).read() }.to_f32()));
             }
         }
+    }
+
+    /// Where some numbers of a part lie, from number `place` on.
+    fn place(&self, part: Part, place: usize, numbers: Strided) -> *mut u8 {
+        assert!(place + numbers.span() <= part.len, "{numbers:?} from {place} on in a part of {}", part.len);
+        self.start(part).wrapping_add(place * part.element.bytes())
     }
 
     /// Its memory, which is there as long as somebody has the page.
@@ -229,6 +210,52 @@ impl Lease {
     pub(super) fn settle(mut self, rows: usize) {
         assert!(self.rows <= rows && rows <= BLOCK, "{rows} rows of a page are written, {} were", self.rows);
         self.rows = rows;
+    }
+
+    /// Takes over written rows of a page of the same store, to the same bits as if they were read, turned and written
+    /// one by one, from row `place` on. `turns`: what their keys do on the way, one a layer, in `panel`.
+    ///
+    /// # Panics
+    /// Some of the rows are not written there, or are written for good here.
+    pub(super) fn take(
+        &mut self,
+        from: &Page,
+        rows: Range<usize>,
+        place: usize,
+        turns: Option<&[Turn]>,
+        panel: &mut Panel,
+    ) {
+        let (written, end) = (from.written(), place + rows.len());
+        assert!(rows.end <= written, "rows {rows:?} of a page are to be copied, {written} are written");
+        assert!(self.rows <= place && end <= BLOCK, "rows {place}..{end} are to be written, {} are", self.rows);
+        assert!(Arc::ptr_eq(&from.store, &self.page.store), "rows of another store's page are to be copied");
+        let (layout, own) = (from.layout(), from.store.layout(self.page.wide));
+        for (layer, head) in layout.heads() {
+            let ([keys, values], [own_keys, own_values]) = (layout.parts(layer, head), own.parts(layer, head));
+            let turn = turns.map(|turns| &turns[layer]);
+            for (rows, place) in cut(rows.clone(), place, PANEL) {
+                let numbers = layout.keys_of(rows.len());
+                let theirs = from.place(keys, layout.key_place(rows.start), numbers);
+                let its = self.page.place(own_keys, layout.key_place(place), numbers);
+                #[expect(unsafe_code, reason = "see the comment")]
+                // SAFETY: each has so many numbers, and they are memory of three kinds. Nobody writes those that are
+                // written there; those here only the lease's holder writes or reads, who lends it to this call alone.
+                unsafe {
+                    numbers.copy(keys.element, theirs, panel.place(keys.element, numbers));
+                    panel.turn(keys.element, turn, own_keys.element);
+                    numbers.copy(own_keys.element, panel.place(own_keys.element, numbers), its);
+                }
+            }
+            assert!(values.element == own_values.element, "{values:?} and {own_values:?} are of two types");
+            let numbers = layout.values_of(rows.len());
+            let theirs = from.place(values, value_place(rows.start, 0), numbers);
+            let its = self.page.place(own_values, value_place(place, 0), numbers);
+            #[expect(unsafe_code, reason = "see the comment")]
+            // SAFETY: likewise.
+            unsafe {
+                numbers.copy(values.element, theirs, its);
+            }
+        }
     }
 
     /// Writes one token's key and value, `[head_dim]` each, in one layer and head.

@@ -4,7 +4,9 @@
 //! transposed, `[BLOCK / PANEL, head_dim, PANEL]`, and values with zeros up to a whole panel,
 //! `[ceil(head_dim / PANEL), BLOCK, PANEL]`. In a page head follows head, and of each come keys, then values.
 
-use super::product::PANEL;
+use std::{iter, ops::Range};
+
+use super::{product::PANEL, strided::Strided};
 use crate::ElementType;
 
 /// Tokens of a page: whole panels, and at most 31 rows stay unused.
@@ -120,11 +122,36 @@ impl PageLayout {
     pub(super) fn key_place(&self, row: usize) -> usize {
         row / PANEL * self.head_dim * PANEL + row % PANEL
     }
+
+    /// The keys of so many rows of one panel, from where the first one begins.
+    pub(super) fn keys_of(&self, rows: usize) -> Strided {
+        match rows {
+            PANEL => Strided { count: 1, len: self.head_dim * PANEL, step: 0 },
+            _ => Strided { count: self.head_dim, len: rows, step: PANEL },
+        }
+    }
+
+    /// The values of so many rows, from where the first one begins.
+    pub(super) fn values_of(&self, rows: usize) -> Strided {
+        Strided { count: self.value_panels(), len: rows * PANEL, step: BLOCK * PANEL }
+    }
 }
 
 /// Where a part of a row's value begins in its block, in numbers.
 pub(super) fn value_place(row: usize, panel: usize) -> usize {
     (panel * BLOCK + row) * PANEL
+}
+
+/// Cuts rows that go to `place` and behind it wherever a multiple of `unit` lies between two of them, here or there:
+/// the rows of each piece, and where they go.
+pub(super) fn cut(rows: Range<usize>, place: usize, unit: usize) -> impl Iterator<Item = (Range<usize>, usize)> {
+    let mut next = rows.start;
+    iter::from_fn(move || {
+        let (first, to) = (next, place + next - rows.start);
+        let within = unit - (first % unit).max(to % unit);
+        next = rows.end.min(first + within);
+        (first < next).then_some((first..next, to))
+    })
 }
 
 #[cfg(test)]
@@ -145,6 +172,15 @@ mod tests {
                 assert_eq!(end, layout.bytes());
             }
         }
+    }
+
+    #[test]
+    fn rows_are_cut_where_a_unit_ends_here_or_there() {
+        let pieces = |rows, place| cut(rows, place, 16).collect::<Vec<_>>();
+        assert_eq!(pieces(20..52, 4), [(20..32, 4), (32..48, 16), (48..52, 32)], "both at once");
+        assert_eq!(pieces(5..30, 0), [(5..16, 0), (16..21, 11), (21..30, 16)]);
+        assert_eq!(pieces(7..8, 31), [(7..8, 31)]);
+        assert_eq!(pieces(7..7, 3), []);
     }
 
     #[test]
