@@ -32,10 +32,10 @@ pub use motorbrain_actors::{
     brain::{Brain, BrainMessage, Delivery, Envelope, ReplyQueue, StepItem, StepStream},
     engine::{EngineInfo, Sampled, Sampling, Window},
     message::{
-        BrainError, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Fork, Input, Part, Reply, Request,
-        Rewind, Scope, Score, Scored, Several, Sharing, Step, Stepped, Terms,
+        BrainError, ClientId, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Fork, Input, Part,
+        Priority, Reply, Request, Rewind, Scope, Score, Scored, Several, Sharing, Step, Stepped, Terms,
     },
-    policy::{ActorState, ActorStats, Stats},
+    policy::{ActorState, ActorStats, Health, Stats, WhenDown},
     tokens::{TokenId, TokenizerKind},
 };
 pub use settings::Settings;

@@ -2,20 +2,27 @@
 //!
 //! It turns messages into events, performs effects and decides nothing. It owns the reply ports, so
 //! an actor that dies or hangs takes no caller's port with it; one timer; the tokenizer's threads;
-//! and the pulses, in which it reads what an actor was running when it died or hung.
+//! and the pulses, in which it reads what an actor was running when it died or hung. How much comes to
+//! it is bounded by a gate before its mailbox.
 //!
 //! It never waits: models are loaded on the actors' own threads, texts tokenised on others. It is an
 //! ordinary ractor actor: use it through a [`Brain`], or find it by its name and send it a
-//! [`BrainMessage`], or spawn [`MotorBrain`] under a supervisor of your own.
+//! [`BrainMessage`], or spawn [`MotorBrain`] under a supervisor of your own. However it is stopped (by
+//! [`Brain::shutdown`], by ractor's `stop` or `drain`), everything that it had accepted is answered first.
 
-mod clock;
+mod alarm;
 mod config;
 mod crew;
 mod desk;
 mod effects;
+mod gate;
 mod handle;
+mod leaving;
 mod message;
+mod notes;
 mod notices;
+mod quotas;
+mod requests;
 mod shell;
 mod stream;
 mod tokenizing;
@@ -24,10 +31,9 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 pub use config::{BrainArguments, BrainConfig, StartError};
 pub use handle::Brain;
-pub use message::{BrainMessage, Delivery, Envelope, Internal, QueuePort, ReplyQueue, StepItem, StreamPort};
+pub use message::{BrainMessage, Delivery, Envelope, Internal, QueuePort, ReplyQueue, StepItem, StreamPort, Ticket};
 pub use stream::StepStream;
 
-use message::Note;
 use shell::Shell;
 
 /// The supervisor actor. See the module's page.
@@ -55,8 +61,7 @@ impl Actor for MotorBrain {
         _myself: ActorRef<Self::Msg>,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        state.0.start();
-        Ok(())
+        Ok(state.0.start()?)
     }
 
     async fn handle(
@@ -65,28 +70,25 @@ impl Actor for MotorBrain {
         message: Self::Msg,
         state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        state.0.handle(message);
-        Ok(())
+        Ok(state.0.handle(message)?)
     }
 
-    /// Deaths are put behind what the dead have reported: ractor hands supervision over first, and a
-    /// result that is already in the mailbox shall count.
+    /// However it is stopped, what was accepted is finished or answered.
+    async fn post_stop(&self, _myself: ActorRef<Self::Msg>, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
+        Ok(state.0.finish().await?)
+    }
+
+    /// An actor's end is heard of by what it leaves behind (`notes.rs`), so this is for the log. Without it ractor would
+    /// stop the brain.
     async fn handle_supervisor_evt(
         &self,
-        myself: ActorRef<Self::Msg>,
+        _myself: ActorRef<Self::Msg>,
         event: SupervisionEvent,
         _state: &mut Self::State,
     ) -> Result<(), ActorProcessingErr> {
-        let dead = match event {
-            SupervisionEvent::ActorFailed(dead, reason) => {
-                tracing::debug!(actor_name = dead.get_name(), %reason, "an actor failed");
-                dead
-            }
-            SupervisionEvent::ActorTerminated(dead, ..) => dead,
-            _ => return Ok(()),
-        };
-        // A brain that is stopping itself takes no message, and needs none.
-        let _ = myself.cast(BrainMessage::Internal(Internal(Note::Died(dead.get_id()))));
+        if let SupervisionEvent::ActorFailed(dead, reason) = event {
+            tracing::debug!(actor_name = dead.get_name(), %reason, "an actor failed");
+        }
         Ok(())
     }
 }

@@ -18,11 +18,14 @@ use ractor::{
     thread_local::{ThreadLocalActor, ThreadLocalActorSpawner},
 };
 
-mod batch;
 mod client;
+mod conversations;
+mod crowd;
 mod lane;
+mod line;
 mod pace;
 mod ports;
+mod stream;
 mod task;
 mod vector;
 mod worker;
@@ -30,13 +33,15 @@ mod worker;
 /// The words with which an actor panics that is told to crash, so that whoever asked for it knows its panic.
 pub const CRASH: &str = "crashed on request";
 
-pub use client::{Answer, Embedder, StartError, TokenStep};
+pub use client::{Answer, Embedder, EmbedderOptions, StartError, TokenStep};
+pub use stream::{TokenItem, TokenStream};
 pub use vector::{EmbeddingConfig, Pooling};
+pub use worker::Worker;
 
-use self::worker::Worker;
 use crate::{
+    clock::Clock,
     engine::EngineLoader,
-    job::{Job, Pulse, Report, RequestId},
+    job::{Job, Pulse, Report, RequestId, Running},
 };
 
 /// Where an actor's reports go. Called on the actor's thread, so it must not block.
@@ -53,12 +58,23 @@ pub struct EmbedderArguments {
     pub loader: Arc<dyn EngineLoader>,
     /// Told everything. Dropped when the actor is gone.
     pub report: ReportTo,
-    /// Written around each run.
+    /// Written around everything that is done with the engine.
     pub pulse: Pulse,
+    /// What its times are read from.
+    pub clock: Clock,
     /// How vectors are made.
     pub embedding: EmbeddingConfig,
-    /// The most prefill tokens in one run, at least 1; fewer ride where others decode.
+    /// The most prefill tokens in one run, at least 1; fewer ride where others wait.
     pub chunk: usize,
+    /// No run beside others that wait is longer than this, as far as can be foreseen.
+    pub beside_max: Duration,
+}
+
+impl EmbedderArguments {
+    /// The actor is at work for no job from now on.
+    fn busy(&self) {
+        self.pulse.begin(Running { since: self.clock.now(), requests: Vec::new() });
+    }
 }
 
 /// What an [`EmbedderActor`] is told.
@@ -66,6 +82,8 @@ pub struct EmbedderArguments {
 pub enum EmbedderMessage {
     /// A job for its conversation's queue.
     Job(Box<Job>),
+    /// Nobody waits for this job any more: it ends with [`JobError::Cancelled`](crate::job::JobError::Cancelled).
+    Cancel(RequestId),
     /// Give these jobs back between two runs, with [`Report::Returned`]: somebody else has nothing to do.
     Recall(Vec<RequestId>),
     /// Panic in the handler: a rehearsal of a death.
@@ -75,6 +93,9 @@ pub enum EmbedderMessage {
     /// The actor's message to itself: the mailbox has been let in, go on.
     Continue(Continue),
 }
+
+/// How long an actor that dallies does not look into its mailbox.
+const DALLY_STEP: Duration = Duration::from_micros(50);
 
 /// Only an actor tells itself to go on.
 #[derive(Debug)]
@@ -89,7 +110,7 @@ pub struct EmbedderState {
     continuing: bool,
 }
 
-/// Spawns an actor on an OS thread of its own, linked to `supervisor`, without waiting for the load:
+/// Spawns an actor on an OS thread of its own, linked to `supervisor` if there is one, without waiting for the load:
 /// jobs sent before it is done wait in the mailbox. Must be called within a tokio runtime.
 ///
 /// The owner hears [`Report::Ready`] or [`Report::LoadFailed`]; a panic of the loader reaches the
@@ -99,14 +120,17 @@ pub struct EmbedderState {
 /// The name is taken, or the system gives no thread.
 pub fn spawn_on_thread(
     name: Option<String>,
-    supervisor: ActorCell,
+    supervisor: impl Into<Option<ActorCell>>,
     arguments: EmbedderArguments,
 ) -> Result<ActorRef<EmbedderMessage>, SpawnErr> {
     // A spawner each: one that is shared hangs every later spawn when one of its actors hangs. It
     // panics where the system gives it no thread or no file handle.
     let spawner = catch_unwind(ThreadLocalActorSpawner::new)
         .map_err(|_| SpawnErr::StartupFailed("the system gave no thread".into()))?;
-    let (actor, _started) = EmbedderActor::spawn_linked_instant(name, arguments, supervisor, spawner)?;
+    let (actor, _started) = match supervisor.into() {
+        Some(supervisor) => EmbedderActor::spawn_linked_instant(name, arguments, supervisor, spawner)?,
+        None => EmbedderActor::spawn_instant(name, arguments, spawner)?,
+    };
     Ok(actor)
 }
 
@@ -126,14 +150,17 @@ impl ThreadLocalActor for EmbedderActor {
 
     async fn post_start(&self, myself: ActorRef<Self::Msg>, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
         let arguments = &state.arguments;
+        arguments.busy();
         match arguments.loader.load() {
             Ok(engine) => {
                 arguments.pulse.set_interrupter(engine.interrupter());
                 let info = engine.info().clone();
                 state.worker = Some(Worker::new(engine, arguments));
+                drop(arguments.pulse.end());
                 (arguments.report)(Report::Ready(info));
             }
             Err(error) => {
+                drop(arguments.pulse.end());
                 myself.stop(Some(error.to_string()));
                 (arguments.report)(Report::LoadFailed(error));
             }
@@ -144,7 +171,9 @@ impl ThreadLocalActor for EmbedderActor {
     /// The engine goes before the actor's end is told: a program that then ends must not do so while
     /// the runtime is still at work here.
     async fn post_stop(&self, _myself: ActorRef<Self::Msg>, state: &mut Self::State) -> Result<(), ActorProcessingErr> {
+        state.arguments.busy();
         state.worker = None;
+        drop(state.arguments.pulse.end());
         Ok(())
     }
 
@@ -159,12 +188,17 @@ impl ThreadLocalActor for EmbedderActor {
             return Ok(());
         };
         match message {
-            EmbedderMessage::Job(job) => worker.accept(*job),
+            EmbedderMessage::Job(job) => worker.accept(*job)?,
             EmbedderMessage::Continue(Continue(())) => {
                 state.continuing = false;
-                worker.run()?;
+                match worker.dallies() {
+                    // The mailbox is let in again and again meanwhile.
+                    true => std::thread::sleep(DALLY_STEP),
+                    false => worker.run()?,
+                }
             }
-            EmbedderMessage::Recall(requests) => worker.recall(&requests),
+            EmbedderMessage::Cancel(request) => worker.cancel(request)?,
+            EmbedderMessage::Recall(requests) => worker.recall(&requests)?,
             EmbedderMessage::Crash => panic!("{CRASH}"),
             EmbedderMessage::Hang(duration) => worker.hang(duration),
         }

@@ -8,16 +8,13 @@
 use std::{
     any::Any,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
+    clock::Time,
     engine::{EngineInfo, Held, Interrupt, LoadError, Resident, Sampled, Sampling},
-    message::{BrainError, ConversationId},
+    message::{BrainError, ConversationId, Party},
     text::StepText,
     tokens::TokenId,
 };
@@ -25,23 +22,6 @@ use crate::{
 /// A request's number, unique in its owner's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
-
-/// Set by the owner when nobody waits for a job any more (deadline passed, caller gone); the actor
-/// looks before each run and ends the job with [`JobError::Cancelled`].
-#[derive(Clone, Debug, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Nobody waits any more.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
-    }
-
-    /// Whether somebody still waits.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
-    }
-}
 
 /// The tokens a conversation's window holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,7 +53,9 @@ impl History {
 pub enum Holding {
     /// Nothing: the context is read first.
     Nothing,
-    /// The actor's engine keeps the whole context to itself, from the conversation's last job.
+    /// The actor's engine keeps the context, or a beginning of it, to itself, from the conversation's last job: the rest is
+    /// read first. Whoever sends this need not know how much there is, only that the actor is still the same and has not
+    /// said [`Done::lost`].
     Slot,
     /// Pages. They may hold less than the context, of which the rest is read first, or more: then it is the first
     /// tokens of the work's input that need not be read, and at least one is left of it.
@@ -158,10 +140,11 @@ pub struct Job {
     pub work: Work,
     /// The text so far of a step that a stop text may end.
     pub text: Option<StepText>,
-    /// Share no run with another job: this one is suspected of killing actors.
-    pub alone: bool,
-    /// Whether somebody still waits.
-    pub cancel: Cancel,
+    /// For whom, as fair shares go.
+    pub party: Party,
+    /// So many runs it shares with no other job, since it is suspected of killing actors; then it is said to be
+    /// [`Report::Cleared`].
+    pub alone: u32,
     /// The caller's span; the actor's work happens inside it.
     pub span: tracing::Span,
 }
@@ -231,7 +214,7 @@ pub enum JobError {
     /// An answer for the caller.
     #[error(transparent)]
     Failed(#[from] BrainError),
-    /// [`Job::cancel`] was set before it was done.
+    /// It was taken back before it was done.
     #[error("cancelled before it was done")]
     Cancelled,
 }
@@ -249,8 +232,15 @@ pub struct Done {
     pub context_len: usize,
     /// The conversation had slid and was rebuilt from the tokens of its window.
     pub rebuilt: bool,
-    /// An engine without pages could not go back to the last commit and holds nothing of the conversation now.
+    /// An engine without pages could not go back to the last commit and holds nothing of the conversation now. One that was
+    /// still reading the context again keeps what it has of that: [`Holding::Slot`] goes on from there.
     pub lost: bool,
+    /// What a job that was not done had read since its last commit, where that lies in pages: nobody's, but whoever reads
+    /// the same need not. As a commit to the job's context and pages as of that last commit (the first: those that it began
+    /// with): `held.kv_len` counts tokens of the context followed by `appended`, among them what the job had sampled. Where
+    /// the context itself was still being read, `appended` is empty and `held.kv_len` less than the context's length.
+    /// `dropped` is 0: behind a slide, or where nothing was read, there is nothing.
+    pub read: Option<Commit>,
 }
 
 /// What an embedder actor tells its owner.
@@ -275,6 +265,13 @@ pub enum Report {
     },
     /// A job is done.
     Done(Done),
+    /// The first run of this life went well.
+    Runs,
+    /// A job has survived the runs that it was to have alone.
+    Cleared {
+        /// Which job.
+        request: RequestId,
+    },
     /// A job is given back, as it was asked for, to be gone on with elsewhere.
     Returned {
         /// Which job.
@@ -289,16 +286,17 @@ pub enum Report {
     },
 }
 
-/// A run in progress.
+/// Something that an actor is doing with its engine: a run, or a slot that is opened, moved or closed.
 #[derive(Clone, Debug)]
 pub struct Running {
     /// When it began.
-    pub since: Instant,
-    /// The jobs that have a row in it, those among them whose conversation's history is being read again.
+    pub since: Time,
+    /// The jobs that it is done for: of a run those with a row in it, those among them whose conversation's history is
+    /// being read again.
     pub requests: Vec<RequestId>,
 }
 
-/// Where an actor writes what it is running, for its owner to read when it hangs or dies.
+/// Where an actor writes what it is doing, for its owner to read when it hangs or dies.
 #[derive(Clone, Default)]
 pub struct Pulse(Arc<PulseInner>);
 

@@ -5,11 +5,13 @@
 #![forbid(unsafe_code)]
 
 pub mod brain;
+pub mod clock;
 pub mod embedder;
 pub mod engine;
 pub mod job;
 pub mod message;
 pub mod policy;
 pub mod reuse;
+pub mod shares;
 pub mod text;
 pub mod tokens;

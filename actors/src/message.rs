@@ -6,8 +6,8 @@
 
 use std::{
     fmt,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The name of a conversation, chosen by its caller: at most 1,024 bytes. Their order is any that stays.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConversationId {
     /// Of the name: what is looked for among many is then compared where it stands, and not by letters far away.
     hash: u64,
@@ -34,6 +34,13 @@ impl ConversationId {
     /// The name as its caller wrote it.
     pub fn as_str(&self) -> &str {
         &self.name
+    }
+}
+
+/// What stands for the name is hashed, and not its letters again.
+impl Hash for ConversationId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.hash.hash(state);
     }
 }
 
@@ -109,6 +116,57 @@ impl From<String> for Scope {
     fn from(name: String) -> Self {
         Self(name.into())
     }
+}
+
+/// Whose request it is, as far as shares go: callers that are told apart do not take each other's turns. A name chosen
+/// by them, at most 1,024 bytes; whoever names none is [`ClientId::default`].
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(Arc<str>);
+
+impl ClientId {
+    /// The name as its caller wrote it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for ClientId {
+    fn default() -> Self {
+        // One for all: every request has a client, and most have this one.
+        static NOBODY: LazyLock<Arc<str>> = LazyLock::new(|| "".into());
+        Self(Arc::clone(&NOBODY))
+    }
+}
+
+impl From<&str> for ClientId {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
+}
+
+impl From<String> for ClientId {
+    fn from(name: String) -> Self {
+        Self(name.into())
+    }
+}
+
+/// How much of the machine a request gets beside others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Somebody waits for it.
+    #[default]
+    Interactive,
+    /// Nobody does: where both kinds wait, it has a sixteenth of what an interactive one has.
+    Background,
+}
+
+/// Who has a request done, and how soon: what fair shares go by.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Party {
+    /// Whose it is.
+    pub client: ClientId,
+    /// How much it gets beside others.
+    pub priority: Priority,
 }
 
 /// What a request appends to its conversation.
@@ -283,7 +341,7 @@ pub enum Request {
     Step(Step),
     /// See [`Score`].
     Score(Score),
-    /// Empties a conversation and starts a new epoch. Succeeds on an unknown one, creating nothing.
+    /// Empties a conversation. Succeeds on an unknown one, creating nothing.
     Reset(ConversationId),
     /// Forgets a conversation.
     Close(ConversationId),
@@ -404,8 +462,10 @@ pub enum ErrorCode {
     Timeout,
     /// The actor died twice under this request.
     Restarted,
-    /// This conversation's requests kill actors.
+    /// What is asked has killed actors.
     Quarantined,
+    /// Its caller took it back.
+    Cancelled,
     /// Every actor is down for good, or the brain is shutting down.
     Unavailable,
     /// The runtime refused this row.
@@ -428,15 +488,16 @@ impl ErrorCode {
             Self::Timeout => "timeout",
             Self::Restarted => "restarted",
             Self::Quarantined => "quarantined",
+            Self::Cancelled => "cancelled",
             Self::Unavailable => "unavailable",
             Self::Engine => "engine",
         }
     }
 
-    /// Whether the same request may succeed later: after [`Self::Restarted`] once its conversation, if it had one,
-    /// is reset, after [`Self::Unavailable`] from a brain that is started anew.
+    /// Whether the same request may succeed later. What has killed actors is not among them: whoever sends it again
+    /// kills again.
     pub const fn retryable(self) -> bool {
-        matches!(self, Self::Overloaded | Self::Timeout | Self::Restarted | Self::Unavailable)
+        matches!(self, Self::Overloaded | Self::Timeout | Self::Unavailable)
     }
 }
 
@@ -513,12 +574,14 @@ pub enum BrainError {
         most: usize,
     },
     /// No permit was free.
-    #[error("{limit} {what} are the most at once")]
+    #[error("{limit} {what} are the most at once{}", after(*retry_after))]
     Overloaded {
-        /// Requests or conversations.
+        /// Of what there are too many.
         what: &'static str,
         /// The limit that was reached.
         limit: usize,
+        /// When it is worth asking again; `None` where waiting alone does not help.
+        retry_after: Option<Duration>,
     },
     /// The deadline passed.
     #[error("not done within {} ms", deadline.as_millis())]
@@ -529,12 +592,17 @@ pub enum BrainError {
     /// The actor died twice under this request.
     #[error("the actor died twice under this request")]
     Restarted,
-    /// This conversation's requests kill actors.
-    #[error("requests of conversation `{conversation}` kill actors; reset it to use it again")]
+    /// What is asked has killed actors, and is asked of none for a time.
+    #[error("{} killed actors and is refused{}", culprit(conversation.as_ref()), after(Some(*retry_after)))]
     Quarantined {
-        /// Its name.
-        conversation: ConversationId,
+        /// Whose requests those were; a reset lifts it. `None`: this input, asked without a conversation.
+        conversation: Option<ConversationId>,
+        /// When it is tried again.
+        retry_after: Duration,
     },
+    /// Its caller took it back.
+    #[error("cancelled by its caller")]
+    Cancelled,
     /// Every actor is down for good, or the brain is shutting down.
     #[error("{reason}")]
     Unavailable {
@@ -547,6 +615,18 @@ pub enum BrainError {
         /// The runtime's own words.
         message: String,
     },
+}
+
+fn after(retry_after: Option<Duration>) -> String {
+    // Rounded up: whoever waits so long does not come too early.
+    retry_after.map_or(String::new(), |after| format!("; ask again in {} ms", after.as_nanos().div_ceil(1_000_000)))
+}
+
+fn culprit(conversation: Option<&ConversationId>) -> String {
+    match conversation {
+        Some(name) => format!("conversation `{name}`, until it is reset,"),
+        None => "this input".to_owned(),
+    }
 }
 
 /// Some graphs accept any id in silence.
@@ -576,6 +656,7 @@ impl BrainError {
             Self::Timeout { .. } => ErrorCode::Timeout,
             Self::Restarted => ErrorCode::Restarted,
             Self::Quarantined { .. } => ErrorCode::Quarantined,
+            Self::Cancelled => ErrorCode::Cancelled,
             Self::Unavailable { .. } => ErrorCode::Unavailable,
             Self::Engine { .. } => ErrorCode::Engine,
         }

@@ -11,4 +11,5 @@ mod stops;
 
 pub use detokenizer::Detokenizer;
 pub use step::StepText;
+pub(crate) use step::broken as broken_text;
 pub use stops::{STOP_BYTES_MAX, STOPS_MAX, StopTexts};

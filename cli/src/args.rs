@@ -129,11 +129,12 @@ Requests:
   {"id":4,"op":"reset","conversation":"a"}    {"id":5,"op":"close","conversation":"a"}
   {"id":6,"op":"fork","conversation":"a","to":"b"}    {"id":7,"op":"rewind","conversation":"a","context_len":5}
   {"id":8,"op":"tokenize","text":"..."}    {"id":9,"op":"detokenize","token_ids":[1,2]}
-  {"id":10,"op":"stats"}
+  {"id":10,"op":"cancel","request":2}    {"id":11,"op":"cancel","conversation":"a"}
+  {"id":12,"op":"stats"}
 
 Replies come as they are done, each with the id of its request. All keys: docs/pipe.md of the project."#)]
     Pipe {
-        /// Also serve the ops `crash` and `hang`, which break actors on purpose
+        /// Also serve the ops `crash` and `hang`, which break actors on purpose (brain.chaos=true)
         #[arg(long)]
         chaos: bool,
     },

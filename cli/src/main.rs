@@ -60,11 +60,13 @@ fn run(args: Args) -> Result<Exit, Failure> {
 }
 
 async fn pipe(common: &Common, chaos: bool) -> Result<Exit, Failure> {
-    let settings = common.settings()?;
+    let mut settings = common.settings()?;
+    settings.brain.chaos |= chaos;
     let parts = Parts::find(&settings).await?;
     let vocab = parts.model.contract.vocab;
     let brain = parts.start(&settings, None).await?;
-    let served = pipe::serve(&brain, motorbrain_protocol::Rules { chaos, vocab }, settings.limits.requests).await;
+    let rules = motorbrain_protocol::Rules { chaos: settings.brain.chaos, vocab };
+    let served = pipe::serve(&brain, rules, settings.limits.requests).await;
     brain.shutdown().await;
     match served {
         Ok(()) => Ok(Exit::Fine),

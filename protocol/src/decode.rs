@@ -7,7 +7,11 @@ use std::time::Duration;
 
 use motorbrain_actors::{
     engine::Sampling,
-    message::{BrainError, ConversationId, Embed, Fork, Input, Part, Request, Rewind, Score, Sharing, Step, Terms},
+    message::{
+        BrainError, ClientId, ConversationId, Embed, Fork, Input, Part, Priority, Request, Rewind, Score, Sharing,
+        Step, Terms,
+    },
+    policy::NAME_BYTES_MAX,
     tokens::TokenId,
 };
 use serde_json::value::RawValue;
@@ -17,14 +21,14 @@ use crate::{
     values::{self, bad, cut, missing, wrong},
 };
 
-/// The longest hang that can be asked for: a day.
-const HANG_MS_MAX: u64 = 86_400_000;
+/// The longest deadline and the longest hang that can be asked for: a day.
+const MS_MAX: u64 = 86_400_000;
 
 /// The longest id as it is written: it is kept until its request is answered.
 const ID_BYTES_MAX: usize = 1024;
 
 const OPS: &str =
-    "one of `embed`, `step`, `score`, `reset`, `close`, `fork`, `rewind`, `tokenize`, `detokenize`, `stats`";
+    "one of `embed`, `step`, `score`, `reset`, `close`, `fork`, `rewind`, `tokenize`, `detokenize`, `cancel`, `stats`";
 
 /// What the codec must know of the brain it speaks for.
 #[derive(Clone, Copy, Debug)]
@@ -37,15 +41,12 @@ pub struct Rules {
 
 /// What a line asks for.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "most lines are work, which is large")]
 pub enum Op {
-    /// A request about a conversation.
-    Ask(Request),
-    /// A step that is shown as it comes.
-    Stream(Step),
-    /// The tokens of an input.
-    Tokenize(Input),
-    /// The text of tokens.
-    Detokenize(Vec<TokenId>),
+    /// Something that has its turn among others.
+    Work(Work, Manner),
+    /// To take back what was asked for.
+    Cancel(Cancel),
     /// The brain's state.
     Stats,
     /// Make an actor panic.
@@ -60,6 +61,39 @@ pub enum Op {
         /// For how long.
         pause: Duration,
     },
+}
+
+/// What is to be done for a caller.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// A request about a conversation.
+    Ask(Request),
+    /// A step that is shown as it comes.
+    Stream(Step),
+    /// The tokens of an input.
+    Tokenize(Input),
+    /// The text of tokens.
+    Detokenize(Vec<TokenId>),
+}
+
+/// For whom, how soon and by when; what is left out is as for any other request of the same caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Whose it is.
+    pub client: Option<ClientId>,
+    /// How much it gets beside others.
+    pub priority: Option<Priority>,
+    /// How long it may take.
+    pub deadline: Option<Duration>,
+}
+
+/// What is taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// The requests of this id, as it was written.
+    Request(Box<str>),
+    /// All that is not done in a conversation.
+    Conversation(ConversationId),
 }
 
 /// A decoded line.
@@ -100,10 +134,16 @@ fn not_json(reason: String) -> BrainError {
 }
 
 fn id<'a>(fields: &mut Fields<'a>) -> Result<&'a RawValue, BrainError> {
-    let expected = || format!("a string or a number of at most {ID_BYTES_MAX} bytes");
-    let id = fields.take_raw("id").ok_or_else(|| missing("id", expected()))?;
-    let is_scalar = values::is_text(id.get()) || values::is_number(id.get());
-    if is_scalar && id.get().len() <= ID_BYTES_MAX { Ok(id) } else { Err(wrong("id", id.get(), expected())) }
+    let id = fields.take_raw("id").ok_or_else(|| missing("id", an_id()))?;
+    if is_id(id.get()) { Ok(id) } else { Err(wrong("id", id.get(), an_id())) }
+}
+
+fn is_id(raw: &str) -> bool {
+    (values::is_text(raw) || values::is_number(raw)) && raw.len() <= ID_BYTES_MAX
+}
+
+fn an_id() -> String {
+    format!("a string or a number of at most {ID_BYTES_MAX} bytes")
 }
 
 fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
@@ -119,17 +159,38 @@ fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
     let raw = fields.take("op").ok_or_else(|| missing("op", OPS))?;
     let name = values::text("op", raw)?;
     let op = match name.as_str() {
-        "embed" => Op::Ask(Request::Embed(embed(fields, rules)?)),
-        "step" => match fields.take("stream").map_or(Ok(false), |raw| values::flag("stream", raw))? {
-            true => Op::Stream(step(fields, rules)?),
-            false => Op::Ask(Request::Step(step(fields, rules)?)),
+        "cancel" => Op::Cancel(cancel(fields)?),
+        "stats" => Op::Stats,
+        "crash" | "hang" if !rules.chaos => {
+            return Err(bad("op", format!("`{name}`, which needs `--chaos`"), OPS));
+        }
+        "crash" => Op::Crash { actor: actor(fields)? },
+        "hang" => Op::Hang { actor: actor(fields)?, pause: pause(fields)? },
+        name => match work(name, fields, rules)? {
+            Some(work) => Op::Work(work, manner(fields)?),
+            None => return Err(wrong("op", raw, OPS)),
         },
-        "score" => Op::Ask(Request::Score(Score {
+    };
+    match fields.left() {
+        Some(key) => Err(bad("the key without meaning here", format!("`{key}`"), format!("only keys of `{name}`"))),
+        None => Ok(op),
+    }
+}
+
+/// `None`: there is no such op among them.
+fn work(name: &str, fields: &mut Fields<'_>, rules: &Rules) -> Result<Option<Work>, BrainError> {
+    Ok(Some(match name {
+        "embed" => Work::Ask(Request::Embed(embed(fields, rules)?)),
+        "step" => match fields.take("stream").map_or(Ok(false), |raw| values::flag("stream", raw))? {
+            true => Work::Stream(step(fields, rules)?),
+            false => Work::Ask(Request::Step(step(fields, rules)?)),
+        },
+        "score" => Work::Ask(Request::Score(Score {
             conversation: conversation(fields)?,
             input: required_input(fields, rules)?,
             terms: terms(fields)?,
         })),
-        "fork" => Op::Ask(Request::Fork(Fork {
+        "fork" => Work::Ask(Request::Fork(Fork {
             from: conversation(fields)?,
             to: match fields.take("to") {
                 Some(raw) => values::text("to", raw)?.into(),
@@ -138,31 +199,56 @@ fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
             at: fields.take("at").map(|raw| values::count("at", raw)).transpose()?,
             choice: choice(fields)?,
         })),
-        "rewind" => Op::Ask(Request::Rewind(Rewind {
+        "rewind" => Work::Ask(Request::Rewind(Rewind {
             conversation: conversation(fields)?,
             context_len: match fields.take("context_len") {
                 Some(raw) => values::count("context_len", raw)?,
                 None => return Err(missing("context_len", "a number of tokens")),
             },
         })),
-        "reset" => Op::Ask(Request::Reset(conversation(fields)?)),
-        "close" => Op::Ask(Request::Close(conversation(fields)?)),
-        "tokenize" => Op::Tokenize(text_or_parts(fields, rules)?),
-        "detokenize" => Op::Detokenize(match fields.take("token_ids") {
+        "reset" => Work::Ask(Request::Reset(conversation(fields)?)),
+        "close" => Work::Ask(Request::Close(conversation(fields)?)),
+        "tokenize" => Work::Tokenize(text_or_parts(fields, rules)?),
+        "detokenize" => Work::Detokenize(match fields.take("token_ids") {
             Some(raw) => values::token_ids(raw, rules.vocab)?,
             None => return Err(missing("token_ids", "a list of token ids")),
         }),
-        "stats" => Op::Stats,
-        "crash" | "hang" if !rules.chaos => {
-            return Err(bad("op", format!("`{name}`, which needs `--chaos`"), OPS));
-        }
-        "crash" => Op::Crash { actor: actor(fields)? },
-        "hang" => Op::Hang { actor: actor(fields)?, pause: pause(fields)? },
-        _ => return Err(wrong("op", raw, OPS)),
-    };
-    match fields.left() {
-        Some(key) => Err(bad("the key without meaning here", format!("`{key}`"), format!("only keys of `{name}`"))),
-        None => Ok(op),
+        _ => return Ok(None),
+    }))
+}
+
+fn manner(fields: &mut Fields<'_>) -> Result<Manner, BrainError> {
+    Ok(Manner {
+        client: fields.take("client").map(client).transpose()?,
+        priority: fields.take("priority").map(priority).transpose()?,
+        deadline: fields.take("deadline_ms").map(|raw| milliseconds("deadline_ms", raw, 1)).transpose()?,
+    })
+}
+
+/// Its length is judged here: who counts the requests of each client does so before they are looked at.
+fn client(raw: &str) -> Result<ClientId, BrainError> {
+    let name = values::text("client", raw)?;
+    if name.len() > NAME_BYTES_MAX {
+        return Err(bad("client", format!("{} bytes long", name.len()), format!("at most {NAME_BYTES_MAX}")));
+    }
+    Ok(name.into())
+}
+
+fn priority(raw: &str) -> Result<Priority, BrainError> {
+    match serde_json::from_str::<String>(raw).ok().as_deref() {
+        Some("interactive") => Ok(Priority::Interactive),
+        Some("background") => Ok(Priority::Background),
+        _ => Err(wrong("priority", raw, "`interactive` or `background`")),
+    }
+}
+
+fn cancel(fields: &mut Fields<'_>) -> Result<Cancel, BrainError> {
+    match (fields.take("request"), fields.take("conversation")) {
+        (Some(_), Some(_)) => Err(bad("conversation", "given beside `request`", "one of the two")),
+        (Some(raw), None) if is_id(raw) => Ok(Cancel::Request(raw.into())),
+        (Some(raw), None) => Err(wrong("request", raw, an_id())),
+        (None, Some(raw)) => values::text("conversation", raw).map(|name| Cancel::Conversation(name.into())),
+        (None, None) => Err(missing("request", "the id of a request, or `conversation`")),
     }
 }
 
@@ -287,11 +373,16 @@ fn actor(fields: &mut Fields<'_>) -> Result<usize, BrainError> {
 
 fn pause(fields: &mut Fields<'_>) -> Result<Duration, BrainError> {
     let raw = fields.take("ms").ok_or_else(|| missing("ms", "milliseconds"))?;
-    let ms = values::whole("ms", raw)?;
-    if ms > HANG_MS_MAX {
-        return Err(wrong("ms", raw, format!("at most {HANG_MS_MAX}, a day")));
+    milliseconds("ms", raw, 0)
+}
+
+/// A time of at least so many of them, and at most a day.
+fn milliseconds(what: &'static str, raw: &str, least: u64) -> Result<Duration, BrainError> {
+    match values::whole(what, raw)? {
+        ms if ms < least => Err(wrong(what, raw, format!("at least {least}"))),
+        ms if ms > MS_MAX => Err(wrong(what, raw, format!("at most {MS_MAX}, a day"))),
+        ms => Ok(Duration::from_millis(ms)),
     }
-    Ok(Duration::from_millis(ms))
 }
 
 #[cfg(test)]
@@ -318,6 +409,11 @@ mod tests {
         assert!(error.to_string().contains(words), "{shown}: {error}");
     }
 
+    /// Of a request about a conversation that says nothing of how it is to be done.
+    fn ask(request: Request) -> Op {
+        Op::Work(Work::Ask(request), Manner::default())
+    }
+
     fn a() -> ConversationId {
         ConversationId::from("a")
     }
@@ -326,17 +422,13 @@ mod tests {
     fn every_op_is_read() {
         let text = |text: &str| Input::from(text);
         let stateless = Embed { conversation: None, input: text("x"), terms: Terms::default() };
-        check(r#"{"id":1,"op":"embed","text":"x"}"#, "1", Op::Ask(Request::Embed(stateless)));
+        check(r#"{"id":1,"op":"embed","text":"x"}"#, "1", ask(Request::Embed(stateless)));
         let input = Input::Tokens(vec![TokenId(5), TokenId(0)]);
         let embed = Embed { conversation: Some(a()), input, terms: Terms::default() };
-        check(
-            r#"{"op":"embed","token_ids":[5,0],"conversation":"a","id":"x"}"#,
-            r#""x""#,
-            Op::Ask(Request::Embed(embed)),
-        );
+        check(r#"{"op":"embed","token_ids":[5,0],"conversation":"a","id":"x"}"#, r#""x""#, ask(Request::Embed(embed)));
         let step = Step::greedy(a(), "x", 1);
         let bare = Step { input: None, ..step.clone() };
-        check(r#"{"id":1,"op":"step","conversation":"a"}"#, "1", Op::Ask(Request::Step(bare)));
+        check(r#"{"id":1,"op":"step","conversation":"a"}"#, "1", ask(Request::Step(bare)));
         let full = Step {
             count: 8,
             sampling: Sampling {
@@ -357,25 +449,34 @@ mod tests {
         check(
             r#"{"id":1,"op":"step","conversation":"a","text":"x","count":8,"temperature":5e-1,"top_k":40,"top_p":0.9,"min_p":0.05,"repetition_penalty":1.25,"presence_penalty":-0.5,"frequency_penalty":2,"logit_bias":[[7,-1e2],[0,0.5]],"seed":18446744073709551615,"top":5,"stop":["\n\n","\u00e4"],"stream":false}"#,
             "1",
-            Op::Ask(Request::Step(full)),
+            ask(Request::Step(full)),
         );
         let score = Score { conversation: a(), input: text(""), terms: Terms::default() };
-        check(r#"{"id":1,"op":"score","conversation":"a","text":""}"#, "1", Op::Ask(Request::Score(score)));
+        check(r#"{"id":1,"op":"score","conversation":"a","text":""}"#, "1", ask(Request::Score(score)));
         let streamed = Step { stop: vec![], ..Step::greedy(a(), "x", 1) };
-        check(r#"{"id":1,"op":"step","conversation":"a","text":"x","stream":true}"#, "1", Op::Stream(streamed));
-        check(r#"{"id":1,"op":"tokenize","text":"x"}"#, "1", Op::Tokenize(text("x")));
+        check(
+            r#"{"id":1,"op":"step","conversation":"a","text":"x","stream":true}"#,
+            "1",
+            Op::Work(Work::Stream(streamed), Manner::default()),
+        );
+        check(r#"{"id":1,"op":"tokenize","text":"x"}"#, "1", Op::Work(Work::Tokenize(text("x")), Manner::default()));
         let tokens = vec![TokenId(5), TokenId(0)];
-        check(r#"{"id":1,"op":"detokenize","token_ids":[5,0]}"#, "1", Op::Detokenize(tokens.clone()));
+        check(
+            r#"{"id":1,"op":"detokenize","token_ids":[5,0]}"#,
+            "1",
+            Op::Work(Work::Detokenize(tokens.clone()), Manner::default()),
+        );
         let parts = vec![Part::Text("x".into()), Part::Literal("\n".into()), Part::Tokens(tokens)];
         let parts = Input::Parts(parts);
         let line =
             r#"{"id":1,"op":"OP","conversation":"a","parts":[{"text":"x"},{"literal":"\n"},{"token_ids":[5,0]}]}"#;
         let score = Score { conversation: a(), input: parts.clone(), terms: Terms::default() };
-        check(&line.replace("OP", "score"), "1", Op::Ask(Request::Score(score)));
+        check(&line.replace("OP", "score"), "1", ask(Request::Score(score)));
         let tokenize = line.replace("OP", "tokenize").replace(r#""conversation":"a","#, "");
-        check(&tokenize, "1", Op::Tokenize(parts));
-        check(r#"{"id":1,"op":"reset","conversation":"a"}"#, "1", Op::Ask(Request::Reset(a())));
-        check(r#"{"id":1,"op":"close","conversation":"a"}"#, "1", Op::Ask(Request::Close(a())));
+        check(&tokenize, "1", Op::Work(Work::Tokenize(parts), Manner::default()));
+        check(r#"{"id":1,"op":"reset","conversation":"a"}"#, "1", ask(Request::Reset(a())));
+        check(r#"{"id":1,"op":"close","conversation":"a"}"#, "1", ask(Request::Close(a())));
+        check(r#"{"id":1,"op":"cancel","conversation":"a"}"#, "1", Op::Cancel(Cancel::Conversation(a())));
         check(r#"{"id":1,"op":"stats"}"#, "1", Op::Stats);
         check(r#"{"id":1,"op":"crash","actor":2}"#, "1", Op::Crash { actor: 2 });
         let pause = Duration::from_secs(5);
@@ -383,17 +484,81 @@ mod tests {
     }
 
     #[test]
+    fn all_work_may_say_for_whom_how_soon_and_by_when() {
+        let manner = Manner {
+            client: Some("me".into()),
+            priority: Some(Priority::Background),
+            deadline: Some(Duration::from_millis(1500)),
+        };
+        let keys = r#""client":"me","priority":"background","deadline_ms":1500"#;
+        for op in [
+            r#""op":"embed","text":"x""#,
+            r#""op":"step","conversation":"a","text":"x""#,
+            r#""op":"step","conversation":"a","text":"x","stream":true"#,
+            r#""op":"score","conversation":"a","text":"x""#,
+            r#""op":"reset","conversation":"a""#,
+            r#""op":"close","conversation":"a""#,
+            r#""op":"fork","conversation":"a","to":"b""#,
+            r#""op":"rewind","conversation":"a","context_len":0"#,
+            r#""op":"tokenize","text":"x""#,
+            r#""op":"detokenize","token_ids":[1]"#,
+        ] {
+            let bare = decode(format!(r#"{{"id":1,{op}}}"#).as_bytes(), &RULES).op;
+            let Ok(Op::Work(work, none)) = bare else { panic!("{op}: {bare:?}") };
+            assert_eq!(none, Manner::default(), "{op}");
+            check(&format!(r#"{{"id":1,{op},{keys}}}"#), "1", Op::Work(work, manner.clone()));
+        }
+        for op in [r#""op":"stats""#, r#""op":"cancel","request":2"#, r#""op":"crash","actor":0"#] {
+            for key in keys.split(',') {
+                check_refused(format!(r#"{{"id":1,{op},{key}}}"#), "1", "bad_request", "without meaning here");
+            }
+        }
+    }
+
+    #[test]
+    fn a_manner_out_of_its_range_is_refused() {
+        let with = |key: &str| format!(r#"{{"id":1,"op":"reset","conversation":"a",{key}}}"#);
+        let longest = "x".repeat(NAME_BYTES_MAX);
+        assert!(decode(with(&format!(r#""client":"{longest}""#)).as_bytes(), &RULES).op.is_ok());
+        check_refused(with(&format!(r#""client":"{longest}x""#)), "1", "bad_request", "1025 bytes long");
+        check_refused(with(r#""client":7"#), "1", "bad_request", "client is 7");
+        for value in [r#""soon""#, "1", "null", r#""Background""#] {
+            check_refused(with(&format!(r#""priority":{value}"#)), "1", "bad_request", "`interactive` or `background`");
+        }
+        check_refused(with(r#""deadline_ms":0"#), "1", "bad_request", "at least 1");
+        check_refused(with(r#""deadline_ms":1.5"#), "1", "bad_request", "deadline_ms is 1.5");
+        check_refused(with(r#""deadline_ms":86400001"#), "1", "bad_request", "a day");
+        assert!(decode(with(r#""deadline_ms":86400000"#).as_bytes(), &RULES).op.is_ok());
+    }
+
+    #[test]
+    fn a_request_is_taken_back_by_its_id_as_it_was_written() {
+        for id in ["7", "-1", "1.0", "1e0", r#""7""#, r#""\u00e4""#] {
+            let line = format!(r#"{{"id":9,"op":"cancel","request": {id} }}"#);
+            check(&line, "9", Op::Cancel(Cancel::Request(id.into())));
+        }
+        for id in ["null", "true", "[7]"] {
+            check_refused(format!(r#"{{"id":9,"op":"cancel","request":{id}}}"#), "9", "bad_request", "request is");
+        }
+        let both = r#"{"id":9,"op":"cancel","request":7,"conversation":"a"}"#;
+        check_refused(both, "9", "bad_request", "one of the two");
+        check_refused(r#"{"id":9,"op":"cancel"}"#, "9", "bad_request", "request is missing");
+        check_refused(r#"{"id":9,"op":"cancel","conversation":7}"#, "9", "bad_request", "conversation is 7");
+        check_refused(r#"{"id":9,"op":"reset","conversation":"a","request":7}"#, "9", "bad_request", "`request`");
+    }
+
+    #[test]
     fn forks_rewinds_answers_and_sharing_are_read() {
         let fork = Fork { from: a(), to: "b".into(), at: None, choice: None };
-        check(r#"{"id":1,"op":"fork","conversation":"a","to":"b"}"#, "1", Op::Ask(Request::Fork(fork.clone())));
+        check(r#"{"id":1,"op":"fork","conversation":"a","to":"b"}"#, "1", ask(Request::Fork(fork.clone())));
         let fork = Fork { at: Some(5), choice: Some(2), ..fork };
         let line = r#"{"id":1,"op":"fork","conversation":"a","to":"b","at":5,"choice":2}"#;
-        check(line, "1", Op::Ask(Request::Fork(fork)));
+        check(line, "1", ask(Request::Fork(fork)));
         let rewind = Rewind { conversation: a(), context_len: 0 };
-        check(r#"{"id":1,"op":"rewind","conversation":"a","context_len":0}"#, "1", Op::Ask(Request::Rewind(rewind)));
+        check(r#"{"id":1,"op":"rewind","conversation":"a","context_len":0}"#, "1", ask(Request::Rewind(rewind)));
         let step = |sharing, choice| {
             let terms = Terms { choice, sharing };
-            Op::Ask(Request::Step(Step { n: 3, terms, ..Step::greedy(a(), "x", 1) }))
+            ask(Request::Step(Step { n: 3, terms, ..Step::greedy(a(), "x", 1) }))
         };
         let with = |keys: &str| format!(r#"{{"id":1,"op":"step","conversation":"a","text":"x","n":3{keys}}}"#);
         let scope = || Some(Sharing::With(Some("s".into())));
@@ -553,7 +718,7 @@ mod tests {
         }
         check_refused(step(r#"[1],"text":"x""#), "1", "bad_request", "beside `text`");
         let tokens = Step { input: Some(Input::Tokens(vec![])), ..Step::greedy(a(), "", 1) };
-        check(&step("[]"), "1", Op::Ask(Request::Step(tokens)));
+        check(&step("[]"), "1", ask(Request::Step(tokens)));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! infinity: a log-probability of minus infinity, which a token with no chance at all has, is written
 //! as the least finite number.
 
+use std::time::Duration;
+
 use motorbrain_actors::{
     engine::Sampled,
     message::{BrainError, Context, Finished, Reply, Stepped},
@@ -32,6 +34,8 @@ pub enum Answer {
     Text(String),
     /// To `stats`.
     Stats(Stats),
+    /// To `cancel`: how many requests were taken back.
+    Cancelled(usize),
     /// To `crash` and `hang`: handed on.
     HandedOn,
 }
@@ -123,10 +127,18 @@ enum Body<'a> {
     },
     Stats {
         protocol: u32,
+        health: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
         actors: Vec<ActorBody>,
+        waiting: usize,
+        abandoned: usize,
         kv_bytes: usize,
         cached_bytes: usize,
         model: ModelBody,
+    },
+    Cancelled {
+        cancelled: usize,
     },
     Done {},
 }
@@ -176,6 +188,8 @@ struct ErrorBody {
     code: &'static str,
     message: String,
     retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 fn body(answer: &Answer) -> Body<'_> {
@@ -200,9 +214,14 @@ fn body(answer: &Answer) -> Body<'_> {
         Answer::Reply { reply: Reply::Done, .. } | Answer::HandedOn => Body::Done {},
         Answer::Tokens(tokens) => Body::Tokens { token_ids: tokens.iter().map(|token| token.0).collect() },
         Answer::Text(text) => Body::Text { text },
+        Answer::Cancelled(cancelled) => Body::Cancelled { cancelled: *cancelled },
         Answer::Stats(stats) => Body::Stats {
             protocol: PROTOCOL,
+            health: stats.health.as_str(),
+            reason: stats.health.reason(),
             actors: stats.actors.iter().map(actor).collect(),
+            waiting: stats.waiting,
+            abandoned: stats.abandoned,
             kv_bytes: stats.kv_bytes,
             cached_bytes: stats.cached_bytes,
             model: ModelBody {
@@ -264,8 +283,26 @@ impl From<&Context> for ContextBody {
 impl From<&BrainError> for ErrorBody {
     fn from(error: &BrainError) -> Self {
         let code = error.code();
-        Self { code: code.as_str(), message: error.to_string(), retryable: code.retryable() }
+        Self {
+            code: code.as_str(),
+            message: error.to_string(),
+            retryable: code.retryable(),
+            retry_after_ms: retry_after(error).map(milliseconds),
+        }
     }
+}
+
+fn retry_after(error: &BrainError) -> Option<Duration> {
+    match error {
+        BrainError::Overloaded { retry_after, .. } => *retry_after,
+        BrainError::Quarantined { retry_after, .. } => Some(*retry_after),
+        _ => None,
+    }
+}
+
+/// Rounded up: whoever waits for them does not come too early.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 fn pair(&(token, logprob): &(TokenId, f32)) -> (u32, f32) {
@@ -281,7 +318,7 @@ mod tests {
     use motorbrain_actors::{
         engine::{EngineInfo, Window},
         message::{ConversationId, Embedded, Scored, Several, Stepped},
-        policy::ActorState,
+        policy::{ActorState, Health},
     };
 
     use super::*;
@@ -328,6 +365,7 @@ mod tests {
         insta::assert_snapshot!(check("7", reply(Reply::Stands(CONTEXT), false)), @r#"{"id":7,"ok":{"context_len":40}}"#);
         insta::assert_snapshot!(check("3", reply(Reply::Done, false)), @r#"{"id":3,"ok":{}}"#);
         insta::assert_snapshot!(check("3", Ok(Answer::HandedOn)), @r#"{"id":3,"ok":{}}"#);
+        insta::assert_snapshot!(check("3", Ok(Answer::Cancelled(2))), @r#"{"id":3,"ok":{"cancelled":2}}"#);
     }
 
     #[test]
@@ -364,15 +402,37 @@ mod tests {
             kv_bytes_per_token: 1,
             pages: None,
         };
-        let stats = Stats { actors: vec![actor], kv_bytes: 4096, cached_bytes: 1024, model };
-        insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"kv_bytes":4096,"cached_bytes":1024,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
+        let stats = Stats {
+            health: Health::Ready,
+            abandoned: 0,
+            waiting: 5,
+            actors: vec![actor],
+            kv_bytes: 4096,
+            cached_bytes: 1024,
+            model,
+        };
+        let reason = || "1 of 2 actors is down".to_owned();
+        for (health, expected) in [
+            (Health::Starting, r#""health":"starting","actors""#),
+            (Health::Degraded { reason: reason() }, r#""health":"degraded","reason":"1 of 2 actors is down","actors""#),
+            (Health::Down { reason: reason() }, r#""health":"down","reason":"1 of 2 actors is down","actors""#),
+        ] {
+            let line = check("4", Ok(Answer::Stats(Stats { health, ..stats.clone() })));
+            assert!(line.contains(expected), "{line}");
+        }
+        insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"health":"ready","actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"waiting":5,"abandoned":0,"kv_bytes":4096,"cached_bytes":1024,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
     }
 
     #[test]
     fn errors_have_code_message_and_retryable() {
-        let quarantined = BrainError::Quarantined { conversation: ConversationId::from("a\"b") };
-        insta::assert_snapshot!(check("null", Err(quarantined)), @r#"{"id":null,"error":{"code":"quarantined","message":"requests of conversation `a\"b` kill actors; reset it to use it again","retryable":false}}"#);
-        insta::assert_snapshot!(check("1", Err(BrainError::Restarted)), @r#"{"id":1,"error":{"code":"restarted","message":"the actor died twice under this request","retryable":true}}"#);
+        let retry_after = Duration::from_micros(1_000_500);
+        let quarantined = BrainError::Quarantined { conversation: Some(ConversationId::from("a\"b")), retry_after };
+        insta::assert_snapshot!(check("null", Err(quarantined)), @r#"{"id":null,"error":{"code":"quarantined","message":"conversation `a\"b`, until it is reset, killed actors and is refused; ask again in 1001 ms","retryable":false,"retry_after_ms":1001}}"#);
+        insta::assert_snapshot!(check("1", Err(BrainError::Restarted)), @r#"{"id":1,"error":{"code":"restarted","message":"the actor died twice under this request","retryable":false}}"#);
+        insta::assert_snapshot!(check("1", Err(BrainError::Cancelled)), @r#"{"id":1,"error":{"code":"cancelled","message":"cancelled by its caller","retryable":false}}"#);
+        let overloaded = |retry_after| BrainError::Overloaded { what: "requests", limit: 8, retry_after };
+        insta::assert_snapshot!(check("1", Err(overloaded(Some(Duration::from_millis(40))))), @r#"{"id":1,"error":{"code":"overloaded","message":"8 requests are the most at once; ask again in 40 ms","retryable":true,"retry_after_ms":40}}"#);
+        insta::assert_snapshot!(check("1", Err(overloaded(None))), @r#"{"id":1,"error":{"code":"overloaded","message":"8 requests are the most at once","retryable":true}}"#);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 29] = [
+const KEYS: [&str; 33] = [
     "id",
     "op",
     "conversation",
@@ -40,6 +40,10 @@ const KEYS: [&str; 29] = [
     "context_len",
     "actor",
     "ms",
+    "client",
+    "priority",
+    "deadline_ms",
+    "request",
 ];
 
 /// What is wrong with a request's keys, whatever their values.
@@ -52,7 +56,7 @@ pub(crate) enum KeyProblem {
 }
 
 /// The keys of a JSON object.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Fields<'a> {
     values: [Option<&'a RawValue>; KEYS.len()],
     problem: Option<KeyProblem>,
@@ -103,7 +107,7 @@ impl<'de> Deserialize<'de> for Fields<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Fields::default();
+                let mut fields = Fields { values: [None; KEYS.len()], problem: None };
                 while let Some(key) = map.next_key::<String>()? {
                     let value = map.next_value::<&'de RawValue>()?;
                     let index = KEYS.iter().position(|known| *known == key);

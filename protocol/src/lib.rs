@@ -12,6 +12,6 @@ mod fields;
 mod lines;
 mod values;
 
-pub use decode::{Decoded, Op, Rules, decode, too_long};
+pub use decode::{Cancel, Decoded, Manner, Op, Rules, Work, decode, too_long};
 pub use encode::{Answer, PROTOCOL, Piece, encode, encode_part};
 pub use lines::{Line, next_line};

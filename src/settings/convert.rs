@@ -31,6 +31,7 @@ impl Settings {
                 text_bytes: self.limits.text_bytes,
                 count: self.limits.count,
                 requests: self.limits.requests,
+                conversation_requests: self.limits.conversation_requests,
                 conversations: self.limits.conversations,
                 deadline: Some(self.limits.deadline_ms).filter(|ms| *ms > 0).map(milliseconds),
             },
@@ -42,7 +43,15 @@ impl Settings {
                 restarts_within: milliseconds(self.brain.restarts_within_ms),
                 backoff_min: milliseconds(self.brain.backoff_ms_min),
                 backoff_max: milliseconds(self.brain.backoff_ms_max),
+                retry_min: milliseconds(self.brain.retry_ms_min),
+                retry_max: milliseconds(self.brain.retry_ms_max),
+                abandoned_max: self.brain.abandoned_max,
+                quarantine: milliseconds(self.brain.quarantine_ms),
             },
+            beside_max: milliseconds(self.brain.run_beside_ms),
+            when_down: self.brain.when_down,
+            shutdown_max: milliseconds(self.brain.shutdown_ms_max),
+            chaos: self.brain.chaos,
             cached_bytes: self.memory.cached_bytes.unwrap_or_else(|| memory::free_bytes() / CACHED_SHARE),
             ..BrainConfig::default()
         }
@@ -102,6 +111,10 @@ mod tests {
         assert_eq!(ours.limits, theirs.limits);
         assert_eq!(ours.embedding, theirs.embedding);
         assert_eq!(ours.supervision, theirs.supervision);
+        assert_eq!(ours.beside_max, theirs.beside_max);
+        assert_eq!(ours.when_down, theirs.when_down);
+        assert_eq!(ours.shutdown_max, theirs.shutdown_max);
+        assert_eq!(ours.chaos, theirs.chaos);
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod value;
 
 use std::path::PathBuf;
 
-use motorbrain_actors::embedder::Pooling;
+use motorbrain_actors::{embedder::Pooling, policy::WhenDown};
 
 pub use error::SettingsError;
 pub use file::documented_file;
@@ -48,15 +48,19 @@ sections::sections! {
         /// Where forms of models that were made are kept; left out, the user's cache folder.
         cache: Option<PathBuf> = None, example "\"/var/cache/motorbrain\"";
     }
-    /// The actors, and when one of them counts as hung or as beyond help.
+    /// The actors: what they run at once, when one of them counts as hung or as beyond help, and what follows.
     BrainSettings brain {
         /// Embedder actors, each a thread and an engine: more serve more at once and take more memory.
         actors: usize = 1;
+        /// The longest run while somebody else waits for the actor, as far as can be foreseen: shorter answers them sooner, longer reads prompts faster.
+        run_beside_ms: u64 = 250;
         /// A run that takes longer than this is given up and its actor restarted.
         run_ms_max: u64 = 30_000;
         /// A model that takes longer than this to load is given up, as a run is.
         load_ms_max: u64 = 600_000;
-        /// More restarts than this within `restarts_within_ms` and the actor stays down.
+        /// Threads that hang in the runtime cannot be ended: so many are left behind, an actor that hangs then is down until one of them ends.
+        abandoned_max: usize = 4;
+        /// More restarts than this within `restarts_within_ms` and the actor is down; deaths that a request is charged with do not count.
         restarts_max: usize = 5;
         /// How far back restarts are counted, so that a rare death never adds up to a final one.
         restarts_within_ms: u64 = 60_000;
@@ -64,6 +68,18 @@ sections::sections! {
         backoff_ms_min: u64 = 50;
         /// The longest pause between restarts.
         backoff_ms_max: u64 = 5_000;
+        /// When an actor that is down is tried again; each further trial waits twice as long, a quarter more or less by chance.
+        retry_ms_min: u64 = 1_000;
+        /// The longest time between two such trials.
+        retry_ms_max: u64 = 60_000;
+        /// How long what has killed actors is refused, be it a conversation or a text, as `quarantined`.
+        quarantine_ms: u64 = 600_000;
+        /// When every actor is down: `retry` refuses requests and tries on, `stop` ends the brain with an error for whoever supervises it.
+        when_down: WhenDown = WhenDown::Retry;
+        /// How long a shutdown finishes what was accepted; the rest is then `unavailable`. 0 finishes nothing.
+        shutdown_ms_max: u64 = 30_000;
+        /// Whether actors may be made to crash and to hang on purpose, to see what follows.
+        chaos: bool = false;
     }
     /// The window: how much of a conversation the model sees, and what leaves when it is full.
     WindowSettings window {
@@ -96,6 +112,8 @@ sections::sections! {
         count: usize = 65_536;
         /// Requests waiting at once, each of several answers counted; beyond it `overloaded`.
         requests: usize = 1_024;
+        /// The same for one conversation.
+        conversation_requests: usize = 256;
         /// Conversations kept at once; a new one beyond it is `overloaded`.
         conversations: usize = 1_024;
         /// How long a request may take; beyond it `timeout`. 0 is no limit.

@@ -17,14 +17,18 @@ impl Settings {
         let at_least_one = [
             ("runtime.threads", self.runtime.threads.map(|threads| threads as u64)),
             ("brain.actors", Some(self.brain.actors as u64)),
+            ("brain.run_beside_ms", Some(self.brain.run_beside_ms)),
             ("brain.run_ms_max", Some(self.brain.run_ms_max)),
             ("brain.load_ms_max", Some(self.brain.load_ms_max)),
             ("brain.restarts_within_ms", Some(self.brain.restarts_within_ms)),
+            ("brain.retry_ms_min", Some(self.brain.retry_ms_min)),
+            ("brain.quarantine_ms", Some(self.brain.quarantine_ms)),
             ("window.size", self.window.size.map(|size| size as u64)),
             ("window.slide", self.window.slide.map(|slide| slide as u64)),
             ("limits.text_bytes", Some(self.limits.text_bytes as u64)),
             ("limits.count", Some(self.limits.count as u64)),
             ("limits.requests", Some(self.limits.requests as u64)),
+            ("limits.conversation_requests", Some(self.limits.conversation_requests as u64)),
             ("limits.conversations", Some(self.limits.conversations as u64)),
         ];
         for (key, found) in at_least_one {
@@ -38,13 +42,14 @@ impl Settings {
                 return Err(SettingsError::TooLarge { key, found, most: THREADS_MAX });
             }
         }
-        if self.brain.backoff_ms_min > self.brain.backoff_ms_max {
-            return Err(SettingsError::AboveOther {
-                key: "brain.backoff_ms_min",
-                found: self.brain.backoff_ms_min,
-                limit_key: "brain.backoff_ms_max",
-                limit: self.brain.backoff_ms_max,
-            });
+        let ordered = [
+            ("brain.backoff_ms_min", self.brain.backoff_ms_min, "brain.backoff_ms_max", self.brain.backoff_ms_max),
+            ("brain.retry_ms_min", self.brain.retry_ms_min, "brain.retry_ms_max", self.brain.retry_ms_max),
+        ];
+        for (key, found, limit_key, limit) in ordered {
+            if found > limit {
+                return Err(SettingsError::AboveOther { key, found, limit_key, limit });
+            }
         }
         if self.window.size.is_some() {
             // The same rule as later with the model's own context, which can only forbid more.

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use config::{Value, ValueKind};
-use motorbrain_actors::embedder::Pooling;
+use motorbrain_actors::{embedder::Pooling, policy::WhenDown};
 
 use crate::engine::{Activations, Overflow};
 
@@ -163,3 +163,4 @@ macro_rules! words {
 words!(Activations, "`as_exported`, `f32` or `int8`", "as_exported" => AsExported "f32" => F32 "int8" => Int8);
 words!(Overflow, "`slide` or `error`", "slide" => Slide "error" => Error);
 words!(Pooling, "`mean` or `last`", "mean" => Mean "last" => Last);
+words!(WhenDown, "`retry` or `stop`", "retry" => Retry "stop" => Stop);

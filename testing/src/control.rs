@@ -4,10 +4,10 @@
 //! engine: "the third run from now panics" holds even where a restart lies between.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -92,9 +92,15 @@ struct Shared {
     script: Mutex<Script>,
     /// Told of every change that a held load or a hanging run waits for.
     changed: Condvar,
-    /// Pages that there are.
-    pages: AtomicUsize,
+    pages: Mutex<Living>,
     tally: watch::Sender<Tally>,
+}
+
+/// The pages that there are, by their numbers.
+#[derive(Debug, Default)]
+struct Living {
+    next: u64,
+    numbers: BTreeSet<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -180,12 +186,30 @@ impl FakeControl {
 
     /// Pages of all engines that somebody has.
     pub fn pages(&self) -> usize {
-        self.0.pages.load(Ordering::Relaxed)
+        self.living().numbers.len()
     }
 
-    /// A page more, or one less.
-    pub(super) fn count_page(&self, change: isize) {
-        self.0.pages.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
+    /// Their numbers, see [`page_number`](super::page_number).
+    pub fn page_numbers(&self) -> BTreeSet<u64> {
+        self.living().numbers.clone()
+    }
+
+    /// A page more; its number, which no other one has or had.
+    pub(super) fn begin_page(&self) -> u64 {
+        let mut living = self.living();
+        living.next += 1;
+        let number = living.next;
+        living.numbers.insert(number);
+        number
+    }
+
+    /// A page less.
+    pub(super) fn end_page(&self, number: u64) {
+        self.living().numbers.remove(&number);
+    }
+
+    fn living(&self) -> MutexGuard<'_, Living> {
+        self.0.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn slots_max(&self) -> Option<usize> {

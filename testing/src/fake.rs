@@ -18,9 +18,10 @@ use std::{
 mod pages;
 
 use self::pages::Pages;
+pub use self::pages::{page_number, states_in};
 use super::{
     control::FakeControl,
-    model::{hidden, logprobs, mix, sample},
+    model::{draw, hidden, logprobs, sample, state_behind},
 };
 use motorbrain_actors::{
     engine::{
@@ -71,6 +72,23 @@ impl FakeEngine {
     /// If the slot is not open.
     pub fn context(&self, slot: SlotIndex) -> &[TokenId] {
         &self.slot(slot).tokens
+    }
+
+    /// Its open slots.
+    pub fn slots(&self) -> impl Iterator<Item = SlotIndex> {
+        self.slots.keys().copied()
+    }
+
+    /// The numbers of the pages that its slots have, see [`page_number`].
+    pub fn page_numbers(&self) -> impl Iterator<Item = u64> {
+        self.slots.values().flat_map(|slot| slot.pages.numbers())
+    }
+
+    /// What a run does at worst that nobody waits for any more: rows of no meaning wherever it may write. How many. No
+    /// slot of the engine must be worked on afterwards.
+    pub fn garble(&mut self) -> usize {
+        let Some(size) = self.info.pages else { return 0 };
+        self.slots.values_mut().map(|slot| usize::from(slot.pages.garble(size))).sum()
     }
 
     fn slot(&self, slot: SlotIndex) -> &Slot {
@@ -257,7 +275,7 @@ impl Slot {
             }
             Want::Next { sampling, seed, number, top } => {
                 if let Some(&state) = self.states.last().filter(|_| output.taken == row.tokens.len()) {
-                    let sampled = sample(&logprobs(state, info.vocab), sampling, &self.tokens, mix(seed, number), top);
+                    let sampled = sample(&logprobs(state, info.vocab), sampling, &self.tokens, draw(seed, number), top);
                     if self.tokens.len() == info.window.size {
                         output.dropped += self.slide(info.window);
                     }
@@ -271,8 +289,8 @@ impl Slot {
     /// Reads every token that was not read yet.
     fn read(&mut self) {
         let mut state = self.states.last().copied().unwrap_or_default();
-        for token in &self.tokens[self.states.len()..] {
-            state = mix(state, u64::from(token.0) + 1);
+        for &token in &self.tokens[self.states.len()..] {
+            state = state_behind(state, token);
             self.states.push(state);
         }
     }

@@ -9,9 +9,9 @@
 pub mod conformance;
 mod control;
 mod fake;
-mod model;
+pub mod model;
 mod sampling;
 
 pub use control::{FakeControl, FakeLoader, Fault, LoadFault, RowSeen, Tally};
-pub use fake::{FakeEngine, fake_info, fake_info_without_pages};
+pub use fake::{FakeEngine, fake_info, fake_info_without_pages, page_number, states_in};
 pub use sampling::probabilities;

@@ -1,5 +1,5 @@
 //! The fake's model: a running hash of the context's tokens stands for its keys and values, and from
-//! the hash come logits and hidden states. Pure.
+//! the hash come logits and hidden states. Pure, and public, so that answers can be told from what was asked.
 
 use motorbrain_actors::{
     engine::{Sampled, Sampling},
@@ -16,25 +16,36 @@ pub(super) fn mix(a: u64, b: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// The state of a context that a token was appended to: a number in the place of its keys and values. That of an empty
+/// context is 0. A context that has slid is as if it began with what is left of it.
+pub fn state_behind(state: u64, token: TokenId) -> u64 {
+    mix(state, u64::from(token.0) + 1)
+}
+
+/// The random number with which a token is drawn; `number`: how many tokens the conversation had before it.
+pub fn draw(seed: u64, number: u64) -> u64 {
+    mix(seed, number)
+}
+
 /// Uniform in [0, 1).
 fn unit(x: u64) -> f64 {
     (x >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// The hidden state after a context whose hash is `state`, `[width]`, each in [-1, 1).
-pub(super) fn hidden(state: u64, width: usize) -> impl Iterator<Item = f32> {
+pub fn hidden(state: u64, width: usize) -> impl Iterator<Item = f32> {
     (0..width as u64).map(move |i| (2.0 * unit(mix(state ^ 0x5bd1, i)) - 1.0) as f32)
 }
 
 /// Log-probabilities of the next token after a context whose hash is `state`, `[vocab]`.
-pub(super) fn logprobs(state: u64, vocab: usize) -> Vec<f64> {
+pub fn logprobs(state: u64, vocab: usize) -> Vec<f64> {
     let logits: Vec<f64> = (0..vocab as u64).map(|i| 8.0 * unit(mix(state, i))).collect();
     let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
     logits.into_iter().map(|logit| logit - sum.ln()).collect()
 }
 
 /// Draws the next token; `draw` is a random number, `window` what the context holds.
-pub(super) fn sample(logprobs: &[f64], sampling: &Sampling, window: &[TokenId], draw: u64, top: usize) -> Sampled {
+pub fn sample(logprobs: &[f64], sampling: &Sampling, window: &[TokenId], draw: u64, top: usize) -> Sampled {
     let mut order: Vec<usize> = (0..logprobs.len()).collect();
     // Stable, so that the smallest id wins a tie.
     order.sort_by(|&a, &b| logprobs[b].total_cmp(&logprobs[a]));

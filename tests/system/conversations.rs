@@ -42,6 +42,7 @@ async fn brain(dir: &Path, actors: usize, change: impl FnOnce(&mut Settings)) ->
     let mut settings = Settings::default();
     settings.model.dir = Some(dir.to_owned());
     settings.runtime.cache = Some(graph_cache());
+    settings.brain.chaos = true;
     settings.brain.actors = actors;
     settings.runtime.threads = Some(1);
     change(&mut settings);

@@ -349,6 +349,7 @@ impl Soak {
         settings.runtime.cache = Some(graph_cache());
         settings.runtime.threads = Some(1);
         settings.runtime.activations = Activations::F32;
+        settings.brain.chaos = true;
         settings.brain.actors = ACTORS;
         settings.brain.run_ms_max = run_max.as_millis() as u64;
         settings.brain.restarts_max = usize::MAX;

@@ -25,6 +25,7 @@ async fn with_window(dir: PathBuf, size: Option<usize>) -> Brain {
     settings.runtime.activations = Activations::F32;
     settings.runtime.threads = Some(1);
     settings.window.size = size;
+    settings.brain.chaos = true;
     settings.brain.actors = 2;
     settings.brain.restarts_max = usize::MAX;
     settings.brain.backoff_ms_max = settings.brain.backoff_ms_min;

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use motorbrain::{
+    WhenDown,
     engine::Overflow,
     settings::{Settings, SettingsError, Sources, documented_file, env},
 };
@@ -164,6 +165,10 @@ fn a_wrong_type_names_key_value_place_and_type() {
     `embedding.pooling` is "median" in the environment variable `MOTORBRAIN__EMBEDDING__POOLING`, expected `mean` or `last`
     hint: `config/motorbrain.toml` shows `embedding.pooling` with its default and what it is for
     "#);
+    insta::assert_snapshot!(error("[brain]\nwhen_down = \"wait\"", &[], &[]), @r#"
+    `brain.when_down` is "wait" in the settings file motorbrain.toml, expected `retry` or `stop`
+    hint: `config/motorbrain.toml` shows `brain.when_down` with its default and what it is for
+    "#);
     insta::assert_snapshot!(error("", &[], &["limits.requests=many"]), @r#"
     `limits.requests` is "many" in the override `limits.requests=many`, expected a whole number, 0 or more
     hint: `config/motorbrain.toml` shows `limits.requests` with its default and what it is for
@@ -212,10 +217,68 @@ fn values_out_of_range_are_named_with_what_they_may_be() {
     `brain.backoff_ms_min` is 6000, expected at most 5000, the value of `brain.backoff_ms_max`
     hint: lower `brain.backoff_ms_min` or raise `brain.backoff_ms_max`
     "#);
+    insta::assert_snapshot!(error("[brain]\nretry_ms_max = 999", &[], &[]), @r#"
+    `brain.retry_ms_min` is 1000, expected at most 999, the value of `brain.retry_ms_max`
+    hint: lower `brain.retry_ms_min` or raise `brain.retry_ms_max`
+    "#);
     insta::assert_snapshot!(error("[brain]\nactors = 0", &[], &[]), @r#"
     `brain.actors` is 0, expected at least 1
     hint: raise `brain.actors`, or leave it out for its default
     "#);
+}
+
+#[test]
+fn what_would_serve_nobody_as_0_is_at_least_1() {
+    for key in [
+        "runtime.threads",
+        "brain.actors",
+        "brain.run_beside_ms",
+        "brain.run_ms_max",
+        "brain.load_ms_max",
+        "brain.restarts_within_ms",
+        "brain.retry_ms_min",
+        "brain.quarantine_ms",
+        "window.size",
+        "window.slide",
+        "limits.text_bytes",
+        "limits.count",
+        "limits.requests",
+        "limits.conversation_requests",
+        "limits.conversations",
+    ] {
+        let error = load("", &[], &[&format!("{key}=0")]).unwrap_err();
+        assert_eq!(error.to_string(), format!("`{key}` is 0, expected at least 1"));
+        load("", &[], &[&format!("{key}=1")]).unwrap();
+    }
+}
+
+#[test]
+fn what_is_meant_by_0_may_be_0() {
+    let zeros = ["brain.abandoned_max=0", "brain.restarts_max=0", "brain.backoff_ms_min=0", "brain.shutdown_ms_max=0"];
+    let settings = load("", &[], &zeros).unwrap();
+    assert_eq!((settings.brain.abandoned_max, settings.brain.shutdown_ms_max), (0, 0));
+}
+
+#[test]
+fn every_setting_of_the_brain_reaches_it() {
+    let overrides = [
+        "brain.run_beside_ms=11",
+        "brain.abandoned_max=12",
+        "brain.retry_ms_min=13",
+        "brain.retry_ms_max=14",
+        "brain.quarantine_ms=15",
+        "brain.when_down=stop",
+        "brain.shutdown_ms_max=16",
+        "brain.chaos=true",
+        "limits.conversation_requests=17",
+    ];
+    let config = load("", &[], &overrides).unwrap().brain_config(None);
+    let ms = Duration::from_millis;
+    assert_eq!((config.beside_max, config.shutdown_max), (ms(11), ms(16)));
+    assert_eq!((config.supervision.abandoned_max, config.supervision.quarantine), (12, ms(15)));
+    assert_eq!((config.supervision.retry_min, config.supervision.retry_max), (ms(13), ms(14)));
+    assert_eq!((config.when_down, config.chaos), (WhenDown::Stop, true));
+    assert_eq!(config.limits.conversation_requests, 17);
 }
 
 #[test]

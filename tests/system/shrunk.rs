@@ -72,6 +72,7 @@ async fn brain(dir: &Path) -> Brain {
     settings.model.dir = Some(dir.to_owned());
     settings.runtime.cache = Some(graph_cache());
     settings.runtime.threads = Some(1);
+    settings.brain.chaos = true;
     settings.brain.actors = 2;
     let brain = motorbrain::start(&settings).await.unwrap();
     // One that still loads would find the files shortened.

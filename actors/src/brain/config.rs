@@ -1,13 +1,14 @@
 //! What a brain starts with, and why it may not start.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::oneshot;
 
+use super::gate::Gate;
 use crate::{
     embedder::EmbeddingConfig,
     engine::{EngineLoader, LoadError},
-    policy::{Limits, PolicyConfig, Supervision},
+    policy::{Limits, PolicyConfig, Supervision, WhenDown},
     tokens::Tokenizer,
 };
 
@@ -26,8 +27,16 @@ pub struct BrainConfig {
     pub supervision: Supervision,
     /// The most prefill tokens in one run; at least 1.
     pub chunk: usize,
+    /// No run beside others that wait is longer than this, as far as can be foreseen.
+    pub beside_max: Duration,
     /// The most bytes of keys and values that no conversation uses any more and that are kept for those to come.
     pub cached_bytes: usize,
+    /// What becomes of the brain when every actor is down.
+    pub when_down: WhenDown,
+    /// How long a shutdown may take that names no time itself.
+    pub shutdown_max: Duration,
+    /// Whether actors may be told to crash and to hang.
+    pub chaos: bool,
 }
 
 impl Default for BrainConfig {
@@ -39,7 +48,11 @@ impl Default for BrainConfig {
             embedding: EmbeddingConfig::default(),
             supervision: Supervision::default(),
             chunk: 256,
+            beside_max: Duration::from_millis(250),
             cached_bytes: 1 << 30,
+            when_down: WhenDown::Retry,
+            shutdown_max: Duration::from_secs(30),
+            chaos: false,
         }
     }
 }
@@ -50,17 +63,47 @@ impl BrainConfig {
     /// # Errors
     /// [`StartError::Setting`].
     pub fn check(&self) -> Result<(), StartError> {
-        let settings = [("actors", self.actors), ("chunk", self.chunk), ("limits.requests", self.limits.requests)];
-        match settings.into_iter().find(|&(_, value)| value == 0) {
-            Some((what, found)) => Err(StartError::Setting { what, found }),
-            None => Ok(()),
+        let Self { limits, supervision, .. } = self;
+        let counts = [
+            ("actors", self.actors),
+            ("chunk", self.chunk),
+            ("limits.text_bytes", limits.text_bytes),
+            ("limits.count", limits.count),
+            ("limits.requests", limits.requests),
+            ("limits.conversation_requests", limits.conversation_requests),
+            ("limits.conversations", limits.conversations),
+        ];
+        let times = [
+            ("beside_max", self.beside_max),
+            ("supervision.run_max", supervision.run_max),
+            ("supervision.load_max", supervision.load_max),
+            ("supervision.restarts_within", supervision.restarts_within),
+            ("supervision.backoff_max", supervision.backoff_max),
+            ("supervision.retry_min", supervision.retry_min),
+            ("supervision.retry_max", supervision.retry_max),
+            ("supervision.quarantine", supervision.quarantine),
+        ];
+        let pairs = [
+            ("supervision.backoff_min", supervision.backoff_min, "supervision.backoff_max", supervision.backoff_max),
+            ("supervision.retry_min", supervision.retry_min, "supervision.retry_max", supervision.retry_max),
+        ];
+        let setting = |what, found, expected| Err(StartError::Setting { what, found, expected });
+        if let Some(&(what, _)) = counts.iter().find(|(_, count)| *count == 0) {
+            return setting(what, "0".to_owned(), "1 or more".to_owned());
         }
+        if let Some(&(what, _)) = times.iter().find(|(_, time)| time.is_zero()) {
+            return setting(what, "0".to_owned(), "a time longer than that".to_owned());
+        }
+        if let Some((what, least, other, most)) = pairs.into_iter().find(|(_, least, _, most)| least > most) {
+            return setting(what, format!("{least:?}"), format!("at most the {most:?} of `{other}`"));
+        }
+        Ok(())
     }
 
     /// The part of it that the policy decides by.
-    pub(super) fn policy(&self) -> PolicyConfig {
-        let Self { actors, limits, supervision, cached_bytes, .. } = *self;
-        PolicyConfig { actors, limits, supervision, cached_bytes }
+    pub(super) fn policy(&self, seed: u64) -> PolicyConfig {
+        let Self { actors, limits, supervision, cached_bytes, when_down, .. } = *self;
+        PolicyConfig { actors, limits, supervision, cached_bytes, when_down, seed }
     }
 }
 
@@ -72,15 +115,18 @@ pub struct BrainArguments {
     pub(super) loader: Arc<dyn EngineLoader>,
     /// The model's.
     pub(super) tokenizer: Arc<dyn Tokenizer>,
+    /// Its permits.
+    pub(super) gate: Arc<Gate>,
     /// Told once whether the first actor became ready.
     pub(super) started: Option<oneshot::Sender<Result<(), StartError>>>,
 }
 
 impl BrainArguments {
     /// For a brain that is spawned, perhaps linked, by somebody else's hand. It takes requests at
-    /// once; they wait until an actor is ready. Where none can ever be, it stops.
+    /// once; they wait until an actor is ready. Where none can ever be, it stops, and its supervisor hears why.
     pub fn new(config: BrainConfig, loader: Arc<dyn EngineLoader>, tokenizer: Arc<dyn Tokenizer>) -> Self {
-        Self { config, loader, tokenizer, started: None }
+        let gate = Gate::new(config.limits.requests);
+        Self { config, loader, tokenizer, gate, started: None }
     }
 }
 
@@ -95,12 +141,14 @@ impl fmt::Debug for BrainArguments {
 #[non_exhaustive]
 pub enum StartError {
     /// A setting is out of its range.
-    #[error("`{what}` is {found}, expected at least 1")]
+    #[error("`{what}` is {found}, expected {expected}")]
     Setting {
         /// Which one.
         what: &'static str,
         /// Its value.
-        found: usize,
+        found: String,
+        /// What it may be.
+        expected: String,
     },
     /// The model could not be loaded, and trying again would not help or did not.
     #[error("the model could not be loaded")]
@@ -117,7 +165,7 @@ impl StartError {
     /// What to do next, one sentence; `None` when only the cause can say.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Setting { what, .. } => Some(format!("set `{what}` to 1 or more")),
+            Self::Setting { what, expected, .. } => Some(format!("set `{what}` to {expected}")),
             Self::Load(error) => error.hint.clone(),
             Self::Spawn(_) => Some("give each brain of a process a name of its own".to_owned()),
             Self::Stopped => None,

@@ -1,18 +1,21 @@
 //! The embedder actors as the shell holds them: their mailboxes and their pulses.
 //!
-//! An entry is one incarnation. An abandoned one is no member any more, so what it still does, and
-//! that it ends one day, is nobody's business.
+//! An entry is one incarnation. An abandoned one is no member any more; that it ends one day is told as every end is.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
-use ractor::{ActorCell, ActorId, ActorRef};
+use ractor::{ActorCell, ActorRef, ActorStatus, registry::where_is};
 
 use super::{
-    clock::Clock,
     config::BrainConfig,
-    message::{BrainMessage, Internal, Note},
+    message::BrainMessage,
+    notes::{Life, Post},
 };
 use crate::{
+    clock::Clock,
     embedder::{EmbedderArguments, EmbedderMessage, spawn_on_thread},
     engine::{EngineLoader, LoadError},
     job::{Job, Pulse, RequestId},
@@ -28,19 +31,21 @@ struct Member {
 /// The embedder actors: one a place, none where it is down or restarts.
 pub(super) struct Crew {
     brain: ActorRef<BrainMessage>,
+    post: Post,
     loader: Arc<dyn EngineLoader>,
     members: Vec<Option<Member>>,
 }
 
 impl Crew {
     /// Places for so many, none of them taken.
-    pub(super) fn new(brain: ActorRef<BrainMessage>, loader: Arc<dyn EngineLoader>, actors: usize) -> Self {
-        Self { brain, loader, members: (0..actors).map(|_| None).collect() }
+    pub(super) fn new(brain: ActorRef<BrainMessage>, post: Post, loader: Arc<dyn EngineLoader>, actors: usize) -> Self {
+        Self { brain, post, loader, members: (0..actors).map(|_| None).collect() }
     }
 
     /// Bytes of all pages of keys and values.
     pub(super) fn kv_bytes(&self) -> usize {
-        self.loader.kv_bytes()
+        // Somebody else's code, on the brain's thread.
+        catch_unwind(AssertUnwindSafe(|| self.loader.kv_bytes())).unwrap_or_default()
     }
 
     /// Starts an actor on a thread of its own, without waiting for its model.
@@ -49,21 +54,25 @@ impl Crew {
         index: ActorIndex,
         incarnation: Incarnation,
         config: &BrainConfig,
+        clock: &Clock,
     ) -> Result<(), LoadError> {
         let name = config.name.as_ref().map(|brain| format!("{brain}/embedder-{}.{}", index.0, incarnation.0));
+        // ractor frees a name when its actor has ended. One that was left to itself has not, be it an earlier brain's.
+        let name = name.filter(|name| where_is(name).is_none());
         let pulse = Pulse::default();
-        let brain = self.brain.clone();
+        let life = Life { actor: index, incarnation, post: self.post.clone() };
         let arguments = EmbedderArguments {
             loader: Arc::clone(&self.loader),
-            report: Arc::new(move |report| {
-                // A brain that has stopped needs no reports.
-                let _ = brain.cast(BrainMessage::Internal(Internal(Note::Reported(index, incarnation, report))));
-            }),
+            report: Arc::new(move |report| life.tell(report)),
             pulse: pulse.clone(),
+            clock: clock.clone(),
             embedding: config.embedding,
             chunk: config.chunk,
+            beside_max: config.beside_max,
         };
-        let actor = spawn_on_thread(name, self.brain.get_cell(), arguments).map_err(|error| LoadError {
+        // Who is stopping is given no children; those that it then has end with [`Crew`].
+        let supervisor = (self.brain.get_status() < ActorStatus::Draining).then(|| self.brain.get_cell());
+        let actor = spawn_on_thread(name, supervisor, arguments).map_err(|error| LoadError {
             transient: true,
             message: format!("the actor could not be spawned: {error}"),
             hint: None,
@@ -86,6 +95,13 @@ impl Crew {
         }
     }
 
+    /// Has an actor end a job that nobody waits for.
+    pub(super) fn cancel(&self, index: ActorIndex, incarnation: Incarnation, request: RequestId) {
+        if let Some(member) = self.member(index, incarnation) {
+            let _ = member.actor.cast(EmbedderMessage::Cancel(request));
+        }
+    }
+
     /// Has an actor give jobs back.
     pub(super) fn recall(&self, index: ActorIndex, incarnation: Incarnation, requests: Vec<RequestId>) {
         if let Some(member) = self.member(index, incarnation) {
@@ -104,9 +120,9 @@ impl Crew {
     }
 
     /// What an actor is running, by its pulse; `None` between two runs.
-    pub(super) fn observe(&self, index: ActorIndex, incarnation: Incarnation, clock: &Clock) -> Option<ObservedRun> {
+    pub(super) fn observe(&self, index: ActorIndex, incarnation: Incarnation) -> Option<ObservedRun> {
         let running = self.member(index, incarnation)?.pulse.running()?;
-        Some(ObservedRun { since: clock.time_of(running.since), requests: running.requests })
+        Some(ObservedRun { since: running.since, requests: running.requests })
     }
 
     /// Ends an actor behind what it was sent.
@@ -118,25 +134,40 @@ impl Crew {
 
     /// Leaves a thread to itself: it ends when its run does, if ever.
     pub(super) fn abandon(&mut self, index: ActorIndex, incarnation: Incarnation) {
-        if self.member(index, incarnation).is_none() {
-            return;
-        }
-        if let Some(member) = self.members[index.0].take() {
-            if let Some(run) = member.pulse.interrupter() {
-                run.interrupt();
-            }
-            let actor: ActorCell = member.actor.get_cell();
-            actor.unlink(self.brain.get_cell());
-            actor.kill();
+        if self.member(index, incarnation).is_some()
+            && let Some(member) = self.members[index.0].take()
+        {
+            member.abandon(&self.brain);
         }
     }
 
-    /// Takes a dead actor out: who it was, and which requests had a row in the run that died.
-    pub(super) fn bury(&mut self, dead: ActorId) -> Option<(ActorIndex, Incarnation, Vec<RequestId>)> {
-        let is_dead = |member: &Option<Member>| member.as_ref().is_some_and(|member| member.actor.get_id() == dead);
-        let index = self.members.iter().position(is_dead)?;
-        let member = self.members[index].take()?;
-        let running = member.pulse.running().map(|running| running.requests).unwrap_or_default();
-        Some((ActorIndex(index), member.incarnation, running))
+    /// Takes a dead actor out: for which requests it did what it died of. Nothing is known of one that was abandoned.
+    pub(super) fn bury(&mut self, index: ActorIndex, incarnation: Incarnation) -> Vec<RequestId> {
+        if self.member(index, incarnation).is_none() {
+            return Vec::new();
+        }
+        let dead = self.members[index.0].take();
+        dead.and_then(|member| member.pulse.running()).map(|running| running.requests).unwrap_or_default()
+    }
+}
+
+impl Member {
+    fn abandon(self, brain: &ActorRef<BrainMessage>) {
+        if let Some(run) = self.pulse.interrupter() {
+            // Somebody else's code, on the brain's thread.
+            let _ = catch_unwind(AssertUnwindSafe(|| run.interrupt()));
+        }
+        let actor: ActorCell = self.actor.get_cell();
+        actor.unlink(brain.get_cell());
+        actor.kill();
+    }
+}
+
+impl Drop for Crew {
+    /// Whoever is left, since the brain was killed, serves nobody.
+    fn drop(&mut self) {
+        for member in self.members.drain(..).flatten() {
+            member.abandon(&self.brain);
+        }
     }
 }

@@ -1,15 +1,22 @@
 //! One open request as the shell holds it: who waits for its answer, and how the policy's answer,
 //! made of tokens, becomes a reply with text.
 
-use ractor::RpcReplyPort;
-use tokio::sync::OwnedSemaphorePermit;
+use std::time::Duration;
 
-use super::message::{QueuePort, StepItem, StreamPort};
+use ractor::RpcReplyPort;
+
+use super::{
+    gate::Permit,
+    message::{QueuePort, StepItem, StreamPort, Ticket},
+    tokenizing::Made,
+};
 use crate::{
     engine::Sampled,
-    job::{Cancel, Choice, Outcome},
-    message::{BrainError, Context, Embedded, Finished, Input, Reply, Scored, Several, Stepped},
-    policy::Answer,
+    job::{Choice, Outcome},
+    message::{
+        BrainError, Context, Embedded, Finished, Input, Party, Reply, Scored, Several, Stepped, check_vocabulary,
+    },
+    policy::{Answer, Time},
     text::{StepText, StopTexts},
     tokens::{TokenId, TokenizerKind},
 };
@@ -28,27 +35,77 @@ pub(super) enum Caller {
     Stream(StreamPort),
     /// One who is shown them among the replies to many requests.
     QueuedStream(QueuePort),
+    /// One who asks for tokens and nothing else.
+    Tokens(RpcReplyPort<Result<Vec<TokenId>, BrainError>>),
+    /// One who asks for text and nothing else.
+    Text(RpcReplyPort<Result<String, BrainError>>),
 }
 
 /// A request that is not answered yet.
 pub(super) struct Open {
     /// Who is answered.
     pub(super) caller: Caller,
-    /// Stops the job behind it between two runs.
-    pub(super) cancel: Cancel,
     /// What its log lines stand in.
     pub(super) span: tracing::Span,
+    /// Whose it is.
+    pub(super) party: Party,
+    /// Under which it can be taken back.
+    pub(super) ticket: Option<Ticket>,
     /// Until it is tokenised.
     pub(super) input: Option<Input>,
+    /// A thread is to make tokens or text for it.
+    pub(super) makes: bool,
+    /// When it is to be answered, if the policy does not know of it.
+    pub(super) until: Option<Until>,
     /// Where a step's text ends.
     pub(super) stops: StopTexts,
     /// The text of a step, from the first time that an actor has it.
     pub(super) text: Option<StepText>,
-    /// Given back with the answer.
-    pub(super) _permit: Option<OwnedSemaphorePermit>,
+    /// It is being taken back, since its text is broken.
+    pub(super) broken: bool,
+    /// The policy was told that nobody waits for it.
+    pub(super) gone: bool,
+    /// Given back when it is done.
+    pub(super) permit: Option<Permit>,
+}
+
+/// A moment, and how long that was from a request's arrival.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Until {
+    pub(super) at: Time,
+    pub(super) allowed: Duration,
+}
+
+/// What became of a token that was to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// The caller has it.
+    Done,
+    /// The caller went away.
+    Gone,
+    /// It has no text.
+    Broken,
 }
 
 impl Open {
+    /// One of which nothing is known but who asks.
+    pub(super) fn new(caller: Caller, span: tracing::Span) -> Self {
+        Self {
+            caller,
+            span,
+            party: Party::default(),
+            ticket: None,
+            input: None,
+            makes: false,
+            until: None,
+            stops: StopTexts::default(),
+            text: None,
+            broken: false,
+            gone: false,
+            permit: None,
+        }
+    }
+
     /// Whether the caller went away.
     pub(super) fn is_abandoned(&self) -> bool {
         match &self.caller {
@@ -57,40 +114,79 @@ impl Open {
             Caller::Queue(port) | Caller::QueuedStream(port) => port.is_closed(),
             Caller::Done(port) => port.is_closed(),
             Caller::Stream(port) => port.is_closed(),
+            Caller::Tokens(port) => port.is_closed(),
+            Caller::Text(port) => port.is_closed(),
         }
     }
 
-    /// Shows the next token of a streamed step; false if the caller went away.
-    pub(super) fn show(&mut self, sampled: Sampled, last: bool, end_tokens: &[TokenId]) -> bool {
-        let text = self.text.as_mut().map(|text| {
-            if !end_tokens.contains(&sampled.token) {
-                text.push(&[sampled.token]);
+    /// Whether it wants nothing but tokens or text, which is no business of the policy's.
+    pub(super) fn is_ask(&self) -> bool {
+        matches!(self.caller, Caller::Tokens(_) | Caller::Text(_))
+    }
+
+    /// Shows the next token of a streamed step.
+    pub(super) fn show(&mut self, sampled: Sampled, last: bool, end_tokens: &[TokenId]) -> Shown {
+        let mut shown = String::new();
+        if let Some(text) = &mut self.text {
+            if !end_tokens.contains(&sampled.token) && text.push(&[sampled.token]).is_err() {
+                return Shown::Broken;
             }
-            text.take(last)
-        });
-        let text = text.unwrap_or_default();
-        match &self.caller {
-            Caller::Stream(port) => port.send(StepItem::Token { sampled, text }).is_ok(),
-            Caller::QueuedStream(port) => port.show(sampled, text),
-            Caller::Nobody | Caller::Reply(_) | Caller::Queue(_) | Caller::Done(_) => true,
+            shown = text.take(last);
         }
+        let arrives = match &self.caller {
+            Caller::Stream(port) => port.send(StepItem::Token { sampled, text: shown }).is_ok(),
+            Caller::QueuedStream(port) => port.show(sampled, shown),
+            _ => true,
+        };
+        if arrives { Shown::Done } else { Shown::Gone }
     }
 
     /// Gives the caller its answer, once and for all.
     pub(super) fn answer(self, answer: Answer, end_tokens: &[TokenId], tokenizer: TokenizerKind) {
-        let reply = || reply(answer, self.text, end_tokens, tokenizer);
+        let Self { caller, text, permit, .. } = self;
+        // First, so that whoever has the answer may ask again.
+        drop(permit);
+        let committed = match &answer.outcome {
+            Outcome::Stepped { sampled, .. } => sampled.len(),
+            _ => 0,
+        };
+        let reply = || reply(answer, text, end_tokens, tokenizer);
         // A caller that went away wants nothing.
-        match self.caller {
-            Caller::Nobody => {}
-            Caller::Reply(port) => drop(port.send(Ok(reply()))),
-            Caller::Queue(port) | Caller::QueuedStream(port) => port.send(Ok(reply())),
+        match caller {
+            Caller::Nobody | Caller::Tokens(_) | Caller::Text(_) => {}
+            Caller::Reply(port) => drop(port.send(reply())),
+            Caller::Queue(port) | Caller::QueuedStream(port) => port.send(reply()),
             Caller::Done(port) => drop(port.send(Ok(()))),
-            Caller::Stream(port) => {
-                if let Reply::Stepped(stepped) = reply() {
-                    drop(port.send(StepItem::Stepped(stepped)));
-                }
-            }
+            Caller::Stream(port) => match reply() {
+                Ok(Reply::Stepped(stepped)) => drop(port.send(StepItem::Stepped(stepped))),
+                Ok(_) => {}
+                Err(error) => drop(port.send(StepItem::Failed { error, committed })),
+            },
         }
+    }
+
+    /// Gives the caller the tokens or the text that it asked for.
+    pub(super) fn give(self, made: Result<Made, BrainError>, vocab: usize) {
+        let Self { caller, permit, .. } = self;
+        drop(permit);
+        // As everywhere: who went away wants no answer.
+        match (caller, made) {
+            (Caller::Tokens(port), Ok(Made::Tokens(tokens))) => {
+                drop(port.send(check_vocabulary(&tokens, vocab).map(|()| tokens)));
+            }
+            (Caller::Text(port), Ok(Made::Text(text))) => drop(port.send(Ok(text))),
+            (caller, Err(error)) => caller.fail(error, 0),
+            _ => debug_assert!(false, "something else was made than was asked for"),
+        }
+    }
+
+    /// Tells the caller why there is no answer; of a stream, how many tokens were committed before.
+    pub(super) fn fail(self, error: BrainError, committed: usize) {
+        let Self { caller, span, permit, .. } = self;
+        drop(permit);
+        let code = error.code().as_str();
+        tracing::debug!(parent: &span, code, committed, "a request failed");
+        caller.fail(error, committed);
     }
 }
 
@@ -103,26 +199,33 @@ impl Caller {
             Caller::Queue(port) | Caller::QueuedStream(port) => port.send(Err(error)),
             Caller::Done(port) => drop(port.send(Err(error))),
             Caller::Stream(port) => drop(port.send(StepItem::Failed { error, committed })),
+            Caller::Tokens(port) => drop(port.send(Err(error))),
+            Caller::Text(port) => drop(port.send(Err(error))),
         }
     }
 }
 
-fn reply(answer: Answer, text: Option<StepText>, end_tokens: &[TokenId], tokenizer: TokenizerKind) -> Reply {
+fn reply(
+    answer: Answer,
+    text: Option<StepText>,
+    end_tokens: &[TokenId],
+    tokenizer: TokenizerKind,
+) -> Result<Reply, BrainError> {
     let Answer { context_len, rebuilt, reused, .. } = answer;
     let context = Context { context_len, rebuilt, reused, tokenizer };
-    match answer.outcome {
+    Ok(match answer.outcome {
         Outcome::Embedded(embedding) => Reply::Embedded(Embedded { embedding, tokens: answer.tokens, context }),
-        Outcome::Stepped { sampled, stopped } => Reply::Stepped(stepped(sampled, stopped, text, end_tokens, context)),
+        Outcome::Stepped { sampled, stopped } => Reply::Stepped(stepped(sampled, stopped, text, end_tokens, context)?),
         Outcome::Scored(logprobs) => Reply::Scored(Scored { logprobs, context }),
         Outcome::Several(choices) => {
             let choice = |Choice { sampled, stopped, context_len }| {
                 stepped(sampled, stopped, text.clone(), end_tokens, Context { context_len, ..context })
             };
-            Reply::Several(Several { choices: choices.into_iter().map(choice).collect(), context })
+            Reply::Several(Several { choices: choices.into_iter().map(choice).collect::<Result<_, _>>()?, context })
         }
         Outcome::Moved => Reply::Stands(context),
         Outcome::Forgotten => Reply::Done,
-    }
+    })
 }
 
 /// `text` knows the tokens that were shown.
@@ -132,17 +235,17 @@ fn stepped(
     text: Option<StepText>,
     end_tokens: &[TokenId],
     context: Context,
-) -> Stepped {
+) -> Result<Stepped, BrainError> {
     let token_ids: Vec<TokenId> = sampled.iter().map(|sampled| sampled.token).collect();
     // The end token is no part of the text.
     let ends = token_ids.last().is_some_and(|last| end_tokens.contains(last));
     let text = text.map(|mut text| {
         let new = token_ids.get(text.tokens()..token_ids.len() - usize::from(ends));
-        text.push(new.unwrap_or_default());
-        text.into_text()
+        text.push(new.unwrap_or_default()).map(|_| text.into_text())
     });
+    let text = text.transpose()?.unwrap_or_default();
     let logprobs = sampled.iter().map(|sampled| sampled.logprob).collect();
     let top = sampled.into_iter().map(|sampled| sampled.top).collect();
     let finished = if stopped { Finished::Stop } else { Finished::Count };
-    Stepped { token_ids, text: text.unwrap_or_default(), logprobs, top, finished, context }
+    Ok(Stepped { token_ids, text, logprobs, top, finished, context })
 }

@@ -1,11 +1,20 @@
 //! The policy's effects, performed. What follows from one (an actor that could not be spawned, a pulse
 //! that was read) is put in line as the policy's next event.
 
-use super::{config::StartError, notices, shell::Shell};
+use super::{
+    config::StartError,
+    desk::Shown,
+    message::stopped,
+    notices,
+    shell::{GaveUp, Shell, tokenised},
+    tokenizing,
+};
 use crate::{
-    job::{Cancel, Job, Report, RequestId, Work},
+    job::{Job, Report, RequestId, Work},
+    message::BrainError,
     policy::{ActorIndex, Assignment, Effect, Event, Incarnation},
-    text::StepText,
+    shares::Flow,
+    text::{StepText, broken_text},
     tokens::TokenId,
 };
 
@@ -13,49 +22,41 @@ impl Shell {
     pub(super) fn perform(&mut self, effect: Effect) {
         match effect {
             Effect::Spawn { actor, incarnation } => {
-                if let Err(error) = self.crew.spawn(actor, incarnation, &self.config) {
+                if let Err(error) = self.crew.spawn(actor, incarnation, &self.config, &self.clock) {
                     let report = Report::LoadFailed(error);
                     self.events.push_back(Event::Reported { actor, incarnation, report });
                 }
             }
-            Effect::Tokenise { request, behind } => {
-                let open = self.open.get_mut(&request);
-                let input = open.and_then(|open| open.input.take());
-                if let Some(result) = input.and_then(|input| self.tokenizing.tokenise(request, input, behind)) {
-                    self.events.push_back(Event::Tokenised { request, result });
-                }
-            }
+            Effect::Tokenise { request, conversation, behind } => self.tokenise(request, conversation, behind),
             Effect::Send { actor, incarnation, job } => self.send(actor, incarnation, job),
             Effect::Show { request, sampled, last } => {
-                if let Some(open) = self.open.get_mut(&request)
-                    && !open.show(sampled, last, &self.end_tokens)
-                {
-                    self.events.push_back(Event::Gone(request));
+                let open = self.open.get_mut(&request).filter(|open| !open.broken);
+                match open.map(|open| open.show(sampled, last, &self.end_tokens)) {
+                    Some(Shown::Broken) => self.give_up_text(request),
+                    Some(Shown::Gone) => self.events.push_back(Event::Gone(request)),
+                    Some(Shown::Done) | None => {}
                 }
             }
             Effect::Answer { request, answer } => {
                 debug_assert!(self.open.contains_key(&request), "{request:?} is answered a second time");
-                if let Some(open) = self.open.remove(&request) {
+                if let Some(open) = self.close(request, false) {
                     open.answer(answer, &self.end_tokens, self.tokenizer.kind());
                 }
             }
-            Effect::Fail { request, error, committed } => {
+            Effect::Fail { request, error, committed, lingers } => {
                 debug_assert!(self.open.contains_key(&request), "{request:?} fails behind its answer");
-                if let Some(open) = self.open.remove(&request) {
-                    let code = error.code().as_str();
-                    tracing::debug!(parent: &open.span, code, committed, "a request failed");
-                    open.caller.fail(error, committed);
+                if let Some(open) = self.close(request, lingers) {
+                    let (cancelled, broken) = (error == BrainError::Cancelled, open.broken);
+                    self.cancelled += usize::from(cancelled && !broken);
+                    open.fail(if cancelled && broken { broken_text() } else { error }, committed);
                 }
             }
-            Effect::Drop(request) => drop(self.open.remove(&request)),
-            Effect::Cancel(request) => {
-                if let Some(open) = self.open.get(&request) {
-                    open.cancel.cancel();
-                }
-            }
+            Effect::Drop { request, lingers } => drop(self.close(request, lingers)),
+            Effect::Release(request) => drop(self.lingering.remove(&request)),
+            Effect::Cancel { actor, incarnation, request } => self.crew.cancel(actor, incarnation, request),
             Effect::Recall { actor, incarnation, requests } => self.crew.recall(actor, incarnation, requests),
             Effect::Observe { actor, incarnation } => {
-                let run = self.crew.observe(actor, incarnation, &self.clock);
+                let run = self.crew.observe(actor, incarnation);
                 self.events.push_back(Event::Observed { actor, incarnation, run });
             }
             Effect::Abandon { actor, incarnation } => self.crew.abandon(actor, incarnation),
@@ -64,32 +65,45 @@ impl Shell {
             Effect::Started(model) => {
                 self.end_tokens = model.end_tokens;
                 self.vocab = model.vocab;
-                self.say_started(Ok(()));
+                let nobody = self.started.is_some() && !self.say_started(Ok(()));
+                if nobody {
+                    // Whoever started the brain and went away has left it without an owner.
+                    self.events.push_back(Event::Shutdown { within: self.config.shutdown_max });
+                }
             }
             Effect::StartFailed(error) => {
-                self.say_started(Err(StartError::Load(error)));
-                self.stop();
+                // Who is told needs no other to be.
+                let reason = format!("the model could not be loaded: {error}");
+                let told = self.say_started(Err(StartError::Load(error)));
+                self.end(if told { Ok(()) } else { Err(GaveUp(reason)) });
             }
-            Effect::ShutdownComplete => self.stop(),
+            Effect::ShutdownComplete => self.end(Ok(())),
+            Effect::GaveUp(reason) => self.end(Err(GaveUp(reason))),
             Effect::Notice(notice) => notices::log(notice),
         }
     }
 
+    fn tokenise(&mut self, request: RequestId, flow: Flow, behind: Option<TokenId>) {
+        let Some(open) = self.open.get_mut(&request) else { return };
+        let Some(input) = open.input.take() else { return };
+        match self.tokenizing.make(request, &open.party, flow, tokenizing::Work::Encode { input, behind }) {
+            Some(made) => self.events.extend(tokenised(request, made)),
+            None => open.makes = true,
+        }
+    }
+
     fn send(&mut self, actor: ActorIndex, incarnation: Incarnation, job: Assignment) {
-        let Assignment { request, serves, conversation, epoch, context, held, carried, work, alone } = job;
+        let Assignment { request, serves, conversation, context, held, carried, work, party, alone } = job;
         let text = self.step_text(serves, &context.tokens, &work);
         // A slot that is given back serves no request and has none of this.
-        let (cancel, span) = match self.open.get(&serves) {
+        let span = match self.open.get(&serves) {
             Some(open) => {
-                if open.is_abandoned() {
-                    open.cancel.cancel();
-                }
-                open.span.record("actor", actor.0).record("incarnation", incarnation.0).record("epoch", epoch.0);
-                (open.cancel.clone(), open.span.clone())
+                open.span.record("actor", actor.0).record("incarnation", incarnation.0);
+                open.span.clone()
             }
-            None => (Cancel::default(), tracing::Span::none()),
+            None => tracing::Span::none(),
         };
-        let job = Job { request, conversation, context, held, carried, work, text, alone, cancel, span };
+        let job = Job { request, conversation, context, held, carried, work, text, party, alone, span };
         self.crew.send(actor, incarnation, job);
     }
 
@@ -104,17 +118,33 @@ impl Shell {
             let before = input.iter().rev().chain(context.iter().rev()).copied();
             StepText::behind(before, open.stops.clone(), self.tokenizer.clone())
         });
+        if text.is_broken() {
+            self.give_up_text(request);
+            return None;
+        }
         (!open.stops.is_empty()).then(|| text.clone())
     }
 
-    /// Whoever started the brain and went away has left it without an owner: then it shuts down.
-    fn say_started(&mut self, result: Result<(), StartError>) {
-        if let Some(Err(_)) = self.started.take().map(|started| started.send(result)) {
-            self.events.push_back(Event::Shutdown);
+    /// Takes a step back of whose tokens no text can be made.
+    fn give_up_text(&mut self, request: RequestId) {
+        if let Some(open) = self.open.get_mut(&request) {
+            open.broken = true;
+            self.events.push_back(Event::Cancelled(request));
         }
     }
 
-    fn stop(&mut self) {
+    /// Tells whoever waits for the start how it went; false where nobody is told.
+    fn say_started(&mut self, result: Result<(), StartError>) -> bool {
+        self.started.take().is_some_and(|started| started.send(result).is_ok())
+    }
+
+    /// The policy is done.
+    fn end(&mut self, how: Result<(), GaveUp>) {
+        self.over = Some(how);
+        // The policy has answered its own; what is left asks for tokens or text.
+        for open in std::mem::take(&mut self.open).into_values() {
+            open.caller.fail(stopped(), 0);
+        }
         for port in self.shutdown.drain(..) {
             drop(port.send(()));
         }

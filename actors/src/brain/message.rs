@@ -1,38 +1,74 @@
 //! What a brain is told. Callers use [`Brain`](super::Brain) or send these themselves.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-use ractor::{ActorId, RpcReplyPort};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use ractor::RpcReplyPort;
+use tokio::sync::mpsc;
 
+use super::gate::Permit;
 use crate::{
     engine::Sampled,
-    job::{Report, RequestId},
-    message::{BrainError, Input, Reply, Request, Step, Stepped},
-    policy::{ActorIndex, Incarnation, Stats},
+    message::{BrainError, ClientId, ConversationId, Input, Party, Priority, Reply, Request, Step, Stepped},
+    policy::{Health, Stats},
     tokens::TokenId,
 };
 
-/// A request with how long it may take.
+/// Names a request, so that it can be taken back. No two of a process are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+impl Ticket {
+    /// One that names nothing yet.
+    pub fn draw() -> Self {
+        static DRAWN: AtomicU64 = AtomicU64::new(0);
+        Self(DRAWN.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// A request with whose it is and how long it may take.
 #[derive(Debug)]
 pub struct Envelope<R = Request> {
     /// What is asked for.
     pub(super) request: R,
     /// From its arrival; `None`: what the settings say.
     pub(super) deadline: Option<Duration>,
-    /// Given back when the request is done.
-    pub(super) permit: Option<OwnedSemaphorePermit>,
+    /// Whose it is.
+    pub(super) party: Party,
+    /// Under which it can be taken back.
+    pub(super) ticket: Ticket,
+    /// Given back when the request is done; without one it has to be let in when it arrives.
+    pub(super) permit: Option<Permit>,
 }
 
 impl<R> Envelope<R> {
-    /// A request that may take as long as the brain's settings say.
+    /// A request of nobody in particular that may take as long as the brain's settings say.
     pub fn new(request: R) -> Self {
-        Self { request, deadline: None, permit: None }
+        Self { request, deadline: None, party: Party::default(), ticket: Ticket::draw(), permit: None }
     }
 
     /// Answered with [`BrainError::Timeout`] when not done within `deadline`.
     pub fn within(self, deadline: Duration) -> Self {
         Self { deadline: Some(deadline), ..self }
+    }
+
+    /// Whose it is, as far as shares go.
+    pub fn of(mut self, client: impl Into<ClientId>) -> Self {
+        self.party.client = client.into();
+        self
+    }
+
+    /// How much it gets beside others.
+    pub fn at(mut self, priority: Priority) -> Self {
+        self.party.priority = priority;
+        self
+    }
+
+    /// What [`BrainMessage::Cancel`] takes it back by.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
     }
 }
 
@@ -146,35 +182,41 @@ pub enum BrainMessage {
     Stream(Envelope<Step>, StreamPort),
     /// A step that is shown token by token in a queue. One whose queue is closed is cancelled.
     StreamQueue(Envelope<Step>, QueuePort),
-    /// The tokens of an input at a conversation's beginning. Has no deadline.
+    /// The tokens of an input at a conversation's beginning. One whose port is closed is cancelled.
     Tokenize(Envelope<Input>, RpcReplyPort<Result<Vec<TokenId>, BrainError>>),
-    /// The text of tokens from a conversation's beginning. Has no deadline.
+    /// The text of tokens from a conversation's beginning. One whose port is closed is cancelled.
     Detokenize(Envelope<Vec<TokenId>>, RpcReplyPort<Result<String, BrainError>>),
+    /// Takes a request back, wherever it is: it is answered with [`BrainError::Cancelled`]. Answered with whether it was
+    /// still to be answered.
+    Cancel(Ticket, RpcReplyPort<bool>),
+    /// The same of all requests of a conversation that are not done. Answered with how many those were.
+    CancelConversation(ConversationId, RpcReplyPort<usize>),
     /// The brain's figures, at once.
     Stats(RpcReplyPort<Result<Stats, BrainError>>),
-    /// Panics in an actor's handler: a rehearsal. Answered when handed on.
+    /// How the brain is, at once.
+    Health(RpcReplyPort<Health>),
+    /// Panics in an actor's handler: a rehearsal, where settings allow it. Answered when handed on.
     Crash(usize, RpcReplyPort<Result<(), BrainError>>),
-    /// Blocks an actor's thread for so long: a rehearsal. Answered when handed on.
+    /// Blocks an actor's thread for so long: a rehearsal, where settings allow it. Answered when handed on.
     Hang(usize, Duration, RpcReplyPort<Result<(), BrainError>>),
-    /// Takes nothing more, finishes what was accepted, stops; answered before the end.
-    Shutdown(RpcReplyPort<()>),
+    /// Takes nothing more, finishes within this time what was accepted, then stops; answered before the end. `None`: the
+    /// time that settings say.
+    Shutdown(Option<Duration>, RpcReplyPort<()>),
     /// What the brain's own parts tell it.
     Internal(Internal),
 }
 
 /// What the brain's own parts tell it; nobody else can make one.
 #[derive(Debug)]
-pub struct Internal(pub(super) Note);
+pub struct Internal(pub(super) Inner);
 
-/// What one of them has to say.
+/// What they have to say.
 #[derive(Debug)]
-pub(super) enum Note {
-    /// From an actor's thread.
-    Reported(ActorIndex, Incarnation, Report),
-    /// Behind everything the dead actor has reported.
-    Died(ActorId),
-    /// From a tokenizer's thread.
-    Tokenised(RequestId, Result<Vec<TokenId>, BrainError>),
-    /// From the timer.
-    Alarm,
+pub(super) enum Inner {
+    /// There are notes to be read.
+    Wake,
+    /// Nobody waits for this request any more.
+    Gone(Ticket),
+    /// A message that was let in, with its permit.
+    LetIn(Box<BrainMessage>, Permit),
 }

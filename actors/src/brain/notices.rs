@@ -1,6 +1,6 @@
 //! The policy's notices as lines of the log. Facts are fields; no text of a user is among them.
 
-use crate::policy::Notice;
+use crate::{message::ConversationId, policy::Notice};
 
 pub(super) fn log(notice: Notice) {
     match notice {
@@ -23,13 +23,19 @@ pub(super) fn log(notice: Notice) {
             charged,
             "an actor died and starts again"
         ),
-        Notice::Down { actor, conversations } => tracing::error!(
+        Notice::Down { actor, conversations, reason, pause } => tracing::error!(
             actor = actor.0,
             conversations,
-            "an actor died too often and is down; its conversations move"
+            reason,
+            pause_ms = pause.as_millis(),
+            "an actor is down; its conversations move"
         ),
         Notice::Quarantined(conversation) => {
-            tracing::warn!(%conversation, "a conversation's requests kill actors; it is quarantined");
+            let conversation = conversation.as_ref().map(ConversationId::as_str);
+            tracing::warn!(conversation, "what is asked has killed actors and is refused for a time");
+        }
+        Notice::Freed { actor, incarnation, abandoned } => {
+            tracing::info!(actor = actor.0, incarnation = incarnation.0, abandoned, "an abandoned thread has ended")
         }
         Notice::Impossible(what) => {
             tracing::error!(what, "an event that cannot happen: please report it")

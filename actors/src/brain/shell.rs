@@ -1,37 +1,35 @@
 //! The shell: messages in, events to the policy, effects performed.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     sync::Arc,
-    time::Duration,
 };
 
 use ractor::{ActorRef, RpcReplyPort};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
-    clock::{Alarm, Clock},
+    alarm::Alarm,
     config::{BrainArguments, BrainConfig, StartError},
     crew::Crew,
     desk::{Caller, Open},
-    message::{BrainMessage, Envelope, Internal, Note},
-    tokenizing::{self, Task, Tokenizing},
+    gate::{Gate, Permit},
+    message::{BrainMessage, Envelope, Inner, Internal, Ticket},
+    notes::{self, Note, Notes, Post},
+    tokenizing::{Made, Tokenizing},
 };
 use crate::{
-    job::{Cancel, RequestId},
-    message::{BrainError, ConversationId, Embed, Fork, Input, PARTS_MAX, Request, Rewind, Score, Step, Terms},
-    policy::{ActorIndex, Arrival, Ask, Chaos, Effect, Event, Given, Limits, Policy, Stats, StepAsk, Time},
-    text::StopTexts,
+    clock::Clock,
+    job::RequestId,
+    message::{BrainError, Request, Step},
+    policy::{ActorIndex, Chaos, Effect, Event, Policy, Stats, Time},
     tokens::{TokenId, Tokenizer},
 };
 
-/// How often open requests are looked at for callers that went away: ports cannot be awaited.
-const LOOK_FOR_ABANDONED_EVERY: Duration = Duration::from_millis(100);
-
 /// The brain around its policy: messages become events, effects become answers, jobs and timers.
 pub(super) struct Shell {
-    /// For whoever reports to the brain.
+    /// To stop it.
     pub(super) myself: ActorRef<BrainMessage>,
     /// As it was started with, checked.
     pub(super) config: BrainConfig,
@@ -39,6 +37,12 @@ pub(super) struct Shell {
     /// The one clock that the policy's times are read from.
     pub(super) clock: Clock,
     alarm: Alarm,
+    /// For whoever reports to the brain.
+    post: Post,
+    /// What they have said.
+    notes: Notes,
+    /// Permits for those who came without.
+    pub(super) gate: Arc<Gate>,
     /// The embedder actors that live.
     pub(super) crew: Crew,
     /// Turns tokens into text on the brain's own thread, which is quick.
@@ -46,13 +50,21 @@ pub(super) struct Shell {
     /// Turns text into tokens on threads of its own, which may not be.
     pub(super) tokenizing: Tokenizing,
     /// Requests that are not answered yet, with who waits for each.
-    pub(super) open: HashMap<RequestId, Open>,
+    pub(super) open: BTreeMap<RequestId, Open>,
+    /// Those of them that can be taken back.
+    pub(super) tickets: HashMap<Ticket, RequestId>,
+    /// When those are to be answered that the policy does not know of.
+    pub(super) asks_until: BTreeSet<(Time, RequestId)>,
+    /// Of requests that were answered and are still worked on.
+    pub(super) lingering: BTreeMap<RequestId, Permit>,
+    /// How many requests were answered with [`BrainError::Cancelled`] so far.
+    pub(super) cancelled: usize,
     next_request: u64,
-    next_look: Time,
+    /// When open requests are looked at again, and behind which one.
+    pub(super) next_look: Time,
+    pub(super) looked_to: Option<RequestId>,
     /// Draws seeds for steps that name none.
     random: RandomState,
-    /// For those who ask for tokens or text and nothing else: the policy, which counts requests, does not know of them.
-    asks: Arc<Semaphore>,
     /// The model's, once it is known: they are shown as no text.
     pub(super) end_tokens: Vec<TokenId>,
     /// Rows of its vocabulary; until it is known any id may be of it.
@@ -61,11 +73,18 @@ pub(super) struct Shell {
     pub(super) started: Option<oneshot::Sender<Result<(), StartError>>>,
     /// Who waits for the end.
     pub(super) shutdown: Vec<RpcReplyPort<()>>,
+    /// The policy is done, and for what reason, where that was none of its callers'.
+    pub(super) over: Option<Result<(), GaveUp>>,
     /// Kept between messages for their memory; empty then.
     effects: Vec<Effect>,
     /// Events that effects have led to, handled before the next message.
     pub(super) events: VecDeque<Event>,
 }
+
+/// Why a brain ends that nobody has told to. Its supervisor hears it.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the brain gives up: {0}")]
+pub(super) struct GaveUp(pub(super) String);
 
 impl Shell {
     /// A brain that has started nothing but its tokenizer's threads.
@@ -73,196 +92,200 @@ impl Shell {
     /// # Errors
     /// Settings out of their range, or no thread.
     pub(super) fn new(myself: ActorRef<BrainMessage>, arguments: BrainArguments) -> Result<Self, StartupError> {
-        let BrainArguments { config, loader, tokenizer, started } = arguments;
+        let BrainArguments { config, loader, tokenizer, gate, started } = arguments;
         config.check()?;
+        let (post, notes) = notes::post(myself.clone());
         Ok(Self {
-            policy: Policy::new(config.policy()),
-            asks: Arc::new(Semaphore::new(config.limits.requests.min(Semaphore::MAX_PERMITS))),
+            policy: Policy::new(config.policy(RandomState::new().hash_one(0))),
             clock: Clock::start(),
             alarm: Alarm::default(),
-            crew: Crew::new(myself.clone(), loader, config.actors),
-            tokenizing: Tokenizing::start(&tokenizer, &myself)?,
+            crew: Crew::new(myself.clone(), post.clone(), loader, config.actors),
+            tokenizing: Tokenizing::start(&tokenizer, &post)?,
             tokenizer,
             myself,
             config,
-            open: HashMap::new(),
+            post,
+            notes,
+            gate,
+            open: BTreeMap::new(),
+            tickets: HashMap::new(),
+            asks_until: BTreeSet::new(),
+            lingering: BTreeMap::new(),
+            cancelled: 0,
             next_request: 0,
             next_look: Time::default(),
+            looked_to: None,
             random: RandomState::new(),
             end_tokens: Vec::new(),
             vocab: usize::MAX,
             started,
             shutdown: Vec::new(),
+            over: None,
             effects: Vec::new(),
             events: VecDeque::new(),
         })
     }
 
     /// Has the policy start its actors.
-    pub(super) fn start(&mut self) {
+    ///
+    /// # Errors
+    /// It gives up.
+    pub(super) fn start(&mut self) -> Result<(), GaveUp> {
         self.tell(Event::Start);
+        self.verdict()
     }
 
-    /// Does what a message asks for.
-    pub(super) fn handle(&mut self, message: BrainMessage) {
+    /// Does what a message asks for, behind what the brain's own parts have said before.
+    ///
+    /// # Errors
+    /// It gives up.
+    pub(super) fn handle(&mut self, message: BrainMessage) -> Result<(), GaveUp> {
+        for _ in 0..self.notes.waiting() {
+            let Some(note) = self.notes.next() else { break };
+            self.note(note);
+        }
+        self.read(message);
+        self.verdict()
+    }
+
+    /// Finishes or answers everything, for a brain that is to stop and reads no message any more. What is left in the
+    /// mailbox of one that was not drained is answered by being dropped behind that.
+    ///
+    /// # Errors
+    /// It gives up.
+    pub(super) async fn finish(&mut self) -> Result<(), GaveUp> {
+        if self.over.is_none() {
+            self.tell(Event::Shutdown { within: self.config.shutdown_max });
+        }
+        while self.over.is_none() {
+            let Some(note) = self.notes.wait().await else { break };
+            self.note(note);
+        }
+        self.verdict()
+    }
+
+    fn verdict(&self) -> Result<(), GaveUp> {
+        self.over.clone().unwrap_or(Ok(()))
+    }
+
+    fn read(&mut self, message: BrainMessage) {
         match message {
             BrainMessage::Request(envelope, port) => self.request(envelope, Caller::Reply(port)),
             BrainMessage::Queue(envelope, port) => self.request(envelope, Caller::Queue(port)),
             BrainMessage::Tell(envelope) => self.request(envelope, Caller::Nobody),
             BrainMessage::Stream(envelope, port) => self.request(as_step(envelope), Caller::Stream(port)),
             BrainMessage::StreamQueue(envelope, port) => self.request(as_step(envelope), Caller::QueuedStream(port)),
-            BrainMessage::Tokenize(Envelope { request: input, permit, .. }, port) => {
-                self.ask(check_parts(&input).map(|()| input.bytes()), permit, port, |asked| Task::Tokenize {
-                    input,
-                    asked,
-                });
-            }
-            BrainMessage::Detokenize(Envelope { request: tokens, permit, .. }, port) => {
-                let bytes = tokens.len().saturating_mul(size_of::<TokenId>());
-                self.ask(Ok(bytes), permit, port, |asked| Task::Detokenize { tokens, asked });
-            }
-            // As everywhere: who went away wants no answer.
+            BrainMessage::Tokenize(envelope, port) => self.tokenize(envelope, port),
+            BrainMessage::Detokenize(envelope, port) => self.detokenize(envelope, port),
+            // As everywhere below: who went away wants no answer.
+            BrainMessage::Cancel(ticket, port) => drop(port.send(self.cancel(ticket))),
+            BrainMessage::CancelConversation(name, port) => drop(port.send(self.count_cancelled(|shell| {
+                shell.tell(Event::CancelledAll(name));
+            }))),
             BrainMessage::Stats(port) => {
                 let pages = self.crew.kv_bytes();
                 drop(port.send(self.policy.stats().map(|stats| Stats { kv_bytes: stats.kv_bytes + pages, ..stats })));
             }
+            BrainMessage::Health(port) => drop(port.send(self.policy.health())),
             BrainMessage::Crash(actor, port) => self.chaos(actor, Chaos::Crash, port),
             BrainMessage::Hang(actor, duration, port) => self.chaos(actor, Chaos::Hang(duration), port),
-            BrainMessage::Shutdown(port) => {
+            BrainMessage::Shutdown(within, port) => {
                 self.shutdown.push(port);
-                self.tell(Event::Shutdown);
+                self.tell(Event::Shutdown { within: within.unwrap_or(self.config.shutdown_max) });
             }
-            BrainMessage::Internal(Internal(note)) => self.note(note),
+            BrainMessage::Internal(Internal(inner)) => match inner {
+                Inner::Wake => {}
+                Inner::Gone(ticket) => self.gone(ticket),
+                Inner::LetIn(message, permit) => {
+                    self.read(*message);
+                    drop(permit);
+                }
+            },
         }
     }
 
     fn note(&mut self, note: Note) {
         match note {
             Note::Reported(actor, incarnation, report) => self.tell(Event::Reported { actor, incarnation, report }),
-            Note::Died(dead) => {
-                if let Some((actor, incarnation, running)) = self.crew.bury(dead) {
-                    self.tell(Event::Died { actor, incarnation, running });
-                }
+            Note::Died(actor, incarnation) => {
+                let running = self.crew.bury(actor, incarnation);
+                self.tell(Event::Died { actor, incarnation, running });
             }
-            Note::Tokenised(request, result) => {
-                self.tell(Event::Tokenised { request, result });
-            }
+            Note::Made(request, made) => self.made(request, made),
             Note::Alarm => {
                 self.alarm.has_rung();
+                self.expire_asks();
                 self.look_for_abandoned();
                 self.tell(Event::Timer);
             }
         }
     }
 
-    fn request(&mut self, envelope: Envelope, caller: Caller) {
-        let Envelope { request, deadline, permit } = envelope;
-        let stream = matches!(caller, Caller::Stream(_) | Caller::QueuedStream(_));
-        let Asked { conversation, ask, input, stop, terms } = self.take_apart(request, stream);
-        // What the policy, which knows no text, cannot judge.
-        let checked = input.as_ref().map_or(Ok(()), check_parts).and_then(|()| StopTexts::new(&stop));
-        let stops = match checked {
-            Ok(stops) => stops,
-            Err(error) => return caller.fail(error, 0),
-        };
-        let (input, text) = match input {
-            Some(Input::Tokens(tokens)) => (Some(Given::Tokens(tokens)), None),
-            Some(text) => (Some(Given::Text { bytes: text.bytes() }), Some(text)),
-            None => (None, None),
-        };
-        let request = self.open(caller, conversation.as_ref(), permit);
-        if let Some(open) = self.open.get_mut(&request) {
-            open.input = text;
-            open.stops = stops;
+    /// Tokens or text from a thread, for a request that may be over.
+    fn made(&mut self, request: RequestId, made: Result<Made, BrainError>) {
+        let Some(open) = self.open.get_mut(&request) else { return };
+        open.makes = false;
+        if open.is_ask() {
+            return self.give(request, made);
         }
-        self.tell(Event::Arrived(Arrival { request, conversation, ask, input, terms, deadline }));
-    }
-
-    fn take_apart(&self, request: Request, stream: bool) -> Asked {
-        let plain = |conversation, ask| Asked::new(Some(conversation), ask);
-        match request {
-            Request::Embed(Embed { conversation, input, terms }) => {
-                Asked { input: Some(input), terms, ..Asked::new(conversation, Ask::Embed) }
-            }
-            Request::Score(Score { conversation, input, terms }) => {
-                Asked { input: Some(input), terms, ..plain(conversation, Ask::Score) }
-            }
-            Request::Reset(conversation) => plain(conversation, Ask::Reset),
-            Request::Close(conversation) => plain(conversation, Ask::Close),
-            Request::Fork(Fork { from, to, at, choice }) => {
-                let terms = Terms { choice, sharing: None };
-                Asked { terms, ..plain(from, Ask::Fork { to, at }) }
-            }
-            Request::Rewind(Rewind { conversation, context_len }) => plain(conversation, Ask::Rewind { context_len }),
-            Request::Step(Step { conversation, input, count, sampling, seed, top, stop, n, terms }) => {
-                let seed = seed.unwrap_or_else(|| self.random.hash_one(self.next_request));
-                let ask = Ask::Step(StepAsk { count, sampling, seed, top, stream, n });
-                Asked { input, stop, terms, ..plain(conversation, ask) }
-            }
-        }
-    }
-
-    /// Has tokens or text made for somebody who asks for nothing else, on another thread. `bytes`: of what is given.
-    fn ask<T>(
-        &mut self,
-        bytes: Result<usize, BrainError>,
-        permit: Option<OwnedSemaphorePermit>,
-        port: RpcReplyPort<Result<T, BrainError>>,
-        task: impl FnOnce(tokenizing::Asked<T>) -> Task,
-    ) {
-        let Limits { text_bytes: limit, requests, .. } = self.config.limits;
-        let granted = bytes.and_then(|found| match Arc::clone(&self.asks).try_acquire_owned() {
-            _ if found > limit => Err(BrainError::InputTooLong { found, limit }),
-            Ok(own) => Ok(own),
-            Err(_) => Err(BrainError::Overloaded { what: "requests", limit: requests }),
-        });
-        match granted {
-            Ok(own) => {
-                self.tokenizing.hand_over(task(tokenizing::Asked { port, vocab: self.vocab, permits: (own, permit) }));
-            }
-            // As everywhere: who went away wants no answer.
-            Err(error) => drop(port.send(Err(error))),
+        if let Some(event) = tokenised(request, made) {
+            self.tell(event);
         }
     }
 
     fn chaos(&mut self, actor: usize, chaos: Chaos, port: RpcReplyPort<Result<(), BrainError>>) {
-        let request = self.open(Caller::Done(port), None, None);
+        if !self.config.chaos {
+            let expected = "`brain.chaos` to be true where actors are told to crash and to hang".to_owned();
+            let error = BrainError::BadRequest { what: "`brain.chaos`", found: "false".to_owned(), expected };
+            return Caller::Done(port).fail(error, 0);
+        }
+        let request = self.number();
+        let span = tracing::debug_span!("chaos", request = request.0, actor);
+        self.open.insert(request, Open::new(Caller::Done(port), span));
         self.tell(Event::Chaos { request, actor: ActorIndex(actor), chaos });
     }
 
-    fn open(
-        &mut self,
-        caller: Caller,
-        conversation: Option<&ConversationId>,
-        permit: Option<OwnedSemaphorePermit>,
-    ) -> RequestId {
+    /// The next request's.
+    pub(super) fn number(&mut self) -> RequestId {
         let request = RequestId(self.next_request);
         self.next_request += 1;
-        let span = tracing::debug_span!(
-            "request",
-            request = request.0,
-            conversation = conversation.map(ConversationId::as_str),
-            actor = tracing::field::Empty,
-            incarnation = tracing::field::Empty,
-            epoch = tracing::field::Empty,
-        );
-        debug_assert!(!self.open.contains_key(&request), "{request:?} is open already");
-        let (cancel, stops) = (Cancel::default(), StopTexts::default());
-        let open = Open { caller, cancel, span, input: None, stops, text: None, _permit: permit };
-        self.open.insert(request, open);
         request
     }
 
-    fn look_for_abandoned(&mut self) {
-        let abandoned = self.open.iter().filter(|(_, open)| open.is_abandoned());
-        self.events.extend(abandoned.map(|(&request, _)| Event::Gone(request)));
-        self.next_look = self.clock.now() + LOOK_FOR_ABANDONED_EVERY;
+    /// A seed for a step that names none.
+    pub(super) fn draw_seed(&self) -> u64 {
+        self.random.hash_one(self.next_request)
+    }
+
+    /// Takes a request out that is about to be answered. What it takes up where it `lingers` is freed later.
+    pub(super) fn close(&mut self, request: RequestId, lingers: bool) -> Option<Open> {
+        let mut open = self.open.remove(&request)?;
+        if let Some(ticket) = open.ticket
+            && self.tickets.get(&ticket) == Some(&request)
+        {
+            self.tickets.remove(&ticket);
+        }
+        if let Some(until) = open.until {
+            self.asks_until.remove(&(until.at, request));
+        }
+        if open.makes {
+            self.tokenizing.forget(request);
+        }
+        if lingers && let Some(permit) = open.permit.take() {
+            self.lingering.insert(request, permit);
+        }
+        Some(open)
     }
 
     /// Tells the policy, does what it says, and what follows from that.
-    fn tell(&mut self, event: Event) {
-        let now = self.clock.now();
+    pub(super) fn tell(&mut self, event: Event) {
         self.events.push_back(event);
+        self.catch_up();
+    }
+
+    /// The same with the events that are in line.
+    pub(super) fn catch_up(&mut self) {
+        let now = self.clock.now();
         let mut effects = std::mem::take(&mut self.effects);
         while let Some(event) = self.events.pop_front() {
             self.policy.handle(now, event, &mut effects);
@@ -271,26 +294,27 @@ impl Shell {
             }
         }
         self.effects = effects;
+        self.set_alarm(now);
+    }
+
+    /// Sees to it that the brain wakes up when there is something to do.
+    pub(super) fn set_alarm(&mut self, now: Time) {
         let look = (!self.open.is_empty()).then(|| self.next_look.max(now));
-        if let Some(due) = self.policy.next_deadline().into_iter().chain(look).min() {
-            self.alarm.set(now, due, &self.myself);
+        let ask = self.asks_until.first().map(|&(at, _)| at);
+        if let Some(due) = [self.policy.next_deadline(), look, ask].into_iter().flatten().min() {
+            self.alarm.set(now, due, &self.post);
         }
     }
 }
 
-/// A request as the policy is told of it, and what only the shell knows.
-struct Asked {
-    conversation: Option<ConversationId>,
-    ask: Ask,
-    input: Option<Input>,
-    stop: Vec<String>,
-    terms: Terms,
-}
-
-impl Asked {
-    fn new(conversation: Option<ConversationId>, ask: Ask) -> Self {
-        Self { conversation, ask, input: None, stop: Vec::new(), terms: Terms::default() }
-    }
+/// What the policy is told of a text that has become tokens.
+pub(super) fn tokenised(request: RequestId, made: Result<Made, BrainError>) -> Option<Event> {
+    let result = match made {
+        Ok(Made::Tokens(tokens)) => Ok(tokens),
+        Ok(Made::Text(_)) => return None, // nobody asked for that
+        Err(error) => Err(error),
+    };
+    Some(Event::Tokenised { request, result })
 }
 
 /// Why the shell could not be set up.
@@ -304,17 +328,7 @@ pub(super) enum StartupError {
     Thread(#[from] std::io::Error),
 }
 
-fn as_step(Envelope { request, deadline, permit }: Envelope<Step>) -> Envelope {
-    Envelope { request: Request::Step(request), deadline, permit }
-}
-
-fn check_parts(input: &Input) -> Result<(), BrainError> {
-    match input {
-        Input::Parts(parts) if parts.len() > PARTS_MAX => Err(BrainError::BadRequest {
-            what: "parts",
-            found: format!("{} of them", parts.len()),
-            expected: format!("at most {PARTS_MAX}"),
-        }),
-        _ => Ok(()),
-    }
+fn as_step(envelope: Envelope<Step>) -> Envelope {
+    let Envelope { request, deadline, party, ticket, permit } = envelope;
+    Envelope { request: Request::Step(request), deadline, party, ticket, permit }
 }

@@ -2,22 +2,24 @@
 //! of their own, so that neither the brain nor an actor waits for it; short texts at once, because handing
 //! them over would take longer.
 //!
+//! What waits is some open request's and leaves with it, so there is never more of it than the gate lets in; clients
+//! take turns by the bytes that were read for them.
+//!
 //! A few threads rather than tokio's blocking pool, which would grow by one for each of a thousand
 //! texts.
 
 use std::{
+    collections::BTreeMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
 };
 
-use ractor::{ActorRef, RpcReplyPort};
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::message::{BrainMessage, Internal, Note};
+use super::notes::{Note, Post};
 use crate::{
-    job::RequestId,
-    message::{BrainError, Input, Part, check_vocabulary},
+    job::{RequestId, lock},
+    message::{BrainError, Input, Part, Party},
+    shares::{Flow, Shares, Ticket},
     tokens::{EncodeError, Spelled, TokenId, Tokenizer},
 };
 
@@ -27,55 +29,58 @@ const THREADS_MAX: usize = 4;
 /// A text of so many bytes is tokenised sooner than another thread wakes up.
 const AT_ONCE_BYTES_MAX: usize = 64;
 
-/// What a thread is given to do.
-pub(super) enum Task {
-    /// The tokens of a request.
-    Request {
-        /// Whose.
-        request: RequestId,
+/// What is to be made of what.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Tokens.
+    Encode {
         /// What becomes tokens.
         input: Input,
         /// The token before it.
         behind: Option<TokenId>,
     },
-    /// Tokens that somebody asked for.
-    Tokenize {
-        /// What becomes tokens.
-        input: Input,
-        /// Who asked.
-        asked: Asked<Vec<TokenId>>,
-    },
-    /// A text that somebody asked for.
-    Detokenize {
-        /// What becomes text.
-        tokens: Vec<TokenId>,
-        /// Who asked.
-        asked: Asked<String>,
-    },
+    /// Text.
+    Decode(Vec<TokenId>),
 }
 
-/// Who asked for tokens or text and nothing else.
-pub(super) struct Asked<T> {
-    /// Where the answer goes.
-    pub(super) port: RpcReplyPort<Result<T, BrainError>>,
-    /// Rows of the vocabulary.
-    pub(super) vocab: usize,
-    /// Given back before the answer, so that whoever has it may ask again: the brain's own, and the caller's.
-    pub(super) permits: (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>),
+/// What it has become.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Made {
+    /// Of [`Work::Encode`].
+    Tokens(Vec<TokenId>),
+    /// Of [`Work::Decode`].
+    Text(String),
 }
 
-impl<T> Asked<T> {
-    fn answer(self, result: Result<T, BrainError>) {
-        drop(self.permits);
-        // As everywhere: who went away wants no answer.
-        drop(self.port.send(result));
-    }
-}
-
-/// The way to the threads; they end when it is dropped and their work is done.
+/// The way to the threads; they end when it is dropped.
 pub(super) struct Tokenizing {
     tokenizer: Arc<dyn Tokenizer>,
-    tasks: mpsc::Sender<Task>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// A std mutex, since threads wait for it: held for a few look-ups, never while something is made.
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Shares<(RequestId, Work)>,
+    /// Where each of them stands.
+    places: BTreeMap<RequestId, (Party, Flow, Ticket)>,
+    closed: bool,
+}
+
+impl Work {
+    /// Of what there is to read, as limits count it.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Encode { input, .. } => input.bytes(),
+            Self::Decode(tokens) => tokens.len().saturating_mul(size_of::<TokenId>()),
+        }
+    }
 }
 
 impl Tokenizing {
@@ -83,43 +88,97 @@ impl Tokenizing {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(super) fn start(tokenizer: &Arc<dyn Tokenizer>, brain: &ActorRef<BrainMessage>) -> std::io::Result<Self> {
-        let (tasks, inbox) = mpsc::channel();
-        let inbox = Arc::new(Mutex::new(inbox));
+    pub(super) fn start(tokenizer: &Arc<dyn Tokenizer>, post: &Post) -> std::io::Result<Self> {
+        // First, so that the threads that there are end where the system gives no other.
+        let tokenizing = Self { tokenizer: Arc::clone(tokenizer), shared: Arc::default() };
         let threads = thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
         for index in 0..threads {
-            let (inbox, tokenizer, brain) = (Arc::clone(&inbox), Arc::clone(tokenizer), brain.clone());
-            thread::Builder::new()
-                .name(format!("tokenizer-{index}"))
-                .spawn(move || work(&inbox, &*tokenizer, &brain))?;
+            let (shared, tokenizer, post) = (Arc::clone(&tokenizing.shared), Arc::clone(tokenizer), post.clone());
+            thread::Builder::new().name(format!("tokenizer-{index}")).spawn(move || shared.work(&*tokenizer, &post))?;
         }
-        Ok(Self { tokenizer: Arc::clone(tokenizer), tasks })
+        Ok(tokenizing)
     }
 
-    /// The tokens, where they are there at once; otherwise they come as [`Note::Tokenised`].
-    pub(super) fn tokenise(
+    /// What was asked for, where it is there at once; otherwise it comes as [`Note::Made`].
+    pub(super) fn make(
         &self,
         request: RequestId,
-        input: Input,
-        behind: Option<TokenId>,
-    ) -> Option<Result<Vec<TokenId>, BrainError>> {
-        if input.bytes() <= AT_ONCE_BYTES_MAX {
-            return Some(encode(&*self.tokenizer, input, behind));
+        party: &Party,
+        flow: Flow,
+        work: Work,
+    ) -> Option<Result<Made, BrainError>> {
+        if work.bytes() <= AT_ONCE_BYTES_MAX {
+            return Some(make(&*self.tokenizer, work));
         }
-        self.hand_over(Task::Request { request, input, behind });
+        let mut queue = lock(&self.shared.queue);
+        let ticket = queue.waiting.push(party, &flow, (request, work));
+        queue.places.insert(request, (party.clone(), flow, ticket));
+        drop(queue);
+        self.shared.changed.notify_one();
         None
     }
 
-    /// Gives a thread something to do.
-    pub(super) fn hand_over(&self, task: Task) {
-        // The threads live as long as this sender does.
-        let sent = self.tasks.send(task);
-        debug_assert!(sent.is_ok(), "the tokenizer's threads have ended");
+    /// Nobody wants any more what was asked for. What a thread is at is made, and comes.
+    pub(super) fn forget(&self, request: RequestId) {
+        let mut queue = lock(&self.shared.queue);
+        if let Some((party, flow, ticket)) = queue.places.remove(&request) {
+            let work = queue.waiting.remove(&party, &flow, ticket);
+            // A text can be long, and is freed without the lock.
+            drop(queue);
+            drop(work);
+        }
     }
 }
 
-fn encode(tokenizer: &dyn Tokenizer, input: Input, behind: Option<TokenId>) -> Result<Vec<TokenId>, BrainError> {
-    guarded(|| match input {
+impl Drop for Tokenizing {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.shared.queue);
+        *queue = Queue { closed: true, ..Queue::default() };
+        drop(queue);
+        self.shared.changed.notify_all();
+    }
+}
+
+impl Shared {
+    /// A thread's life.
+    fn work(&self, tokenizer: &dyn Tokenizer, post: &Post) {
+        while let Some((request, work)) = self.next() {
+            post.put(Note::Made(request, make(tokenizer, work)));
+        }
+    }
+
+    /// Waits for something to do; `None` at the end.
+    fn next(&self) -> Option<(RequestId, Work)> {
+        let idles = |queue: &mut Queue| queue.waiting.is_empty() && !queue.closed;
+        let queue = lock(&self.queue);
+        let mut queue = self.changed.wait_while(queue, idles).unwrap_or_else(PoisonError::into_inner);
+        let next = queue.waiting.pop()?;
+        let (request, work) = next.item;
+        queue.waiting.charge(&next.party, &next.flow, work.bytes() as u64);
+        queue.places.remove(&request);
+        Some((request, work))
+    }
+}
+
+/// What a caller is told whose text the tokenizer does not take.
+fn make(tokenizer: &dyn Tokenizer, work: Work) -> Result<Made, BrainError> {
+    let refused = |reason: &str| BrainError::BadRequest {
+        what: "text",
+        found: format!("refused by the tokenizer ({reason})"),
+        expected: "a text it takes".to_owned(),
+    };
+    let made = catch_unwind(AssertUnwindSafe(|| match work {
+        Work::Encode { input, behind } => encode(tokenizer, input, behind).map(Made::Tokens),
+        Work::Decode(tokens) => Ok(Made::Text(tokenizer.decode(&tokens))),
+    }));
+    match made {
+        Ok(made) => made.map_err(|error| refused(&error.reason)),
+        Err(_) => Err(refused("the tokenizer panicked")),
+    }
+}
+
+fn encode(tokenizer: &dyn Tokenizer, input: Input, behind: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError> {
+    match input {
         Input::Text(text) => tokenizer.encode_behind(Spelled::Marked(&text), behind),
         Input::Tokens(tokens) => Ok(tokens),
         Input::Parts(parts) => parts.into_iter().try_fold(Vec::new(), |mut all, part| {
@@ -131,44 +190,5 @@ fn encode(tokenizer: &dyn Tokenizer, input: Input, behind: Option<TokenId>) -> R
             });
             Ok(all)
         }),
-    })
-}
-
-/// What a caller is told whose text the tokenizer does not take.
-fn guarded<T>(work: impl FnOnce() -> Result<T, EncodeError>) -> Result<T, BrainError> {
-    let refused = |reason: &str| BrainError::BadRequest {
-        what: "text",
-        found: format!("refused by the tokenizer ({reason})"),
-        expected: "a text it takes".to_owned(),
-    };
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| refused(&error.reason)),
-        Err(_) => Err(refused("the tokenizer panicked")),
-    }
-}
-
-fn work(inbox: &Mutex<mpsc::Receiver<Task>>, tokenizer: &dyn Tokenizer, brain: &ActorRef<BrainMessage>) {
-    loop {
-        // Whoever holds the lock waits for the next task, the others for the lock.
-        let next = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        match next {
-            Err(_) => return,
-            Ok(Task::Request { request, input, behind }) => {
-                let note = Note::Tokenised(request, encode(tokenizer, input, behind));
-                if brain.cast(BrainMessage::Internal(Internal(note))).is_err() {
-                    return;
-                }
-            }
-            Ok(Task::Tokenize { input, asked }) => {
-                let tokens = encode(tokenizer, input, None);
-                let checked = tokens.and_then(|tokens| check_vocabulary(&tokens, asked.vocab).map(|()| tokens));
-                asked.answer(checked);
-            }
-            Ok(Task::Detokenize { tokens, asked }) => {
-                let checked = check_vocabulary(&tokens, asked.vocab);
-                let text = checked.and_then(|()| guarded(|| Ok(tokenizer.decode(&tokens))));
-                asked.answer(text);
-            }
-        }
     }
 }

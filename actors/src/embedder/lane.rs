@@ -1,28 +1,81 @@
 //! What an actor has of a conversation: its jobs, the slot of the one under way, and what that did since the last commit.
 //!
-//! Only the front task of a lane runs. It begins on what its job says there is of the conversation: pages, which any
-//! actor adopts, or the slot that an engine without pages keeps from job to job; what is missing is read first. What a
-//! task does is pending until it commits. Pages belong to the conversation and not to the lane: when the task ends,
-//! well or not, the slot on them is closed, and the owner goes on from the last commit. A slot without pages goes back
-//! to it or, behind a slide, is given up, and the owner is told so.
+//! Only the front task of a lane runs. It begins when it is about to ride, on what its job says there is of the
+//! conversation: pages, which any actor adopts, or the slot that an engine without pages keeps from job to job; what is
+//! missing is read first. What a task does is pending until it commits. Pages belong to the conversation and not to the
+//! lane: when the task ends, well or not, the slot on them is closed, and the owner goes on from the last commit. A
+//! slot without pages goes back to it or, behind a slide, is given up, and the owner is told so.
+//!
+//! What was read stays read: of a task that does not end well the owner is told what lies in pages, and a slot without
+//! them keeps what it holds of a context.
 //!
 //! Lengths are in tokens. Invariant: once restored, the slot holds the committed tokens followed by the pending ones,
 //! less those that left.
 
-use std::{collections::VecDeque, mem};
+use std::{collections::BTreeMap, mem};
 
 use super::task::Task;
 use crate::{
     engine::{Engine, EngineError, EngineErrorKind, RowOutput, SlotIndex},
-    job::{Commit, Holding},
+    job::{Commit, Holding, RequestId},
+    message::ConversationId,
+    shares::{Flow, Ticket},
     tokens::TokenId,
 };
+
+/// Whose lane it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LaneKey {
+    Conversation(ConversationId),
+    /// A job without a conversation has a lane to itself.
+    Single(RequestId),
+}
+
+impl LaneKey {
+    /// Its flow, as fair shares go.
+    pub(super) fn flow(&self) -> Flow {
+        match self {
+            Self::Conversation(name) => Some(name.clone()),
+            Self::Single(_) => None,
+        }
+    }
+}
+
+/// What a lane's next row does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Samples, behind so many tokens of the input, which are few.
+    Decode(usize),
+    /// Reads: there are so many tokens to read, at least one.
+    Read(usize),
+}
+
+/// What the front task waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queue {
+    Decoding,
+    Reading,
+    Alone,
+}
+
+/// Where it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// To decode, where all of those may ride: under this number.
+    Freely(u64),
+    /// For its share.
+    For(Queue, Ticket),
+}
 
 /// A conversation, or the temporary slot of a job without one.
 #[derive(Default)]
 pub(super) struct Lane {
-    /// Its jobs in the order of their arrival.
-    pub(super) queue: VecDeque<Task>,
+    /// Its jobs by the number of their arrival.
+    pub(super) queue: BTreeMap<u64, Box<Task>>,
+    /// Where it waits for a ride; `None` without a job, or while it rides.
+    pub(super) waits: Option<Waits>,
+    /// Whether it counts among those who decode.
+    pub(super) counts: bool,
     /// Its place in the engine, while it has one.
     pub(super) slot: Option<SlotIndex>,
     /// It had slid and was read again; not told yet.
@@ -40,49 +93,97 @@ pub(super) struct Lane {
     /// Tokens since the last reset as of the last commit.
     total: u64,
     pending: Commit,
+    /// Tokens of the context whose keys and values lie in pages that the owner knows of.
+    told: usize,
+    /// Without pages: the tokens that the slot holds.
+    holds: Vec<TokenId>,
 }
 
 impl Lane {
+    /// The task that runs, or is the next to.
+    pub(super) fn front(&self) -> Option<&Task> {
+        self.queue.first_key_value().map(|(_, task)| &**task)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn front_mut(&mut self) -> Option<&mut Task> {
+        self.queue.values_mut().next().map(|task| &mut **task)
+    }
+
+    /// What the front task's next row does. A row that samples behind at most `few` tokens is a decode.
+    pub(super) fn need(&self, few: usize) -> Need {
+        let Some(task) = self.front() else { return Need::Decode(0) };
+        let (restore, rest) = if self.begun { (self.to_restore().len(), task.rest()) } else { self.foreseen(task) };
+        match (restore, rest) {
+            (0, rest) if rest <= few && task.samples() => Need::Decode(rest),
+            (0, rest) => Need::Read(rest),
+            (restore, _) => Need::Read(restore),
+        }
+    }
+
+    /// Of a task that has not begun: tokens of its context, and then of its input, that will have to be read. A guess,
+    /// made without the engine; [`Self::begin`] decides.
+    fn foreseen(&self, task: &Task) -> (usize, usize) {
+        let (committed, rest) = (task.job.context.tokens.len(), task.rest());
+        match (&task.job.held, &task.carried) {
+            (Holding::Slot, _) if self.slot.is_some() => (committed.saturating_sub(self.holds.len()), rest),
+            (Holding::Pages(resident), None) if resident.kv_len > committed => {
+                (0, rest.saturating_sub(resident.kv_len - committed))
+            }
+            (Holding::Pages(resident), None) => (without_last(committed, resident.kv_len), rest),
+            (_, Some(carried)) if carried.appended.is_empty() => {
+                let kv_len = carried.held.as_ref().map_or(0, |held| held.kv_len);
+                (without_last(committed, kv_len), rest)
+            }
+            (_, Some(_)) => (0, rest),
+            _ => (committed, rest),
+        }
+    }
+
     /// Begins the front task on what there is of the conversation.
     ///
     /// # Errors
     /// The engine's; then nothing has begun.
     pub(super) fn begin(&mut self, engine: &mut dyn Engine) -> Result<(), EngineError> {
-        let Some(task) = self.queue.front_mut() else { return Ok(()) };
+        let Some(task) = self.queue.values_mut().next() else { return Ok(()) };
         let context = task.job.context.clone();
         let sinks = engine.info().window.sinks;
         let mut pending = task.carried.take();
         let committed = context.tokens.len();
         let mut restored = committed;
-        match &task.job.held {
-            Holding::Slot if self.slot.is_some() => {}
-            Holding::Pages(resident) => {
-                let mut resident = resident.clone();
-                if resident.kv_len > committed && pending.is_none() {
-                    let appended = task.skip(resident.kv_len - committed).to_vec();
-                    pending = Some(Commit { appended, ..Commit::default() });
-                }
-                let mut present = context.clone();
-                if let Some(pending) = &pending {
-                    pending.apply(&mut present, sinks);
-                    resident.apply(pending.held.clone());
-                }
-                // The last token may have been sampled and not run yet.
-                let mut tokens = &present.tokens[..];
-                if resident.kv_len + 1 < tokens.len() {
-                    tokens = &tokens[..resident.kv_len];
-                    restored = resident.kv_len;
-                }
-                self.slot.take().into_iter().for_each(|slot| engine.close(slot));
-                self.slot = Some(engine.adopt(tokens, &resident)?);
-                // Whoever has slid holds no page of before for as long as the job goes on.
-                task.job.held = Holding::Nothing;
+        let held = match &task.job.held {
+            Holding::Pages(resident) => Some(resident.clone()),
+            // What another actor has done lies in pages, though there were none when it began.
+            _ if pending.is_some() => Some(Default::default()),
+            Holding::Slot | Holding::Nothing => None,
+        };
+        self.told = held.as_ref().map_or(0, |resident| resident.kv_len);
+        if let Some(mut resident) = held {
+            if resident.kv_len > committed && pending.is_none() {
+                let appended = task.skip(resident.kv_len - committed).to_vec();
+                pending = Some(Commit { appended, ..Commit::default() });
             }
-            _ => {
-                self.give_back(engine);
-                self.slot = Some(engine.open()?);
-                restored = 0;
+            let mut present = context.clone();
+            if let Some(pending) = &pending {
+                pending.apply(&mut present, sinks);
+                resident.apply(pending.held.clone());
             }
+            // The last token may have been sampled and not run yet.
+            let mut tokens = &present.tokens[..];
+            if resident.kv_len + 1 < tokens.len() {
+                tokens = &tokens[..resident.kv_len];
+                restored = resident.kv_len;
+            }
+            self.slot.take().into_iter().for_each(|slot| engine.close(slot));
+            self.slot = Some(engine.adopt(tokens, &resident)?);
+            // Whoever has slid holds no page of before for as long as the job goes on.
+            task.job.held = Holding::Nothing;
+        } else if task.job.held == Holding::Slot && self.slot.is_some() && context.tokens.starts_with(&self.holds) {
+            restored = self.holds.len();
+        } else {
+            self.give_back(engine);
+            self.slot = Some(engine.open()?);
+            restored = 0;
         }
         (self.restored, self.to_restore) = (restored, committed);
         (self.context_len, self.total) = (committed, context.total);
@@ -98,7 +199,7 @@ impl Lane {
 
     /// The tokens of the front job's context that are to be read first.
     pub(super) fn to_restore(&self) -> &[TokenId] {
-        let context = self.queue.front().map_or(&[][..], |task| &task.job.context.tokens);
+        let context = self.front().map_or(&[][..], |task| &task.job.context.tokens);
         &context[self.restored.min(self.to_restore)..self.to_restore]
     }
 
@@ -128,21 +229,35 @@ impl Lane {
     }
 
     /// A row that restores has run.
-    pub(super) fn absorb_restored(&mut self, output: &RowOutput) {
+    pub(super) fn absorb_restored(&mut self, engine: &dyn Engine, output: &RowOutput) {
         assert_eq!(output.dropped, 0, "a context of {} tokens slid while it was read again", self.to_restore);
+        let (before, all) = (self.restored, self.to_restore);
         self.restored += output.taken;
-        let (restored, all) = (self.restored, self.to_restore);
+        let restored = self.restored;
         assert!(restored <= all, "{restored} tokens are restored of a context of {all}");
         assert_eq!(output.context_len, self.restored, "the slot holds other than what was restored");
+        if engine.info().pages.is_none()
+            && let Some((_, task)) = self.queue.first_key_value()
+        {
+            self.holds.extend_from_slice(&task.job.context.tokens[before..restored]);
+        }
         self.rebuilt |= !self.restoring() && self.total > self.to_restore as u64;
     }
 
     /// A row of the front task with these `tokens` has run.
-    pub(super) fn absorb(&mut self, tokens: &[TokenId], output: &RowOutput) {
+    pub(super) fn absorb(&mut self, engine: &dyn Engine, tokens: &[TokenId], output: &RowOutput) {
+        let from = self.pending.appended.len();
         self.pending.appended.extend_from_slice(&tokens[..output.taken]);
         self.pending.appended.extend(output.sampled.iter().map(|sampled| sampled.token));
         self.pending.dropped += output.dropped;
         assert_eq!(self.context_len(), output.context_len, "the slot holds other than what was appended");
+        let info = engine.info();
+        if info.pages.is_none() {
+            self.holds.extend_from_slice(&self.pending.appended[from..]);
+            if output.dropped > 0 {
+                self.holds.drain(info.window.sinks..info.window.sinks + output.dropped);
+            }
+        }
     }
 
     /// What is pending belongs to the conversation now.
@@ -155,28 +270,21 @@ impl Lane {
 
     /// Takes the front task out, with what it did since the last commit, for another actor to go on with. `None` where
     /// the engine keeps what it did to itself.
-    pub(super) fn take_front(&mut self, engine: &mut dyn Engine) -> Option<Task> {
-        let restoring = self.restoring();
-        let task = self.queue.front_mut()?;
+    pub(super) fn take_front(&mut self, engine: &mut dyn Engine) -> Option<Box<Task>> {
         if self.begun {
             engine.info().pages?;
-            if restoring {
-                // What was read again is not told of: the next actor reads it.
-                task.started = false;
-            } else {
-                let pending = self.take_pending(engine);
-                if let Some(task) = self.queue.front_mut() {
-                    task.carried = Some(pending);
-                }
-            }
+            // A context that is still being read goes with the pages that hold its beginning.
+            let pending = self.take_pending(engine);
+            self.front_mut()?.carried = Some(pending);
             self.end(engine);
         }
-        self.queue.pop_front()
+        self.queue.pop_first().map(|(_, task)| task)
     }
 
     fn take_pending(&mut self, engine: &mut dyn Engine) -> Commit {
         let mut pending = mem::take(&mut self.pending);
         if let Some(held) = self.slot.and_then(|slot| engine.take_held(slot)) {
+            self.told = held.kv_len;
             pending.held = Some(match pending.held.take() {
                 Some(before) => before.then(held),
                 None => held,
@@ -194,38 +302,56 @@ impl Lane {
         }
     }
 
-    /// Back to the last commit; true where the engine could not, and holds nothing of the conversation any more.
+    /// Back to the last commit. What was read since then and lies in pages; and true where the engine could not go back
+    /// and holds nothing of the conversation any more.
     ///
     /// # Errors
     /// The engine's, where it is broken.
-    pub(super) fn undo(&mut self, engine: &mut dyn Engine) -> Result<bool, EngineError> {
+    pub(super) fn undo(&mut self, engine: &mut dyn Engine) -> Result<(Option<Commit>, bool), EngineError> {
         if !mem::take(&mut self.begun) {
-            return Ok(false);
+            return Ok((None, false));
+        }
+        let Some(slot) = self.slot else { return Ok((None, true)) };
+        if engine.info().pages.is_some() {
+            let told = self.told;
+            let read = self.take_pending(engine);
+            self.give_back(engine);
+            let is_more = read.dropped == 0 && read.held.as_ref().is_some_and(|held| held.kv_len > told);
+            return Ok((is_more.then_some(read), false));
         }
         let pending = mem::take(&mut self.pending);
-        let Some(slot) = self.slot else { return Ok(true) };
-        if engine.info().pages.is_some() {
-            self.give_back(engine);
-            return Ok(false);
+        if self.restoring() {
+            // A beginning of the context, for the next job to go on from.
+            return Ok((None, false));
         }
-        if !self.restoring() && self.context_len > 0 && pending.dropped == 0 {
+        if self.context_len > 0 && pending.dropped == 0 {
             if pending.appended.is_empty() {
-                return Ok(false);
+                return Ok((None, false));
             }
             match engine.rewind(slot, self.context_len) {
-                Ok(()) => return Ok(false),
+                Ok(()) => {
+                    self.holds.truncate(self.context_len);
+                    return Ok((None, false));
+                }
                 Err(error) if error.kind == EngineErrorKind::Fatal => return Err(error),
                 Err(_) => {}
             }
         }
         self.give_back(engine);
-        Ok(true)
+        Ok((None, true))
     }
 
     /// Lets go of the slot.
     pub(super) fn give_back(&mut self, engine: &mut dyn Engine) {
+        self.holds = Vec::new();
         if let Some(slot) = self.slot.take() {
             engine.close(slot);
         }
     }
+}
+
+/// Tokens of a context of which the first `kv_len` have keys and values that are to be read before any work: not the
+/// last one alone, which may have been sampled.
+fn without_last(context_len: usize, kv_len: usize) -> usize {
+    if kv_len + 1 < context_len { context_len - kv_len } else { 0 }
 }

@@ -1,15 +1,23 @@
-//! How much of a prompt is read in one run: as much as the conversations that decode beside it can bear.
+//! How long a run may be: as much rides as those who decode, or wait at all, can bear.
 //!
-//! A run is as long as all that rides in it. Prompts alone are read in whole chunks, which is fastest.
-//! Beside decodes a chunk may make a run [`STRETCH_MAX`] times as long as the decodes alone take, so
-//! that a gap between two tokens stays within that bound however long a prompt is. What a token of a
-//! prompt costs, which grows with its context, is learnt from every run with prompts; what decodes cost, from
-//! runs without: beside a prompt there are [`LOOKS`] after each [`LOOK`]. (Learnt from the same runs, each would be charged with
-//! what the other has grown by, and chunks would grow without a bound.)
+//! A run is as long as all that rides in it. A lane that is alone is read in whole chunks, which is fastest. Beside
+//! others, alive a moment ago, no run is longer than a bound in time, whatever rides. Beside decodes a run is at most
+//! [`STRETCH_MAX`] times as long as the decodes alone take, so that a gap between two tokens stays within that bound however
+//! long a prompt is, and however many rows another client decodes: what is stretched is a run in which every client has as
+//! many rows as the most modest one. Who asks token by token waits for two runs where the next is under way when its
+//! request comes, and then a run is half as long; where such callers come back at once, the next run waits for them a
+//! moment, and may be longer.
 //!
-//! Pure: durations are told, no clock is read.
+//! What a token of a prompt costs, which grows with its context, is learnt from every run with prompts; what decodes
+//! cost, which is a line in their rows, from runs without: beside a prompt there are [`LOOKS`] after each [`LOOK`].
+//! (Learnt from the same runs, each would be charged with what the other has grown by, and chunks would grow without a
+//! bound.)
+//!
+//! Pure: durations are told, no clock is read. Costs are in seconds.
 
 use std::time::Duration;
+
+use super::line::Line;
 
 /// How many times longer a run with decodes may become by the prompts in it. At 3 a prompt takes half as long
 /// again as alone, and more where small chunks cost more; much beyond 4 a conversation's reader notices. The benchmark
@@ -18,79 +26,203 @@ use std::time::Duration;
 /// Zen 1).
 const STRETCH_MAX: f64 = 4.1;
 
+/// Runs between two tokens of one that asks token by token: the one that is under way when its request comes, its own,
+/// and what it takes to come. In a simulation with the costs of SmolLM2 in f32 and in 4 bits gaps are 2.5 and 3.3 times the
+/// undisturbed ones and reading takes 1.7 and 1.6 times as long as alone; 4 and 2 are promised.
+const STEPPER_RUNS: f64 = 2.15;
+
+/// The same where the next run waits for them: their own, and what else comes in between (a slide of the reader's window,
+/// a look). Measured (SmolLM2, 8,000 tokens beside eight, two cores with AVX-512): at 1 reading took 1.76 times as long as
+/// alone and the 99th percentile gap was 3.04 times the undisturbed one, here 1.97 and 2.19; runs of half that length and
+/// no waiting, 2.99 and 3.04. Beside a reader of 50,000 tokens, whose window slides, the 95th percentile is 3.6 times.
+const PROMPT_STEPPER_RUNS: f64 = 1.4;
+
 /// A run of so many seconds is short enough for everybody, whatever the decodes alone take.
 const SHORT: f64 = 0.01;
 
-/// Fewer tokens than this are not worth a place in a run.
-const CHUNK_MIN: usize = 4;
+/// Fewer tokens than this are not worth a place in a run; and a row that reads no more and then samples is a decode.
+pub(super) const FEW: usize = 4;
+
+/// As many rows decode at first, when nobody knows what that takes.
+const ROWS_UNKNOWN: usize = 64;
 
 /// The least part of a run that its prompts are charged with.
 const SHARE_MIN: f64 = 0.05;
 
-/// Runs from one look at what decodes cost alone to the next.
+/// Runs with decodes and prompts from one look at what decodes cost alone to the next.
 const LOOK: u32 = 64;
+
+/// Runs of about as many decodes each, cut to as many as fit, from one with half as many to the next.
+const ALIKE: u32 = 16;
 
 /// Runs of a look: the first finds the caches full of the prompt's, so the shortest counts.
 const LOOKS: u32 = 2;
 
 /// The weight of the newest run in what is remembered.
-const NEWEST: f64 = 0.25;
+pub(super) const NEWEST: f64 = 0.25;
 
-/// What runs cost, in seconds.
+/// Who is alive when a run is planned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Alive {
+    /// Rows that wait to decode.
+    pub(super) decodes: usize,
+    /// Lanes that wait to read.
+    pub(super) readers: usize,
+    /// Lanes that wait for something else.
+    pub(super) others: usize,
+    /// Rows that decode now or did a moment ago, those that wait among them.
+    pub(super) rows: usize,
+    /// Whose those are.
+    pub(super) parties: usize,
+    /// The fewest of one of them.
+    pub(super) modest: usize,
+    /// Whether some of them ask token by token.
+    pub(super) steps: bool,
+    /// Whether those are back before the next run.
+    pub(super) prompt: bool,
+}
+
+impl Alive {
+    fn is_one(&self) -> bool {
+        self.rows + self.readers + self.others <= 1
+    }
+}
+
+/// What may ride.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Decode rows, at least 1; one that reads a few tokens before it samples counts as so many more.
+    pub(super) rows: usize,
+    /// Tokens of prompts. 0 only where decodes wait.
+    pub(super) tokens: usize,
+}
+
+/// Whether decodes ride with prompts, and what is known of them alone.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Look {
+    /// They were seen alone so many runs with both ago.
+    Past(u32),
+    /// They are being looked at: so many runs are done.
+    Under(u32),
+}
+
+/// What runs cost, in seconds, and how long they may be.
 #[derive(Clone, Debug)]
 pub(super) struct Pace {
     chunk_max: usize,
-    /// A run of nothing but decodes.
-    decodes: Option<f64>,
+    /// No run beside others is longer.
+    beside_max: f64,
+    /// A run of nothing but so many decodes.
+    decodes: Option<Line>,
     /// A token of a prompt.
     token: Option<f64>,
-    /// Runs with both since the last of nothing but decodes.
-    both: u32,
-    /// Of the looks beside a prompt, those that are done.
-    looked: u32,
+    look: Look,
+    /// Runs of nothing but decodes of which all had about as many rows, and how many the last had: they tell nothing of
+    /// what fewer would take.
+    alike: (u32, usize),
 }
 
 impl Pace {
     /// Nothing is known yet: chunks are whole. `chunk_max` is at least 1.
-    pub(super) fn new(chunk_max: usize) -> Self {
-        Self { chunk_max, decodes: None, token: None, both: 0, looked: 0 }
-    }
-
-    /// The most prompt tokens in the next run; `decoding`: whether a decode rides in it. 0: decodes alone.
-    pub(super) fn chunk(&self, decoding: bool) -> usize {
-        let due = if self.decodes.is_some() { LOOK } else { 1 };
-        if decoding && (self.looked > 0 || self.both >= due) {
-            return 0;
+    pub(super) fn new(chunk_max: usize, beside_max: Duration) -> Self {
+        Self {
+            chunk_max,
+            beside_max: beside_max.as_secs_f64(),
+            decodes: None,
+            token: None,
+            look: Look::Past(0),
+            alike: (0, 0),
         }
-        let (true, Some(decodes), Some(token)) = (decoding, self.decodes, self.token) else {
-            return self.chunk_max;
-        };
-        let allowed = (decodes * STRETCH_MAX).max(SHORT) - decodes;
-        let tokens = (allowed / token.max(f64::MIN_POSITIVE)) as usize;
-        tokens.clamp(CHUNK_MIN.min(self.chunk_max), self.chunk_max)
     }
 
-    /// A run of so many decode rows and prompt tokens took so long.
-    pub(super) fn observe(&mut self, decodes: usize, tokens: usize, took: Duration) {
+    /// What may ride in the next run.
+    pub(super) fn room(&self, alive: Alive) -> Room {
+        if alive.is_one() {
+            return Room { rows: 1, tokens: self.chunk_max };
+        }
+        let bound = self.bound(alive);
+        let rows = self.rows(alive, bound);
+        let decodes = rows.min(alive.decodes);
+        if decodes > 0 && self.look_is_due() {
+            return Room { rows, tokens: 0 };
+        }
+        let tokens = match self.token {
+            None => self.chunk_max,
+            // A cost of decodes that nobody knows yet bounds nothing, until they are looked at.
+            Some(_) if alive.rows > 0 && self.decodes.is_none() => self.chunk_max,
+            Some(token) => ((bound - self.cost(decodes)) / token.max(f64::MIN_POSITIVE)) as usize,
+        };
+        Room { rows, tokens: tokens.clamp(FEW.min(self.chunk_max), self.chunk_max) }
+    }
+
+    /// How long a run beside others may be, all that rides together.
+    fn bound(&self, alive: Alive) -> f64 {
+        if alive.rows == 0 {
+            return self.beside_max;
+        }
+        let stretch = match (alive.steps, alive.prompt) {
+            (false, _) => STRETCH_MAX,
+            (true, false) => STRETCH_MAX / STEPPER_RUNS,
+            (true, true) => STRETCH_MAX / PROMPT_STEPPER_RUNS,
+        };
+        (stretch * self.cost(alive.modest * alive.parties)).max(SHORT).min(self.beside_max)
+    }
+
+    /// How many rows may decode in a run of this `bound`. The rows of one client keep only each other waiting; where
+    /// prompts wait, half of the run is theirs, unless the most modest clients' rows need it.
+    fn rows(&self, alive: Alive, bound: f64) -> usize {
+        let Some(line) = &self.decodes else { return ROWS_UNKNOWN };
+        let bound = if alive.parties > 1 { bound } else { self.beside_max };
+        let (even, part) = (alive.modest * alive.parties, if alive.readers > 0 { bound / 2.0 } else { bound });
+        let least = if alive.parties > 1 && line.at(even) <= bound { even } else { 1 };
+        let rows = line.fits(part).max(least);
+        // Where they are cut to the same number again and again, half as many ride once.
+        if alive.decodes > rows && self.alike.0 >= ALIKE { (rows / 2).max(1) } else { rows }
+    }
+
+    /// What a run with so many decodes takes but for its prompts; of none, what it takes to run at all.
+    fn cost(&self, rows: usize) -> f64 {
+        self.decodes.as_ref().map_or(0.0, |line| line.at(rows))
+    }
+
+    fn look_is_due(&self) -> bool {
+        match self.look {
+            Look::Past(runs) => runs >= if self.decodes.is_some() { LOOK } else { 1 },
+            Look::Under(_) => true,
+        }
+    }
+
+    /// A run of so many decode rows, counted as in [`Room`], and prompt tokens took so long.
+    pub(super) fn observe(&mut self, rows: usize, tokens: usize, took: Duration) {
         let took = took.as_secs_f64();
-        match (decodes, tokens) {
-            (_, 0) => {
-                if self.both == 0 {
-                    return blend(&mut self.decodes, took);
-                }
-                // Who is there now is seen; who was there before is no matter.
-                let shortest = self.decodes.filter(|_| self.looked > 0).map_or(took, |known| known.min(took));
-                self.decodes = Some(shortest);
-                self.looked += 1;
-                if self.looked == LOOKS {
-                    (self.both, self.looked) = (0, 0);
-                }
-            }
-            (0, _) => blend(&mut self.token, took / tokens as f64),
+        match (rows, tokens) {
+            (0, 0) => {}
+            (_, 0) => self.observe_decodes(rows, took),
             _ => {
-                self.both += 1;
-                let prompts = (took - self.decodes.unwrap_or(0.0)).max(took * SHARE_MIN);
+                if rows > 0 {
+                    // A look that prompts have cut short has seen what it has seen.
+                    self.look = Look::Past(if let Look::Past(runs) = self.look { runs + 1 } else { 1 });
+                }
+                let prompts = (took - self.cost(rows)).max(took * SHARE_MIN);
                 blend(&mut self.token, prompts / tokens as f64);
+            }
+        }
+    }
+
+    fn observe_decodes(&mut self, rows: usize, took: f64) {
+        let (alike, last) = self.alike;
+        self.alike = (if rows.abs_diff(last) * 4 <= last { alike + 1 } else { 0 }, rows);
+        let line = self.decodes.get_or_insert_with(|| Line::through(rows, took));
+        match self.look {
+            Look::Past(0) => line.blend(rows, took),
+            // Who is there now is seen; who was there before is no matter.
+            Look::Past(_) => {
+                line.put(rows, took);
+                self.look = Look::Under(1);
+            }
+            Look::Under(runs) => {
+                line.put(rows, took.min(line.at(rows)));
+                self.look = if runs + 1 == LOOKS { Look::Past(0) } else { Look::Under(runs + 1) };
             }
         }
     }
@@ -104,84 +236,182 @@ fn blend(known: &mut Option<f64>, newest: f64) {
 mod tests {
     use super::*;
 
+    const BESIDE: Duration = ms(250);
+
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
     }
 
+    fn seconds(ms: f64) -> Duration {
+        Duration::from_secs_f64(ms / 1e3)
+    }
+
+    /// So many rows that stream, a client each, beside a prompt.
+    const fn beside(rows: usize) -> Alive {
+        Alive { decodes: rows, readers: 1, others: 0, rows, parties: rows, modest: 1, steps: false, prompt: false }
+    }
+
+    const PROMPTS: Alive = Alive { readers: 2, ..beside(0) };
+
+    fn chunk(pace: &Pace, rows: usize) -> usize {
+        pace.room(beside(rows)).tokens
+    }
+
     #[test]
     fn what_is_not_known_is_read_whole() {
-        let mut pace = Pace::new(256);
-        assert_eq!(pace.chunk(true), 256);
+        let mut pace = Pace::new(256, BESIDE);
+        assert_eq!(chunk(&pace, 4), 256);
         pace.observe(4, 0, ms(30));
-        assert_eq!(pace.chunk(true), 256, "the cost of a prompt's token is not known");
+        assert_eq!(chunk(&pace, 4), 256, "the cost of a prompt's token is not known");
         pace.observe(0, 256, ms(512));
-        assert_eq!(pace.chunk(false), 256, "nobody decodes");
+        assert_eq!(pace.room(Alive { readers: 1, ..beside(0) }).tokens, 256, "nobody else is alive");
+    }
+
+    #[test]
+    fn no_run_beside_others_is_longer_than_the_bound() {
+        let mut pace = Pace::new(256, BESIDE);
+        pace.observe(0, 256, ms(512));
+        assert_eq!(pace.room(PROMPTS).tokens, 125, "prompts beside prompts");
+        let flood = Alive {
+            decodes: 3000,
+            readers: 0,
+            others: 0,
+            rows: 3000,
+            parties: 1,
+            modest: 3000,
+            steps: false,
+            prompt: false,
+        };
+        assert_eq!(pace.room(flood).rows, ROWS_UNKNOWN);
+        pace.observe(64, 0, ms(64));
+        assert_eq!(pace.room(flood).rows, 250, "decodes of one client");
+        assert_eq!(pace.room(Alive { parties: 3000, modest: 1, ..flood }).rows, 250, "of as many clients");
+        let both = pace.room(Alive { readers: 1, ..flood });
+        assert_eq!(both, Room { rows: 125, tokens: 62 }, "half is left to prompts");
+        let one = pace.room(Alive { decodes: 1, rows: 1, modest: 1, ..flood });
+        assert_eq!((one.rows, one.tokens), (1, 256));
+    }
+
+    #[test]
+    fn a_client_with_many_rows_stretches_the_runs_of_others_by_a_bound() {
+        let mut pace = Pace::new(256, BESIDE);
+        pace.observe(1, 0, ms(9));
+        for _ in 0..50 {
+            pace.observe(3, 0, ms(11));
+            pace.observe(8, 0, ms(16));
+        }
+        // 8 ms and 1 ms a row: nine rows of as many clients take 17 ms, a run 69.7.
+        let flood = Alive {
+            decodes: 1008,
+            readers: 0,
+            others: 0,
+            rows: 1008,
+            parties: 9,
+            modest: 1,
+            steps: false,
+            prompt: false,
+        };
+        assert_eq!(pace.room(flood).rows, 61);
+        assert_eq!(pace.room(Alive { steps: true, ..flood }).rows, 24, "half as long for those who step");
+        let one_client = pace.room(Alive { decodes: 1000, rows: 1000, parties: 1, modest: 1000, ..flood }).rows;
+        assert!((241..=242).contains(&one_client), "{one_client}: 250 ms");
+    }
+
+    #[test]
+    fn what_fewer_rows_would_take_is_looked_at_where_many_are_cut() {
+        let mut pace = Pace::new(256, BESIDE);
+        let flood = Alive {
+            decodes: 1008,
+            readers: 0,
+            others: 0,
+            rows: 1008,
+            parties: 9,
+            modest: 1,
+            steps: false,
+            prompt: false,
+        };
+        for _ in 0..6 * LOOK {
+            let rows = pace.room(flood).rows;
+            pace.observe(rows, 0, seconds(8.0 + rows as f64));
+        }
+        assert_eq!(pace.room(flood).rows, 61, "4.1 times 17 ms");
+    }
+
+    #[test]
+    fn those_who_are_away_count_as_if_they_waited() {
+        let mut pace = Pace::new(256, BESIDE);
+        pace.observe(8, 0, ms(20));
+        pace.observe(0, 100, ms(90));
+        let away = Alive { decodes: 0, steps: true, ..beside(8) };
+        assert_eq!(pace.room(away).tokens, 42, "1.9 times 20 ms");
+        assert_eq!(pace.room(Alive { decodes: 8, ..away }).tokens, 20, "together with them");
     }
 
     #[test]
     fn beside_decodes_a_run_is_stretched_by_a_bound() {
-        let mut pace = Pace::new(256);
+        let mut pace = Pace::new(256, BESIDE);
         pace.observe(8, 0, ms(30));
         pace.observe(0, 100, ms(200));
         // 3.1 times 30 ms at 2 ms a token.
-        assert_eq!(pace.chunk(true), 46);
+        assert_eq!(chunk(&pace, 8), 46);
         for _ in 0..50 {
-            let chunk = pace.chunk(true);
-            pace.observe(8, chunk, ms(30 + 2 * chunk as u64));
-            let run = 30.0 + 2.0 * pace.chunk(true) as f64;
-            let look = pace.chunk(true) == 0;
+            let read = chunk(&pace, 8);
+            pace.observe(8, read, ms(30 + 2 * read as u64));
+            let run = 30.0 + 2.0 * chunk(&pace, 8) as f64;
+            let look = chunk(&pace, 8) == 0;
             assert!(look || (90.0..=30.0 * STRETCH_MAX).contains(&run), "{run}");
         }
     }
 
     #[test]
     fn a_crowd_that_grows_beside_an_endless_prompt_is_noticed() {
-        let mut pace = Pace::new(512);
-        pace.observe(1, 0, ms(11));
+        // Each row takes longer than when there was one, so what is known of that is no measure.
+        let mut pace = Pace::new(512, ms(1000));
+        pace.observe(1, 0, ms(4));
         pace.observe(0, 100, ms(100));
-        assert_eq!(pace.chunk(true), 34, "3.1 times 11 ms at 1 ms a token");
+        assert_eq!(chunk(&pace, 1), 12, "3.1 times 4 ms at 1 ms a token");
         for _ in 0..2 * LOOK {
-            let chunk = pace.chunk(true);
-            pace.observe(16, chunk, ms(91 + chunk as u64));
+            let read = chunk(&pace, 16);
+            pace.observe(16, read, ms(91 + read as u64));
         }
-        assert_eq!(pace.chunk(true), 282, "3.1 times 91 ms");
-        let mut unknown = Pace::new(256);
+        assert_eq!(chunk(&pace, 16), 282, "3.1 times 91 ms");
+        let mut unknown = Pace::new(256, BESIDE);
         for _ in 0..50 {
-            let chunk = unknown.chunk(true);
-            unknown.observe(4, chunk, ms(30 + chunk as u64));
+            let read = chunk(&unknown, 4);
+            unknown.observe(4, read, ms(30 + read as u64));
         }
-        assert!(unknown.chunk(true) < 120, "no run of decodes alone was ever seen: {}", unknown.chunk(true));
+        assert!(chunk(&unknown, 4) < 120, "no run of decodes alone was ever seen: {}", chunk(&unknown, 4));
     }
 
     #[test]
     fn the_shortest_look_counts_and_none_from_before() {
-        let mut pace = Pace::new(256);
+        let mut pace = Pace::new(256, BESIDE);
         // One decoded alone, then seven more beside a prompt of 1 ms a token.
         pace.observe(1, 0, ms(5));
         pace.observe(0, 100, ms(100));
-        while pace.chunk(true) > 0 {
-            pace.observe(8, pace.chunk(true), ms(20 + pace.chunk(true) as u64));
+        while chunk(&pace, 8) > 0 {
+            pace.observe(8, chunk(&pace, 8), ms(20 + chunk(&pace, 8) as u64));
         }
         for took in [26, 20] {
-            assert_eq!(pace.chunk(true), 0, "a look is due");
+            assert_eq!(chunk(&pace, 8), 0, "a look is due");
             pace.observe(8, 0, ms(took));
         }
-        assert_eq!(pace.decodes, Some(0.02));
-        assert!(pace.chunk(true) > 0);
+        assert!((pace.cost(8) - 0.02).abs() < 1e-9, "{}", pace.cost(8));
+        assert!(chunk(&pace, 8) > 0);
     }
 
     #[test]
     fn a_prompt_whose_tokens_cost_more_and_more_is_read_in_smaller_chunks() {
-        let mut pace = Pace::new(256);
+        let mut pace = Pace::new(256, BESIDE);
         pace.observe(8, 0, ms(20));
         let mut read = 0;
         let mut longest = 0.0f64;
         for run in 0..400 {
-            let chunk = pace.chunk(true);
+            let tokens = chunk(&pace, 8);
             // A millisecond a token at first, three at 8,000.
-            let took = 20.0 + chunk as f64 * (1.0 + read as f64 / 4000.0);
-            pace.observe(8, chunk, Duration::from_secs_f64(took / 1e3));
-            read += chunk;
+            let took = 20.0 + tokens as f64 * (1.0 + read as f64 / 4000.0);
+            pace.observe(8, tokens, seconds(took));
+            read += tokens;
             // The first chunks are whole: what a token costs is not known yet.
             if run > 8 {
                 longest = longest.max(took);
@@ -194,15 +424,15 @@ mod tests {
 
     #[test]
     fn a_chunk_is_never_too_small_nor_shrunk_without_need() {
-        let mut pace = Pace::new(256);
+        let mut pace = Pace::new(256, BESIDE);
         pace.observe(1, 0, ms(1));
         pace.observe(0, 10, ms(1));
-        assert_eq!(pace.chunk(true), 90, "ten milliseconds are short enough");
+        assert_eq!(chunk(&pace, 1), 90, "ten milliseconds are short enough");
         pace.observe(0, 1, ms(10_000));
-        assert_eq!(pace.chunk(true), CHUNK_MIN);
-        let mut small = Pace::new(4);
+        assert_eq!(chunk(&pace, 1), FEW);
+        let mut small = Pace::new(3, BESIDE);
         small.observe(1, 0, ms(100));
         small.observe(0, 1, ms(10_000));
-        assert_eq!(small.chunk(true), 4);
+        assert_eq!(chunk(&small, 1), 3);
     }
 }

@@ -1,5 +1,5 @@
-//! What the owner of an embedder actor used alone keeps: who waits for which job, and for the load, and what every
-//! conversation holds.
+//! Who waits for what at one actor: for its load, and for its jobs. Whoever waits at an actor that is gone, or that is
+//! given up, is told: the ports are dropped.
 
 use std::{
     collections::HashMap,
@@ -9,124 +9,137 @@ use std::{
     },
 };
 
-use tokio::sync::{OwnedMutexGuard, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
+use super::{
+    conversations::{Conversations, Life, Taken},
+    stream::Shown,
+};
 use crate::{
-    engine::{EngineInfo, LoadError, Resident},
-    job::{Done, History, Holding, Outcome, Report, RequestId, lock},
+    engine::{EngineInfo, LoadError},
+    job::{Done, Report, RequestId, lock},
     message::ConversationId,
 };
 
-/// A conversation between two jobs.
-pub(super) struct Conversation {
-    pub(super) context: History,
-    pub(super) held: Holding,
+/// Where a job's answer goes.
+pub(super) enum Port {
+    /// All at once.
+    Done(oneshot::Sender<Done>),
+    /// Token by token.
+    Shown(mpsc::UnboundedSender<Shown>),
 }
 
-impl Default for Conversation {
-    fn default() -> Self {
-        Self { context: History::default(), held: Holding::Nothing }
-    }
+/// Who waits for a job, and what it has.
+pub(super) struct Waiting {
+    pub(super) port: Port,
+    pub(super) taken: Option<(ConversationId, Taken)>,
+    /// Its place among the jobs that there may be at once.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Conversation {
-    /// Takes over what a job did.
-    fn absorb(&mut self, done: &Done, info: &EngineInfo) {
-        if matches!(done.outcome, Ok(Outcome::Forgotten)) {
-            *self = Self::default();
-        } else if done.outcome.is_ok() {
-            done.commit.apply(&mut self.context, info.window.sinks);
-            self.held = match (info.pages, std::mem::replace(&mut self.held, Holding::Slot)) {
-                (None, _) => Holding::Slot,
-                (Some(_), before) => {
-                    let mut resident =
-                        if let Holding::Pages(resident) = before { resident } else { Resident::default() };
-                    resident.apply(done.commit.held.clone());
-                    Holding::Pages(resident)
-                }
-            };
-        } else if done.lost {
-            self.held = Holding::Nothing;
-        }
-    }
-}
-
-/// A conversation while a job has it: the jobs of one come one after the other.
-pub(super) type Taken = OwnedMutexGuard<Conversation>;
-
-/// Who waits for a job, and the conversation that it has.
-struct Waiting {
-    port: oneshot::Sender<Done>,
-    taken: Option<(ConversationId, Taken)>,
-}
-
-/// Who waits for what, and what there is of each conversation.
+/// Who waits for what at an actor.
 pub(super) struct Ports {
     next: AtomicU64,
-    // std mutexes: held for one insertion or removal, never across an await.
-    waiting: Mutex<HashMap<RequestId, Waiting>>,
-    conversations: Mutex<HashMap<ConversationId, Arc<tokio::sync::Mutex<Conversation>>>>,
+    life: Life,
+    conversations: Arc<Conversations>,
+    // std mutexes: held for one insertion or removal, never across an await. `None`: the actor is given up.
+    waiting: Mutex<Option<HashMap<RequestId, Waiting>>>,
     loaded: Mutex<Option<oneshot::Sender<Result<EngineInfo, LoadError>>>>,
     info: OnceLock<EngineInfo>,
 }
 
 impl Ports {
-    pub(super) fn new(loaded: oneshot::Sender<Result<EngineInfo, LoadError>>) -> Self {
+    pub(super) fn new(
+        life: Life,
+        conversations: Arc<Conversations>,
+        loaded: oneshot::Sender<Result<EngineInfo, LoadError>>,
+    ) -> Self {
         Self {
             next: AtomicU64::new(0),
-            waiting: Mutex::default(),
-            conversations: Mutex::default(),
+            life,
+            conversations,
+            waiting: Mutex::new(Some(HashMap::new())),
             loaded: Mutex::new(Some(loaded)),
             info: OnceLock::new(),
         }
     }
 
-    /// A conversation, to be locked in the order in which its jobs shall be done.
-    pub(super) fn conversation(&self, name: &ConversationId) -> Arc<tokio::sync::Mutex<Conversation>> {
-        Arc::clone(lock(&self.conversations).entry(name.clone()).or_default())
-    }
-
-    /// Forgets a conversation, unless somebody waits for it.
-    fn forget(&self, name: &ConversationId) {
-        let mut conversations = lock(&self.conversations);
-        if conversations.get(name).is_some_and(|conversation| Arc::strong_count(conversation) == 1) {
-            conversations.remove(name);
-        }
-    }
-
-    /// A job's place, with the conversation that it has.
-    pub(super) fn wait_at(&self, port: oneshot::Sender<Done>, taken: Option<(ConversationId, Taken)>) -> RequestId {
+    /// A job's place; `None` where the actor is given up.
+    pub(super) fn wait_at(&self, waiting: Waiting) -> Option<RequestId> {
         let request = RequestId(self.next.fetch_add(1, Ordering::Relaxed));
-        lock(&self.waiting).insert(request, Waiting { port, taken });
-        request
+        match lock(&self.waiting).as_mut() {
+            Some(all) => _ = all.insert(request, waiting),
+            None => {
+                self.put_back(waiting.taken);
+                return None;
+            }
+        }
+        Some(request)
+    }
+
+    /// Whoever waits is told that the actor is gone, and what it still reports counts no more.
+    pub(super) fn give_up(&self) {
+        let waiting = lock(&self.waiting).take();
+        for Waiting { taken, .. } in waiting.into_iter().flat_map(HashMap::into_values) {
+            self.put_back(taken);
+        }
     }
 
     /// A port whose caller has left is no matter.
     pub(super) fn report(&self, report: Report) {
-        let loaded = match report {
+        match report {
             Report::Ready(info) => {
                 let _ = self.info.set(info.clone());
-                Ok(info)
+                self.loaded(Ok(info));
             }
-            Report::LoadFailed(error) => Err(error),
-            Report::Done(done) => return self.done(done),
-            Report::Token { .. } | Report::Memory { .. } | Report::Returned { .. } => return,
-        };
+            Report::LoadFailed(error) => self.loaded(Err(error)),
+            Report::Token { request, sampled, stopped, commit, context_len } => {
+                let mut waiting = lock(&self.waiting);
+                let Some(Waiting { port, taken, .. }) = waiting.as_mut().and_then(|all| all.get_mut(&request)) else {
+                    return;
+                };
+                if let (Some((_, conversation)), Some(info)) = (taken, self.info.get()) {
+                    conversation.commit(&commit, self.life, info);
+                }
+                if let Port::Shown(port) = port {
+                    let _ = port.send(Shown::Token { sampled, stopped, context_len });
+                }
+            }
+            Report::Done(done) => self.done(done),
+            Report::Cleared { .. } | Report::Runs | Report::Memory { .. } | Report::Returned { .. } => {}
+        }
+    }
+
+    fn loaded(&self, loaded: Result<EngineInfo, LoadError>) {
         if let Some(port) = lock(&self.loaded).take() {
             let _ = port.send(loaded);
         }
     }
 
     fn done(&self, done: Done) {
-        let Some(Waiting { port, taken }) = lock(&self.waiting).remove(&done.request) else { return };
-        if let (Some((name, mut conversation)), Some(info)) = (taken, self.info.get()) {
-            conversation.absorb(&done, info);
-            let is_empty = conversation.context.total == 0;
-            drop(conversation);
-            if is_empty {
-                self.forget(&name);
-            }
+        let waiting = lock(&self.waiting).as_mut().and_then(|waiting| waiting.remove(&done.request));
+        let Some(Waiting { port, mut taken, permit }) = waiting else { return };
+        if let (Some((_, conversation)), Some(info)) = (&mut taken, self.info.get()) {
+            conversation.absorb(&done, self.life, info);
         }
-        drop(port.send(done));
+        // Before the answer, so that whoever hears of it finds the conversation and a place.
+        self.put_back(taken);
+        drop(permit);
+        match port {
+            Port::Done(port) => drop(port.send(done)),
+            Port::Shown(port) => drop(port.send(Shown::Done(done))),
+        }
+    }
+
+    fn put_back(&self, taken: Option<(ConversationId, Taken)>) {
+        if let Some((name, taken)) = taken {
+            self.conversations.put_back(&name, taken);
+        }
+    }
+}
+
+impl Drop for Ports {
+    fn drop(&mut self) {
+        self.give_up();
     }
 }

@@ -7,11 +7,12 @@
 //! Lengths are in tokens. Invariant: `read` never exceeds the input, `scores` runs at most one token
 //! ahead of `read`.
 
-use super::{EmbeddingConfig, batch::Need};
+use super::EmbeddingConfig;
 use crate::{
     engine::{EngineInfo, RowOutput, Sampled, Want},
     job::{Carried, Commit, Job, Outcome, Work},
     message::BrainError,
+    text::StepText,
     tokens::TokenId,
 };
 
@@ -38,8 +39,8 @@ pub(super) struct Task {
 pub(super) struct Progress {
     /// A token that a streamed step shows now, and whether the step stops at it.
     pub(super) token: Option<(Sampled, bool)>,
-    /// The job is done.
-    pub(super) outcome: Option<Outcome>,
+    /// The job is done, or cannot be.
+    pub(super) outcome: Option<Result<Outcome, BrainError>>,
 }
 
 impl Task {
@@ -74,7 +75,7 @@ impl Task {
     pub(super) fn start(&mut self, info: &EngineInfo) -> Result<(), BrainError> {
         let context_len = self.job.context.tokens.len();
         let new = self.input().len();
-        let samples = matches!(self.job.work, Work::Step { count, .. } if count > 0);
+        let samples = self.samples();
         if new == 0 && !(samples && context_len > 0) {
             return Err(BrainError::EmptyInput {
                 reason: if samples { "no input and an empty conversation" } else { "no input" },
@@ -109,12 +110,14 @@ impl Task {
         self.input().len() - self.read
     }
 
-    /// What its next row would cost.
-    pub(super) fn need(&self) -> Need {
-        match self.rest() {
-            0 => Need::Decode,
-            rest => Need::Prefill(rest),
-        }
+    /// Whether a token is sampled behind the input.
+    pub(super) fn samples(&self) -> bool {
+        self.count() > 0
+    }
+
+    /// The most tokens that it samples.
+    pub(super) fn count(&self) -> usize {
+        if let Work::Step { count, .. } = self.job.work { count } else { 0 }
     }
 
     /// Its next row: at most `tokens_max` new tokens and what it wants. `total`: how many tokens the
@@ -146,7 +149,7 @@ impl Task {
             Work::Embed { tokens } => {
                 embedding.absorb(&mut self.pooled, output.hidden);
                 let outcome = all_read
-                    .then(|| Outcome::Embedded(embedding.finish(std::mem::take(&mut self.pooled), tokens.len())));
+                    .then(|| Ok(Outcome::Embedded(embedding.finish(std::mem::take(&mut self.pooled), tokens.len()))));
                 Progress { token: None, outcome }
             }
             Work::Score { tokens } => {
@@ -158,23 +161,33 @@ impl Task {
                     tokens.len(),
                     self.scores.len(),
                 );
-                let outcome = all_read.then(|| Outcome::Scored(std::mem::take(&mut self.scores)));
+                let outcome = all_read.then(|| Ok(Outcome::Scored(std::mem::take(&mut self.scores))));
                 Progress { token: None, outcome }
             }
             Work::Step { count, stream, .. } => {
-                let text = &mut self.job.text;
-                let stopped = output.sampled.as_ref().is_some_and(|Sampled { token, .. }| {
-                    end_tokens.contains(token) || text.as_mut().is_some_and(|text| text.push(&[*token]))
-                });
+                let stopped = match &output.sampled {
+                    Some(Sampled { token, .. }) if end_tokens.contains(token) => true,
+                    Some(Sampled { token, .. }) => match completes_a_stop(&mut self.job.text, *token) {
+                        Ok(stopped) => stopped,
+                        Err(error) => return Progress { token: None, outcome: Some(Err(error)) },
+                    },
+                    None => false,
+                };
                 let token = output.sampled.as_ref().filter(|_| *stream).map(|sampled| (sampled.clone(), stopped));
                 self.sampled.extend(output.sampled);
                 let sampled = self.sampled.len();
                 assert!(sampled <= *count, "{sampled} tokens are sampled of {count}");
                 let done = all_read && (stopped || self.sampled.len() == *count);
-                let outcome = done.then(|| Outcome::Stepped { sampled: std::mem::take(&mut self.sampled), stopped });
+                let outcome =
+                    done.then(|| Ok(Outcome::Stepped { sampled: std::mem::take(&mut self.sampled), stopped }));
                 Progress { token, outcome }
             }
-            Work::Forget => Progress { token: None, outcome: Some(Outcome::Forgotten) },
+            Work::Forget => Progress { token: None, outcome: Some(Ok(Outcome::Forgotten)) },
         }
     }
+}
+
+/// Whether a step's text comes to a stop text with this token.
+fn completes_a_stop(text: &mut Option<StepText>, token: TokenId) -> Result<bool, BrainError> {
+    text.as_mut().map_or(Ok(false), |text| text.push(&[token]))
 }

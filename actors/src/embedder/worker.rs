@@ -1,64 +1,90 @@
 //! The work of an embedder actor without the actor: jobs in, runs of the engine, reports out.
 //!
-//! Each call of [`Worker::run`] is at most one execution of the model: it settles what needs none,
-//! lets [`batch`](super::batch) choose what rides, runs it, and hands the outputs to the tasks. A run
-//! that fails is charged to one row. Where the engine cannot say which, each of its rows runs alone
-//! once, and the one that fails then is to blame.
+//! Each call of [`Worker::run`] is at most one execution of the model: it lets the least served ride
+//! (`worker/riding.rs`), runs them, and hands the outputs to the tasks (`worker/ending.rs` ends these). It costs what its
+//! riders cost, however many wait. A run that fails is charged to one row. Where the engine cannot say which, each of its
+//! rows runs alone once, and the one that fails then is to blame.
 //!
-//! A panic of the engine passes through, and so does a fatal error: the [`Pulse`] then still names
-//! the run, for the owner to see who was in it.
+//! Whatever is done with the engine stands in the [`Pulse`], with the jobs that it is done for. A panic of the engine
+//! passes through, and so does a fatal error: the pulse then still names what was done, for the owner to see for whom.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    mem,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use super::{
     EmbedderArguments, EmbeddingConfig, ReportTo,
-    batch::{self, Candidate, Need},
-    lane::Lane,
-    pace::Pace,
+    crowd::Crowd,
+    lane::{Lane, LaneKey},
+    pace::{FEW, Pace},
     task::Task,
 };
 use crate::{
-    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, Row, RowOutput, Want},
+    clock::{Clock, Time},
+    engine::{Engine, EngineError, EngineInfo, Row, RowOutput, Want},
     job::{Carried, Job, Pulse, Report, RequestId, Running},
-    message::ConversationId,
     reuse::emptied,
+    shares::Shares,
 };
 
 mod ending;
+mod invariants;
+mod riding;
 
-/// Whose lane it is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum LaneKey {
-    Conversation(ConversationId),
-    /// A job without a conversation has a lane to itself.
-    Single(RequestId),
-}
+/// The longest that a run waits for those who are about to come back: several times what a caller on this machine takes.
+const DALLY: Duration = Duration::from_millis(2);
+
+/// For how long one that asks token by token is waited for at least.
+const LINGER_MIN: Duration = Duration::from_millis(500);
 
 /// A lane with a row in the run.
 struct Rider {
     key: LaneKey,
     /// How many new tokens its row has at most.
     tokens: usize,
+    /// Whether it counts as a decode.
+    decodes: bool,
     restoring: bool,
 }
 
-/// An engine with the jobs that wait for it.
-pub(super) struct Worker {
+/// An engine with the jobs that wait for it: what an [`EmbedderActor`](super::EmbedderActor) does, for hosts with a loop
+/// of their own. One thread, no waiting, and no time but that of the arguments' clock.
+///
+/// Reports go where the arguments say, from within the calls. After an error, which is fatal, or a panic of the engine
+/// it must not be used again; the pulse names the jobs for which the engine was at work.
+pub struct Worker {
     engine: Box<dyn Engine>,
     info: EngineInfo,
     lanes: BTreeMap<LaneKey, Lane>,
-    /// Lanes with a job, each once, in the order of their last ride, longest ago first.
-    ready: VecDeque<LaneKey>,
+    /// Where each job is: its lane and the number of its arrival.
+    jobs: BTreeMap<RequestId, (LaneKey, u64)>,
+    arrivals: u64,
+    /// Lanes whose next row decodes, each under a number of its own, for as long as all of them may ride, and how many of
+    /// them still wait: shares are kept where there is too little.
+    free: Vec<(LaneKey, u64)>,
+    free_len: usize,
+    numbers: u64,
+    /// Those that do not all ride; those whose next row reads, and those that ride alone.
+    decoding: Shares<LaneKey>,
+    reading: Shares<LaneKey>,
+    alone: Shares<LaneKey>,
+    /// Whether the last run was one that nobody shared for its rider's sake. As if so at first: who may kill the actor
+    /// comes behind those who need not die with it.
+    was_alone: bool,
+    /// Whether a run has gone well.
+    has_run: bool,
+    crowd: Crowd,
+    /// Since when the next run waits for those who are about to come back.
+    dallies_since: Option<Time>,
+    pace: Pace,
+    /// A row that reads no more tokens and then samples counts as a decode.
+    few: usize,
     report: ReportTo,
     pulse: Pulse,
+    clock: Clock,
     embedding: EmbeddingConfig,
-    pace: Pace,
     /// As last reported.
     kv_bytes: usize,
+    /// Whether the pulse is that of a run, and so of all that is done until it ends.
+    running: bool,
     /// What a run needs, kept between runs for its memory; empty then.
     riders: Vec<Rider>,
     rows: Vec<Row<'static>>,
@@ -67,18 +93,33 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn new(engine: Box<dyn Engine>, arguments: &EmbedderArguments) -> Self {
+    /// Nothing waits. The arguments' loader is not asked: this is its engine.
+    pub fn new(engine: Box<dyn Engine>, arguments: &EmbedderArguments) -> Self {
         let info = engine.info().clone();
         Self {
             engine,
             info,
             lanes: BTreeMap::new(),
-            ready: VecDeque::new(),
+            jobs: BTreeMap::new(),
+            arrivals: 0,
+            free: Vec::new(),
+            free_len: 0,
+            numbers: 0,
+            decoding: Shares::new(),
+            reading: Shares::new(),
+            alone: Shares::new(),
+            was_alone: true,
+            has_run: false,
+            crowd: Crowd::new(LINGER_MIN.max(arguments.beside_max.saturating_mul(2))),
+            dallies_since: None,
+            pace: Pace::new(arguments.chunk.max(1), arguments.beside_max),
+            few: FEW.min(arguments.chunk),
             report: arguments.report.clone(),
             pulse: arguments.pulse.clone(),
+            clock: arguments.clock.clone(),
             embedding: arguments.embedding,
-            pace: Pace::new(arguments.chunk.max(1)),
             kv_bytes: 0,
+            running: false,
             riders: Vec::new(),
             rows: Vec::new(),
             requests: Vec::new(),
@@ -86,115 +127,113 @@ impl Worker {
         }
     }
 
-    /// Whether a job waits.
-    pub(super) fn has_work(&self) -> bool {
-        !self.ready.is_empty()
+    /// Whether a job waits for a run.
+    pub fn has_work(&self) -> bool {
+        !(self.free_len == 0 && self.decoding.is_empty() && self.reading.is_empty() && self.alone.is_empty())
     }
 
-    /// Puts a job at the end of its conversation's queue.
-    pub(super) fn accept(&mut self, job: Job) {
+    /// Puts a job at the end of its conversation's queue. One that needs no run and has none before it ends now.
+    ///
+    /// # Errors
+    /// The engine's fatal error.
+    pub fn accept(&mut self, job: Job) -> Result<(), EngineError> {
+        let request = job.request;
         let key = match &job.conversation {
             Some(conversation) => LaneKey::Conversation(conversation.clone()),
-            None => LaneKey::Single(job.request),
+            None => LaneKey::Single(request),
         };
+        self.arrivals += 1;
+        self.jobs.insert(request, (key.clone(), self.arrivals));
         let lane = self.lanes.entry(key.clone()).or_default();
-        if lane.queue.is_empty() {
-            self.ready.push_back(key);
-        }
-        lane.queue.push_back(Task::new(job));
+        let has_none = lane.queue.is_empty();
+        lane.queue.insert(self.arrivals, Box::new(Task::new(job)));
+        if has_none { self.wait(&key) } else { Ok(()) }
     }
 
-    /// Gives jobs back with what was done of them, for others to go on with; those that are not here, or that the
-    /// engine's own memory binds to it, are not.
-    pub(super) fn recall(&mut self, requests: &[RequestId]) {
-        let is_recalled = |lane: &Lane| lane.queue.front().is_some_and(|task| requests.contains(&task.job.request));
-        let keys: Vec<_> =
-            self.lanes.iter().filter(|(_, lane)| is_recalled(lane)).map(|(key, _)| key.clone()).collect();
-        for key in keys {
+    /// Nobody waits for this job any more: it ends with [`JobError::Cancelled`](crate::job::JobError::Cancelled). One
+    /// that is not here is no matter.
+    ///
+    /// # Errors
+    /// The engine's fatal error.
+    pub fn cancel(&mut self, request: RequestId) -> Result<(), EngineError> {
+        let Some((key, arrival)) = self.jobs.get(&request).cloned() else { return Ok(()) };
+        self.end_cancelled(&key, arrival)
+    }
+
+    /// Gives jobs back with what was done of them, for others to go on with; those that are not here or not the first of
+    /// their conversation, or that the engine's own memory binds to it, are not.
+    ///
+    /// # Errors
+    /// The engine's fatal error.
+    pub fn recall(&mut self, requests: &[RequestId]) -> Result<(), EngineError> {
+        for request in requests {
+            let Some((key, arrival)) = self.jobs.get(request).cloned() else { continue };
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
-            let Some(task) = lane.take_front(&mut *self.engine) else { continue };
-            if lane.queue.is_empty() {
-                self.ready.retain(|ready| *ready != key);
+            let is_first = lane.queue.first_key_value().is_some_and(|(first, _)| *first == arrival);
+            let is_bound = lane.begun && self.info.pages.is_none();
+            if !is_first || is_bound {
+                continue;
             }
-            if lane.is_empty() {
-                self.lanes.remove(&key);
+            self.stop_waiting(&key);
+            let entered = self.enter(*request);
+            let task = self.lanes.get_mut(&key).and_then(|lane| lane.take_front(&mut *self.engine));
+            self.leave(entered);
+            self.leave_crowd(&key);
+            self.jobs.remove(request);
+            if let Some(task) = task {
+                (self.report)(Report::Returned { request: *request, carried: Carried::new(*task) });
             }
-            (self.report)(Report::Returned { request: task.job.request, carried: Carried::new(task) });
+            self.wait(&key)?;
         }
+        Ok(())
     }
 
     /// Blocks the thread for so long, as a run that belongs to nobody: for a watchdog to see.
     pub(super) fn hang(&self, duration: Duration) {
-        self.pulse.begin(Running { since: now(), requests: Vec::new() });
+        self.pulse.begin(Running { since: self.clock.now(), requests: Vec::new() });
         std::thread::sleep(duration);
         drop(self.pulse.end());
     }
 
-    /// Answers what needs no run, then runs the model once if anything else waits.
+    /// Whether the next run is better begun a little later, 2 ms at most: beside somebody who reads, those who ask token by
+    /// token would miss it by as much as they take to ask again, and then wait for two runs and not for one. A host asks
+    /// before each run, lets its mailbox in, and asks again; one that never asks makes them wait.
+    pub fn dallies(&mut self) -> bool {
+        if self.reading.is_empty() || !self.crowd.awaits() {
+            return false;
+        }
+        let now = self.clock.now();
+        now.since(*self.dallies_since.get_or_insert(now)) < DALLY
+    }
+
+    /// Runs the model once if anything waits for it.
     ///
     /// # Errors
-    /// The engine's fatal error; the worker must not be used again.
-    pub(super) fn run(&mut self) -> Result<(), EngineError> {
-        self.settle_all()?;
+    /// The engine's fatal error.
+    pub fn run(&mut self) -> Result<(), EngineError> {
+        self.crowd.expire(self.clock.now());
+        self.crowd.run_begins(self.dallies_since.take().is_some());
         let mut riders = mem::take(&mut self.riders);
         assert!(riders.is_empty(), "{} riders of an earlier run are left", riders.len());
-        self.choose(&mut riders);
+        self.choose(&mut riders)?;
         if !riders.is_empty() {
-            let result = self.run_rows(&riders);
-            if !matches!(&result, Err(error) if error.kind == EngineErrorKind::Fatal)
-                && let Some(Running { requests, .. }) = self.pulse.end()
-            {
-                self.requests = requests;
+            self.run_rows(&riders)?;
+            for rider in riders.drain(..) {
+                self.wait(&rider.key)?;
             }
-            match result {
-                Ok(()) => self.absorb_all(&riders)?,
-                Err(error) => self.blame(&riders, error)?,
-            }
-            self.rotate(&mut riders);
         }
         self.riders = riders;
-        self.report_memory();
         Ok(())
     }
 
-    /// What rides in the next run.
-    fn choose(&self, riders: &mut Vec<Rider>) {
-        let alone = self.candidates().next().is_some_and(|(_, front)| front.alone);
-        let decoding = !alone && self.candidates().any(|(_, other)| other.need == Need::Decode && !other.alone);
-        let rides = batch::plan(self.candidates(), self.pace.chunk(decoding));
-        riders.extend(rides.map(|((key, lane), tokens)| Rider {
-            key: key.clone(),
-            tokens,
-            restoring: lane.restoring(),
-        }));
-    }
-
-    /// Lanes that have a row ready.
-    fn candidates(&self) -> impl Iterator<Item = ((&LaneKey, &Lane), Candidate)> {
-        self.ready.iter().filter_map(|key| {
-            let lane = self.lanes.get(key)?;
-            let task = lane.queue.front()?;
-            let need = match lane.to_restore().len() {
-                0 => task.need(),
-                rest => Need::Prefill(rest),
-            };
-            Some(((key, lane), Candidate { need, alone: task.job.alone || lane.suspect }))
-        })
-    }
-
-    /// One execution of the model, named in the pulse; `outputs` then has one a rider.
+    /// One execution of the model. The pulse names it until all that it gave is taken in.
     fn run_rows(&mut self, riders: &[Rider]) -> Result<(), EngineError> {
         let mut rows = emptied(mem::take(&mut self.rows));
         let mut requests = mem::take(&mut self.requests);
         requests.clear();
-        let restoring = riders.iter().filter(|rider| rider.restoring).count();
         for rider in riders {
-            let Some(lane) = self.lanes.get(&rider.key) else {
-                continue;
-            };
-            let (Some(slot), Some(task)) = (lane.slot, lane.queue.front()) else {
-                continue;
-            };
+            let Some(lane) = self.lanes.get(&rider.key) else { continue };
+            let (Some(slot), Some(task)) = (lane.slot, lane.front()) else { continue };
             requests.push(task.job.request);
             let (tokens, want) = if rider.restoring {
                 (&lane.to_restore()[..rider.tokens], Want::Nothing)
@@ -205,15 +244,48 @@ impl Worker {
         }
         let (made, wanted) = (rows.len(), riders.len());
         assert!(made == wanted, "{made} of {wanted} riders have a slot and a job");
-        let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
-        tracing::trace!(rows = rows.len(), tokens, restoring, "run");
-        let since = now();
+        let decodes: usize = riders.iter().filter(|rider| rider.decodes).map(|rider| 1 + rider.tokens).sum();
+        let tokens: usize = riders.iter().filter(|rider| !rider.decodes).map(|rider| rider.tokens).sum();
+        tracing::trace!(rows = rows.len(), decodes, tokens, "run");
+        let since = self.clock.now();
         self.pulse.begin(Running { since, requests });
-        self.outputs.extend(self.engine.run(&rows)?);
-        let decodes = rows.iter().filter(|row| row.tokens.is_empty()).count();
-        self.pace.observe(decodes, tokens, now().saturating_duration_since(since));
+        self.running = true;
+        let result = self.engine.run(&rows).map(|outputs| self.outputs.extend(outputs));
         self.rows = emptied(rows);
+        match result {
+            Ok(()) => {
+                if !std::mem::replace(&mut self.has_run, true) {
+                    (self.report)(Report::Runs);
+                }
+                self.pace.observe(decodes, tokens, self.clock.now().since(since));
+                self.absorb_all(riders)?;
+            }
+            Err(error) => self.blame(riders, error)?,
+        }
+        self.report_memory();
+        self.running = false;
+        if let Some(Running { requests, .. }) = self.pulse.end() {
+            self.requests = requests;
+        }
         Ok(())
+    }
+
+    /// What is done with the engine from now on is done for this job, unless it is a part of a run; true if so.
+    fn enter(&mut self, request: RequestId) -> bool {
+        if !self.running {
+            let mut requests = mem::take(&mut self.requests);
+            requests.clear();
+            requests.push(request);
+            self.pulse.begin(Running { since: self.clock.now(), requests });
+        }
+        !self.running
+    }
+
+    /// It is done.
+    fn leave(&mut self, entered: bool) {
+        if entered && let Some(Running { requests, .. }) = self.pulse.end() {
+            self.requests = requests;
+        }
     }
 
     /// Takes in what a run gave.
@@ -230,44 +302,58 @@ impl Worker {
 
     /// Takes in what a run gave one row.
     fn absorb(&mut self, rider: &Rider, output: RowOutput) -> Result<(), EngineError> {
-        let Some(lane) = self.lanes.get_mut(&rider.key) else {
-            return Ok(());
-        };
+        let Some(lane) = self.lanes.get_mut(&rider.key) else { return Ok(()) };
         lane.suspect = false;
         if rider.restoring {
-            lane.absorb_restored(&output);
+            lane.absorb_restored(&*self.engine, &output);
+            self.survive(&rider.key);
             return Ok(());
         }
-        let Some(mut task) = lane.queue.pop_front() else {
-            return Ok(());
-        };
+        let Some((arrival, mut task)) = lane.queue.pop_first() else { return Ok(()) };
         let span = task.job.span.clone();
         let _entered = span.enter();
-        lane.absorb(task.row(rider.tokens, 0, self.embedding).0, &output);
+        lane.absorb(&*self.engine, task.row(rider.tokens, 0, self.embedding).0, &output);
         let progress = task.absorb(output, self.embedding, &self.info.end_tokens);
         let request = task.job.request;
-        lane.queue.push_front(task);
+        lane.queue.insert(arrival, task);
         if let Some((sampled, stopped)) = progress.token {
             let commit = lane.commit(&mut *self.engine);
             let context_len = lane.context_len();
             (self.report)(Report::Token { request, sampled, stopped, commit, context_len });
         }
         match progress.outcome {
-            Some(outcome) => self.finish(&rider.key, Ok(outcome)),
-            None => Ok(()),
+            Some(outcome) => self.finish(&rider.key, outcome.map_err(Into::into)),
+            None => {
+                self.survive(&rider.key);
+                Ok(())
+            }
         }
     }
 
-    /// Those who rode go to the back; those who have no job left leave.
-    fn rotate(&mut self, riders: &mut Vec<Rider>) {
-        // Riders stand in the order of `ready`, so one walk over both finds them.
-        let mut riding = riders.iter().peekable();
-        self.ready.retain(|key| riding.next_if(|rider| rider.key == *key).is_none());
-        let lost = riding.next().map(|rider| &rider.key);
-        assert!(lost.is_none(), "{lost:?} rode and was not ready");
-        let busy = |rider: &Rider| self.lanes.get(&rider.key).is_some_and(|lane| !lane.queue.is_empty());
-        let back = riders.drain(..).filter(busy).map(|rider| rider.key);
-        self.ready.extend(back);
+    /// A front task goes on behind a run: one of those that it has alone is survived.
+    fn survive(&mut self, key: &LaneKey) {
+        let Some(task) = self.lanes.get_mut(key).and_then(Lane::front_mut) else { return };
+        if task.job.alone > 0 {
+            task.job.alone -= 1;
+            if task.job.alone == 0 {
+                (self.report)(Report::Cleared { request: task.job.request });
+            }
+        }
+    }
+
+    /// A lane's front task does not decode any more.
+    fn leave_crowd(&mut self, key: &LaneKey) {
+        self.crowd.leave(key);
+        if let Some(lane) = self.lanes.get_mut(key) {
+            lane.counts = false;
+        }
+    }
+
+    /// Forgets a lane with nothing in it.
+    fn forget_if_empty(&mut self, key: &LaneKey) {
+        if self.lanes.get(key).is_some_and(Lane::is_empty) {
+            self.lanes.remove(key);
+        }
     }
 
     /// Of an engine that keeps keys and values to itself: pages are their loader's.
@@ -280,10 +366,4 @@ impl Worker {
             (self.report)(Report::Memory { kv_bytes });
         }
     }
-}
-
-/// For an owner with a watchdog, and for the pace of prompts.
-#[expect(clippy::disallowed_methods, reason = "the actor's one clock read")]
-fn now() -> Instant {
-    Instant::now()
 }

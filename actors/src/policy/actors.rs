@@ -3,17 +3,14 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::{
-    config::Supervision,
-    event::{Incarnation, Time},
-};
+use super::{Time, config::Supervision, event::Incarnation};
 use crate::job::RequestId;
 
 /// Where an actor is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
     /// Its model is being loaded, and given up at this time.
-    Starting {
+    Loading {
         /// Until when.
         until: Time,
     },
@@ -24,8 +21,11 @@ pub(super) enum Life {
         /// When.
         at: Time,
     },
-    /// It died too often.
-    Down,
+    /// It died too often, or too many threads hang; it is tried again at this time.
+    Down {
+        /// When.
+        at: Time,
+    },
     /// It was told to stop; its end is awaited.
     Stopping,
     /// It has stopped, and will not start again.
@@ -37,8 +37,21 @@ pub(super) enum Life {
 pub(super) enum Sequel {
     /// It starts again after this pause.
     Restart(Duration),
-    /// It does not.
-    Down,
+    /// It is tried again after this pause, and until then its conversations live elsewhere.
+    Down(Duration),
+}
+
+/// What is known when a life ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fall<'a> {
+    pub(super) now: Time,
+    pub(super) supervision: &'a Supervision,
+    /// Something that was asked is to blame.
+    pub(super) charged: bool,
+    /// More threads hang than may.
+    pub(super) crowded: bool,
+    /// What its pauses are drawn from.
+    pub(super) seed: u64,
 }
 
 /// An embedder actor as the policy knows it.
@@ -52,28 +65,40 @@ pub(super) struct Actor {
     pub(super) jobs: BTreeSet<RequestId>,
     /// Those of them that it was asked to give back.
     pub(super) recalled: BTreeSet<RequestId>,
-    /// Conversations whose last job was here.
+    /// How often its conversations have moved out: who lived here before that lives nowhere.
+    pub(super) tenure: u64,
+    /// Conversations whose last job was here in this tenure.
     pub(super) conversations: usize,
     /// As last reported.
     pub(super) kv_bytes: usize,
     /// When to look at its pulse; set while it has jobs.
     pub(super) watch_at: Option<Time>,
-    /// Its deaths within the span in which they are counted, oldest first.
+    /// Its deaths with which nobody was charged, within the span in which they are counted, oldest first.
     deaths: VecDeque<Time>,
+    /// Lives in a row in which nothing went well.
+    barren: usize,
+    /// How often in a row it was tried again and came down.
+    trials: u32,
+    /// It is down since more threads hang than may.
+    crowded_out: bool,
 }
 
 impl Actor {
     /// An actor that is not started yet.
     pub(super) fn new() -> Self {
         Self {
-            life: Life::Starting { until: Time::default() },
+            life: Life::Loading { until: Time::default() },
             incarnation: Incarnation(0),
             jobs: BTreeSet::new(),
             recalled: BTreeSet::new(),
+            tenure: 0,
             conversations: 0,
             kv_bytes: 0,
             watch_at: None,
             deaths: VecDeque::new(),
+            barren: 0,
+            trials: 0,
+            crowded_out: false,
         }
     }
 
@@ -84,7 +109,12 @@ impl Actor {
 
     /// Whether something is running that can die.
     pub(super) fn lives(&self) -> bool {
-        matches!(self.life, Life::Starting { .. } | Life::Ready | Life::Stopping)
+        matches!(self.life, Life::Loading { .. } | Life::Ready | Life::Stopping)
+    }
+
+    /// Whether a thread is its own, or about to be.
+    pub(super) fn has_thread(&self) -> bool {
+        self.lives() || matches!(self.life, Life::Restarting { .. })
     }
 
     /// A job is its own now; the first one begins the watch over its runs.
@@ -115,13 +145,20 @@ impl Actor {
 
     /// The life that is counted begins with its load.
     pub(super) fn begin(&mut self, now: Time, supervision: &Supervision) -> Incarnation {
-        self.life = Life::Starting { until: now + supervision.load_max };
+        self.life = Life::Loading { until: now + supervision.load_max };
         self.incarnation
     }
 
-    /// The life ends; its jobs are taken back by the caller. Deaths are forgotten with time only by
-    /// lives that served: loads that fail in a row count however long each of them took.
-    pub(super) fn fall(&mut self, now: Time, supervision: &Supervision) -> (Sequel, BTreeSet<RequestId>) {
+    /// A run went well: it is no longer counted what came before.
+    pub(super) fn goes_well(&mut self) {
+        (self.barren, self.trials) = (0, 0);
+    }
+
+    /// The life ends; its jobs are taken back by the caller. A death that something asked is to blame for is not held
+    /// against the actor; but where nothing went well in several lives in a row, the next begins after a pause. Deaths are
+    /// forgotten with time only by lives that served: loads that fail in a row count however long each of them took.
+    pub(super) fn fall(&mut self, fall: Fall<'_>) -> (Sequel, BTreeSet<RequestId>) {
+        let Fall { now, supervision, charged, crowded, seed } = fall;
         self.kv_bytes = 0;
         self.watch_at = None;
         self.recalled.clear();
@@ -129,24 +166,69 @@ impl Actor {
         while served && self.deaths.front().is_some_and(|&death| now.since(death) > supervision.restarts_within) {
             self.deaths.pop_front();
         }
-        self.deaths.push_back(now);
-        let restart = self.deaths.len();
-        let sequel = if restart > supervision.restarts_max {
-            self.life = Life::Down;
-            Sequel::Down
+        self.barren += 1;
+        self.crowded_out = crowded;
+        if !charged {
+            self.deaths.push_back(now);
+            // More are never asked for.
+            let old = self.deaths.len().saturating_sub(supervision.restarts_max.saturating_add(1));
+            self.deaths.drain(..old);
+        }
+        let sequel = if crowded || self.deaths.len() > supervision.restarts_max {
+            let pause = supervision.retry(self.trials, seed ^ self.incarnation.0);
+            self.trials = self.trials.saturating_add(1);
+            (self.tenure, self.conversations) = (self.tenure + 1, 0);
+            self.life = Life::Down { at: now + pause };
+            Sequel::Down(pause)
         } else {
-            let pause = supervision.backoff(restart);
+            let pause = supervision.backoff(self.deaths.len().max(self.barren));
             self.life = Life::Restarting { at: now + pause };
             Sequel::Restart(pause)
         };
         (sequel, std::mem::take(&mut self.jobs))
     }
 
+    /// It has stopped for good; its jobs are taken back by the caller.
+    pub(super) fn stop(&mut self) -> BTreeSet<RequestId> {
+        self.life = Life::Stopped;
+        self.watch_at = None;
+        self.recalled.clear();
+        std::mem::take(&mut self.jobs)
+    }
+
+    /// Whether it waits for a thread that hangs.
+    pub(super) fn is_crowded_out(&self) -> bool {
+        self.crowded_out && matches!(self.life, Life::Down { .. })
+    }
+
     /// When something has to be done about it, if nothing happens before.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         match self.life {
-            Life::Starting { until: at } | Life::Restarting { at } => Some(at),
-            _ => self.watch_at,
+            Life::Loading { until: at } | Life::Restarting { at } | Life::Down { at } => Some(at),
+            Life::Ready => self.watch_at,
+            Life::Stopping | Life::Stopped => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_that_fails_forgives_no_death_however_long_it_took() {
+        let supervision = Supervision { restarts_within: Duration::from_millis(100), ..Supervision::default() };
+        let mut actor = Actor::new();
+        let mut fall = |life, at| {
+            actor.goes_well();
+            actor.life = life;
+            let now = Time(Duration::from_millis(at));
+            actor.fall(Fall { now, supervision: &supervision, charged: false, crowded: false, seed: 0 }).0
+        };
+        let pause = |deaths| Sequel::Restart(supervision.backoff(deaths));
+        assert_eq!(fall(Life::Ready, 0), pause(1));
+        assert_eq!(fall(Life::Ready, 50), pause(2));
+        assert_eq!(fall(Life::Loading { until: Time::default() }, 300), pause(3));
+        assert_eq!(fall(Life::Ready, 350), pause(2), "a life that served does");
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     config::Limits,
     event::{Arrival, Ask, Given, StepAsk},
+    requests::Pending,
 };
 use crate::{
     engine::{EngineInfo, Sampling},
@@ -32,6 +33,7 @@ pub(super) fn check_ranges(arrival: &Arrival, limits: &Limits) -> Result<(), Bra
     if let Some(name) = &arrival.conversation {
         check_name("conversation", name.as_str())?;
     }
+    check_name("client", arrival.party.client.as_str())?;
     match &arrival.ask {
         Ask::Step(step) => check_step(step, limits)?,
         Ask::Fork { to, .. } => check_fork(arrival, to)?,
@@ -142,8 +144,16 @@ fn check_input(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
     Ok(())
 }
 
-/// What only the model can say of the tokens that a request reads or names.
-pub(super) fn check_model(ask: &Ask, tokens: &[TokenId], model: &EngineInfo) -> Result<(), BrainError> {
+/// What only the model, the tokens and what they follow can say, once all of them are known: whether there is anything to
+/// do, and whether the model knows the tokens that a request reads or names. `context_len`: tokens that it follows.
+pub(super) fn check_work(pending: &Pending, context_len: usize, model: &EngineInfo) -> Result<(), BrainError> {
+    let (ask, tokens) = (&pending.ask, &pending.tokens[..]);
+    if pending.has_input && tokens.is_empty() {
+        return Err(BrainError::EmptyInput { reason: "the text has no tokens" });
+    }
+    if !pending.has_input && context_len == 0 {
+        return Err(BrainError::EmptyInput { reason: "a step without input on an empty conversation" });
+    }
     if matches!(ask, Ask::Embed) && !model.embeds {
         return Err(BrainError::Engine {
             message: "the model's graph gives no hidden states: it steps and scores, but cannot embed".to_owned(),
@@ -163,14 +173,21 @@ mod tests {
     use super::*;
     use crate::{
         job::RequestId,
-        message::{ErrorCode, Terms},
+        message::{ErrorCode, Party, Terms},
     };
 
     /// The code with which an arrival is refused, `None` if it is not.
     fn check(ask: Ask, input: Option<Given>) -> Option<ErrorCode> {
         let limits = Limits { text_bytes: 100, count: 10, ..Limits::default() };
-        let arrival =
-            Arrival { request: RequestId(0), conversation: None, ask, input, terms: Terms::default(), deadline: None };
+        let arrival = Arrival {
+            request: RequestId(0),
+            conversation: None,
+            ask,
+            input,
+            terms: Terms::default(),
+            party: Party::default(),
+            deadline: None,
+        };
         check_ranges(&arrival, &limits).err().map(|error| error.code())
     }
 
@@ -242,6 +259,7 @@ mod tests {
                 ask: Ask::Close,
                 input: None,
                 terms: Terms::default(),
+                party: Party::default(),
                 deadline: None,
             };
             check_ranges(&arrival, &Limits::default()).err().map(|error| error.code())

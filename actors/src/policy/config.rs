@@ -15,11 +15,32 @@ pub struct PolicyConfig {
     pub supervision: Supervision,
     /// The most bytes of pages that no conversation uses and that are kept for those to come.
     pub cached_bytes: usize,
+    /// What becomes of a brain whose actors are all down.
+    pub when_down: WhenDown,
+    /// What pauses are drawn from, so that many brains do not wake up together.
+    pub seed: u64,
+}
+
+/// What becomes of a brain whose actors are all down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenDown {
+    /// It refuses what comes, and goes on trying.
+    #[default]
+    Retry,
+    /// It stops with an error, which its supervisor hears.
+    Stop,
 }
 
 impl Default for PolicyConfig {
     fn default() -> Self {
-        Self { actors: 1, limits: Limits::default(), supervision: Supervision::default(), cached_bytes: 0 }
+        Self {
+            actors: 1,
+            limits: Limits::default(),
+            supervision: Supervision::default(),
+            cached_bytes: 0,
+            when_down: WhenDown::Retry,
+            seed: 0,
+        }
     }
 }
 
@@ -32,6 +53,8 @@ pub struct Limits {
     pub count: usize,
     /// Requests that wait or are being served at once.
     pub requests: usize,
+    /// The same of one conversation.
+    pub conversation_requests: usize,
     /// Conversations that are kept at once.
     pub conversations: usize,
     /// How long a request may take that names no deadline itself; `None`: for ever.
@@ -40,7 +63,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { text_bytes: 4 << 20, count: 65_536, requests: 1024, conversations: 1024, deadline: None }
+        Self {
+            text_bytes: 4 << 20,
+            count: 65_536,
+            requests: 1024,
+            conversation_requests: 256,
+            conversations: 1024,
+            deadline: None,
+        }
     }
 }
 
@@ -51,7 +81,8 @@ pub struct Supervision {
     pub run_max: Duration,
     /// The same for a load, which takes minutes where a model is large.
     pub load_max: Duration,
-    /// More restarts than this within `restarts_within`, and the actor is down for good.
+    /// More restarts than this within `restarts_within`, and the actor is down. Deaths that requests are charged with do
+    /// not count.
     pub restarts_max: usize,
     /// The span of time in which restarts are counted; loads that fail in a row all count.
     pub restarts_within: Duration,
@@ -59,6 +90,14 @@ pub struct Supervision {
     pub backoff_min: Duration,
     /// The longest pause.
     pub backoff_max: Duration,
+    /// When an actor that is down is tried again for the first time; each further one waits twice as long.
+    pub retry_min: Duration,
+    /// The longest time between two such trials.
+    pub retry_max: Duration,
+    /// The most threads that hang and were left to themselves; an actor that hangs beyond that is down.
+    pub abandoned_max: usize,
+    /// For how long what has killed actors is refused.
+    pub quarantine: Duration,
 }
 
 impl Default for Supervision {
@@ -70,11 +109,24 @@ impl Default for Supervision {
             restarts_within: Duration::from_secs(60),
             backoff_min: Duration::from_millis(50),
             backoff_max: Duration::from_secs(5),
+            retry_min: Duration::from_secs(1),
+            retry_max: Duration::from_secs(60),
+            abandoned_max: 4,
+            quarantine: Duration::from_secs(600),
         }
     }
 }
 
 impl Supervision {
+    /// The time until an actor that is down is tried again after so many trials in a row: between three and five quarters
+    /// of twice as long each time, drawn from `seed`, so that many brains do not wake up together.
+    pub fn retry(&self, trials: u32, seed: u64) -> Duration {
+        let factor = 1_u32.checked_shl(trials).unwrap_or(u32::MAX);
+        let whole = self.retry_min.saturating_mul(factor).min(self.retry_max);
+        let part = (mix(seed.wrapping_add(u64::from(trials))) >> 40) as f64 / (1_u64 << 24) as f64;
+        Duration::try_from_secs_f64(whole.as_secs_f64() * (0.75 + 0.5 * part)).unwrap_or(Duration::MAX)
+    }
+
     /// The pause before the `restart`-th restart of the span, counted from 1.
     pub fn backoff(&self, restart: usize) -> Duration {
         let Some(doublings) = restart.checked_sub(2) else { return Duration::ZERO };
@@ -82,6 +134,14 @@ impl Supervision {
         let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
         self.backoff_min.saturating_mul(factor).min(self.backoff_max)
     }
+}
+
+/// The finaliser of splitmix64 (Steele et al. 2014, "Fast Splittable Pseudorandom Number Generators"): numbers that lie
+/// next to each other become numbers that look drawn.
+pub(super) fn mix(number: u64) -> u64 {
+    let mixed = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
@@ -93,5 +153,18 @@ mod tests {
         let supervision = Supervision::default();
         let pauses: Vec<u128> = [1, 2, 3, 7, 8, 1000].map(|n| supervision.backoff(n).as_millis()).into();
         assert_eq!(pauses, [0, 50, 100, 1600, 3200, 5000]);
+    }
+
+    #[test]
+    fn trials_are_farther_and_farther_apart_and_no_two_brains_have_the_same() {
+        let supervision = Supervision::default();
+        for trials in 0..40 {
+            let whole = Duration::from_secs(1 << trials.min(6)).min(Duration::from_secs(60));
+            for seed in 0..50 {
+                let pause = supervision.retry(trials, seed);
+                assert!((whole.mul_f64(0.75)..=whole.mul_f64(1.25)).contains(&pause), "{trials} {seed}: {pause:?}");
+                assert_ne!(pause, supervision.retry(trials, seed + 1));
+            }
+        }
     }
 }

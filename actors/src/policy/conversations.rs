@@ -3,14 +3,32 @@
 use std::collections::BTreeSet;
 
 use super::{
-    event::{ActorIndex, Epoch},
+    event::{ActorIndex, Incarnation},
     prefixes::Seat,
     state::State,
 };
-use crate::{
-    job::{Holding, RequestId},
-    message::Sharing,
-};
+use crate::{job::RequestId, message::Sharing};
+
+/// What an engine that keeps keys and values to itself has of a conversation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// Nothing, or a slot of an engine that is gone.
+    #[default]
+    Absent,
+    /// This life of an actor has its context, or a beginning of it, whenever no job is out.
+    Clean(ActorIndex, Incarnation),
+    /// The same, but it went on where the conversation did not, and is to be given back.
+    Dirty(ActorIndex, Incarnation),
+}
+
+/// Where a conversation's last job was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Home {
+    /// With whom.
+    pub(super) actor: ActorIndex,
+    /// In which of its tenures: once its conversations have moved out nobody lives there from before.
+    pub(super) tenure: u64,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Conversation {
@@ -18,11 +36,10 @@ pub(super) struct Conversation {
     pub(super) state: State,
     /// Answers that wait for one to be kept; `state` stands at the input that they answer.
     pub(super) choices: Vec<State>,
-    /// The actor of its last job.
-    pub(super) owner: Option<ActorIndex>,
-    /// Whether the owner's present life holds a slot for it, where engines keep keys and values to themselves. If so,
-    /// that slot equals `state` whenever no job is out.
-    pub(super) held: bool,
+    /// Where its last job was.
+    pub(super) home: Option<Home>,
+    /// What an engine has of it that keeps keys and values to itself.
+    pub(super) slot: Slot,
     /// With whom it shares what it reads.
     pub(super) sharing: Sharing,
     /// It began to share otherwise when it held tokens already: those were said on other terms, and so it gives nothing
@@ -36,25 +53,19 @@ pub(super) struct Conversation {
     pub(super) queue: BTreeSet<RequestId>,
     /// Something was committed since it was created or closed.
     pub(super) known: bool,
-    /// Its requests kill actors.
-    pub(super) quarantined: bool,
     /// It was rebuilt and no reply has said so yet.
     pub(super) rebuilt: bool,
-    pub(super) epoch: Epoch,
 }
 
 impl Conversation {
-    /// Empties it and starts a new epoch. Its seat was given up before.
+    /// Empties it. Its seat was given up before, and its slot.
     pub(super) fn clear(&mut self) {
         debug_assert!(self.seat.is_none(), "a conversation is emptied in its seat");
         self.state = State::default();
         self.choices.clear();
         self.sharing = Sharing::default();
         self.withheld = false;
-        self.held = false;
-        self.quarantined = false;
         self.rebuilt = false;
-        self.epoch.0 += 1;
     }
 
     /// Where a request with this choice begins; `None` where no such answer waits.
@@ -86,13 +97,8 @@ impl Conversation {
         self.state.is_shareable() && !self.withheld && self.sharing != Sharing::Nobody
     }
 
-    /// What an engine without pages is told that it holds.
-    pub(super) fn holding(&self) -> Holding {
-        if self.held { Holding::Slot } else { Holding::Nothing }
-    }
-
     /// Whether anything would be lost by forgetting it.
     pub(super) fn is_blank(&self) -> bool {
-        self.queue.is_empty() && !self.known && !self.quarantined
+        self.queue.is_empty() && !self.known
     }
 }

@@ -3,33 +3,15 @@
 //! They carry tokens and lengths, never text: a text that has arrived is known here by its number of
 //! bytes until its tokens follow.
 
-use std::{ops::Add, time::Duration};
+use std::time::Duration;
 
 use crate::{
+    clock::Time,
     engine::{EngineInfo, LoadError, Sampled, Sampling},
     job::{Carried, History, Holding, Outcome, Report, RequestId, Work},
-    message::{BrainError, ConversationId, Terms},
+    message::{BrainError, ConversationId, Party, Terms},
     tokens::TokenId,
 };
-
-/// Time since the brain's start. The policy never reads a clock; it is told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(pub Duration);
-
-impl Time {
-    /// How long ago `earlier` was; zero if it is yet to come.
-    pub fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-}
-
-impl Add<Duration> for Time {
-    type Output = Self;
-
-    fn add(self, later: Duration) -> Self {
-        Self(self.0.saturating_add(later))
-    }
-}
 
 /// Which embedder actor; it keeps its index over restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,10 +20,6 @@ pub struct ActorIndex(pub usize);
 /// An actor's life between two starts, counted from 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
-
-/// A conversation's life between two resets, counted from 0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Epoch(pub u64);
 
 /// What a request asks for, its input aside.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,6 +90,8 @@ pub struct Arrival {
     pub input: Option<Given>,
     /// How it uses its conversation.
     pub terms: Terms,
+    /// Whose it is, and how soon it is to be done.
+    pub party: Party,
     /// How long it may take; `None`: as long as [`Limits::deadline`](super::Limits::deadline) says.
     pub deadline: Option<Duration>,
 }
@@ -141,6 +121,10 @@ pub enum Event {
     },
     /// Nobody waits for this request any more.
     Gone(RequestId),
+    /// Its caller takes this request back.
+    Cancelled(RequestId),
+    /// Somebody takes everything back that is unfinished in a conversation.
+    CancelledAll(ConversationId),
     /// An actor said something.
     Reported {
         /// Which one.
@@ -150,13 +134,13 @@ pub enum Event {
         /// What it said.
         report: Report,
     },
-    /// An actor died.
+    /// An actor's life ended, be it one that was abandoned.
     Died {
         /// Which one.
         actor: ActorIndex,
-        /// Which of its lives ended.
+        /// Which of its lives.
         incarnation: Incarnation,
-        /// The requests that had a row in the run that died; empty outside a run.
+        /// For whom it did what it died of; empty where it did nothing for anybody.
         running: Vec<RequestId>,
     },
     /// The answer to [`Effect::Observe`].
@@ -179,8 +163,11 @@ pub enum Event {
     },
     /// [`Policy::next_deadline`](super::Policy::next_deadline) is reached.
     Timer,
-    /// Take nothing more, finish what was accepted, then stop.
-    Shutdown,
+    /// Take nothing more, finish what was accepted within this time, then stop.
+    Shutdown {
+        /// Whatever is unfinished then is answered with an error.
+        within: Duration,
+    },
 }
 
 /// A run in progress, as its actor's pulse tells.
@@ -201,8 +188,6 @@ pub struct Assignment {
     pub serves: RequestId,
     /// Whose tokens it goes on from; `None`: nobody's.
     pub conversation: Option<ConversationId>,
-    /// The conversation's epoch.
-    pub epoch: Epoch,
     /// The conversation's tokens, those of the request not among them. To be let go of before the
     /// conversation goes on, or they are copied.
     pub context: History,
@@ -212,8 +197,10 @@ pub struct Assignment {
     pub carried: Option<Carried>,
     /// What to do.
     pub work: Work,
-    /// Share no run with another job.
-    pub alone: bool,
+    /// For whom, as fair shares go.
+    pub party: Party,
+    /// So many runs it shares with no other job.
+    pub alone: u32,
 }
 
 /// What a request came to.
@@ -248,10 +235,13 @@ pub enum Effect {
         /// The life that begins.
         incarnation: Incarnation,
     },
-    /// Turn the request's text into tokens, then [`Event::Tokenised`].
+    /// Turn the request's text into tokens, then [`Event::Tokenised`]. A request that ends before is named in
+    /// [`Effect::Fail`] or [`Effect::Drop`], and its text need not be.
     Tokenise {
         /// Which request.
         request: RequestId,
+        /// Whose, as fair shares go.
+        conversation: Option<ConversationId>,
         /// The last token of the context, which the text follows; `None`: it begins a conversation.
         behind: Option<TokenId>,
     },
@@ -288,9 +278,18 @@ pub enum Effect {
         error: BrainError,
         /// Tokens of a streamed step that were shown and stay.
         committed: usize,
+        /// An actor still works on it: what it takes up is free with [`Effect::Release`].
+        lingers: bool,
     },
     /// The request is dropped unanswered: nobody waits for it.
-    Drop(RequestId),
+    Drop {
+        /// Which one.
+        request: RequestId,
+        /// As of [`Effect::Fail`].
+        lingers: bool,
+    },
+    /// Nothing is done any more for a request that failed or was dropped before.
+    Release(RequestId),
     /// Show the next token of a streamed step.
     Show {
         /// Which request.
@@ -300,8 +299,15 @@ pub enum Effect {
         /// Whether it is the step's last.
         last: bool,
     },
-    /// Set the request's cancel flag.
-    Cancel(RequestId),
+    /// Have an actor end a job that nobody waits for.
+    Cancel {
+        /// Whom.
+        actor: ActorIndex,
+        /// In which life.
+        incarnation: Incarnation,
+        /// Which job.
+        request: RequestId,
+    },
     /// Tell what the actor is running, with [`Event::Observed`].
     Observe {
         /// Which one.
@@ -338,6 +344,8 @@ pub enum Effect {
     StartFailed(LoadError),
     /// Everything is answered and every actor has stopped.
     ShutdownComplete,
+    /// As that, but for this reason: every actor is down, and settings say to stop then.
+    GaveUp(String),
     /// Something worth a line in the log.
     Notice(Notice),
 }
@@ -385,9 +393,22 @@ pub enum Notice {
         actor: ActorIndex,
         /// How many conversations move.
         conversations: usize,
+        /// Why it is not simply started again.
+        reason: String,
+        /// When it is tried again.
+        pause: Duration,
     },
-    /// A conversation's requests kill actors.
-    Quarantined(ConversationId),
+    /// What is asked has killed actors and is refused for a time. `None`: it was asked without a conversation.
+    Quarantined(Option<ConversationId>),
+    /// The thread of an actor that was abandoned has ended after all.
+    Freed {
+        /// Whose.
+        actor: ActorIndex,
+        /// In which of its lives.
+        incarnation: Incarnation,
+        /// How many abandoned threads there still are.
+        abandoned: usize,
+    },
     /// An event that cannot happen: a mistake in this program. Served as well as possible.
     Impossible(&'static str),
 }

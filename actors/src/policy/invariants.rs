@@ -1,9 +1,9 @@
 //! What always holds between two events. Tests ask after every one of them.
 
-use super::{Life, Pending, Policy, Stage, placement};
+use super::{ActorIndex, Ask, Caller, Life, Policy, Stage, conversations::Slot, placement};
 use crate::{
     engine::{Page, Resident},
-    job::History,
+    job::{History, RequestId},
     message::ConversationId,
 };
 
@@ -35,6 +35,7 @@ impl Policy {
         self.check_conversations(&mut broken);
         self.check_actors(&mut broken);
         self.check_placement(&mut broken);
+        self.blame.check_invariants(&mut broken);
         let seats = || self.conversations.values().filter_map(|conversation| conversation.seat.as_ref());
         broken.extend(self.prefixes.iter().flat_map(|prefixes| prefixes.check_invariants(seats())));
         broken
@@ -45,7 +46,7 @@ impl Policy {
         if self.model.is_none() || !self.actors.iter().any(|actor| actor.life == Life::Ready) {
             return;
         }
-        if let Some(request) = self.loose.first() {
+        if let Some(request) = self.waiting.first() {
             broken.push(format!("{request:?} waits for no actor beside one that is ready"));
         }
         for (name, conversation) in &self.conversations {
@@ -60,23 +61,16 @@ impl Policy {
     }
 
     fn check_requests(&self, broken: &mut Vec<String>) {
-        let (asked, limit) = (self.asked, self.config.limits.requests);
-        if asked > limit {
-            broken.push(format!("{asked} answers are asked for, the limit is {limit}"));
-        }
-        let whole = self.requests.values().filter(|pending| pending.part.is_none());
-        let answers: usize = whole.map(Pending::answers).sum();
-        if answers != asked {
-            broken.push(format!("{asked} answers are counted, {answers} are asked for"));
-        }
         let with_deadline = self.requests.values().filter(|pending| pending.deadline.is_some()).count();
         if with_deadline != self.deadlines.len() {
             broken.push(format!("{} deadlines, {with_deadline} requests have one", self.deadlines.len()));
         }
         for (request, pending) in &self.requests {
             let is_queued = |name| self.conversations.get(&name).is_some_and(|it| it.queue.contains(request));
-            let is_loose = pending.conversation.is_none() && pending.stage == Stage::Waiting;
-            if !pending.names().all(is_queued) || self.loose.contains(request) != is_loose {
+            let is_first = |name| self.conversations.get(&name).is_some_and(|it| it.queue.first() == Some(request));
+            let runs = matches!(pending.ask, Ask::Step(_) | Ask::Embed | Ask::Score);
+            let awaits = runs && pending.stage == Stage::Waiting && pending.names().all(is_first);
+            if !pending.names().all(is_queued) || self.waiting.contains(request) != awaits {
                 broken.push(format!("{request:?} in stage {:?} is not where it should wait", pending.stage));
             }
             if let Some(several) = &pending.several
@@ -84,7 +78,7 @@ impl Policy {
             {
                 broken.push(format!("{request:?} in stage {:?} awaits {} parts", pending.stage, several.parts.len()));
             }
-            if pending.told && !matches!(pending.stage, Stage::Assigned(_) | Stage::Parted) {
+            if pending.caller == Caller::Told && !matches!(pending.stage, Stage::Assigned(_) | Stage::Parted) {
                 broken.push(format!("{request:?} has its answer, no job, and is still there"));
             }
             if let Stage::Assigned(actor) = pending.stage
@@ -111,12 +105,11 @@ impl Policy {
             if seated && !shares {
                 broken.push(format!("`{name}` has slid and shares"));
             }
-            if conversation.held
-                && !conversation.owner.is_some_and(|owner| {
-                    matches!(self.actors[owner.0].life, Life::Ready | Life::Stopping | Life::Stopped)
-                })
+            let is_out = |it: &RequestId| self.requests.get(it).is_some_and(|pending| pending.stage.is_out());
+            if matches!(conversation.slot, Slot::Dirty(actor, life) if self.serves(actor, life))
+                && !conversation.queue.iter().any(is_out)
             {
-                broken.push(format!("`{name}` is held by nobody who lives"));
+                broken.push(format!("`{name}` has a slot that went astray, and no job"));
             }
             for (place, request) in conversation.queue.iter().enumerate() {
                 let Some(pending) = self.requests.get(request) else {
@@ -132,8 +125,8 @@ impl Policy {
 
     fn check_actors(&self, broken: &mut Vec<String>) {
         for (index, actor) in self.actors.iter().enumerate() {
-            let lodgers = self.conversations.values().filter(|it| it.owner.is_some_and(|owner| owner.0 == index));
-            let lodgers = lodgers.count();
+            let here = Some(ActorIndex(index));
+            let lodgers = self.conversations.values().filter(|it| self.lives_with(it.home) == here).count();
             if lodgers != actor.conversations {
                 broken
                     .push(format!("actor {index} counts {} conversations, {lodgers} live there", actor.conversations));
@@ -141,20 +134,17 @@ impl Policy {
             if !actor.recalled.is_subset(&actor.jobs) {
                 broken.push(format!("actor {index} is to give back what it does not have: {:?}", actor.recalled));
             }
-            if actor.life == Life::Down && lodgers > 0 {
+            if matches!(actor.life, Life::Down { .. }) && lodgers > 0 {
                 broken.push(format!("{lodgers} conversations live with actor {index}, which is down"));
             }
-            if actor.life != Life::Ready && !actor.jobs.is_empty() {
+            if !matches!(actor.life, Life::Ready | Life::Stopping) && !actor.jobs.is_empty() {
                 broken.push(format!("actor {index} has {} jobs in {:?}", actor.jobs.len(), actor.life));
             }
             if actor.jobs.is_empty() != actor.watch_at.is_none() {
                 broken.push(format!("actor {index} with {} jobs is watched at {:?}", actor.jobs.len(), actor.watch_at));
             }
             for request in &actor.jobs {
-                if self
-                    .requests
-                    .get(request)
-                    .is_none_or(|pending| pending.stage != Stage::Assigned(super::ActorIndex(index)))
+                if self.requests.get(request).is_none_or(|pending| pending.stage != Stage::Assigned(ActorIndex(index)))
                 {
                     broken.push(format!("actor {index} has {request:?}, which is not with it"));
                 }

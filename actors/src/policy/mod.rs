@@ -3,9 +3,12 @@
 //! No clock, no randomness, no thread, no log, no text; the same events give the same effects in the
 //! same order. The [`brain`](crate::brain) performs them.
 //!
-//! A request is admitted (`admission`), waits in its conversation's queue (`turns`), is placed with
-//! an actor (`placement`) and comes to something (`outcomes`) or meets a deadline or its actor's
-//! death (`deaths`). One job of a conversation is with an actor at a time, and what it did counts when it commits: until
+//! A request is admitted (`arrivals`, `admission`), waits in its conversation's queue (`turns`), is placed with an actor
+//! (`placement`) and comes to something (`outcomes`), or ends before (`endings`). Actors load (`loads`), are watched and
+//! started again (`watch`), and die, with which somebody may be charged (`deaths`, `blame`); how all that is, `health` says,
+//! and how it ends, `shutdown`.
+//!
+//! One job of a conversation is with an actor at a time, and what it did counts when it commits: until
 //! then the conversation's `state`, its tokens and the pages of their keys and values, is what it was. So a job that
 //! fails, dies or is taken back is undone by forgetting it, and any actor can go on. What conversations have in common
 //! they share (`prefixes`, `sharing`), and forks and several answers are states that do (`moves`, `several`).
@@ -15,11 +18,15 @@
 mod actors;
 mod admission;
 mod arrivals;
+mod blame;
 mod config;
 mod conversations;
 mod deaths;
+mod endings;
 mod event;
+mod health;
 mod invariants;
+mod loads;
 mod moves;
 mod outcomes;
 mod parts;
@@ -32,26 +39,33 @@ mod shutdown;
 mod state;
 mod stats;
 mod turns;
+mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 pub use admission::{LOGIT_BIAS_MAX, NAME_BYTES_MAX, TOP_MAX};
-pub use config::{Limits, PolicyConfig, Supervision};
+pub use config::{Limits, PolicyConfig, Supervision, WhenDown};
 pub use event::{
-    ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Epoch, Event, Given, Incarnation, Notice, ObservedRun,
-    StepAsk, Time,
+    ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Event, Given, Incarnation, Notice, ObservedRun,
+    StepAsk,
 };
+pub use health::Health;
 pub use stats::{ActorState, ActorStats, Stats};
 
+pub use crate::clock::Time;
 use crate::{
     engine::{EngineInfo, LoadError, PageSize},
     job::{Report, RequestId},
     message::{BrainError, ConversationId},
 };
 use actors::{Actor, Life};
+use blame::Blame;
 use conversations::Conversation;
 use prefixes::Prefixes;
-use requests::{Deadline, Pending, Stage};
+use requests::{Caller, Deadline, Pending, Stage};
 
 /// Where the brain is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,8 +74,8 @@ enum Phase {
     Starting,
     /// At least one was.
     Serving,
-    /// Nothing new is taken; what was accepted is finished.
-    Draining,
+    /// Nothing new is taken; what was accepted is finished, until this time at most.
+    Draining(Time),
     /// Everything is answered; the actors are stopping, awaited until this time.
     Stopping(Time),
     /// Nothing more will happen.
@@ -79,16 +93,24 @@ pub struct Policy {
     /// What the first ready actor loaded.
     model: Option<EngineInfo>,
     actors: Vec<Actor>,
-    conversations: BTreeMap<ConversationId, Conversation>,
+    conversations: HashMap<ConversationId, Conversation>,
     /// What conversations share; `None` until it is known that engines have pages.
     prefixes: Option<Prefixes>,
     /// Every request that is not finished, those among them that only await the end of a job, and parts of requests.
     requests: BTreeMap<RequestId, Pending>,
-    /// How many answers all of them ask for, parts aside: what counts against the limit.
-    asked: usize,
-    /// Requests without a conversation, and parts, that wait for an actor.
-    loose: BTreeSet<RequestId>,
+    /// Requests whose turn it is and that wait for an actor.
+    waiting: BTreeSet<RequestId>,
     deadlines: BTreeSet<(Time, RequestId)>,
+    /// Who is charged with deaths.
+    blame: Blame,
+    /// Lives whose threads were left to themselves and have not ended.
+    abandoned: BTreeSet<(ActorIndex, Incarnation)>,
+    /// Requests whose parts are being done.
+    parted: usize,
+    /// How long a request takes, from its arrival to its answer, the latest counting most.
+    takes: Duration,
+    /// Requests that were told and are over now, since the last event.
+    over: Vec<RequestId>,
     /// Jobs that serve no request are numbered downwards from the top.
     next_own_job: u64,
 }
@@ -98,17 +120,21 @@ impl Policy {
     pub fn new(config: PolicyConfig) -> Self {
         Self {
             actors: vec![Actor::new(); config.actors.max(1)],
+            blame: Blame::new(config.supervision.quarantine),
             config,
             now: Time::default(),
             phase: Phase::Starting,
             start_failed: None,
             model: None,
-            conversations: BTreeMap::new(),
+            conversations: HashMap::new(),
             prefixes: None,
-            asked: 0,
             requests: BTreeMap::new(),
-            loose: BTreeSet::new(),
+            waiting: BTreeSet::new(),
             deadlines: BTreeSet::new(),
+            abandoned: BTreeSet::new(),
+            parted: 0,
+            takes: Duration::ZERO,
+            over: Vec::new(),
             next_own_job: u64::MAX,
         }
     }
@@ -117,18 +143,25 @@ impl Policy {
     /// does, the later time stands.
     pub fn handle(&mut self, now: Time, event: Event, effects: &mut Vec<Effect>) {
         self.now = self.now.max(now);
+        if self.phase == Phase::Over {
+            return self.come_too_late(event, effects);
+        }
         match event {
             Event::Start => self.start(effects),
             Event::Arrived(arrival) => self.arrived(arrival, effects),
             Event::Tokenised { request, result } => self.tokenised(request, result, effects),
             Event::Gone(request) => self.gone(request, effects),
+            Event::Cancelled(request) => self.give_up(request, BrainError::Cancelled, effects),
+            Event::CancelledAll(name) => self.cancel_all(&name, effects),
             Event::Reported { actor, incarnation, report } => {
                 if self.is_current(actor, incarnation) {
                     self.reported(actor, report, effects);
                 }
             }
             Event::Died { actor, incarnation, running } => {
-                if self.is_current(actor, incarnation) {
+                if self.abandoned.remove(&(actor, incarnation)) {
+                    self.freed(actor, incarnation, effects);
+                } else if self.is_current(actor, incarnation) {
                     self.died(actor, &running, effects);
                 }
             }
@@ -139,10 +172,11 @@ impl Policy {
             }
             Event::Chaos { request, actor, chaos } => self.inflict(request, actor, chaos, effects),
             Event::Timer => self.timer(effects),
-            Event::Shutdown => self.shut_down(),
+            Event::Shutdown { within } => self.shut_down(within),
         }
         self.even_out(effects);
         self.stop_when_drained(effects);
+        effects.extend(self.over.drain(..).map(Effect::Release));
     }
 
     /// The pages that engines have, once that is known.
@@ -152,10 +186,13 @@ impl Policy {
 
     /// When [`Event::Timer`] is due; `None`: not before another event.
     pub fn next_deadline(&self) -> Option<Time> {
+        if self.phase == Phase::Over {
+            return None;
+        }
         let request = self.deadlines.first().map(|&(at, _)| at);
         let actor = self.actors.iter().filter_map(Actor::next_deadline).min();
         let phase = match self.phase {
-            Phase::Stopping(until) => Some(until),
+            Phase::Draining(until) | Phase::Stopping(until) => Some(until),
             _ => None,
         };
         [request, actor, phase].into_iter().flatten().min()
@@ -178,9 +215,20 @@ impl Policy {
             Report::Ready(model) => self.ready(actor, model, effects),
             Report::LoadFailed(error) => self.load_failed(actor, error, effects),
             Report::Token { request, sampled, stopped, commit, .. } => {
+                self.actors[actor.0].goes_well();
                 self.token(actor, request, sampled, stopped, &commit, effects);
             }
-            Report::Done(done) => self.done(actor, done, effects),
+            Report::Done(done) => {
+                if done.outcome.is_ok() {
+                    self.actors[actor.0].goes_well();
+                }
+                self.done(actor, done, effects);
+            }
+            Report::Cleared { request } => {
+                self.actors[actor.0].goes_well();
+                self.survived(request, true);
+            }
+            Report::Runs => self.actors[actor.0].goes_well(),
             Report::Returned { request, carried } => self.returned(actor, request, carried, effects),
             Report::Memory { kv_bytes } => self.actors[actor.0].kv_bytes = kv_bytes,
         }
@@ -190,12 +238,12 @@ impl Policy {
         let Some(victim) = self.actors.get(actor.0) else {
             let expected = format!("below {}", self.actors.len());
             let error = BrainError::BadRequest { what: "actor", found: actor.0.to_string(), expected };
-            effects.push(Effect::Fail { request, error, committed: 0 });
+            refuse(request, error, effects);
             return;
         };
         if victim.life != Life::Ready {
             let error = BrainError::Unavailable { reason: format!("actor {} is not running now", actor.0) };
-            effects.push(Effect::Fail { request, error, committed: 0 });
+            refuse(request, error, effects);
             return;
         }
         effects.push(Effect::Inflict { actor, incarnation: victim.incarnation, chaos });
@@ -208,72 +256,14 @@ impl Policy {
         {
             self.expire(request, effects);
         }
+        self.blame.fade(self.now);
         self.tend_actors(effects);
-    }
-
-    /// The request's caller is told at once, wherever the request is.
-    fn expire(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let Some(pending) = self.requests.get_mut(&request) else {
-            return;
-        };
-        let Some(deadline) = pending.deadline.take() else {
-            return;
-        };
-        self.deadlines.remove(&(deadline.at, request));
-        let error = BrainError::Timeout { deadline: deadline.allowed };
-        if matches!(pending.stage, Stage::Assigned(_)) {
-            pending.told = true;
-            let committed = pending.shown.len();
-            effects.extend([Effect::Cancel(request), Effect::Fail { request, error, committed }]);
-            return;
-        }
-        if pending.stage == Stage::Parted {
-            return self.fail_parted(request, error, effects);
-        }
-        let names = pending.names();
-        self.fail(request, error, effects);
-        self.advance_each(names, effects);
-    }
-
-    /// Ends a request with an error, unless its caller already has one.
-    fn fail(&mut self, request: RequestId, error: BrainError, effects: &mut Vec<Effect>) {
-        if let Some(pending) = self.remove(request)
-            && !pending.told
-            && pending.part.is_none()
-        {
-            effects.push(Effect::Fail { request, error, committed: pending.shown.len() });
-        }
-    }
-
-    /// Takes a request out of everything.
-    fn remove(&mut self, request: RequestId) -> Option<Pending> {
-        let pending = self.requests.remove(&request)?;
-        if let Some(deadline) = pending.deadline {
-            self.deadlines.remove(&(deadline.at, request));
-        }
-        if let Stage::Assigned(actor) = pending.stage {
-            self.actors[actor.0].let_go(request);
-        }
-        for name in pending.conversation.iter().chain(&pending.other) {
-            if let Some(conversation) = self.conversations.get_mut(name) {
-                conversation.queue.remove(&request);
-            }
-        }
-        self.loose.remove(&request);
-        match &pending.part {
-            None => self.asked -= pending.answers(),
-            Some(part) => {
-                if let Some(several) = self.requests.get_mut(&part.whole).and_then(|whole| whole.several.as_mut()) {
-                    several.parts.remove(&request);
-                }
-            }
-        }
-        Some(pending)
     }
 }
 
-fn all_down() -> BrainError {
-    BrainError::Unavailable { reason: "every actor is down".to_owned() }
+/// A request that was never taken in is answered.
+fn refuse(request: RequestId, error: BrainError, effects: &mut Vec<Effect>) {
+    effects.push(Effect::Fail { request, error, committed: 0, lingers: false });
 }
 
 fn broken_commit() -> BrainError {

@@ -55,9 +55,7 @@ impl Policy {
         choice: Option<usize>,
     ) -> Result<State, BrainError> {
         for name in [from, to] {
-            if self.conversations.get(name).is_some_and(|conversation| conversation.quarantined) {
-                return Err(BrainError::Quarantined { conversation: name.clone() });
-            }
+            self.check_quarantine(name)?;
         }
         let parent = self.known(from)?;
         let mut state = parent.base(choice).ok_or_else(|| no_such_choice(parent, choice))?.clone();

@@ -4,7 +4,10 @@
 //! filled are then nobody's; a slot in the place of pages, which differs from the history now, is given back, and the
 //! context read again by the next job.
 
-use super::{ActorIndex, Answer, Effect, Notice, Pending, Policy, Stage, broken_commit, requests::Commits};
+use super::{
+    ActorIndex, Answer, Caller, Effect, Notice, Pending, Policy, Stage, Time, broken_commit, conversations::Slot,
+    requests::Commits,
+};
 use crate::{
     engine::Sampled,
     job::{Carried, Commit, Done, JobError, Outcome, RequestId},
@@ -26,58 +29,76 @@ impl Policy {
             effects.push(Effect::Notice(Notice::Impossible("an actor showed a token of a job it does not have")));
             return;
         };
-        if pending.told {
-            pending.undo = true;
-            return;
+        if pending.caller == Caller::Told {
+            let name = pending.conversation.clone();
+            return self.went_astray(name.as_ref());
         }
         let commits = pending.commits();
+        let name = commits.name.clone();
         if self.commit(commits, commit) {
             let Some(pending) = self.requests.get_mut(&request) else { return };
-            pending.shown.push(sampled.clone());
-            pending.stopped = stopped;
+            pending.shown.sampled.push(sampled.clone());
+            pending.shown.stopped = stopped;
             let last = pending.has_shown_all();
             effects.push(Effect::Show { request, sampled, last });
         } else {
-            self.expire_broken(request, effects);
+            // Its actor lost count.
+            effects.push(Effect::Notice(Notice::Impossible("a commit dropped more tokens than there are")));
+            self.went_astray(name.as_ref());
+            self.give_up(request, broken_commit(), effects);
         }
     }
 
-    /// A streamed step whose actor lost count: told now, its job cancelled, its slot given back then.
-    fn expire_broken(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let Some(pending) = self.requests.get_mut(&request) else {
-            return;
-        };
-        pending.told = true;
-        pending.undo = true;
-        let committed = pending.shown.len();
-        if let Some(deadline) = pending.deadline.take() {
-            self.deadlines.remove(&(deadline.at, request));
+    /// An actor went on where the conversation does not: its slot, if it keeps one, is to be given back.
+    fn went_astray(&mut self, name: Option<&ConversationId>) {
+        if let Some(conversation) = name.and_then(|name| self.conversations.get_mut(name))
+            && let Slot::Clean(actor, incarnation) = conversation.slot
+        {
+            conversation.slot = Slot::Dirty(actor, incarnation);
         }
-        effects.extend([Effect::Cancel(request), Effect::Fail { request, error: broken_commit(), committed }]);
     }
 
-    pub(super) fn done(&mut self, actor: ActorIndex, done: Done, effects: &mut Vec<Effect>) {
+    pub(super) fn done(&mut self, actor: ActorIndex, mut done: Done, effects: &mut Vec<Effect>) {
         if !self.actors[actor.0].let_go(done.request) {
             return; // a slot was given back: nobody asked
         }
-        let Some(pending) = self.remove(done.request) else {
+        if done.outcome.is_ok() {
+            self.survived(done.request, false);
+        }
+        let serves = self.requests.get(&done.request).and_then(Pending::whole_of).unwrap_or(done.request);
+        let sharing = self.sharing_of(serves);
+        let Some(mut pending) = self.remove(done.request) else {
             effects.push(Effect::Notice(Notice::Impossible("an actor had a job of no request")));
             return;
         };
+        if let Some(read) = done.read.take() {
+            self.keep_read(&mut pending, &read, &sharing);
+        }
         if let Some(whole) = pending.whole_of() {
             return self.part_ended(whole, done, pending, effects);
         }
         let name = pending.conversation.clone();
         if let Some(conversation) = name.as_ref().and_then(|name| self.conversations.get_mut(name)) {
             conversation.rebuilt |= done.rebuilt;
-            conversation.held &= !done.lost;
+            if done.lost {
+                conversation.slot = Slot::Absent;
+            }
         }
-        if !self.settle(done, pending, name.as_ref(), effects)
-            && let Some(name) = &name
-        {
+        // The answer that it went on from is not where its conversation stands.
+        if pending.choice.is_some() && done.outcome.is_err() {
+            self.went_astray(name.as_ref());
+        }
+        self.settle(done, pending, name.as_ref(), effects);
+        if let Some(name) = &name {
+            self.give_dirty_back(name, effects);
+            self.advance(name, effects);
+        }
+    }
+
+    fn give_dirty_back(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
+        if self.conversations.get(name).is_some_and(|conversation| matches!(conversation.slot, Slot::Dirty(..))) {
             self.give_slot_back(name, effects);
         }
-        self.advance_if_any(name.as_ref(), effects);
     }
 
     /// A job comes back to be gone on with by another actor.
@@ -95,24 +116,24 @@ impl Policy {
         };
         pending.stage = Stage::Waiting;
         pending.carried = Some(carried);
-        let (name, told) = (pending.conversation.clone(), pending.told);
+        pending.moves = false;
+        let (name, caller) = (pending.conversation.clone(), pending.caller);
         let whole = pending.whole_of();
-        if told {
-            self.remove(request);
-        } else if name.is_none() {
-            self.loose.insert(request);
+        match caller {
+            Caller::Told => drop(self.remove(request)),
+            Caller::Left => self.drop_left(request, effects),
+            Caller::Waits => drop(self.waiting.insert(request)),
         }
-        if let Some(whole) = whole.filter(|whole| self.requests.get(whole).is_some_and(|whole| whole.told)) {
+        if let Some(whole) = whole.filter(|whole| self.is_given_up(*whole)) {
             self.give_up_parts(whole, effects);
         }
-        self.place_loose(effects);
         self.advance_if_any(name.as_ref(), effects);
+        self.place_waiting(effects);
     }
 
     /// A part of several answers has ended.
     fn part_ended(&mut self, request: RequestId, done: Done, part: Pending, effects: &mut Vec<Effect>) {
-        let Some(whole) = self.requests.get_mut(&request) else { return };
-        if whole.told {
+        if self.is_given_up(request) {
             return self.give_up_parts(request, effects);
         }
         let Done { outcome, commit, context_len, rebuilt, .. } = done;
@@ -123,39 +144,40 @@ impl Policy {
         }
     }
 
-    /// Answers the request; false if a slot in the place of pages may now differ from the history.
-    fn settle(
-        &mut self,
-        done: Done,
-        mut pending: Pending,
-        name: Option<&ConversationId>,
-        effects: &mut Vec<Effect>,
-    ) -> bool {
+    /// Answers the request.
+    fn settle(&mut self, done: Done, mut pending: Pending, name: Option<&ConversationId>, effects: &mut Vec<Effect>) {
         let Done { request, outcome, commit, context_len, .. } = done;
-        let committed = pending.shown.len();
-        if pending.told {
-            return !pending.undo && !pending.restored && outcome.is_err();
-        }
+        let committed = pending.shown.sampled.len();
+        let fail = |error| Effect::Fail { request, error, committed, lingers: false };
         match outcome {
+            // What it committed after its caller was told does not count.
+            outcome if pending.caller == Caller::Told => {
+                if outcome.is_ok() {
+                    self.went_astray(name);
+                }
+            }
             Ok(outcome) if self.commit(pending.commits(), &commit) => {
                 let conversation = name.and_then(|name| self.conversations.get_mut(name));
                 let rebuilt = conversation.is_some_and(|conversation| std::mem::take(&mut conversation.rebuilt));
                 let (tokens, reused) = (pending.tokens.len(), pending.reused);
+                self.took(pending.since);
                 let outcome = pending.whole(outcome);
                 effects
                     .push(Effect::Answer { request, answer: Answer { outcome, tokens, context_len, rebuilt, reused } });
-                return true;
             }
             Ok(_) => {
                 effects.push(Effect::Notice(Notice::Impossible("a commit dropped more tokens than there are")));
-                effects.push(Effect::Fail { request, error: broken_commit(), committed });
-                return false;
+                self.went_astray(name);
+                effects.push(fail(broken_commit()));
             }
-            Err(JobError::Failed(error)) => effects.push(Effect::Fail { request, error, committed }),
-            Err(JobError::Cancelled) => effects.push(Effect::Drop(request)),
+            Err(JobError::Failed(error)) => effects.push(fail(error)),
+            Err(JobError::Cancelled) => effects.push(Effect::Drop { request, lingers: false }),
         }
-        // Where a context was not read again to its end, only the actor knows how much of it is there.
-        !pending.restored
+    }
+
+    /// A request was answered that came then.
+    fn took(&mut self, since: Time) {
+        self.takes = (self.takes * 7 + self.now.since(since)) / 8;
     }
 
     /// Takes a commit over into the conversation, which from then on stands where the request's choice says; false if it
@@ -193,6 +215,7 @@ impl Policy {
         let (context_len, rebuilt) = conversation
             .map_or((0, false), |conversation| (conversation.state.len(), std::mem::take(&mut conversation.rebuilt)));
         let (tokens, reused) = (pending.tokens.len(), pending.reused);
+        self.took(pending.since);
         effects.push(Effect::Answer { request, answer: Answer { outcome, tokens, context_len, rebuilt, reused } });
     }
 }

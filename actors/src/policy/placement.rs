@@ -4,23 +4,42 @@
 use super::{
     Effect, Policy,
     actors::{Actor, Life},
+    conversations::{Home, Slot},
     event::ActorIndex,
 };
 use crate::{job::RequestId, message::ConversationId};
 
 impl Policy {
     /// The actor for a conversation's job: the one that holds its slot, if one does; `None` while none is ready.
-    pub(super) fn actor_for(&mut self, name: &ConversationId) -> Option<ActorIndex> {
-        let conversation = self.conversations.get_mut(name)?;
-        if conversation.held {
-            return conversation.owner;
+    pub(super) fn actor_for(&mut self, name: &ConversationId, request: RequestId) -> Option<ActorIndex> {
+        let conversation = self.conversations.get(name)?;
+        if let Slot::Clean(actor, incarnation) = conversation.slot
+            && self.serves(actor, incarnation)
+        {
+            return Some(actor);
         }
-        let actor = least_busy(&self.actors, conversation.owner)?;
-        if let Some(last) = conversation.owner.replace(actor) {
+        let last = self.lives_with(conversation.home);
+        let actor = self.least_busy(last, request)?;
+        if let Some(last) = last {
             self.actors[last.0].conversations -= 1;
         }
         self.actors[actor.0].conversations += 1;
+        let home = Home { actor, tenure: self.actors[actor.0].tenure };
+        self.conversations.get_mut(name)?.home = Some(home);
         Some(actor)
+    }
+
+    /// The actor that is still a conversation's home.
+    pub(super) fn lives_with(&self, home: Option<Home>) -> Option<ActorIndex> {
+        home.filter(|home| self.actors[home.actor.0].tenure == home.tenure).map(|home| home.actor)
+    }
+
+    /// The actor for a request; `None` while none is ready. `last`: that of the conversation's last job.
+    pub(super) fn least_busy(&self, last: Option<ActorIndex>, request: RequestId) -> Option<ActorIndex> {
+        let moves = !self.blame.is_empty() && self.requests.get(&request).is_some_and(|pending| pending.moves);
+        let who = if moves { self.fingerprint(request) } else { None };
+        let killed = who.and_then(|who| self.blame.killed(&who));
+        least_busy(&self.actors, last, killed)
     }
 
     /// Has an actor that has nothing to do take jobs over from those that have several.
@@ -38,10 +57,13 @@ impl Policy {
     }
 }
 
-/// The actor for a job; `None` while none is ready. `last`: that of the conversation's last job.
-pub(super) fn least_busy(actors: &[Actor], last: Option<ActorIndex>) -> Option<ActorIndex> {
-    let load =
-        |index: usize, actor: &Actor| (actor.load(), last != Some(ActorIndex(index)), actor.conversations, index);
+/// The actor for a job; `None` while none is ready. `last`: that of the conversation's last job; `killed`: the one that died
+/// of this job before. Another one has to show that it was the job and not the actor.
+fn least_busy(actors: &[Actor], last: Option<ActorIndex>, killed: Option<ActorIndex>) -> Option<ActorIndex> {
+    let load = |index: usize, actor: &Actor| {
+        let is = |other: Option<ActorIndex>| other == Some(ActorIndex(index));
+        (is(killed), actor.load(), !is(last), actor.conversations, index)
+    };
     let ready = actors.iter().enumerate().filter(|(_, actor)| actor.life == Life::Ready);
     ready.map(|(index, actor)| load(index, actor)).min().map(|(.., index)| ActorIndex(index))
 }
@@ -69,7 +91,7 @@ mod tests {
     use super::*;
     use crate::{job::RequestId, policy::Time};
 
-    const LOADING: Life = Life::Starting { until: Time(std::time::Duration::MAX) };
+    const LOADING: Life = Life::Loading { until: Time(std::time::Duration::MAX) };
 
     fn actor(life: Life, conversations: usize, jobs: u64, recalled: u64) -> Actor {
         let mut actor = Actor::new();
@@ -81,7 +103,7 @@ mod tests {
     }
 
     fn check(actors: &[Actor], last: Option<usize>, expected: Option<usize>) {
-        assert_eq!(least_busy(actors, last.map(ActorIndex)), expected.map(ActorIndex), "{last:?}");
+        assert_eq!(least_busy(actors, last.map(ActorIndex), None), expected.map(ActorIndex), "{last:?}");
     }
 
     #[test]
@@ -91,7 +113,7 @@ mod tests {
         check(&actors, None, Some(1));
         check(&actors, Some(0), Some(1));
         check(&actors[2..], Some(0), None);
-        check(&[actor(pause, 0, 0, 0), actor(Life::Down, 0, 0, 0)], None, None);
+        check(&[actor(pause, 0, 0, 0), actor(Life::Down { at: Time::default() }, 0, 0, 0)], None, None);
     }
 
     #[test]
@@ -99,6 +121,14 @@ mod tests {
         let actors = [actor(Life::Ready, 0, 1, 0), actor(Life::Ready, 9, 1, 0)];
         check(&actors, Some(1), Some(1));
         check(&actors, None, Some(0));
+    }
+
+    #[test]
+    fn what_killed_one_actor_is_tried_by_another() {
+        let actors = [actor(Life::Ready, 0, 0, 0), actor(Life::Ready, 9, 8, 0)];
+        let killed = Some(ActorIndex(0));
+        assert_eq!(least_busy(&actors, killed, killed), Some(ActorIndex(1)));
+        assert_eq!(least_busy(&actors[..1], killed, killed), killed, "there is no other");
     }
 
     #[test]

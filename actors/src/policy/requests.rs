@@ -3,14 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    event::{ActorIndex, Arrival, Ask, Given, StepAsk, Time},
+    Time,
+    config::mix,
+    event::{ActorIndex, Arrival, Ask, Given, StepAsk},
     parts::{Part, PartOf, Several},
     state::State,
 };
 use crate::{
     engine::{Resident, Sampled},
     job::{Carried, Outcome, RequestId, Work},
-    message::{ConversationId, Sharing, Terms},
+    message::{ConversationId, Party, Sharing, Terms},
     tokens::TokenId,
 };
 
@@ -36,6 +38,28 @@ impl Stage {
     }
 }
 
+/// Whether somebody still waits for a request's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// Its caller does.
+    Waits,
+    /// Nobody does. Should its job be done before it can be ended, then it stays done: nobody was told otherwise.
+    Left,
+    /// It was told how it ended; only the end of its job is awaited, and nothing of that counts.
+    Told,
+}
+
+/// What a streamed step has shown of its tokens, all of them committed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown {
+    /// In their order.
+    pub(super) sampled: Vec<Sampled>,
+    /// How many are from earlier jobs than the one that an actor has now.
+    pub(super) before: usize,
+    /// Whether the last one stops the step.
+    pub(super) stopped: bool,
+}
+
 /// When a request has to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Deadline {
@@ -56,6 +80,8 @@ pub(super) struct Pending {
     pub(super) choice: Option<usize>,
     /// With whom its conversation shares from here on, if it says so.
     pub(super) sharing: Option<Sharing>,
+    /// Whose it is, and how soon it is to be done.
+    pub(super) party: Party,
     /// What is asked for.
     pub(super) ask: Ask,
     /// Whether it brought an input at all, be it one without tokens.
@@ -64,18 +90,19 @@ pub(super) struct Pending {
     pub(super) tokens: Arc<Vec<TokenId>>,
     /// How far it has come.
     pub(super) stage: Stage,
+    /// Whether somebody waits for it.
+    pub(super) caller: Caller,
+    /// When it came.
+    pub(super) since: Time,
     /// `None`: it may take as long as it takes.
     pub(super) deadline: Option<Deadline>,
-    /// Actors that died in a run with this request.
-    pub(super) deaths: u32,
-    /// Tokens of a streamed step that are committed and shown.
-    pub(super) shown: Vec<Sampled>,
-    /// How many of them are from earlier jobs than the one an actor has now.
-    pub(super) shown_before: usize,
-    /// Whether the last of them stops the step.
-    pub(super) stopped: bool,
-    /// Its present job began with a context that was to be read again.
-    pub(super) restored: bool,
+    /// Runs that its present job was to have alone.
+    pub(super) alone: u32,
+    /// Whether it may be kept from the actor that died of what it asks: once it was given back it goes where there is
+    /// room.
+    pub(super) moves: bool,
+    /// Of a streamed step.
+    pub(super) shown: Shown,
     /// The pages that its present job began with, until its first commit.
     pub(super) base: Option<Resident>,
     /// Tokens that were not read, since others had read the same.
@@ -86,10 +113,6 @@ pub(super) struct Pending {
     pub(super) several: Option<Box<Several>>,
     /// Of which request it is a part, if it is one.
     pub(super) part: Option<Box<PartOf>>,
-    /// The caller has its answer; only the end of the job is awaited.
-    pub(super) told: bool,
-    /// The actor committed something after the caller had its answer.
-    pub(super) undo: bool,
 }
 
 /// Where a job's commits go, and on which terms: once for each job, since the next one follows the first.
@@ -105,7 +128,7 @@ pub(super) struct Commits {
 
 impl Pending {
     /// A request that has just come in.
-    pub(super) fn new(arrival: Arrival, deadline: Option<Deadline>) -> Self {
+    pub(super) fn new(arrival: Arrival, since: Time, deadline: Option<Deadline>) -> Self {
         let has_input = arrival.input.is_some();
         let other = match &arrival.ask {
             Ask::Fork { to, .. } => Some(to.clone()),
@@ -121,23 +144,22 @@ impl Pending {
             other,
             choice: arrival.terms.choice,
             sharing: arrival.terms.sharing,
+            party: arrival.party,
             ask: arrival.ask,
             has_input,
             tokens: Arc::new(tokens),
             stage,
+            caller: Caller::Waits,
+            since,
             deadline,
-            deaths: 0,
-            shown: Vec::new(),
-            shown_before: 0,
-            stopped: false,
-            restored: false,
+            alone: 0,
+            moves: true,
+            shown: Shown::default(),
             base: None,
             reused: 0,
             carried: None,
             several: None,
             part: None,
-            told: false,
-            undo: false,
         }
     }
 
@@ -166,10 +188,17 @@ impl Pending {
             Part::Answering(index) => (Arc::default(), step.count, seed_of(step.seed, index)),
         };
         let ask = Ask::Step(StepAsk { count, seed, n: 1, ..step.clone() });
-        let arrival =
-            Arrival { request: number, conversation: None, ask, input: None, terms: Terms::default(), deadline: None };
+        let arrival = Arrival {
+            request: number,
+            conversation: None,
+            ask,
+            input: None,
+            terms: Terms::default(),
+            party: self.party.clone(),
+            deadline: None,
+        };
         let (has_input, part) = (!tokens.is_empty(), Some(Box::new(PartOf { whole, part, state })));
-        Some(Self { has_input, tokens, deaths: self.deaths, part, ..Self::new(arrival, None) })
+        Some(Self { has_input, tokens, part, ..Self::new(arrival, self.since, None) })
     }
 
     /// Whether it is read to its end for what it gives for each token, which nobody else's reading has left.
@@ -187,18 +216,18 @@ impl Pending {
 
     /// The input that is still to be read: none where a token was shown that follows it.
     pub(super) fn to_read(&self) -> &[TokenId] {
-        if self.shown.is_empty() { &self.tokens } else { &[] }
+        if self.shown.sampled.is_empty() { &self.tokens } else { &[] }
     }
 
     /// What is still to be done: a streamed step goes on after the last token shown.
     pub(super) fn work(&self) -> Work {
-        let tokens = if self.shown.is_empty() { Arc::clone(&self.tokens) } else { Arc::default() };
+        let tokens = if self.shown.sampled.is_empty() { Arc::clone(&self.tokens) } else { Arc::default() };
         match &self.ask {
             Ask::Embed => Work::Embed { tokens },
             Ask::Score => Work::Score { tokens },
             Ask::Step(step) => Work::Step {
                 tokens,
-                count: step.count.saturating_sub(self.shown.len()),
+                count: step.count.saturating_sub(self.shown.sampled.len()),
                 sampling: step.sampling.clone(),
                 seed: step.seed,
                 top: step.top,
@@ -210,8 +239,8 @@ impl Pending {
 
     /// A streamed step whose last token was shown, though its actor died before it could say so.
     pub(super) fn finished_stream(&mut self) -> Option<Outcome> {
-        let stopped = self.stopped;
-        self.has_shown_all().then(|| Outcome::Stepped { sampled: std::mem::take(&mut self.shown), stopped })
+        let stopped = self.shown.stopped;
+        self.has_shown_all().then(|| Outcome::Stepped { sampled: std::mem::take(&mut self.shown.sampled), stopped })
     }
 
     /// Whether the last token shown is the step's last.
@@ -219,16 +248,18 @@ impl Pending {
         let Ask::Step(step) = &self.ask else {
             return false;
         };
-        !self.shown.is_empty() && (self.stopped || self.shown.len() >= step.count)
+        let Shown { sampled, stopped, .. } = &self.shown;
+        !sampled.is_empty() && (*stopped || sampled.len() >= step.count)
     }
 
     /// The whole outcome, where the last of several jobs ended with `outcome`.
     pub(super) fn whole(&mut self, outcome: Outcome) -> Outcome {
         match outcome {
-            Outcome::Stepped { sampled, stopped } if self.shown_before > 0 => {
-                self.shown.truncate(self.shown_before);
-                self.shown.extend(sampled);
-                Outcome::Stepped { sampled: std::mem::take(&mut self.shown), stopped }
+            Outcome::Stepped { sampled, stopped } if self.shown.before > 0 => {
+                let mut all = std::mem::take(&mut self.shown.sampled);
+                all.truncate(self.shown.before);
+                all.extend(sampled);
+                Outcome::Stepped { sampled: all, stopped }
             }
             outcome => outcome,
         }
@@ -238,8 +269,5 @@ impl Pending {
 /// The seed of an answer behind the first: a step of splitmix64 (Steele et al. 2014, "Fast Splittable Pseudorandom
 /// Number Generators") from the request's, so that no two answers draw alike.
 fn seed_of(seed: u64, index: usize) -> u64 {
-    let mixed = seed.wrapping_add((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
+    mix(seed.wrapping_add((index as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }

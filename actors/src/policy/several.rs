@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Answer, Ask, Effect, Pending, Policy, Stage, broken_commit,
+    Answer, Ask, Caller, Effect, Pending, Policy, Stage, broken_commit,
     parts::{Part, PartOf, Several},
 };
 use crate::{
@@ -33,12 +33,13 @@ impl Policy {
         let reads = !pending.tokens.is_empty();
         pending.several = Some(Box::new(several));
         pending.stage = Stage::Parted;
+        self.parted += 1;
         if reads {
             self.add_part(request, Part::Reading);
         } else {
             self.add_answers(request);
         }
-        self.place_loose(effects);
+        self.place_waiting(effects);
     }
 
     fn add_answers(&mut self, request: RequestId) {
@@ -57,7 +58,7 @@ impl Policy {
         let state = several.start.clone();
         let Some(pending) = pending.as_part(request, number, part, state) else { return };
         self.requests.insert(number, pending);
-        self.loose.insert(number);
+        self.waiting.insert(number);
     }
 
     /// A part has come to something.
@@ -82,7 +83,7 @@ impl Policy {
             (Part::Reading, _) => {
                 several.start = state;
                 self.add_answers(request);
-                self.place_loose(effects);
+                self.place_waiting(effects);
             }
             (Part::Answering(index), Outcome::Stepped { sampled, stopped }) => {
                 several.done[index] = Some((Choice { sampled, stopped, context_len }, state));
@@ -96,20 +97,19 @@ impl Policy {
 
     /// Ends a request of several answers with an error; its parts are given up.
     pub(super) fn fail_parted(&mut self, request: RequestId, error: BrainError, effects: &mut Vec<Effect>) {
-        let Some(pending) = self.requests.get_mut(&request) else { return };
-        if !std::mem::replace(&mut pending.told, true) {
-            effects.extend([Effect::Cancel(request), Effect::Fail { request, error, committed: 0 }]);
-        }
+        self.tell(request, error, effects);
         self.give_up_parts(request, effects);
     }
 
     /// Nobody waits for a request of several answers any more.
     pub(super) fn drop_parted(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let Some(pending) = self.requests.get_mut(&request) else { return };
-        if !std::mem::replace(&mut pending.told, true) {
-            effects.extend([Effect::Cancel(request), Effect::Drop(request)]);
-        }
+        self.tell_nothing(request, effects);
         self.give_up_parts(request, effects);
+    }
+
+    /// Whether a request was told how it ended while its parts are still being done.
+    pub(super) fn is_given_up(&self, request: RequestId) -> bool {
+        self.requests.get(&request).is_some_and(|whole| whole.caller == Caller::Told)
     }
 
     /// Takes out the parts that no actor has, and the request with the last of them.
@@ -117,8 +117,12 @@ impl Policy {
         let parts = self.requests.get(&request).and_then(|pending| pending.several.as_ref());
         let parts: Vec<RequestId> = parts.map(|several| several.parts.iter().copied().collect()).unwrap_or_default();
         let waits = |part: &RequestId| self.requests.get(part).is_some_and(|part| part.stage == Stage::Waiting);
-        for part in parts.into_iter().filter(waits).collect::<Vec<_>>() {
+        let (waiting, out): (Vec<_>, Vec<_>) = parts.into_iter().partition(waits);
+        for part in waiting {
             self.remove(part);
+        }
+        for part in out {
+            self.cancel_job(part, effects);
         }
         self.end_parted(request, effects);
     }
@@ -126,7 +130,7 @@ impl Policy {
     /// A part is over and others go on, unless it was the last of a request that was given up.
     pub(super) fn end_parted(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
         let over = |pending: &Pending| {
-            pending.told && pending.several.as_ref().is_some_and(|several| several.parts.is_empty())
+            pending.caller == Caller::Told && pending.several.as_ref().is_some_and(|several| several.parts.is_empty())
         };
         if self.requests.get(&request).is_some_and(over)
             && let Some(pending) = self.remove(request)

@@ -3,10 +3,10 @@
 //! A conversation has a seat among the [`Prefixes`] while its keys and values are those of its tokens from the first on:
 //! until it slides, is told to share with nobody, or is emptied. Engines without pages share nothing.
 
-use super::{Pending, Policy, state::State};
+use super::{Pending, Policy, conversations::Conversation, state::State};
 use crate::{
     engine::{Resident, Window},
-    job::RequestId,
+    job::{Commit, RequestId},
     message::{ConversationId, Sharing},
 };
 
@@ -52,6 +52,32 @@ impl Policy {
         }
     }
 
+    /// What a job had read that came to nothing: nobody's, but whoever reads the same again finds it, its own request
+    /// first of all.
+    pub(super) fn keep_read(&mut self, pending: &mut Pending, read: &Commit, sharing: &Sharing) {
+        let whole = pending.whole_of().and_then(|whole| self.requests.get(&whole));
+        let name = whole.map_or(&pending.conversation, |whole| &whole.conversation).as_ref();
+        let conversation = name.and_then(|name| self.conversations.get(name));
+        let (Some(base), Sharing::With(scope)) = (pending.base.take(), sharing) else { return };
+        let part = pending.part.as_ref().map(|part| &part.state);
+        let begun = part.or(conversation.and_then(|conversation| conversation.base(pending.choice)));
+        let (mut state, window) = (begun.cloned().unwrap_or_default(), self.window());
+        // What it follows was said on other terms.
+        let is_withheld = |it: &Conversation| it.withheld || state.len() > 0 && it.sharing != *sharing;
+        if conversation.is_some_and(is_withheld) {
+            return;
+        }
+        let fits = read.dropped == 0 && state.len() + read.appended.len() <= window.size;
+        if !fits || !state.is_shareable() || !state.commit(read, Some(base), &window) {
+            return;
+        }
+        if let Some(prefixes) = &mut self.prefixes {
+            let mut seat = prefixes.sit(scope.as_ref(), &[]);
+            prefixes.settle(&mut seat, &state.history.tokens, &mut state.resident);
+            prefixes.leave(seat);
+        }
+    }
+
     /// Where a conversation has come to stand elsewhere and no job is out: what it holds now is there for others.
     pub(super) fn settle_down(&mut self, name: &ConversationId) {
         let (Some(prefixes), Some(conversation)) = (&mut self.prefixes, self.conversations.get_mut(name)) else {
@@ -70,7 +96,7 @@ impl Policy {
     /// A conversation that gives nothing any more, or to others than before, gives up its seat at once, also amid a
     /// streamed step: should that end badly, then what it has shown is still shared with nobody else than it said.
     pub(super) fn leave_wrong_seat(&mut self, name: &ConversationId, before: &Sharing) {
-        let stays = |it: &super::conversations::Conversation| it.gives() && it.sharing == *before;
+        let stays = |it: &Conversation| it.gives() && it.sharing == *before;
         if self.conversations.get(name).is_some_and(|conversation| conversation.seat.is_some() && !stays(conversation))
         {
             self.stand_up(name);

@@ -1,11 +1,17 @@
 //! What the brain tells of itself, at once and without asking anybody.
 
-use super::{Life, Policy, Prefixes, Stage};
+use super::{Health, Life, Policy, Prefixes};
 use crate::{engine::EngineInfo, message::BrainError};
 
 /// The brain's figures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stats {
+    /// How the brain is.
+    pub health: Health,
+    /// Threads that hang and were left to themselves.
+    pub abandoned: usize,
+    /// Requests that no actor has.
+    pub waiting: usize,
     /// One entry an actor.
     pub actors: Vec<ActorStats>,
     /// Bytes of keys and values, those that are only kept for conversations to come among them.
@@ -27,7 +33,7 @@ pub struct ActorStats {
     pub conversations: usize,
     /// How often it was started again.
     pub restarts: u64,
-    /// Requests with it, or waiting for it.
+    /// Requests with it.
     pub queued: usize,
 }
 
@@ -65,31 +71,31 @@ impl Policy {
         let Some(model) = self.model.clone() else {
             return Err(BrainError::Unavailable { reason: "no actor has loaded the model yet".to_owned() });
         };
-        let mut queued = vec![0; self.actors.len()];
-        for pending in self.requests.values() {
-            let owner = pending.conversation.as_ref().and_then(|name| self.conversations.get(name)?.owner);
-            match (pending.stage, owner) {
-                (Stage::Parted, _) => {} // its parts are counted
-                (Stage::Assigned(actor), _) | (_, Some(actor)) => queued[actor.0] += 1,
-                _ => {}
-            }
-        }
-        let actors = self.actors.iter().zip(queued).enumerate().map(|(index, (actor, queued))| ActorStats {
+        let actors = self.actors.iter().enumerate().map(|(index, actor)| ActorStats {
             actor: index,
             state: match actor.life {
-                Life::Starting { .. } if actor.incarnation.0 == 0 => ActorState::Starting,
-                Life::Starting { .. } | Life::Restarting { .. } => ActorState::Restarting,
+                Life::Loading { .. } if actor.incarnation.0 == 0 => ActorState::Starting,
+                Life::Loading { .. } | Life::Restarting { .. } => ActorState::Restarting,
                 Life::Ready => ActorState::Ready,
-                Life::Down | Life::Stopping | Life::Stopped => ActorState::Down,
+                Life::Down { .. } | Life::Stopping | Life::Stopped => ActorState::Down,
             },
             conversations: actor.conversations,
             restarts: actor.incarnation.0,
-            queued,
+            queued: actor.jobs.len(),
         });
+        let assigned: usize = self.actors.iter().map(|actor| actor.jobs.len()).sum();
         let page = self.page_size().map_or(0, |page| page.bytes);
         let idle = self.prefixes.as_ref().map_or(0, Prefixes::idle_pages);
         // Those that engines keep to themselves; pages are counted by who makes them.
         let kv_bytes = self.actors.iter().map(|actor| actor.kv_bytes).sum();
-        Ok(Stats { actors: actors.collect(), kv_bytes, cached_bytes: idle * page, model })
+        Ok(Stats {
+            health: self.health(),
+            abandoned: self.abandoned.len(),
+            waiting: self.requests.len() - assigned - self.parted,
+            actors: actors.collect(),
+            kv_bytes,
+            cached_bytes: idle * page,
+            model,
+        })
     }
 }

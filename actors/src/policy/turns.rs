@@ -3,12 +3,12 @@
 //! actor: at its turn no job is out, so it is done here. A fork waits in the queues of both of its conversations.
 
 use super::{
-    ActorIndex, Answer, Ask, Assignment, Effect, Epoch, Pending, Policy, Stage, actors::Life, all_down,
-    moves::no_such_choice, placement, state::State,
+    ActorIndex, Answer, Ask, Assignment, Effect, Incarnation, Pending, Policy, Stage, actors::Life, admission,
+    blame::Fingerprint, conversations::Slot, moves::no_such_choice, state::State,
 };
 use crate::{
     job::{History, Holding, RequestId, Work},
-    message::{BrainError, ConversationId},
+    message::{BrainError, ConversationId, Party},
 };
 
 /// What the first request of a queue calls for.
@@ -19,7 +19,7 @@ enum Turn {
     Tokenise,
     /// An error.
     Refuse(BrainError),
-    /// The conversation starts a new epoch; a close forgets it, too.
+    /// The conversation is emptied; a close forgets it, too.
     Clear { close: bool },
     /// A new conversation of its tokens.
     Fork { from: ConversationId, to: ConversationId, at: Option<usize> },
@@ -82,12 +82,15 @@ impl Policy {
                 }
                 Turn::Rewind { context_len } => self.rewind(request, name, context_len, effects),
                 Turn::Part => return self.part(request, effects),
-                Turn::Dispatch => match self.actor_for(name) {
-                    Some(actor) => return self.send(request, actor, effects),
-                    None if self.actors.iter().all(|actor| actor.life == Life::Down) => {
-                        self.fail(request, all_down(), effects);
+                Turn::Dispatch => match self.actor_for(name, request) {
+                    Some(actor) => match self.check_work(request) {
+                        Ok(()) => return self.send(request, actor, effects),
+                        Err(error) => self.fail(request, error, effects),
+                    },
+                    None => {
+                        self.waiting.insert(request);
+                        return;
                     }
-                    None => return,
                 },
             }
         }
@@ -102,19 +105,20 @@ impl Policy {
             (Stage::Assigned(_) | Stage::Parted, _) => Turn::Wait,
             (_, Ask::Fork { to, at }) => self.fork_turn(request, pending.conversation.as_ref(), to, *at),
             (_, Ask::Reset) => Turn::Clear { close: false },
-            (_, Ask::Close) if conversation.known || conversation.quarantined => Turn::Clear { close: true },
-            (_, Ask::Close) => Turn::Refuse(BrainError::UnknownConversation { conversation: name.clone() }),
-            _ if conversation.quarantined => Turn::Refuse(BrainError::Quarantined { conversation: name.clone() }),
             (Stage::Tokenising, _) => Turn::Wait,
-            (_, Ask::Rewind { context_len }) => Turn::Rewind { context_len: *context_len },
-            _ => match conversation.base(pending.choice) {
-                None => Turn::Refuse(no_such_choice(conversation, pending.choice)),
-                Some(_) if pending.stage == Stage::Untokenised => Turn::Tokenise,
-                Some(base) if !pending.has_input && base.history.total == 0 => {
-                    Turn::Refuse(BrainError::EmptyInput { reason: "a step without input on an empty conversation" })
+            (_, ask) => match (ask, self.check_quarantine(name)) {
+                (Ask::Close, Ok(())) if !conversation.known => {
+                    Turn::Refuse(BrainError::UnknownConversation { conversation: name.clone() })
                 }
-                Some(_) if pending.answers() > 1 => Turn::Part,
-                Some(_) => Turn::Dispatch,
+                (Ask::Close, _) => Turn::Clear { close: true },
+                (_, Err(error)) => Turn::Refuse(error),
+                (Ask::Rewind { context_len }, Ok(())) => Turn::Rewind { context_len: *context_len },
+                (_, Ok(())) => match conversation.base(pending.choice) {
+                    None => Turn::Refuse(no_such_choice(conversation, pending.choice)),
+                    _ if pending.stage == Stage::Untokenised => Turn::Tokenise,
+                    _ if pending.answers() > 1 => Turn::Part,
+                    _ => Turn::Dispatch,
+                },
             },
         }
     }
@@ -141,10 +145,29 @@ impl Policy {
         pending.stage = Stage::Tokenising;
         let base = self.conversations.get(name).and_then(|conversation| conversation.base(pending.choice));
         let behind = base.and_then(|base| base.history.tokens.last().copied());
-        effects.push(Effect::Tokenise { request, behind });
+        effects.push(Effect::Tokenise { request, conversation: Some(name.clone()), behind });
+    }
+
+    /// Whether a conversation's requests are refused, since they have killed actors.
+    pub(super) fn check_quarantine(&self, name: &ConversationId) -> Result<(), BrainError> {
+        match self.blame.is_empty() {
+            true => Ok(()),
+            false => self.check_blame(&Fingerprint::Conversation(name.clone())),
+        }
+    }
+
+    /// Whether there is anything to do of what a request asks, and with tokens that the model knows. An actor is ready,
+    /// so it is known which those are.
+    fn check_work(&self, request: RequestId) -> Result<(), BrainError> {
+        let (Some(pending), Some(model)) = (self.requests.get(&request), &self.model) else { return Ok(()) };
+        let whole = pending.whole_of().and_then(|whole| self.requests.get(&whole)).unwrap_or(pending);
+        let conversation = whole.conversation.as_ref().and_then(|name| self.conversations.get(name));
+        let base = conversation.and_then(|conversation| conversation.base(whole.choice));
+        admission::check_work(whole, base.map_or(0, State::len), model)
     }
 
     fn clear(&mut self, name: &ConversationId, close: bool, effects: &mut Vec<Effect>) {
+        self.blame.pardon(&Fingerprint::Conversation(name.clone()));
         self.give_slot_back(name, effects);
         self.stand_up(name);
         if let Some(conversation) = self.conversations.get_mut(name) {
@@ -155,79 +178,90 @@ impl Policy {
 
     /// Makes the actor forget what it holds of the conversation; the next job restores it.
     pub(super) fn give_slot_back(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
-        let Some(conversation) = self.conversations.get_mut(name) else {
+        let Some(conversation) = self.conversations.get_mut(name) else { return };
+        let slot = std::mem::take(&mut conversation.slot);
+        let (Slot::Clean(actor, incarnation) | Slot::Dirty(actor, incarnation)) = slot else { return };
+        if !self.serves(actor, incarnation) {
             return;
-        };
-        let (true, Some(actor)) = (conversation.held, conversation.owner) else {
-            return;
-        };
-        conversation.held = false;
+        }
+        let request = RequestId(self.next_own_job);
+        self.next_own_job -= 1;
         let job = Assignment {
-            request: RequestId(self.next_own_job),
-            serves: RequestId(self.next_own_job),
+            request,
+            serves: request,
             conversation: Some(name.clone()),
-            epoch: conversation.epoch,
             context: History::default(),
             held: Holding::Slot,
             carried: None,
             work: Work::Forget,
-            alone: false,
+            party: Party::default(),
+            alone: 0,
         };
-        self.next_own_job -= 1;
-        effects.push(Effect::Send { actor, incarnation: self.actors[actor.0].incarnation, job });
+        effects.push(Effect::Send { actor, incarnation, job });
+    }
+
+    /// Whether this life of an actor takes jobs.
+    pub(super) fn serves(&self, actor: ActorIndex, incarnation: Incarnation) -> bool {
+        let state = &self.actors[actor.0];
+        state.incarnation == incarnation && state.life == Life::Ready
     }
 
     fn forget_if_blank(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
         if self.conversations.get(name).is_some_and(|conversation| conversation.is_blank()) {
             self.give_slot_back(name, effects);
             self.stand_up(name);
-            let owner = self.conversations.remove(name).and_then(|conversation| conversation.owner);
-            if let Some(actor) = owner {
+            let home = self.conversations.remove(name).and_then(|conversation| conversation.home);
+            if let Some(actor) = self.lives_with(home) {
                 self.actors[actor.0].conversations -= 1;
             }
         }
     }
 
-    /// Gives requests without a conversation to actors that are ready.
-    pub(super) fn place_loose(&mut self, effects: &mut Vec<Effect>) {
-        while let Some(&request) = self.loose.first()
-            && let Some(actor) = placement::least_busy(&self.actors, None)
-        {
-            self.loose.remove(&request);
-            self.send(request, actor, effects);
+    /// What waits for an actor is given to those that are ready, oldest request first.
+    pub(super) fn place_waiting(&mut self, effects: &mut Vec<Effect>) {
+        while let Some(&request) = self.waiting.first() {
+            let Some(actor) = self.least_busy(None, request) else { return };
+            self.waiting.remove(&request);
+            let Some(pending) = self.requests.get(&request) else { continue };
+            match pending.conversation.clone() {
+                Some(name) => self.advance(&name, effects),
+                None => self.place(request, actor, effects),
+            }
         }
     }
 
-    /// Everything that waits is looked at again, oldest request first.
-    pub(super) fn advance_all(&mut self, effects: &mut Vec<Effect>) {
-        let mut waiting: Vec<(Option<RequestId>, ConversationId)> = self
-            .conversations
-            .iter()
-            .filter(|(_, conversation)| !conversation.queue.is_empty() || conversation.is_blank())
-            .map(|(name, conversation)| (conversation.queue.first().copied(), name.clone()))
-            .collect();
-        waiting.sort();
-        for (_, name) in waiting {
-            self.advance(&name, effects);
+    /// Gives a request without a conversation, or a part, to an actor, unless it is refused.
+    fn place(&mut self, request: RequestId, actor: ActorIndex, effects: &mut Vec<Effect>) {
+        let whole = self.requests.get(&request).and_then(Pending::whole_of);
+        let known = if self.blame.is_empty() { None } else { self.fingerprint(request) };
+        let checked = known.map_or(Ok(()), |who| self.check_blame(&who)).and_then(|()| self.check_work(request));
+        match (checked, whole) {
+            (Ok(()), _) => self.send(request, actor, effects),
+            (Err(error), Some(whole)) => self.fail_parted(whole, error, effects),
+            (Err(error), None) => self.fail(request, error, effects),
         }
-        self.place_loose(effects);
     }
 
     fn send(&mut self, request: RequestId, actor: ActorIndex, effects: &mut Vec<Effect>) {
         let serves = self.requests.get(&request).and_then(Pending::whole_of).unwrap_or(request);
         let sharing = self.sharing_of(serves);
+        let suspect = if self.blame.is_empty() { None } else { self.fingerprint(request) };
+        let alone = suspect.map_or(0, |who| self.blame.runs_alone(&who, self.now));
         let Some(mut pending) = self.requests.remove(&request) else { return };
         let name = pending.conversation.clone();
-        let (mut epoch, mut holding) = (Epoch::default(), Holding::Nothing);
+        let mut holding = Holding::Nothing;
+        let incarnation = self.actors[actor.0].incarnation;
+        let keeps = self.model.as_ref().is_some_and(|model| model.pages.is_none());
         let state = match (name.as_ref().and_then(|name| self.conversations.get_mut(name)), &pending.part) {
             (Some(conversation), _) => {
                 let first = conversation.queue.first();
                 debug_assert!(first == Some(&request), "{request:?} is sent, {first:?} is first");
-                epoch = conversation.epoch;
-                if pending.choice.is_none() {
-                    holding = conversation.holding();
+                if pending.choice.is_none() && conversation.slot == Slot::Clean(actor, incarnation) {
+                    holding = Holding::Slot;
                 }
-                conversation.held = self.model.as_ref().is_some_and(|model| model.pages.is_none());
+                if keeps {
+                    conversation.slot = Slot::Clean(actor, incarnation);
+                }
                 conversation.base(pending.choice).cloned().unwrap_or_default()
             }
             (None, Some(part)) => part.state.clone(),
@@ -239,7 +273,7 @@ impl Policy {
                 pending.base.take().unwrap_or_else(|| state.resident.clone())
             } else {
                 let (resident, reused) = self.pages_for(&state, &pending, &sharing);
-                if pending.shown.is_empty() {
+                if pending.shown.sampled.is_empty() {
                     pending.reused = reused; // what an earlier job began with, and came to nothing, was for nothing
                 }
                 resident
@@ -247,26 +281,27 @@ impl Policy {
             pending.base = Some(resident.clone());
             holding = Holding::Pages(resident);
         }
-        pending.restored = holding == Holding::Nothing && state.len() > 0;
         pending.stage = Stage::Assigned(actor);
+        pending.alone = alone;
         let carried = pending.carried.take();
         if carried.is_none() {
-            pending.shown_before = pending.shown.len();
+            pending.shown.before = pending.shown.sampled.len();
         }
         let job = Assignment {
             request,
             serves,
             conversation: name,
-            epoch,
             context: state.history,
             held: holding,
             carried,
             work: pending.work(),
-            alone: pending.deaths > 0,
+            party: pending.party.clone(),
+            alone,
         };
         self.requests.insert(request, pending);
+        self.waiting.remove(&request);
         let owner = &mut self.actors[actor.0];
         owner.take_on(request, self.now, self.config.supervision.run_max);
-        effects.push(Effect::Send { actor, incarnation: owner.incarnation, job });
+        effects.push(Effect::Send { actor, incarnation, job });
     }
 }

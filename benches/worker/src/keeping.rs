@@ -37,6 +37,7 @@ const ROUNDS: usize = 5;
 pub(crate) async fn measure(load: &Load) -> Outcome<Value> {
     let mut settings = load.settings();
     // A crash each round, and each the first of its time.
+    settings.brain.chaos = true;
     settings.brain.restarts_within_ms = 1;
     let parts = Parts::find(&settings).await?;
     let engine_ms = median(ROUNDS, || async {

@@ -47,6 +47,7 @@ pub(crate) async fn run(common: &Common, record: Option<PathBuf>) -> Result<Exit
     let began = Instant::now();
     let mut settings = common.settings()?;
     settings.brain.actors = ACTORS;
+    settings.brain.chaos = true;
     let recording = record.map(Recording::create).transpose()?;
     expect_the_crash();
     terminal::title("A trained model speaks")?;
@@ -76,7 +77,8 @@ async fn show(brain: &Brain, began: Instant, mut recording: Option<Recording>) -
     terminal::title("An actor dies, its conversations do not")?;
     let undisturbed = tell(brain, None, None).await?;
     let disturbed = tell(brain, Some(Kill { actor: VICTIM, after: KILL_AFTER }), recording.as_mut()).await?;
-    output::print(&format!("{}\n", report::actors(&brain.stats().await.map_err(broken)?)))?;
+    let stats = brain.stats().await.map_err(broken)?;
+    output::print(&format!("{}\n{}\n", report::actors(&stats), report::health(&stats)))?;
     output::print(&report::stories(&disturbed).to_string())?;
     report::verdict(&undisturbed, &disturbed).map_err(unlike)?;
     if let Some(recording) = recording {

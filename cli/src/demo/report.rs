@@ -50,6 +50,14 @@ pub(super) fn actors(stats: &Stats) -> Table {
     table
 }
 
+/// How the brain is behind it.
+pub(super) fn health(stats: &Stats) -> String {
+    match stats.health.reason() {
+        Some(reason) => format!("health: {} ({reason})", stats.health.as_str()),
+        None => format!("health: {}", stats.health.as_str()),
+    }
+}
+
 /// What was told.
 pub(super) fn stories(scene: &Scene) -> Table {
     let mut table = output::table(["begun by", "conversation", "told, with the death in between"]);

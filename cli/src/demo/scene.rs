@@ -165,7 +165,7 @@ impl Scene {
 
 #[cfg(test)]
 mod tests {
-    use motorbrain::{ActorStats, EngineInfo, Window};
+    use motorbrain::{ActorStats, EngineInfo, Health, Window};
 
     use super::*;
 
@@ -187,7 +187,15 @@ mod tests {
             kv_bytes_per_token: 1,
             pages: None,
         };
-        Stats { actors: vec![actor], kv_bytes: 0, cached_bytes: 0, model }
+        Stats {
+            health: Health::Ready,
+            abandoned: 0,
+            waiting: 0,
+            actors: vec![actor],
+            kv_bytes: 0,
+            cached_bytes: 0,
+            model,
+        }
     }
 
     fn ms(ms: u64) -> Duration {

@@ -225,7 +225,7 @@ mod tests {
         let window = Window { size: 1 << 20, ..fake_info().window };
         let info = EngineInfo { window, ..fake_info() };
         let loader = FakeLoader { info, control: FakeControl::default() };
-        let config = BrainConfig { actors: 2, ..BrainConfig::default() };
+        let config = BrainConfig { actors: 2, chaos: true, ..BrainConfig::default() };
         Brain::start(config, Arc::new(loader), Arc::new(SmallBytes)).await.expect("the fake loads")
     }
 

@@ -281,6 +281,34 @@ fn a_hung_actor_is_given_up_and_nobody_waits_for_it_to_wake() {
 }
 
 #[test]
+fn a_brain_that_is_down_says_why_and_comes_back_or_ends_the_program() {
+    let dies = ["--chaos", "--set", "brain.restarts_max=0", "--set", "brain.retry_ms_min=200"];
+    let crash = json!({"id": 1, "op": "crash", "actor": 0});
+    let stats = json!({"id": 2, "op": "stats"});
+    let mut pipe = Pipe::start("tiny-plain", &dies);
+    assert_eq!(pipe.ask(&stats)["ok"]["health"], "ready");
+    pipe.ask(&crash);
+    let began = Instant::now();
+    let mut seen = Vec::new();
+    while seen.last() != Some(&json!("ready")) || seen.len() < 2 {
+        let found = pipe.ask(&stats)["ok"].clone();
+        assert!(found["health"] == "ready" || found["reason"].is_string(), "{found}");
+        if seen.last() != Some(&found["health"]) {
+            seen.push(found["health"].clone());
+        }
+        assert!(began.elapsed() < PATIENCE, "{seen:?}");
+    }
+    assert!(seen.contains(&json!("down")), "{seen:?}");
+    assert!(pipe.ask(&good())["ok"].is_object());
+
+    let stops: Vec<&str> = dies.into_iter().chain(["--set", "brain.when_down=stop"]).collect();
+    let mut pipe = Pipe::start("tiny-plain", &stops);
+    pipe.ask(&crash);
+    // Its input is still open.
+    assert_eq!(wait(&mut pipe.child).code(), Some(1));
+}
+
+#[test]
 fn a_reader_that_leaves_ends_the_program_quietly() {
     let mut child = command(&fixture("tiny-plain"), &[]).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();

@@ -8,14 +8,14 @@ use crate::control::FakeControl;
 
 /// A page's memory: the states of its rows, as many as are written.
 struct Memory {
+    number: u64,
     rows: Mutex<Vec<u64>>,
     control: FakeControl,
 }
 
 impl Memory {
     fn new(rows: Vec<u64>, control: &FakeControl) -> Arc<Self> {
-        control.count_page(1);
-        Arc::new(Self { rows: Mutex::new(rows), control: control.clone() })
+        Arc::new(Self { number: control.begin_page(), rows: Mutex::new(rows), control: control.clone() })
     }
 
     fn rows(&self) -> MutexGuard<'_, Vec<u64>> {
@@ -25,8 +25,19 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.control.count_page(-1);
+        self.control.end_page(self.number);
     }
+}
+
+/// The number of a page of a fake's, unique among all that its control has counted; `None`: it is another engine's.
+pub fn page_number(page: &Page) -> Option<u64> {
+    Some(page.memory::<Memory>()?.number)
+}
+
+/// What stands in pages that a fake has filled, a number for each token ([`state_behind`](crate::model::state_behind));
+/// `None` where they hold less than is said. `page`: tokens of a page.
+pub fn states_in(held: &Resident, page: usize) -> Option<Vec<u64>> {
+    Pages::adopt(held, page).map(|(_, states)| states)
 }
 
 /// A slot's pages.
@@ -83,6 +94,20 @@ impl Pages {
         let pages = self.table[self.known..].iter().map(|memory| Page::new(Arc::clone(memory))).collect();
         let keep = std::mem::replace(&mut self.known, self.table.len());
         Held { keep, pages, kv_len }
+    }
+
+    /// Their numbers.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.table.iter().map(|memory| memory.number)
+    }
+
+    /// Writes a row of no meaning wherever nobody forbids it: behind the slot's own last row. True if it could.
+    pub(super) fn garble(&mut self, page: PageSize) -> bool {
+        let row = self.written % page.tokens;
+        let Some(last) = self.table.last().filter(|memory| row > 0 && memory.rows().len() == row) else { return false };
+        last.rows().push(u64::MAX);
+        self.written += 1;
+        true
     }
 
     fn cut(&mut self, count: usize) {

@@ -1,4 +1,4 @@
-//! How jobs end: answered without a run, charged with one that failed, or done.
+//! How jobs end: answered without a run, charged with one that failed, taken back, or done.
 
 use std::mem;
 
@@ -11,39 +11,20 @@ use crate::{
 };
 
 impl Worker {
-    /// Brings every lane to a front task that needs a run; lanes without one are ready no more.
-    pub(super) fn settle_all(&mut self) -> Result<(), EngineError> {
-        for _ in 0..self.ready.len() {
-            if let Some(key) = self.ready.pop_front()
-                && self.settle(&key)?
-            {
-                self.ready.push_back(key);
-            }
-        }
-        Ok(())
-    }
-
-    /// Answers front tasks until one needs a run; false if none does.
-    fn settle(&mut self, key: &LaneKey) -> Result<bool, EngineError> {
-        while let Some(lane) = self.lanes.get_mut(key) {
-            let Some(task) = lane.queue.front_mut() else {
-                return Ok(false);
-            };
+    /// Answers front tasks until one needs a run.
+    pub(super) fn settle(&mut self, key: &LaneKey) -> Result<(), EngineError> {
+        while let Some(task) = self.lanes.get_mut(key).and_then(Lane::front_mut) {
             if matches!(task.job.work, Work::Forget) {
                 self.finish(key, Ok(Outcome::Forgotten))?;
-            } else if task.job.cancel.is_cancelled() {
-                self.finish(key, Err(JobError::Cancelled))?;
             } else if !task.started
                 && let Err(error) = task.start(&self.info)
             {
                 self.finish(key, Err(JobError::Failed(error)))?;
-            } else if lane.begun {
-                return Ok(true);
-            } else if let Err(error) = lane.begin(&mut *self.engine) {
-                self.fail(key, error)?;
+            } else {
+                return Ok(());
             }
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Charges a failed run to one row, or has its rows run alone to find out which.
@@ -66,14 +47,14 @@ impl Worker {
     }
 
     /// Ends a front task with what the engine says of it.
-    fn fail(&mut self, key: &LaneKey, error: EngineError) -> Result<(), EngineError> {
+    pub(super) fn fail(&mut self, key: &LaneKey, error: EngineError) -> Result<(), EngineError> {
         let failed = match error.kind {
             EngineErrorKind::Fatal => return Err(error),
             EngineErrorKind::ContextFull => {
                 let lane = self.lanes.get(key);
                 // What would have been read was counted when the job began, so it was the token
                 // to be sampled that did not fit.
-                let rest = lane.and_then(|lane| lane.queue.front()).map_or(0, Task::rest);
+                let rest = lane.and_then(Lane::front).map_or(0, Task::rest);
                 BrainError::ContextFull {
                     context_len: lane.map_or(0, Lane::committed_len),
                     new: lane.map_or(0, Lane::pending_len) + rest + 1,
@@ -85,49 +66,77 @@ impl Worker {
         self.finish(key, Err(JobError::Failed(failed)))
     }
 
+    /// Ends a job that nobody waits for any more, wherever it stands in its lane's queue.
+    pub(super) fn end_cancelled(&mut self, key: &LaneKey, arrival: u64) -> Result<(), EngineError> {
+        let Some(lane) = self.lanes.get_mut(key) else { return Ok(()) };
+        if lane.queue.first_key_value().is_some_and(|(first, _)| *first == arrival) {
+            self.stop_waiting(key);
+            self.finish(key, Err(JobError::Cancelled))?;
+            return self.wait(key);
+        }
+        let Some(task) = lane.queue.remove(&arrival) else { return Ok(()) };
+        let request = task.job.request;
+        self.jobs.remove(&request);
+        (self.report)(Report::Done(Done {
+            request,
+            outcome: Err(JobError::Cancelled),
+            commit: Commit::default(),
+            context_len: task.job.context.tokens.len(),
+            rebuilt: false,
+            lost: false,
+            read: None,
+        }));
+        Ok(())
+    }
+
     /// Ends a front task: commits or undoes what it did, and reports it.
     pub(super) fn finish(&mut self, key: &LaneKey, outcome: Result<Outcome, JobError>) -> Result<(), EngineError> {
-        let Some(lane) = self.lanes.get_mut(key) else {
+        let Some(request) = self.lanes.get(key).and_then(Lane::front).map(|task| task.job.request) else {
             return Ok(());
         };
-        let Some(mut task) = lane.queue.pop_front() else {
-            return Ok(());
-        };
-        // Its owner goes on with the tokens as soon as it hears of the end, and would copy what is still shared.
-        let committed = mem::take(&mut task.job.context).tokens.len();
-        let _entered = task.job.span.enter();
-        lane.suspect = false;
+        let entered = self.enter(request);
+        let Some(lane) = self.lanes.get_mut(key) else { return Ok(()) };
         let engine = &mut *self.engine;
-        let mut commit = Commit::default();
+        let (mut commit, mut read) = (Commit::default(), None);
         let (mut lost, began) = (false, lane.begun);
+        lane.suspect = false;
         match &outcome {
             Ok(Outcome::Forgotten) => lane.give_back(engine),
             Ok(_) => {
                 commit = lane.commit(engine);
                 lane.end(engine);
             }
-            Err(_) => lost = lane.undo(engine)?,
+            Err(_) => (read, lost) = lane.undo(engine)?,
         }
+        if matches!(key, LaneKey::Single(_)) {
+            lane.give_back(engine);
+        }
+        let Some((_, mut task)) = lane.queue.pop_first() else { return Ok(()) };
+        // Its owner goes on with the tokens as soon as it hears of the end, and would copy what is still shared.
+        let committed = mem::take(&mut task.job.context).tokens.len();
+        let _entered = task.job.span.enter();
         let context_len = match &outcome {
             Ok(Outcome::Forgotten) => 0,
             _ if began => lane.committed_len(),
             _ => committed,
         };
         let rebuilt = outcome.is_ok() && mem::take(&mut lane.rebuilt);
-        if matches!(key, LaneKey::Single(_)) {
-            lane.give_back(engine);
+        if mem::take(&mut lane.counts) {
+            match &outcome {
+                Ok(_) => self.crowd.away(key, self.clock.now()),
+                Err(_) => self.crowd.leave(key),
+            }
         }
-        if lane.is_empty() {
-            self.lanes.remove(key);
-        }
+        self.forget_if_empty(key);
+        self.jobs.remove(&request);
+        // Before the answer, so that statistics asked for after it know of its memory.
+        self.report_memory();
+        self.leave(entered);
         match &outcome {
             Ok(_) => tracing::debug!(appended = commit.appended.len(), context_len, rebuilt, "a job is done"),
             Err(error) => tracing::debug!(?error, context_len, "a job failed"),
         }
-        let request = task.job.request;
-        // Before the answer, so that statistics asked for after it know of its memory.
-        self.report_memory();
-        (self.report)(Report::Done(Done { request, outcome, commit, context_len, rebuilt, lost }));
+        (self.report)(Report::Done(Done { request, outcome, commit, context_len, rebuilt, lost, read }));
         Ok(())
     }
 }

@@ -426,7 +426,7 @@ async fn check(info: EngineInfo, happens: Vec<Happens>) -> Result<(), TestCaseEr
         match happens {
             Happens::Asked(who, asked, sharing) => {
                 let tag = open.asked.len() as u64;
-                bench.brain.request_to(&port, tag, asked.request(who, sharing), None).unwrap();
+                bench.brain.request_to(&port, tag, asked.request(who, sharing)).unwrap();
                 open.asked.push((who, asked));
             }
             // It may be on its way back already.

@@ -6,7 +6,7 @@ use motorbrain_actors::{
     engine::LoadError,
     message::{ErrorCode, Stepped},
     policy::ActorState,
-    tokens::{TokenId, Tokenizer},
+    tokens::Tokenizer,
 };
 use motorbrain_testing::{Fault, LoadFault, fake_info_without_pages};
 use tokio::task::JoinSet;
@@ -126,6 +126,7 @@ async fn nothing_is_read_again_after_a_death() {
         let bench = start(config(actors)).await;
         let before = bench.brain.step(step("slid", &"AB".repeat(15), 2)).await.unwrap();
         bench.brain.step(step("short", "AB", 2)).await.unwrap();
+        bench.all_are_ready().await;
         bench.control.record();
         for actor in 0..actors {
             bench.brain.crash(actor).await.unwrap();
@@ -188,7 +189,7 @@ async fn conversations_move_from_an_actor_that_is_down() {
     let mut config = config(2);
     config.supervision.restarts_max = 1;
     let bench = start(config).await;
-    bench.until(|stats| stats.actors.iter().all(|actor| actor.state == ActorState::Ready)).await;
+    bench.all_are_ready().await;
     for name in ["a", "b"] {
         bench.brain.step(step(name, "HELLO", 2)).await.unwrap();
     }
@@ -206,9 +207,9 @@ async fn conversations_move_from_an_actor_that_is_down() {
     // The last one takes everything with it.
     bench.brain.crash(1).await.unwrap();
     bench.until_ready(1, 1).await;
-    bench.control.fault_on_token(TokenId(63), Fault::Panic);
-    let error = within(bench.brain.step(step("a", "_", 1))).await.unwrap_err();
-    assert_eq!(error.code(), ErrorCode::Unavailable);
+    bench.control.hold_loads();
+    bench.brain.crash(1).await.unwrap();
+    bench.until(|stats| stats.actors[1].state == ActorState::Down).await;
     let error = bench.brain.step(step("b", "HELLO", 1)).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Unavailable);
 }

@@ -171,7 +171,7 @@ async fn a_fork_waits_for_its_turn_in_both_conversations() {
     ];
     let count = requests.len();
     for (tag, request) in requests.into_iter().enumerate() {
-        bench.brain.request_to(&replies, tag as u64, request, None).unwrap();
+        bench.brain.request_to(&replies, tag as u64, request).unwrap();
     }
     let mut found = vec![None; count];
     for _ in 0..count {
@@ -386,7 +386,7 @@ async fn an_error_leaves_the_answers_waiting() {
     let bench = start_with(config, roomy(64)).await;
     let brain = &bench.brain;
     let several = with_answers(&bench).await;
-    let late = Some(Duration::from_millis(20));
+    let late = brain.within(Duration::from_millis(20));
     for chooses in [false, true] {
         let asked = |step: Step| if chooses { choosing(2, step) } else { step };
         bench.control.fault_in_run(1, Fault::REJECT);
@@ -397,7 +397,7 @@ async fn an_error_leaves_the_answers_waiting() {
         assert_eq!(code(brain.step(asked(drawn("a", "lower case", 2))).await), ErrorCode::BadRequest);
         assert_eq!(code(brain.step(asked(drawn("a", &"LONG".repeat(90), 2))).await), ErrorCode::InputTooLong);
         bench.control.fault_in_run(1, Fault::HANG);
-        assert_eq!(code(brain.request(Request::Step(asked(drawn("a", "LATE", 2))), late).await), ErrorCode::Timeout);
+        assert_eq!(code(late.request(Request::Step(asked(drawn("a", "LATE", 2)))).await), ErrorCode::Timeout);
         bench.control.release_hangs();
     }
     assert_eq!(code(brain.step(choosing(8, drawn("a", "NO NINTH", 2))).await), ErrorCode::BadRequest);
@@ -423,7 +423,7 @@ async fn counts_and_choices_that_cannot_be_are_bad_requests() {
         choosing(0, drawn("unknown", "HELLO", 1)),
         choosing(usize::MAX, drawn("a", "HELLO", 1)),
     ] {
-        let found = brain.request(Request::Step(step.clone()), None).await;
+        let found = brain.request(Request::Step(step.clone())).await;
         assert_eq!(code(found), ErrorCode::BadRequest, "{step:?}");
     }
     let mut stream = brain.step_stream(Step { n: 2, ..drawn("a", "HELLO", 1) }).await.unwrap();
@@ -476,7 +476,7 @@ async fn a_deadline_while_answers_are_given_leaves_the_conversation_as_it_was() 
     for run in [1, 2, 3, 4, 6] {
         bench.control.fault_in_run(run, Fault::HANG);
         let asked = Step { n: 8, ..drawn("a", &text(18), 5) };
-        let error = within(brain.request(Request::Step(asked), Some(Duration::from_millis(40)))).await.unwrap_err();
+        let error = within(brain.within(Duration::from_millis(40)).request(Request::Step(asked))).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Timeout, "run {run}");
         bench.control.release_hangs();
         until_pages(&bench.control, |found| found == pages).await;
@@ -496,6 +496,9 @@ async fn a_caller_that_goes_away_while_answers_are_given_leaves_nothing_behind()
         let gone = tokio::spawn(async move { brain.several(asked).await });
         within(bench.control.until(|tally| tally.hanging == 1)).await;
         gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+        // Behind what the caller has said as it went.
+        bench.brain.stats().await.unwrap();
         bench.control.release_hangs();
         bench.until(|stats| stats.actors[0].queued == 0).await;
         until_pages(&bench.control, |found| found == 0).await;

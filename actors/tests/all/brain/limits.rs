@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use motorbrain_actors::{
+    brain::{BrainMessage, Envelope},
     engine::Sampling,
     message::{ErrorCode, Reply, Request, Step},
 };
@@ -59,10 +60,10 @@ async fn one_conversation_more_than_the_limit_is_overloaded() {
 #[tokio::test]
 async fn a_deadline_is_answered_at_once_and_leaves_the_conversation_as_it_was() {
     let (bench, first) = hanging(|_| ()).await;
-    let deadline = Some(Duration::from_millis(20));
+    let deadline = Duration::from_millis(20);
     for name in ["a", "b"] {
         // `a` waits behind the hanging one, `b` is with the actor.
-        let error = within(bench.brain.request(Request::Step(step(name, "LATE", 1)), deadline)).await.unwrap_err();
+        let error = within(bench.brain.within(deadline).step(step(name, "LATE", 1))).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::Timeout);
     }
     bench.control.release_hangs();
@@ -78,15 +79,14 @@ async fn a_deadline_in_the_middle_of_a_run_undoes_it() {
     let mut config = config(1);
     config.limits.deadline = Some(Duration::from_millis(20));
     let bench = start(config).await;
-    let before = bench.brain.request(Request::Step(step("a", "HELLO", 2)), Some(Duration::MAX)).await.unwrap();
+    let patient = bench.brain.within(Duration::MAX);
+    let before = patient.step(step("a", "HELLO", 2)).await.unwrap();
     bench.control.fault_in_run(1, Fault::HANG);
     let error = within(bench.brain.step(step("a", "LATE", 2))).await.unwrap_err();
     assert_eq!(error.code(), ErrorCode::Timeout);
     bench.control.release_hangs();
-    let after = within(bench.brain.request(Request::Reset("a".into()), Some(Duration::MAX))).await;
-    after.unwrap();
-    let again = bench.brain.request(Request::Step(step("a", "HELLO", 2)), Some(Duration::MAX)).await.unwrap();
-    let (Reply::Stepped(again), Reply::Stepped(before)) = (again, before) else { panic!("steps are answered") };
+    within(patient.reset("a")).await.unwrap();
+    let again = patient.step(step("a", "HELLO", 2)).await.unwrap();
     assert_eq!(unshared(again), before);
 }
 
@@ -100,17 +100,44 @@ async fn a_caller_that_went_away_cancels_its_request() {
             tokio::spawn(async move { brain.step(step(name, "GONE", 4)).await })
         })
         .into();
-    bench.until(|stats| stats.actors[0].queued == 3).await;
+    bench.until(|stats| (stats.waiting, stats.actors[0].queued) == (1, 2)).await;
     for gone in gone {
         gone.abort();
     }
     // The one behind the hanging run is dropped while that still hangs; the actor's is cancelled.
-    bench.until(|stats| stats.actors[0].queued == 2).await;
+    bench.until(|stats| (stats.waiting, stats.actors[0].queued) == (0, 2)).await;
     bench.control.release_hangs();
     within(first).await.unwrap();
     bench.until(|stats| stats.actors[0].queued == 0 && stats.actors[0].conversations == 1).await;
     let stepped = bench.brain.step(step("a", "HELLO", 1)).await.unwrap();
     assert_eq!(stepped.context.context_len, 13);
+}
+
+#[tokio::test]
+async fn callers_of_messages_that_went_away_are_found_however_many_wait() {
+    const CALLERS: usize = 1000;
+    let (bench, first) = hanging(|config| {
+        config.limits.requests = 2 * CALLERS;
+        config.limits.conversation_requests = 2 * CALLERS;
+    })
+    .await;
+    let mut callers = Vec::new();
+    for _ in 0..CALLERS {
+        let (port, answer) = tokio::sync::oneshot::channel();
+        let request = Envelope::new(Request::Step(step("a", "GONE", 1)));
+        bench.brain.actor_ref().cast(BrainMessage::Request(request, port.into())).unwrap();
+        callers.push(answer);
+    }
+    bench.until(|stats| stats.waiting == CALLERS).await;
+    // Every second stays: more than are looked at once.
+    let stay: Vec<_> = callers.into_iter().enumerate().filter(|(place, _)| place % 2 == 0).collect();
+    bench.until(|stats| stats.waiting == stay.len()).await;
+    bench.control.release_hangs();
+    within(first).await.unwrap();
+    for (place, answer) in stay {
+        let reply = within(answer).await.unwrap().unwrap();
+        assert!(matches!(reply, Reply::Stepped(_)), "{place}: {reply:?}");
+    }
 }
 
 #[tokio::test]

@@ -6,11 +6,16 @@
 
 #![allow(clippy::unwrap_used, reason = "tests panic")]
 
+mod attacks;
+mod cancelling;
 mod copies;
+mod endings;
 mod faults;
+mod floods;
 mod forks;
 mod life;
 mod limits;
+mod makers;
 mod serving;
 mod sharing;
 mod streams;
@@ -65,7 +70,7 @@ fn config(actors: usize) -> BrainConfig {
         backoff_max: Duration::from_millis(4),
         ..Supervision::default()
     };
-    BrainConfig { actors, supervision, chunk: 8, ..BrainConfig::default() }
+    BrainConfig { actors, supervision, chunk: 8, chaos: true, ..BrainConfig::default() }
 }
 
 fn loader(info: EngineInfo) -> (Arc<FakeLoader>, FakeControl) {
@@ -101,6 +106,11 @@ impl Bench {
             }
         })
         .await
+    }
+
+    /// A brain has started when one of its actors is ready, whichever that is.
+    async fn all_are_ready(&self) {
+        self.until(|stats| stats.actors.iter().all(|actor| actor.state == ActorState::Ready)).await;
     }
 
     async fn until_ready(&self, actor: usize, restarts: u64) -> Stats {

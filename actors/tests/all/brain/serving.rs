@@ -178,7 +178,7 @@ async fn replies_in_a_queue_come_in_the_order_in_which_they_are_done() {
     for turn in 0..50 {
         let requests = [Request::Step(step("a", "HELLO", 2)), Request::Reset("a".into()), Request::Close("b".into())];
         for (place, request) in requests.into_iter().enumerate() {
-            bench.brain.request_to(&replies, 10 * turn + place as u64, request, None).unwrap();
+            bench.brain.request_to(&replies, 10 * turn + place as u64, request).unwrap();
         }
     }
     let mut tags = Vec::new();
@@ -198,10 +198,10 @@ async fn a_brain_that_has_stopped_answers_to_a_queue_as_well() {
     let bench = start(config(1)).await;
     bench.control.fault_in_run(1, Fault::Hang { limit: None, deaf: true });
     let (replies, mut done) = tokio::sync::mpsc::unbounded_channel();
-    bench.brain.request_to(&replies, 1, Request::Step(step("a", "HELLO", 2)), None).unwrap();
+    bench.brain.request_to(&replies, 1, Request::Step(step("a", "HELLO", 2))).unwrap();
     within(bench.control.until(|tally| tally.hanging == 1)).await;
     bench.brain.actor_ref().kill();
-    bench.brain.request_to(&replies, 2, Request::Step(step("a", "HELLO", 2)), None).unwrap();
+    bench.brain.request_to(&replies, 2, Request::Step(step("a", "HELLO", 2))).unwrap();
     for _ in 0..2 {
         let (_, reply) = within(done.recv()).await.unwrap();
         let Delivery::End(Err(error)) = reply else { panic!("{reply:?}") };

@@ -110,7 +110,7 @@ async fn a_streamed_step_that_fails_keeps_what_it_has_shown() {
     let done = bench.done(request).await;
     assert_eq!((done.context_len, bench.shown.len()), (5, 2));
     assert!(done.outcome.is_err());
-    let mut reference = Reference::after(&bench.histories["a"].tokens);
+    let mut reference = Reference::after(&bench.histories["a"].tokens, fake_info());
     let next = step(vec![], 3);
     let done = bench.ask("a", next.clone()).await;
     assert_equal(outcome(&done), &reference.answer(&next, EmbeddingConfig::default()));
@@ -132,7 +132,7 @@ async fn a_history_is_read_before_the_work() {
         assert_eq!(bench.pulse.running().unwrap().requests, [reads_again], "it is charged with its restore");
         bench.control.release_hangs();
         let order = bench.order(2).await;
-        let mut reference = Reference::after(&past);
+        let mut reference = Reference::after(&past, fake_info());
         reference.total = total;
         let first = bench.done(order[0]).await;
         assert_equal(outcome(&first), &reference.answer(&work, EmbeddingConfig::default()));
@@ -162,12 +162,11 @@ async fn a_history_outlives_the_job_that_brought_it() {
     let mut bench = Bench::held(4).await;
     bench.histories.insert("a".to_owned(), history(&past, 10));
     let job = bench.job(Some("a"), step(vec![], 5));
-    job.cancel.cancel();
-    let cancelled = bench.send_job(job);
+    let cancelled = bench.send_cancelled(job);
     let next = bench.send("a", step(vec![], 2));
     bench.release();
     assert_eq!(failure(bench.done(cancelled).await), JobError::Cancelled);
-    let expected = Reference::after(&past).answer(&step(vec![], 2), EmbeddingConfig::default());
+    let expected = Reference::after(&past, fake_info()).answer(&step(vec![], 2), EmbeddingConfig::default());
     assert_equal(outcome(&bench.done(next).await), &expected);
 }
 

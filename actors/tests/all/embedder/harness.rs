@@ -2,17 +2,18 @@
 //! the commits as MotorBrain does.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     future::Future,
     sync::Arc,
     time::Duration,
 };
 
 use motorbrain_actors::{
+    clock::Clock,
     embedder::{EmbedderArguments, EmbedderMessage, EmbeddingConfig, spawn_on_thread},
     engine::{Engine, EngineInfo, LoadError, Resident, Row, Sampled, Sampling, Want},
-    job::{Cancel, Commit, Done, History, Holding, Job, JobError, Outcome, Pulse, Report, RequestId, Work},
-    message::ConversationId,
+    job::{Commit, Done, History, Holding, Job, JobError, Outcome, Pulse, Report, RequestId, Work},
+    message::{ConversationId, Party},
     tokens::TokenId,
 };
 use motorbrain_testing::{FakeControl, FakeEngine, FakeLoader, fake_info, fake_info_without_pages};
@@ -70,8 +71,12 @@ pub(crate) struct Bench {
     pub(crate) held: BTreeMap<String, Holding>,
     /// Jobs behind the one that is out; a conversation that has one is named here.
     waiting: BTreeMap<String, VecDeque<Job>>,
+    /// Those that are cancelled as soon as they are out.
+    cancelled: BTreeSet<RequestId>,
     /// As last reported.
     pub(crate) kv_bytes: usize,
+    /// Jobs that were said to be cleared.
+    pub(crate) cleared: Vec<RequestId>,
     /// Streamed tokens in the order of their reports.
     pub(crate) shown: Vec<(RequestId, Sampled)>,
     reports: UnboundedReceiver<Report>,
@@ -95,8 +100,10 @@ impl Bench {
             loader: Arc::new(FakeLoader { info: info.clone(), control: control.clone() }),
             report: Arc::new(move |report| drop(send.send(report))),
             pulse: pulse.clone(),
+            clock: Clock::start(),
             embedding,
             chunk,
+            beside_max: Duration::from_millis(250),
         };
         let actor = spawn_on_thread(None, supervisor.get_cell(), arguments).unwrap();
         Self {
@@ -107,7 +114,9 @@ impl Bench {
             histories: BTreeMap::new(),
             held: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            cancelled: BTreeSet::new(),
             kv_bytes: 0,
+            cleared: Vec::new(),
             shown: Vec::new(),
             reports,
             owners: BTreeMap::new(),
@@ -148,8 +157,8 @@ impl Bench {
             carried: None,
             work,
             text: None,
-            alone: false,
-            cancel: Cancel::default(),
+            party: Party::default(),
+            alone: 0,
             span: tracing::Span::none(),
         }
     }
@@ -173,7 +182,22 @@ impl Bench {
             job.context = self.histories.get(name.as_str()).cloned().unwrap_or_default();
             job.held = self.held.get(name.as_str()).cloned().unwrap_or(Holding::Nothing);
         }
+        let request = job.request;
         self.actor.cast(EmbedderMessage::Job(Box::new(job))).unwrap();
+        if self.cancelled.contains(&request) {
+            self.cancel(request);
+        }
+    }
+
+    /// Nobody waits for a job that is out.
+    pub(crate) fn cancel(&self, request: RequestId) {
+        self.actor.cast(EmbedderMessage::Cancel(request)).unwrap();
+    }
+
+    /// Sends a job that is cancelled as soon as it is out.
+    pub(crate) fn send_cancelled(&mut self, job: Job) -> RequestId {
+        self.cancelled.insert(job.request);
+        self.send_job(job)
     }
 
     pub(crate) fn send(&mut self, conversation: &str, work: Work) -> RequestId {
@@ -200,6 +224,11 @@ impl Bench {
             }
             Report::Memory { kv_bytes } => {
                 self.kv_bytes = *kv_bytes;
+                return Some(report);
+            }
+            Report::Runs => return Some(report),
+            Report::Cleared { request } => {
+                self.cleared.push(*request);
                 return Some(report);
             }
             Report::Ready(_) | Report::LoadFailed(_) | Report::Returned { .. } => return Some(report),
@@ -345,8 +374,8 @@ impl Reference {
     }
 
     /// One that has read `history` before.
-    pub(crate) fn after(history: &[TokenId]) -> Self {
-        let mut reference = Self::new(fake_info());
+    pub(crate) fn after(history: &[TokenId], info: EngineInfo) -> Self {
+        let mut reference = Self::new(info);
         history.iter().for_each(|&token| drop(reference.read(token, Want::Nothing)));
         reference
     }

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 
 use motorbrain_actors::{
     embedder::EmbeddingConfig,
-    job::{JobError, Outcome, Work},
+    job::{Done, Job, JobError, Outcome, Report, RequestId, Work},
     message::BrainError,
     tokens::TokenId,
 };
-use motorbrain_testing::{Fault, fake_info};
+use motorbrain_testing::{Fault, fake_info, fake_info_without_pages};
 use proptest::prelude::*;
 
-use super::harness::{Bench, Reference, assert_equal, embed, score, step, stream, tokens};
+use super::{
+    harness::{Bench, Reference, assert_equal, embed, score, step, stream, tokens},
+    host::{Cost, Host},
+};
 
 /// Outside the vocabulary, so that no step samples it: a history never holds it.
 const OUTSIDE: TokenId = TokenId(64);
@@ -23,7 +26,7 @@ struct Case {
     work: Work,
     poisoned: bool,
     cancelled: bool,
-    alone: bool,
+    alone: u32,
 }
 
 fn cases() -> impl Strategy<Value = Vec<Case>> {
@@ -39,9 +42,20 @@ fn cases() -> impl Strategy<Value = Vec<Case>> {
         Just(Work::Forget),
     ];
     let often = prop::bool::weighted(0.2);
-    let case = (prop::option::weighted(0.9, 0_u8..3), work, often, prop::bool::weighted(0.1), often).prop_map(
-        |(conversation, work, poisoned, cancelled, alone)| Case { conversation, work, poisoned, cancelled, alone },
-    );
+    let case = (
+        prop::option::weighted(0.9, 0_u8..3),
+        work,
+        often,
+        prop::bool::weighted(0.1),
+        prop_oneof![3 => Just(0), 1 => 1_u32..5],
+    )
+        .prop_map(|(conversation, work, poisoned, cancelled, alone)| Case {
+            conversation,
+            work,
+            poisoned,
+            cancelled,
+            alone,
+        });
     prop::collection::vec(case, 1..16)
 }
 
@@ -69,10 +83,7 @@ async fn check(cases: Vec<Case>, chunk: usize, blamed: bool, interrupts: Vec<u64
             let work = if case.poisoned { poison(&case.work) } else { case.work.clone() };
             let mut job = bench.job(name.as_deref(), work);
             job.alone = case.alone;
-            if case.cancelled {
-                job.cancel.cancel();
-            }
-            bench.send_job(job)
+            if case.cancelled { bench.send_cancelled(job) } else { bench.send_job(job) }
         })
         .collect();
     bench.release();
@@ -89,14 +100,21 @@ async fn check(cases: Vec<Case>, chunk: usize, blamed: bool, interrupts: Vec<u64
         let has_input = !matches!(&case.work, Work::Step { tokens, .. } if tokens.is_empty());
         match done.outcome {
             Ok(outcome) => {
-                assert!(forgets || !(case.cancelled || case.poisoned && has_input));
+                // One that is cancelled may be done before its actor hears of it.
+                assert!(forgets || !(case.poisoned && has_input));
                 assert_equal(&outcome, &reference.answer(&case.work, EmbeddingConfig::default()));
                 if !forgets {
                     assert_eq!(done.context_len, reference.context_len);
                 }
                 assert!(matches!(outcome, Outcome::Forgotten) == forgets);
             }
-            Err(JobError::Cancelled) => assert!(case.cancelled),
+            Err(JobError::Cancelled) => {
+                assert!(case.cancelled);
+                let shown = bench.shown.iter().filter(|(of, _)| *of == request).count();
+                if let (Work::Step { tokens, .. }, 1..) = (&case.work, shown) {
+                    reference.answer(&stream(tokens.to_vec(), shown), EmbeddingConfig::default());
+                }
+            }
             Err(JobError::Failed(BrainError::EmptyInput { .. })) => {
                 assert!(reference.total == 0 && !has_input && !case.poisoned);
             }
@@ -104,6 +122,107 @@ async fn check(cases: Vec<Case>, chunk: usize, blamed: bool, interrupts: Vec<u64
         }
     }
     assert_eq!(bench.ask("last", Work::Forget).await.outcome, Ok(Outcome::Forgotten), "still alive");
+}
+
+/// What is done to a conversation of a worker.
+#[derive(Clone, Debug)]
+enum Action {
+    /// Its next job is sent, if it has none.
+    Send { work: Work, alone: u32, background: bool },
+    /// Nobody waits for its job any more.
+    Cancel,
+    /// Its job is called back, and sent again with what was done of it.
+    Recall,
+}
+
+fn actions() -> impl Strategy<Value = Vec<(usize, Action, usize)>> {
+    let work = cases().prop_map(|cases| cases[0].work.clone());
+    let send = (work, prop_oneof![3 => Just(0), 1 => 1_u32..4], prop::bool::weighted(0.2))
+        .prop_map(|(work, alone, background)| Action::Send { work, alone, background });
+    let action = prop_oneof![4 => send, 1 => Just(Action::Cancel), 1 => Just(Action::Recall)];
+    prop::collection::vec((0_usize..4, action, 0_usize..4), 1..60)
+}
+
+/// Conversations of a worker, a job each at most, as an owner has them.
+struct Calls {
+    host: Host,
+    references: Vec<Reference>,
+    /// Each one's job, and how many of its tokens were shown.
+    out: Vec<Option<(Job, usize)>>,
+}
+
+impl Calls {
+    fn call(&mut self, index: usize, action: Action) {
+        match (&self.out[index], action) {
+            (None, Action::Send { work, alone, background }) => {
+                let name = index.to_string();
+                let mut job = self.host.job(&format!("client {}", index / 2), Some(&name), work);
+                job.alone = alone;
+                if background {
+                    job.party.priority = motorbrain_actors::message::Priority::Background;
+                }
+                self.out[index] = Some((job.clone(), 0));
+                self.host.send_job(job);
+            }
+            (Some((job, _)), Action::Cancel) => self.host.cancel(job.request),
+            (Some((job, _)), Action::Recall) => {
+                let request = job.request;
+                self.host.worker.recall(&[request, RequestId(u64::MAX)]).unwrap();
+            }
+            _ => {}
+        }
+        self.host.check();
+        self.take_reports();
+    }
+
+    fn run(&mut self) {
+        self.host.run();
+        self.host.check();
+        self.take_reports();
+    }
+
+    fn take_reports(&mut self) {
+        for report in self.host.reports() {
+            let of =
+                |request| self.out.iter().position(|out| out.as_ref().is_some_and(|(job, _)| job.request == request));
+            match report {
+                Report::Token { request, .. } => {
+                    let index = of(request).expect("a token of a job that is out");
+                    self.out[index].as_mut().unwrap().1 += 1;
+                }
+                Report::Done(done) => {
+                    let index = of(done.request).expect("a job is done once");
+                    let (job, shown) = self.out[index].take().unwrap();
+                    check_done(&mut self.references[index], &job.work, shown, done);
+                }
+                Report::Returned { request, carried } => {
+                    let index = of(request).expect("a job that is out is given back");
+                    let (job, _) = self.out[index].clone().unwrap();
+                    // What was committed meanwhile is in what the owner holds; what it began with goes on.
+                    let history =
+                        self.host.histories.get(job.conversation.as_ref().unwrap()).cloned().unwrap_or_default();
+                    let held =
+                        self.host.held.get(job.conversation.as_ref().unwrap()).cloned().unwrap_or(job.held.clone());
+                    self.host.send_job(Job { carried: Some(carried), context: history, held, ..job });
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn check_done(reference: &mut Reference, work: &Work, shown: usize, done: Done) {
+    match (done.outcome, work) {
+        (Ok(outcome), work) => {
+            assert_equal(&outcome, &reference.answer(work, EmbeddingConfig::default()));
+        }
+        (Err(JobError::Cancelled), Work::Step { tokens, .. }) if shown > 0 => {
+            reference.answer(&stream(tokens.to_vec(), shown), EmbeddingConfig::default());
+        }
+        (Err(JobError::Cancelled), _) => {}
+        (Err(JobError::Failed(BrainError::EmptyInput { .. })), _) => assert_eq!(reference.total, 0),
+        (Err(error), _) => panic!("{error}"),
+    }
 }
 
 proptest! {
@@ -118,5 +237,26 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(check(cases, chunk, blamed, interrupts));
+    }
+
+    /// Whatever is sent, cancelled and called back when, answers are those of conversations alone, each job ends once,
+    /// and nothing is left behind.
+    #[test]
+    fn whatever_is_called_when_a_worker_ends_each_job_once_and_leaves_nothing_behind(
+        actions in actions(),
+        chunk in 1_usize..20,
+        pages in any::<bool>(),
+    ) {
+        let info = if pages { fake_info() } else { fake_info_without_pages() };
+        let references = (0..4).map(|_| Reference::new(info.clone())).collect();
+        let mut calls = Calls { host: Host::new(info, chunk, Cost::NOTHING), references, out: vec![None; 4] };
+        for (index, action, runs) in actions {
+            calls.call(index, action);
+            (0..runs).for_each(|_| calls.run());
+        }
+        while calls.host.worker.has_work() {
+            calls.run();
+        }
+        prop_assert!(calls.out.iter().all(Option::is_none), "every job is done");
     }
 }

@@ -8,7 +8,7 @@ use motorbrain_actors::{
 };
 use motorbrain_testing::{FakeControl, Fault, LoadFault, fake_info};
 
-use super::harness::{Bench, Ended, outcome, step, tokens};
+use super::harness::{Bench, Ended, outcome, soon, step, tokens};
 
 async fn failing_load(fault: LoadFault) -> Bench {
     let control = FakeControl::default();
@@ -21,6 +21,8 @@ async fn jobs_wait_for_the_load() {
     let mut bench = Bench::held(4).await;
     let request = bench.send("a", step(tokens(1, 3), 2));
     assert!(bench.pulse.interrupter().is_none());
+    soon(bench.control.until(|tally| tally.loads > 0)).await;
+    assert_eq!(bench.pulse.running().unwrap().requests, [], "a load is for nobody, and is seen");
     bench.release();
     assert_eq!(bench.ready().await, fake_info());
     assert!(bench.pulse.interrupter().is_some());

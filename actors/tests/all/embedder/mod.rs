@@ -6,5 +6,8 @@ mod batching;
 mod committing;
 mod failing;
 mod harness;
+mod host;
 mod laws;
 mod life;
+mod pace;
+mod worker;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use motorbrain_actors::{
     engine::PageSize,
     job::{Report, RequestId},
-    message::{BrainError, ConversationId, Terms},
+    message::{BrainError, ConversationId, Party, Terms},
     policy::{ActorIndex, Arrival, Ask, Effect, Event, Given, Incarnation, Limits, Policy, PolicyConfig, Time},
 };
 
@@ -22,11 +22,19 @@ fn tell(policy: &mut Policy, event: Event) -> Vec<Effect> {
 fn arrival(request: u64, conversation: &str, ask: Ask, input: Option<Given>) -> Event {
     let conversation = Some(ConversationId::from(conversation));
     let request = RequestId(request);
-    Event::Arrived(Arrival { request, conversation, ask, input, terms: Terms::default(), deadline: None })
+    Event::Arrived(Arrival {
+        request,
+        conversation,
+        ask,
+        input,
+        terms: Terms::default(),
+        party: Party::default(),
+        deadline: None,
+    })
 }
 
 fn fork_to_and_fro() {
-    let limits = Limits { requests: 2 * FORKS as usize, ..Limits::default() };
+    let limits = Limits { conversation_requests: 2 * FORKS as usize, ..Limits::default() };
     let mut policy = Policy::new(PolicyConfig { limits, ..PolicyConfig::default() });
     tell(&mut policy, Event::Start);
     let info = model::info(Some(PageSize { tokens: 4, bytes: 64 }));

@@ -1,129 +1,131 @@
-//! A language model in one line of arithmetic, and a context of it as nobody but its caller sees it: tokens, and for
-//! each that was read a number in the place of its keys and values. The simulated actors compute with it, and so does the
-//! check of what they answered.
+//! What the model is that engines pretend to be, and a context of it as nobody but its caller sees it: tokens, and for
+//! each of them a state in the place of its keys and values. What was answered is checked with it.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use motorbrain_actors::{
-    engine::{EngineInfo, PageSize, Sampled, Window},
-    job::{Commit, History, Outcome, Work},
-    tokens::TokenId,
+    engine::{EngineInfo, PageSize, Resident, Sampled, Sampling, Window},
+    job::{History, Outcome, Work},
+    text::{StepText, StopTexts},
+    tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
+};
+use motorbrain_testing::{
+    model::{draw, hidden, logprobs, sample, state_behind},
+    states_in,
 };
 
-use super::rng::mix;
-
-pub(crate) const VOCAB: u32 = 100;
-pub(crate) const END: TokenId = TokenId(0);
+pub(crate) const VOCAB: u32 = 40;
 pub(crate) const WINDOW: Window = Window { size: 12, sinks: 2, slide: 3, slides: true };
+const HIDDEN: usize = 2;
+const ENDS: [TokenId; 2] = [TokenId(0), TokenId(1)];
+/// Tokens whose texts end a step; of those policy and engine know nothing.
+const STOPS: [TokenId; 2] = [TokenId(7), TokenId(27)];
+
+/// Tokens that kill, and how. None of them is ever sampled.
+pub(crate) mod poison {
+    use super::TokenId;
+
+    /// Whoever reads it dies.
+    pub(crate) const KILLS: TokenId = TokenId(36);
+    /// Whoever reads it hangs.
+    pub(crate) const HANGS: TokenId = TokenId(37);
+    /// Whoever samples a few tokens behind it dies.
+    pub(crate) const KILLS_LATE: TokenId = TokenId(38);
+    /// Whoever reads it for nothing but to have read it dies: a history that is read again.
+    pub(crate) const CURSE: TokenId = TokenId(39);
+
+    pub(crate) const FIRST: u32 = 36;
+
+    pub(crate) fn is_in(tokens: &[TokenId]) -> bool {
+        tokens.iter().any(|token| (FIRST..super::VOCAB).contains(&token.0))
+    }
+}
+
+const NO_POISON: [(TokenId, f32); 4] =
+    [(poison::KILLS, -100.0), (poison::HANGS, -100.0), (poison::KILLS_LATE, -100.0), (poison::CURSE, -100.0)];
+
+pub(crate) const GREEDY: Sampling = Sampling { logit_bias: Cow::Borrowed(&NO_POISON), ..Sampling::GREEDY };
 
 pub(crate) fn info(pages: Option<PageSize>) -> EngineInfo {
     EngineInfo {
         layers: 1,
-        hidden: 1,
+        hidden: HIDDEN,
         vocab: VOCAB as usize,
         inputs: 1,
         embeds: true,
         window: WINDOW,
-        end_tokens: vec![END],
+        end_tokens: ENDS.to_vec(),
         kv_bytes_per_token: 1,
         pages,
     }
 }
 
-/// What the model sees. Every answer depends on every row.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What the model sees. Every answer depends on every token.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Context {
     pub(crate) history: History,
-    /// As many as tokens were read: each stands for its token and all before it.
-    pub(crate) rows: Vec<u64>,
+    states: Vec<u64>,
     /// Tokens that the last slide left.
     pub(crate) floor: usize,
-    /// Whether rows remember what has left with a slide, as keys and values do. Without pages they must not, since there
-    /// a conversation that is rebuilt from its window shall be told from one that lived only by what its reply says.
-    pub(crate) remembers: bool,
 }
 
 impl Context {
-    pub(crate) fn new(remembers: bool) -> Self {
-        Self { remembers, ..Self::default() }
-    }
-
     pub(crate) fn len(&self) -> usize {
         self.history.tokens.len()
     }
 
-    /// Reads what was not read yet.
-    pub(crate) fn read(&mut self) {
-        let mut row = self.rows.last().copied().unwrap_or_default();
-        for &token in &self.history.tokens[self.rows.len()..] {
-            row = row_behind(row, token);
-            self.rows.push(row);
-        }
-    }
-
     /// Appends a token; the oldest after the sinks leave where it does not fit.
-    pub(crate) fn append(&mut self, commit: &mut Commit, token: TokenId) {
+    pub(crate) fn append(&mut self, token: TokenId) {
         if self.len() == WINDOW.size {
-            self.slide();
-            commit.dropped += WINDOW.slide;
+            Arc::make_mut(&mut self.history.tokens).drain(WINDOW.sinks..WINDOW.sinks + WINDOW.slide);
+            self.states = states_of(&self.history.tokens);
+            self.floor = self.len();
         }
+        self.states.push(state_behind(self.state(), token));
         Arc::make_mut(&mut self.history.tokens).push(token);
-        commit.appended.push(token);
         self.history.total += 1;
-    }
-
-    fn slide(&mut self) {
-        self.read();
-        let left = WINDOW.sinks..WINDOW.sinks + WINDOW.slide;
-        Arc::make_mut(&mut self.history.tokens).drain(left.clone());
-        if self.remembers {
-            self.rows.drain(left);
-            self.rows[WINDOW.sinks..].iter_mut().for_each(|row| *row = mix(*row ^ 1));
-        } else {
-            self.rows.clear();
-            self.read();
-        }
-        self.floor = self.len();
     }
 
     pub(crate) fn truncate(&mut self, len: usize) {
         self.history.truncate(len);
-        self.rows.truncate(len);
+        self.states.truncate(len);
     }
 
-    fn digest(&mut self) -> u64 {
-        self.read();
-        self.rows.iter().fold(mix(self.history.total), |sum, row| mix(sum ^ row))
+    fn state(&self) -> u64 {
+        self.states.last().copied().unwrap_or_default()
     }
 
     /// The next token.
-    pub(crate) fn next(&mut self, seed: u64) -> Sampled {
-        let draw = mix(self.digest() ^ seed);
-        // One in ten ends a step.
-        let token = if draw.is_multiple_of(10) { END } else { TokenId(1 + (draw % u64::from(VOCAB - 1)) as u32) };
-        Sampled { token, logprob: (draw % 1000) as f32, top: Vec::new() }
+    fn next(&self, sampling: &Sampling, seed: u64) -> Sampled {
+        let logprobs = logprobs(self.state(), VOCAB as usize);
+        sample(&logprobs, sampling, &self.history.tokens, draw(seed, self.history.total), 0)
     }
 
     /// Does all of a work at once.
-    pub(crate) fn perform(&mut self, commit: &mut Commit, work: &Work) -> Outcome {
-        let was_empty = self.history.total == 0;
+    pub(crate) fn perform(&mut self, work: &Work) -> Outcome {
         match work {
             Work::Embed { tokens } => {
-                tokens.iter().for_each(|&token| self.append(commit, token));
-                Outcome::Embedded(vec![(self.digest() % 4096) as f32])
+                let mut sum = vec![0.0; HIDDEN];
+                for &token in &**tokens {
+                    self.append(token);
+                    sum.iter_mut().zip(hidden(self.state(), HIDDEN)).for_each(|(sum, value)| *sum += value);
+                }
+                Outcome::Embedded(sum.into_iter().map(|sum| sum / tokens.len() as f32).collect())
             }
             Work::Score { tokens } => {
-                tokens.iter().for_each(|&token| self.append(commit, token));
-                let score = |(place, token): (usize, &TokenId)| (place > 0 || !was_empty).then_some(token.0 as f32);
-                self.read();
-                Outcome::Scored(tokens.iter().enumerate().map(score).collect())
+                let mut score = |&token: &TokenId| {
+                    let known = (self.len() > 0).then(|| logprobs(self.state(), VOCAB as usize));
+                    self.append(token);
+                    known.and_then(|logprobs| logprobs.get(token.0 as usize).map(|logprob| *logprob as f32))
+                };
+                Outcome::Scored(tokens.iter().map(&mut score).collect())
             }
-            Work::Step { tokens, count, seed, .. } => {
-                tokens.iter().for_each(|&token| self.append(commit, token));
+            Work::Step { tokens, count, sampling, seed, .. } => {
+                tokens.iter().for_each(|&token| self.append(token));
                 let mut sampled: Vec<Sampled> = Vec::new();
                 while sampled.len() < *count && !has_ended(&sampled) {
-                    let next = self.next(*seed);
-                    self.append(commit, next.token);
+                    let next = self.next(sampling, *seed);
+                    self.append(next.token);
                     sampled.push(next);
                 }
                 let stopped = has_ended(&sampled);
@@ -134,12 +136,67 @@ impl Context {
     }
 }
 
-/// The row of a token that follows another's row, or none: 0.
-pub(crate) fn row_behind(row: u64, token: TokenId) -> u64 {
-    mix(row ^ (u64::from(token.0) << 1 | 1 << 40))
+/// The state behind each token of a context.
+fn states_of(tokens: &[TokenId]) -> Vec<u64> {
+    let next = |state: &mut u64, &token: &TokenId| {
+        *state = state_behind(*state, token);
+        Some(*state)
+    };
+    tokens.iter().scan(0, next).collect()
 }
 
-/// Whether the last token ends a step: as an end token, or, of which the policy knows nothing, at a stop text.
+/// Whether pages hold the states of a context's tokens, as many as they say.
+pub(crate) fn check_pages(held: &Resident, tokens: &[TokenId], page: usize) -> Result<(), String> {
+    let Resident { pages, kv_len } = held;
+    if pages.len() != kv_len.div_ceil(page) || *kv_len > tokens.len() {
+        return Err(format!("{} pages for {kv_len} rows of {} tokens", pages.len(), tokens.len()));
+    }
+    match states_in(held, page) {
+        Some(states) if states == states_of(&tokens[..*kv_len]) => Ok(()),
+        Some(_) => Err(format!("other rows than those of {tokens:?}")),
+        None => Err(format!("less than {kv_len} rows of {tokens:?}")),
+    }
+}
+
+/// Whether two outcomes are the same: sums of hidden states are as exact as the order of their summands lets them be.
+pub(crate) fn are_same(one: &Outcome, other: &Outcome) -> bool {
+    match (one, other) {
+        (Outcome::Embedded(one), Outcome::Embedded(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| (one - other).abs() < 1e-5)
+        }
+        _ => one == other,
+    }
+}
+
+/// Whether the last token ends a step: as an end token or at a stop text.
 pub(crate) fn has_ended(sampled: &[Sampled]) -> bool {
-    sampled.last().is_some_and(|last| last.token == END || last.token.0 % 20 == 7)
+    sampled.last().is_some_and(|last| ENDS.contains(&last.token) || STOPS.contains(&last.token))
+}
+
+/// The text of a step behind a context, which stops where [`has_ended`] says.
+pub(crate) fn step_text(context: &[TokenId], input: &[TokenId]) -> StepText {
+    let before = input.iter().rev().chain(context.iter().rev()).copied();
+    let stops: Vec<String> = STOPS.iter().map(|token| letter(*token).to_string()).collect();
+    StepText::behind(before, StopTexts::new(&stops).unwrap(), Arc::new(Letters))
+}
+
+/// A letter for each token.
+struct Letters;
+
+fn letter(token: TokenId) -> char {
+    char::from(b'0' + token.0 as u8)
+}
+
+impl Tokenizer for Letters {
+    fn encode_behind(&self, _text: Spelled<'_>, _behind: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError> {
+        Err(EncodeError { reason: "nobody asks for tokens here".to_owned() })
+    }
+
+    fn append(&self, _before: &[TokenId], tokens: &[TokenId], bytes: &mut Vec<u8>) {
+        bytes.extend(tokens.iter().map(|token| letter(*token) as u8));
+    }
+
+    fn kind(&self) -> TokenizerKind {
+        TokenizerKind::Model
+    }
 }

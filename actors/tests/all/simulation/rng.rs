@@ -3,6 +3,11 @@
 pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
+    /// One of its own for each of several things, so that what is drawn for one changes nothing for another.
+    pub(crate) fn of(seed: u64, what: u64) -> Self {
+        Self(mix(seed ^ mix(what.wrapping_add(1))))
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)

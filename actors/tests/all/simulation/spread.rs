@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use motorbrain_actors::{
     engine::{PageSize, Sampling},
     job::{Carried, Commit, Done, Outcome, Report, RequestId},
-    message::Terms,
+    message::{Party, Terms},
     policy::{ActorIndex, Arrival, Ask, Effect, Event, Given, Incarnation, Policy, PolicyConfig, StepAsk, Time},
     tokens::TokenId,
 };
@@ -53,6 +53,7 @@ impl Crew {
             ask: Ask::Step(step),
             input: Some(Given::Tokens(vec![TokenId(1)])),
             terms: Terms::default(),
+            party: Party::default(),
             deadline: None,
         }));
     }
@@ -68,7 +69,10 @@ impl Crew {
         let actor = self.jobs.remove(&request).unwrap();
         let outcome = Ok(Outcome::Stepped { sampled: Vec::new(), stopped: false });
         let (commit, context_len) = (Commit::default(), 0);
-        self.report(actor, Report::Done(Done { request, outcome, commit, context_len, rebuilt: false, lost: false }));
+        self.report(
+            actor,
+            Report::Done(Done { request, outcome, commit, context_len, rebuilt: false, lost: false, read: None }),
+        );
     }
 
     /// How many jobs the first actor has, and the second.

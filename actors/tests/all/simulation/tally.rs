@@ -23,10 +23,13 @@ macro_rules! tally {
 
 tally! {
     events,
+    runs,
     answered,
     failed,
     deaths,
     hangs,
+    /// Runs that ended since they were interrupted.
+    interrupted,
     loads_hung,
     restored,
     /// Histories that killed whoever read them again.
@@ -34,6 +37,11 @@ tally! {
     rebuilt,
     quarantined,
     downs,
+    gave_up,
+    cancelled,
+    overloaded,
+    /// Requests that nobody waited for any more while their jobs went on.
+    released,
     undone,
     forks,
     rewinds,

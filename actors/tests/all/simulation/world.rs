@@ -1,8 +1,12 @@
-//! The world of one history: a virtual clock, what is due when, and the policy that is told. Callers,
-//! actors' lives, the account of what was answered, what is true, and who has which jobs and pages have a file each.
+//! The world of one history: a virtual clock, what is due when, and the policy that is told. Callers, actors' lives, the
+//! account of what was answered, what is true, who has which jobs and pages, and how actors are started again have a
+//! file each.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, VecDeque},
+    rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -10,61 +14,98 @@ use motorbrain_actors::{
     engine::PageSize,
     job::{RequestId, Work},
     message::{BrainError, ConversationId},
-    policy::{ActorIndex, Effect, Event, Incarnation, Limits, Notice, Policy, PolicyConfig, Supervision, Time},
+    policy::{
+        ActorIndex, Effect, Event, Incarnation, Limits, Notice, Policy, PolicyConfig, Supervision, Time, WhenDown,
+    },
 };
+use motorbrain_testing::{FakeControl, FakeLoader};
 
-use super::{actor::SimActor, pages::Store, rng::Rng, tally::Tally};
+use super::{
+    engine::Nature,
+    life::{Cradle, Given, Life, Mail, pages_of},
+    model,
+    rng::Rng,
+    tally::Tally,
+};
 use account::{Asked, End, Jobs};
-use ledger::Ledger;
-use lives::{Ending, Life};
+use court::Court;
+use ledger::{Ledger, check_line};
+use wards::Wards;
 
 mod account;
 mod callers;
+mod court;
 mod keeping;
 mod ledger;
 mod lives;
 mod truth;
+mod wards;
 
-/// Events of one history before the faults end, about.
-const ACTIONS: u64 = 60;
+/// What callers do in one history before the faults end.
+pub(crate) const ACTIONS: u64 = 50;
 const CONVERSATIONS: u64 = 5;
 /// More than a load that ends ever takes.
-pub(super) const LOAD_MAX: u64 = 150;
+const LOAD_MAX: u64 = 150;
 
 type LifeKey = (ActorIndex, Incarnation);
 
 /// What is going to happen, at a time.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "few of them, and most tell")]
 enum Due {
     /// The policy hears of something.
     Tell(Event),
     Loaded(LifeKey),
-    /// A run begins, if there is work.
-    Begin(LifeKey),
-    /// The run ends in this way.
-    End(LifeKey, Ending),
+    /// An actor may turn to its next message.
+    Wake(LifeKey),
+    /// A thread ends, at work for these jobs.
+    End(LifeKey, Vec<RequestId>),
+}
+
+/// Which history, and what of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// What callers do not do, of all that they would.
+    pub(crate) dropped: BTreeSet<u64>,
+    /// Whether events are written down.
+    pub(crate) log: bool,
 }
 
 pub(crate) struct World {
+    plan: Plan,
+    /// What callers draw from, for each thing that they do anew.
     rng: Rng,
+    /// What everything else is drawn from.
+    chance: Rng,
     policy: Policy,
+    cradle: Cradle,
     /// `None`: engines have no pages.
-    store: Option<Store>,
+    pages: Option<PageSize>,
     /// The most pages kept for nobody.
     idle_max: usize,
+    /// Loads take long, and fail often.
+    slow_loads: bool,
     now: u64,
     due: BTreeMap<(u64, u64), Due>,
     sequence: u64,
     faults: bool,
     run_max: u64,
     lives: BTreeMap<LifeKey, Life>,
-    cancelled: BTreeSet<RequestId>,
-    /// Requests that kill whoever runs them.
-    poison: BTreeSet<RequestId>,
-    /// Conversations whose history kills whoever reads it again; it never gets better.
-    cursed: BTreeSet<ConversationId>,
-    /// Conversations that were said to kill actors, until they are reset.
-    quarantined: BTreeSet<ConversationId>,
+    /// Conversations in which something was said that kills, or that go on from such a one.
+    tainted: BTreeSet<ConversationId>,
+    /// Only what is poison kills, and hangs.
+    only_poison: bool,
+    /// Who is charged with what, told from what the policy heard.
+    court: Court,
+    /// Requests that were told and whose jobs go on.
+    lingering: BTreeSet<RequestId>,
+    /// Requests that somebody took back.
+    cancels: BTreeSet<RequestId>,
+    /// The brain was told to shut down.
+    shut: bool,
+    /// Threads that were abandoned and have not ended.
+    abandoned: BTreeSet<LifeKey>,
     asked: BTreeMap<RequestId, Asked>,
     /// Those of them that have not come to an end.
     unanswered: BTreeSet<RequestId>,
@@ -72,77 +113,118 @@ pub(crate) struct World {
     offered: BTreeSet<ConversationId>,
     jobs: Jobs,
     ledger: Ledger,
+    wards: Wards,
+    /// Requests of which an engine has said that it will not do them.
+    blamed: BTreeSet<RequestId>,
+    /// Jobs that an actor has ever given back.
+    returned: BTreeSet<RequestId>,
+    /// Pages of jobs on their way between two actors, which nobody sees, by the request that they serve.
+    carried: BTreeMap<RequestId, BTreeSet<u64>>,
     /// What follows at once from what is being done.
     follows: VecDeque<Event>,
     last_answered: BTreeMap<ConversationId, RequestId>,
     /// Conversations that were read again after a slide, and no reply has said so.
     rebuilding: BTreeSet<ConversationId>,
-    down: usize,
+    /// No actor was ready yet.
+    starting: bool,
+    /// Actors that are down.
+    down: BTreeSet<ActorIndex>,
     /// The first load did not return.
     start_failed: bool,
     over: bool,
+    abandoned_max: usize,
     actors: usize,
     pub(crate) tally: Tally,
-    keep_log: bool,
     pub(crate) log: Vec<String>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64, keep_log: bool) -> Self {
-        let mut rng = Rng(seed);
+    pub(crate) fn new(plan: Plan) -> Self {
+        let mut rng = Rng(plan.seed);
         let actors = 1 + rng.below(3) as usize;
         let run_max = 100;
         let size = PageSize { tokens: 3 + rng.below(2) as usize, bytes: 64 };
-        let store = rng.chance(60).then(|| Store::new(size));
+        let pages = rng.chance(60).then_some(size);
+        let (only_poison, abandoned_max) = (rng.chance(30), rng.below(4) as usize);
+        let quarantine = [300, 5_000, 1_000_000][rng.below(3) as usize];
         let idle_max = [0, 2, 6, 1000][rng.below(4) as usize];
+        let supervision = Supervision {
+            run_max: Duration::from_millis(run_max),
+            load_max: Duration::from_millis(LOAD_MAX),
+            restarts_max: if rng.chance(30) { 2 } else { 1000 },
+            restarts_within: Duration::from_millis([60, 300, 3_000][rng.below(3) as usize]),
+            backoff_min: Duration::from_millis(5),
+            backoff_max: Duration::from_millis(80),
+            retry_min: Duration::from_millis(50),
+            retry_max: Duration::from_millis(400),
+            abandoned_max,
+            quarantine: Duration::from_millis(quarantine),
+        };
         let config = PolicyConfig {
             actors,
             limits: Limits {
-                requests: 8 + rng.below(40) as usize,
+                conversation_requests: 3 + rng.below(20) as usize,
                 conversations: 3 + rng.below(CONVERSATIONS) as usize,
                 deadline: rng.chance(30).then_some(Duration::from_millis(400)),
                 ..Limits::default()
             },
-            supervision: Supervision {
-                run_max: Duration::from_millis(run_max),
-                load_max: Duration::from_millis(LOAD_MAX),
-                restarts_max: if rng.chance(30) { 2 } else { 1000 },
-                restarts_within: Duration::from_secs(3),
-                backoff_min: Duration::from_millis(5),
-                backoff_max: Duration::from_millis(80),
-            },
+            supervision,
             // Half a page more holds no page more.
             cached_bytes: idle_max * size.bytes + size.bytes / 2,
+            when_down: if rng.chance(30) { WhenDown::Stop } else { WhenDown::Retry },
+            seed: rng.below(1000),
+        };
+        let nature = if only_poison { Nature::OnlyPoison } else { Nature::Wild };
+        let cradle = Cradle {
+            seed: plan.seed,
+            loader: FakeLoader { info: model::info(pages), control: FakeControl::default() },
+            nature: Rc::new(Cell::new(nature)),
+            clock: Arc::default(),
+            run_max,
+            chunk: [1, 3, 8][rng.below(3) as usize],
+            beside_max: Duration::from_millis([2, 20, 250][rng.below(3) as usize]),
         };
         Self {
-            rng,
+            rng: Rng(0),
+            chance: Rng::of(plan.seed, u64::MAX),
+            plan,
             policy: Policy::new(config),
-            store,
+            cradle,
+            pages,
             idle_max,
+            slow_loads: rng.chance(20),
             now: 0,
             due: BTreeMap::new(),
             sequence: 0,
             faults: true,
             run_max,
             lives: BTreeMap::new(),
-            cancelled: BTreeSet::new(),
-            poison: BTreeSet::new(),
-            cursed: BTreeSet::new(),
-            quarantined: BTreeSet::new(),
+            tainted: BTreeSet::new(),
+            only_poison,
+            court: Court::new(quarantine),
+            lingering: BTreeSet::new(),
+            cancels: BTreeSet::new(),
+            shut: false,
+            abandoned: BTreeSet::new(),
             asked: BTreeMap::new(),
             unanswered: BTreeSet::new(),
             offered: BTreeSet::new(),
             jobs: BTreeMap::new(),
             ledger: Ledger::default(),
+            wards: Wards::new(supervision, actors),
+            blamed: BTreeSet::new(),
+            returned: BTreeSet::new(),
+            carried: BTreeMap::new(),
             follows: VecDeque::new(),
             last_answered: BTreeMap::new(),
             rebuilding: BTreeSet::new(),
-            down: 0,
+            starting: true,
+            down: BTreeSet::new(),
             start_failed: false,
             over: false,
+            abandoned_max,
             actors,
             tally: Tally::default(),
-            keep_log,
             log: Vec::new(),
         }
     }
@@ -150,20 +232,35 @@ impl World {
     /// One whole history.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         self.tell(Event::Start)?;
-        for _ in 0..ACTIONS {
-            self.act()?;
+        let shut_at = self.chance.chance(15).then(|| self.chance.below(ACTIONS));
+        let within = Duration::from_millis(self.chance.below(300));
+        for action in 0..ACTIONS {
+            self.rng = Rng::of(self.plan.seed, action);
             let pause = self.rng.below(12);
+            if shut_at == Some(action) {
+                self.shut = true;
+                self.tell(Event::Shutdown { within })?;
+            }
+            if !self.plan.dropped.contains(&action) {
+                self.act()?;
+            }
             self.pass(self.now + pause)?;
         }
         self.faults = false;
-        self.poison.clear();
+        self.cradle.nature.set(Nature::Well);
         self.settle()?;
-        self.probe()?;
+        if !self.shut && !self.over {
+            self.pass(self.now + 1_000)?; // whoever is down is tried again
+            self.probe()?;
+        }
         self.check_answers()?;
-        self.close_all()?;
-        self.tell(Event::Shutdown)?;
-        self.pass(self.now + 10 * self.run_max)?;
-        ensure(self.over, || "the shutdown does not end".to_owned())
+        if !self.shut && !self.over {
+            self.close_all()?;
+        }
+        self.tell(Event::Shutdown { within: Duration::from_millis(5 * self.run_max) })?;
+        self.pass(self.now + 20 * self.run_max)?;
+        ensure(self.over, || "the shutdown does not end".to_owned())?;
+        ensure(self.lingering.is_empty(), || format!("{:?} are never released", self.lingering))
     }
 
     /// Lets time pass until nothing is left to be answered.
@@ -184,9 +281,13 @@ impl World {
 
     /// Lets time pass, and everything happen that is due.
     fn pass(&mut self, until: u64) -> Result<(), String> {
+        let (mut before, mut stands) = (self.now, 0);
         loop {
+            stands = if self.now == before { stands + 1 } else { 0 };
+            before = self.now;
+            ensure(stands < 10_000, || format!("time stands still at {before}, {:?}", self.policy.next_deadline()))?;
             let happens = self.due.first_key_value().map(|(&(at, _), _)| at);
-            let rings = self.policy.next_deadline().map(|time| time.0.as_millis() as u64);
+            let rings = self.policy.next_deadline().map(|time| time.0.as_nanos().div_ceil(1_000_000) as u64);
             let next = happens.into_iter().chain(rings).min().filter(|&at| at <= until);
             let Some(at) = next else { break };
             self.now = self.now.max(at);
@@ -207,12 +308,9 @@ impl World {
                 self.loaded(key);
                 Ok(())
             }
-            Due::Begin(key) => {
-                self.begin(key);
-                Ok(())
-            }
-            Due::End(key, ending) => {
-                self.end(key, ending);
+            Due::Wake(key) => self.wake(key),
+            Due::End(key, running) => {
+                self.end(key, running);
                 Ok(())
             }
         }
@@ -220,32 +318,44 @@ impl World {
 
     /// Tells the policy and does what it says, and so on with what follows at once; then checks what must hold.
     fn tell(&mut self, event: Event) -> Result<(), String> {
+        if self.over {
+            return Ok(()); // nobody is there to hear it
+        }
         self.follows.push_back(event);
         while let Some(event) = self.follows.pop_front() {
             self.tell_one(event)?;
         }
         self.check_waiting()?;
+        self.check_permits()?;
+        self.check_hangs()?;
         self.check_pages()
     }
 
     fn tell_one(&mut self, event: Event) -> Result<(), String> {
         self.tally.events += 1;
-        if self.keep_log {
-            self.log.push(format!("{:>6} {event:?}", self.now));
+        if self.plan.log {
+            self.log.push(scrubbed(&format!("{:>6} {event:?}", self.now)));
         }
-        self.account_deaths(&event);
+        let line = self.line_before(&event);
+        if let Event::Died { actor, incarnation, .. } = &event {
+            self.abandoned.remove(&(*actor, *incarnation));
+        }
+        self.hear(&event);
         self.ledger.hear(&event);
         let mut effects = Vec::new();
         self.policy.handle(time(self.now), event, &mut effects);
         if let Some(broken) = self.policy.check_invariants().first() {
-            self.log.push(format!("       {effects:?}"));
+            self.log.push(scrubbed(&format!("       {effects:?}")));
             return Err(broken.clone());
         }
+        check_line(&line, &effects)?;
         for effect in effects {
-            if self.keep_log {
-                self.log.push(format!("       -> {effect:?}"));
+            if self.plan.log {
+                self.log.push(scrubbed(&format!("       -> {effect:?}")));
             }
-            self.ledger.perform(&effect);
+            self.ledger.check(&effect, &self.jobs)?;
+            self.ledger.perform(&effect, self.now);
+            self.wards.check(&effect, self.now, self.abandoned.len())?;
             self.perform(effect)?;
         }
         Ok(())
@@ -255,69 +365,58 @@ impl World {
         match effect {
             Effect::Spawn { actor, incarnation } => {
                 let key = (actor, incarnation);
-                let life = Life {
-                    actor: SimActor::new(self.store.clone()),
-                    run: None,
-                    loaded: false,
-                    dead: false,
-                    abandoned: false,
-                    garbles: false,
-                    said_at: 0,
-                    blocked_until: 0,
-                };
-                let twice = self.lives.insert(key, life).is_some();
-                let takes = 1 + self.rng.below(30);
+                self.down.remove(&actor);
+                let number = incarnation.0 * 100 + actor.0 as u64;
+                let twice = self.lives.insert(key, Life::new(&self.cradle, number)).is_some();
+                let takes = 1 + self.chance.below(if self.slow_loads { LOAD_MAX - 10 } else { 30 });
                 self.later(takes, Due::Loaded(key));
                 return ensure(!twice, || format!("{key:?} was started twice"));
             }
             Effect::Send { actor, incarnation, job } => {
                 let key = (actor, incarnation);
-                self.account_job(&job)?;
+                self.account_job(&job, actor)?;
                 let life = self.lives.get_mut(&key).filter(|life| life.loaded);
                 let life = life.ok_or_else(|| format!("{key:?} got a job before it was ready"))?;
                 self.tally.undone += u64::from(job.work == Work::Forget);
-                // What is given to the dead is lost with them.
-                if !life.dead {
-                    life.actor.accept(job);
-                    self.later(0, Due::Begin(key));
-                }
+                let mut pages = pages_of(&job);
+                pages.extend(job.carried.as_ref().and_then(|_| self.carried.get(&job.serves)).into_iter().flatten());
+                let given = Given {
+                    serves: job.serves,
+                    conversation: job.conversation.is_some(),
+                    party: job.party.clone(),
+                    alone: job.alone,
+                    suspect: job.alone > 0,
+                    cleared: job.alone == 0,
+                    context: (!job.context.tokens.is_empty()).then(|| job.context.has_slid()),
+                    begun: false,
+                    pages,
+                };
+                life.give(job, given);
+                self.later(0, Due::Wake(key));
             }
             Effect::Recall { actor, incarnation, requests } => {
                 self.tally.recalls += 1;
-                let key = (actor, incarnation);
-                if let Some(life) = self.lives.get_mut(&key) {
-                    life.actor.recall(requests);
-                    self.later(0, Due::Begin(key));
-                }
+                self.post((actor, incarnation), Mail::Recall(requests));
             }
+            Effect::Cancel { actor, incarnation, request } => self.post((actor, incarnation), Mail::Cancel(request)),
             Effect::Tokenise { request, .. } => {
-                let refused = self.rng.chance(3);
+                let refused = self.chance.chance(3);
                 let tokens = self.asked.get(&request).map(|asked| asked.tokens.clone()).unwrap_or_default();
                 let refusal = BrainError::BadRequest { what: "text", found: String::new(), expected: String::new() };
                 let result = if refused { Err(refusal) } else { Ok(tokens) };
-                let takes = self.rng.below(20);
+                let takes = self.chance.below(20);
                 self.later(takes, Due::Tell(Event::Tokenised { request, result }));
             }
             Effect::Observe { actor, incarnation } => {
-                let run = self.lives.get(&(actor, incarnation)).and_then(|life| life.run.clone());
+                let run = self.lives.get(&(actor, incarnation)).and_then(|life| life.observe(self.now));
                 self.follows.push_back(Event::Observed { actor, incarnation, run });
             }
-            Effect::Cancel(request) => {
-                self.cancelled.insert(request);
-            }
             Effect::Abandon { actor, incarnation } => {
-                self.tally.hangs += 1;
-                if let Some(life) = self.lives.get_mut(&(actor, incarnation)) {
-                    life.abandoned = true;
-                    life.garbles = self.rng.chance(70);
-                }
+                self.abandon((actor, incarnation));
+                let (threads, most) = (self.abandoned.len(), self.abandoned_max + self.actors);
+                return ensure(threads <= most, || format!("{threads} threads are abandoned, at most {most} may be"));
             }
-            Effect::Stop { actor, incarnation } => {
-                if let Some(life) = self.lives.get_mut(&(actor, incarnation)) {
-                    life.die();
-                    self.say_died((actor, incarnation), Vec::new());
-                }
-            }
+            Effect::Stop { actor, incarnation } => self.stop((actor, incarnation)),
             Effect::Inflict { actor, incarnation, chaos } => self.inflict((actor, incarnation), chaos),
             Effect::Show { request, sampled, last } => {
                 let asked = self.open(request)?;
@@ -327,21 +426,52 @@ impl World {
                 });
             }
             Effect::Answer { request, answer } => return self.answered(request, answer),
-            Effect::Fail { request, error, committed } => return self.failed(request, error, committed),
-            Effect::Drop(request) => self.close(request, End::Dropped)?,
-            Effect::Notice(Notice::Down { .. }) => {
-                self.down += 1;
-                self.tally.downs += 1;
+            Effect::Fail { request, error, committed, lingers } => {
+                if lingers {
+                    self.lingering.insert(request);
+                }
+                return self.failed(request, error, committed);
             }
-            Effect::Notice(Notice::Quarantined(name)) => _ = self.quarantined.insert(name),
+            Effect::Drop { request, lingers } => {
+                if lingers {
+                    self.lingering.insert(request);
+                }
+                self.close(request, End::Dropped)?;
+            }
+            Effect::Release(request) => {
+                let lingered = self.lingering.remove(&request);
+                self.tally.released += 1;
+                return ensure(lingered, || format!("{request:?} is released, and was not told before"));
+            }
+            Effect::Notice(Notice::Down { actor, .. }) => {
+                self.tally.downs += 1;
+                self.down.insert(actor);
+                self.start_failed |= self.starting && self.down.len() == self.actors;
+            }
             Effect::Notice(Notice::Restarting { .. }) => self.tally.deaths += 1,
             Effect::Notice(Notice::LoadFailed { error, .. }) => self.start_failed |= !error.transient,
             Effect::Notice(Notice::Impossible(what)) => return Err(format!("impossible: {what}")),
             Effect::StartFailed(_) | Effect::ShutdownComplete => self.over = true,
-            Effect::Started(_) | Effect::Notice(_) => {}
+            Effect::GaveUp(_) => {
+                self.tally.gave_up += 1;
+                self.over = true;
+            }
+            Effect::Started(_) => self.starting = false,
+            Effect::Notice(_) => {}
         }
         Ok(())
     }
+}
+
+/// Without what differs from run to run: where pages lie.
+fn scrubbed(line: &str) -> String {
+    let mut parts = line.split("0x");
+    let mut scrubbed = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        scrubbed.push_str("somewhere");
+        scrubbed.push_str(part.trim_start_matches(|letter: char| letter.is_ascii_hexdigit()));
+    }
+    scrubbed
 }
 
 fn time(ms: u64) -> Time {

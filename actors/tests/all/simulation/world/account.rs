@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, time::Duration};
 
 use motorbrain_actors::{
     engine::{Resident, Sampled},
-    job::{Holding, Outcome, RequestId},
-    message::BrainError,
-    policy::{Answer, Arrival, Ask, Assignment, Event},
+    job::{Holding, Outcome, Report, RequestId, Work},
+    message::{BrainError, ConversationId},
+    policy::{ActorIndex, Answer, Arrival, Ask, Assignment, Event, Health},
     tokens::TokenId,
 };
 
-use super::super::{job::input, model};
+use super::super::model;
 use super::{World, ensure, time};
 
 /// One request's account.
@@ -22,8 +22,6 @@ pub(super) struct Asked {
     pub(super) at: u64,
     pub(super) shown: Vec<Sampled>,
     pub(super) end: Option<End>,
-    /// Actors that died or hung in a run with it, or with the worst of its parts.
-    pub(super) deaths: u32,
     /// A job of it has rebuilt its conversation.
     pub(super) rebuilds: bool,
     /// Tokens of its input that its last job found read.
@@ -40,10 +38,20 @@ pub(super) enum End {
 pub(super) struct JobAccount {
     /// The request that it serves.
     pub(super) serves: RequestId,
-    pub(super) deaths: u32,
+    /// Runs that it was to have alone when it was last given to an actor.
+    pub(super) alone: u32,
 }
 
 impl Asked {
+    /// The conversations in whose queues it waits.
+    pub(super) fn names(&self) -> impl Iterator<Item = &ConversationId> {
+        let to = match &self.arrival.ask {
+            Ask::Fork { to, .. } => Some(to),
+            _ => None,
+        };
+        self.arrival.conversation.iter().chain(to)
+    }
+
     /// Whether a streamed step has come to its end.
     pub(super) fn has_shown_all(&self) -> bool {
         let count = match &self.arrival.ask {
@@ -55,13 +63,18 @@ impl Asked {
 }
 
 impl World {
-    /// A job is given to an actor: alone where it is suspected, and only then.
-    pub(super) fn account_job(&mut self, job: &Assignment) -> Result<(), String> {
-        // A part begins with what its request is charged with.
-        let deaths = self.asked.get(&job.serves).map_or(0, |asked| asked.deaths);
-        let new = JobAccount { serves: job.serves, deaths };
-        let account = self.jobs.entry(job.request).or_insert(new);
-        self.tally.adopted += u64::from(account.deaths > 0 && self.store.is_some() && !job.context.tokens.is_empty());
+    /// A job is given to an actor: alone where it is suspected, and only then; and not to one that died of it before, where
+    /// there is another.
+    pub(super) fn account_job(&mut self, job: &Assignment, actor: ActorIndex) -> Result<(), String> {
+        self.court.at(self.now);
+        let killed = self.asked.get(&job.serves).and_then(|asked| self.court.avoids(asked));
+        let is_bound = job.held == Holding::Slot || self.returned.contains(&job.request);
+        let again = killed == Some(actor) && !is_bound && self.ledger.has_other(actor);
+        ensure(!again, || format!("{:?} has killed {actor:?} and is given to it again", job.request))?;
+        let account = self.jobs.entry(job.request).or_insert(JobAccount { serves: job.serves, alone: 0 });
+        account.alone = job.alone;
+        let alone = self.asked.get(&job.serves).map_or(0, |asked| self.court.runs_alone(asked));
+        self.tally.adopted += u64::from(alone > 0 && self.pages.is_some() && !job.context.tokens.is_empty());
         let begins = job.carried.is_none() && !input(&job.work).is_empty();
         if let (Holding::Pages(Resident { kv_len, .. }), Some(asked)) = (&job.held, self.asked.get_mut(&job.serves))
             && begins
@@ -69,32 +82,56 @@ impl World {
             asked.found = kv_len.saturating_sub(job.context.tokens.len());
         }
         ensure(account.serves == job.serves, || format!("{:?} serves another than before", job.request))?;
-        ensure(job.alone == (account.deaths > 0), || {
-            format!("{:?} with {} deaths runs alone: {}", job.request, account.deaths, job.alone)
-        })
+        ensure(job.alone == alone, || format!("{:?} has {} runs alone, expected {alone}", job.request, job.alone))
     }
 
-    /// Whose run ended in a death that counts.
-    pub(super) fn account_deaths(&mut self, event: &Event) {
+    /// Takes note of deaths that count, and of who survived what.
+    pub(super) fn hear(&mut self, event: &Event) {
         let run_max = Duration::from_millis(self.run_max);
+        let charged = match event {
+            Event::Died { actor, incarnation, running } => self.ledger.having((*actor, *incarnation), running).count(),
+            Event::Observed { actor, incarnation, run: Some(run) } => {
+                self.ledger.having((*actor, *incarnation), &run.requests).count()
+            }
+            _ => 0,
+        };
+        self.wards.hear(event, charged);
         let (key, running) = match event {
             Event::Died { actor, incarnation, running } => ((*actor, *incarnation), running),
             Event::Observed { actor, incarnation, run: Some(run) } if time(self.now).since(run.since) >= run_max => {
                 ((*actor, *incarnation), &run.requests)
             }
+            Event::Reported { actor, incarnation, report } => {
+                let survived = match report {
+                    Report::Cleared { request } => Some((*request, u32::MAX)),
+                    Report::Done(done) if done.outcome.is_ok() => Some((done.request, 1)),
+                    Report::Returned { request, .. } => {
+                        self.returned.insert(*request);
+                        None
+                    }
+                    _ => None,
+                };
+                // What somebody says whose death was told is not heard any more.
+                let counts = self.lives.get(&(*actor, *incarnation)).is_some_and(|life| !life.abandoned)
+                    && self.wards.is_current(*actor, *incarnation);
+                let Some((job, runs)) = survived.filter(|_| counts) else { return };
+                if let Some(JobAccount { serves, alone: alone @ 1.. }) = self.jobs.get(&job)
+                    && let Some(asked) = self.asked.get(serves)
+                {
+                    self.court.survive(asked, runs.min(*alone));
+                }
+                return;
+            }
             _ => return,
         };
-        if self.lives.get(&key).is_none_or(|life| life.abandoned) {
+        if self.lives.get(&key).is_none_or(|life| life.abandoned || life.stopped) {
             return;
         }
-        for request in running {
-            if let Some(job) = self.jobs.get_mut(request) {
-                job.deaths += 1;
-                if let Some(asked) = self.asked.get_mut(&job.serves) {
-                    asked.deaths = asked.deaths.max(job.deaths);
-                }
-            }
-        }
+        // Of a run's jobs some may have ended before it did.
+        let all = running.len();
+        let running: Vec<RequestId> = self.ledger.having(key, running).copied().collect();
+        let asked = running.iter().filter_map(|job| self.asked.get(&self.jobs.get(job)?.serves));
+        self.court.charge(asked, running.len() == all, key.0, self.now);
     }
 
     pub(super) fn open(&mut self, request: RequestId) -> Result<&mut Asked, String> {
@@ -118,7 +155,7 @@ impl World {
         self.tally.answered += 1;
         self.tally.rebuilt += u64::from(answer.rebuilt);
         self.tally.reused += u64::from(answer.reused > 0);
-        let (rebuilt, paged) = (answer.rebuilt, self.store.is_some());
+        let (rebuilt, paged) = (answer.rebuilt, self.pages.is_some());
         ensure(paged || answer.reused == 0, || format!("{request:?} reuses what nobody shares"))?;
         ensure(!(paged && rebuilt), || format!("{request:?} says it was rebuilt, and pages are never gone"))?;
         let asked = self.open(request)?;
@@ -136,8 +173,8 @@ impl World {
         };
         match &ask {
             Ask::Reset | Ask::Close => {
-                self.cursed.remove(&name);
-                self.quarantined.remove(&name);
+                self.rebuilding.remove(&name);
+                self.court.pardon(&name);
             }
             Ask::Fork { .. } => self.tally.forks += 1,
             Ask::Rewind { .. } => self.tally.rewinds += 1,
@@ -154,11 +191,22 @@ impl World {
             _ => None,
         };
         for name in others.into_iter().chain([name]) {
-            ensure(!self.quarantined.contains(&name), || format!("{request:?} of `{name}` is answered"))?;
+            let (now, cleared) = (self.now, matches!(ask, Ask::Reset | Ask::Close));
+            ensure(cleared || !self.court.condemns(&name, now), || format!("{request:?} of `{name}` is answered"))?;
             let before = self.last_answered.insert(name.clone(), request);
             ensure(before < Some(request), || format!("`{name}` answers {request:?} after {before:?}"))?;
         }
         Ok(())
+    }
+
+    /// How many others are unfinished in a request's conversation, those among them whose jobs go on.
+    fn queued_with(&self, request: RequestId) -> usize {
+        let name = self.asked.get(&request).and_then(|asked| asked.arrival.conversation.as_ref());
+        let is_there = |other: &&RequestId| {
+            let names = self.asked.get(other).into_iter().flat_map(Asked::names);
+            **other != request && names.into_iter().any(|its| Some(its) == name)
+        };
+        self.unanswered.union(&self.lingering).filter(is_there).count()
     }
 
     pub(super) fn failed(&mut self, request: RequestId, error: BrainError, committed: usize) -> Result<(), String> {
@@ -166,20 +214,32 @@ impl World {
             return Ok(());
         }
         self.tally.failed += 1;
-        let (now, unavailable) = (self.now, self.down == self.actors || self.start_failed);
+        self.tally.cancelled += u64::from(error == BrainError::Cancelled);
+        let (now, down) = (self.now, matches!(self.policy.health(), Health::Down { .. }));
+        let unavailable = down || self.start_failed || self.shut;
         let asked = self.open(request)?;
         let shown = asked.shown.len();
         ensure(shown == committed, || format!("{request:?} committed {committed}, {shown} were shown"))?;
+        let at = asked.at;
+        let guilty = |world: &Self| world.asked.get(&request).is_some_and(|asked| world.court.is_condemned(asked, now));
         let deserved = match &error {
-            BrainError::Timeout { deadline } => asked.at + deadline.as_millis() as u64 == now,
-            BrainError::Restarted => asked.deaths >= 2,
+            BrainError::Timeout { deadline } => at + deadline.as_millis() as u64 == now,
+            BrainError::Restarted => guilty(self),
+            BrainError::Quarantined { .. } => guilty(self) || self.court.condemns_any(now),
+            BrainError::Engine { .. } => self.blamed.contains(&request),
             BrainError::Unavailable { .. } => unavailable,
-            BrainError::Quarantined { .. } => true,
-            _ => asked.deaths < 2,
+            BrainError::Cancelled => self.cancels.contains(&request),
+            BrainError::Overloaded { what: "requests of a conversation", limit, .. } => {
+                self.queued_with(request) >= *limit
+            }
+            _ => true,
         };
-        let deaths = asked.deaths;
-        let broken = format!("{request:?} with {deaths} deaths is answered {error:?} at {now}");
+        let accused = matches!(error, BrainError::Restarted | BrainError::Quarantined { .. });
+        let innocent = self.only_poison && accused && !self.is_poison(request);
+        let broken = format!("{request:?} is answered {error:?} at {now}, innocent: {innocent}");
+        let deserved = deserved && !innocent;
         let quarantined = matches!(error, BrainError::Quarantined { .. });
+        self.tally.overloaded += u64::from(matches!(error, BrainError::Overloaded { .. }));
         self.close(request, End::Failed(error))?;
         self.tally.quarantined += u64::from(quarantined);
         ensure(deserved, || broken)
@@ -188,3 +248,11 @@ impl World {
 
 /// Jobs by their numbers.
 pub(super) type Jobs = BTreeMap<RequestId, JobAccount>;
+
+/// What a work appends before it samples.
+fn input(work: &Work) -> &[TokenId] {
+    match work {
+        Work::Embed { tokens } | Work::Step { tokens, .. } | Work::Score { tokens } => tokens,
+        Work::Forget => &[],
+    }
+}

@@ -5,11 +5,12 @@ use std::time::Duration;
 use motorbrain_actors::{
     engine::Sampling,
     job::RequestId,
-    message::{ConversationId, Sharing, Terms},
+    message::{ConversationId, Party, Priority, Sharing, Terms},
     policy::{ActorIndex, Arrival, Ask, Chaos, Event, Given, StepAsk},
     tokens::TokenId,
 };
 
+use super::super::model::{GREEDY, VOCAB, poison};
 use super::{Asked, CONVERSATIONS, World};
 
 /// The last two are seldom spoken to, so that there is somebody to fork to.
@@ -24,8 +25,10 @@ impl World {
     /// Something that somebody does.
     pub(super) fn act(&mut self) -> Result<(), String> {
         match self.rng.below(100) {
-            0..78 => self.somebody_asks(),
-            78..86 => self.somebody_leaves(),
+            0..77 => self.somebody_asks(),
+            77 => self.somebody_floods(),
+            78..83 => self.somebody_leaves(),
+            83..86 => self.somebody_cancels(),
             86..93 => self.somebody_rehearses(),
             _ => self.pass(self.now + 100),
         }
@@ -37,7 +40,7 @@ impl World {
         let several = self.rng.chance(15);
         let step = StepAsk {
             count: self.rng.below(5) as usize + usize::from(several),
-            sampling: Sampling { temperature: f32::from(u8::from(several)), ..Sampling::GREEDY },
+            sampling: Sampling { temperature: f32::from(u8::from(several)), ..GREEDY },
             seed: self.rng.below(3),
             top: 0,
             stream: !several && self.rng.chance(40),
@@ -77,6 +80,17 @@ impl World {
         self.ask(conversation, ask, terms, input, deadline)
     }
 
+    /// Many requests at once, of one conversation or of none.
+    fn somebody_floods(&mut self) -> Result<(), String> {
+        let name = NAMES[self.rng.below(CONVERSATIONS) as usize];
+        let conversation = self.rng.chance(60).then(|| ConversationId::from(name));
+        for _ in 0..5 + self.rng.below(15) {
+            let input = self.some_tokens();
+            self.ask(conversation.clone(), Ask::Embed, Terms::default(), Some(input), None)?;
+        }
+        Ok(())
+    }
+
     fn somebody_but(&mut self, name: &ConversationId) -> ConversationId {
         let others: Vec<&str> = NAMES.into_iter().filter(|other| *other != name.as_str()).collect();
         others[self.rng.below(others.len() as u64) as usize].into()
@@ -98,10 +112,22 @@ impl World {
         let differs = self.rng.below(12) as u32;
         // One id in a thousand is outside the vocabulary.
         let token = |place| {
-            let id = 1 + self.rng.below(99) as u32 + 100 * u32::from(self.rng.below(1000) == 0);
-            TokenId(common.filter(|_| place != differs).map_or(id, |which| 1 + 10 * which + place))
+            let id = 1 + self.rng.below(u64::from(poison::FIRST) - 1) as u32;
+            let outside = VOCAB * u32::from(self.rng.below(1000) == 0);
+            TokenId(common.filter(|_| place != differs).map_or(id + outside, |which| 1 + 10 * which + place))
         };
-        (0..count as u32).map(token).collect()
+        let mut tokens: Vec<TokenId> = (0..count as u32).map(token).collect();
+        if self.faults && self.rng.chance(4) {
+            let place = self.rng.below(count) as usize;
+            tokens[place] = TokenId(poison::FIRST + self.rng.below(u64::from(VOCAB - poison::FIRST)) as u32);
+        }
+        tokens
+    }
+
+    /// Whether something that a request asks, or what it follows, kills whoever does it.
+    pub(super) fn is_poison(&self, request: RequestId) -> bool {
+        let Some(asked) = self.asked.get(&request) else { return false };
+        poison::is_in(&asked.tokens) || asked.names().any(|name| self.tainted.contains(name))
     }
 
     pub(super) fn ask(
@@ -112,6 +138,9 @@ impl World {
         input: Option<Vec<TokenId>>,
         deadline: Option<u64>,
     ) -> Result<(), String> {
+        if self.over {
+            return Ok(());
+        }
         let request = RequestId(self.asked.len() as u64);
         let as_text = input.is_some() && self.rng.chance(40);
         let given = input.as_ref().map(|tokens| match as_text {
@@ -119,7 +148,10 @@ impl World {
             false => Given::Tokens(tokens.clone()),
         });
         let deadline = deadline.map(Duration::from_millis);
-        let arrival = Arrival { request, conversation, ask, input: given, terms, deadline };
+        let client = ["", "x", "y"][self.rng.below(3) as usize].into();
+        let priority = if self.rng.chance(20) { Priority::Background } else { Priority::Interactive };
+        let party = Party { client, priority };
+        let arrival = Arrival { request, conversation, ask, input: given, terms, party, deadline };
         let tokens = input.unwrap_or_default();
         let asked = Asked {
             arrival: arrival.clone(),
@@ -127,17 +159,14 @@ impl World {
             at: self.now,
             shown: Vec::new(),
             end: None,
-            deaths: 0,
             rebuilds: false,
             found: 0,
         };
         self.asked.insert(request, asked);
         self.unanswered.insert(request);
-        if self.faults && self.rng.chance(2) {
-            self.poison.insert(request);
-        }
-        if self.faults && self.rng.chance(1) {
-            self.cursed.extend(arrival.conversation.clone());
+        let names = || self.asked.get(&request).into_iter().flat_map(Asked::names).cloned();
+        if self.is_poison(request) {
+            self.tainted.extend(names().collect::<Vec<_>>());
         }
         self.tell(Event::Arrived(arrival))
     }
@@ -148,6 +177,22 @@ impl World {
         }
         let who = self.rng.below(self.unanswered.len() as u64) as usize;
         self.unanswered.iter().nth(who).copied().map_or(Ok(()), |who| self.tell(Event::Gone(who)))
+    }
+
+    fn somebody_cancels(&mut self) -> Result<(), String> {
+        if self.rng.chance(50) {
+            let name = ConversationId::from(NAMES[self.rng.below(NAMES.len() as u64) as usize]);
+            let is_there = |asked: &Asked| asked.names().any(|its| *its == name);
+            self.cancels.extend(self.asked.iter().filter(|(_, asked)| is_there(asked)).map(|(request, _)| *request));
+            return self.tell(Event::CancelledAll(name));
+        }
+        if self.unanswered.is_empty() {
+            return Ok(());
+        }
+        let which = self.rng.below(self.unanswered.len() as u64) as usize;
+        let Some(which) = self.unanswered.iter().nth(which).copied() else { return Ok(()) };
+        self.cancels.insert(which);
+        self.tell(Event::Cancelled(which))
     }
 
     fn somebody_rehearses(&mut self) -> Result<(), String> {
@@ -163,7 +208,7 @@ impl World {
     /// Asks every conversation where it stands.
     pub(super) fn probe(&mut self) -> Result<(), String> {
         for name in NAMES {
-            let step = StepAsk { count: 1, sampling: Sampling::GREEDY, seed: 1, top: 0, stream: false, n: 1 };
+            let step = StepAsk { count: 1, sampling: GREEDY, seed: 1, top: 0, stream: false, n: 1 };
             self.ask(Some(name.into()), Ask::Step(step), Terms::default(), None, None)?;
         }
         self.settle()

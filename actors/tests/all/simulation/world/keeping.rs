@@ -1,76 +1,101 @@
 //! Who has which pages: all that there are belong to somebody, and each holds what its owner says.
 
+use std::collections::BTreeSet;
+
 use motorbrain_actors::{
     engine::Page,
-    job::{Commit, Report},
-    policy::Event,
+    job::{Commit, Report, RequestId},
+    policy::{Event, Health},
 };
+use motorbrain_testing::page_number;
 
-use super::super::{
-    model::WINDOW,
-    pages::{Memory, address, read},
-};
+use super::super::model::{WINDOW, check_pages};
 use super::{Due, World, ensure};
 
 impl World {
     pub(super) fn check_pages(&mut self) -> Result<(), String> {
+        let Some(size) = self.pages else { return Ok(()) };
         self.garble();
-        let Some(store) = &self.store else { return Ok(()) };
+        // What is written wrongly stays so: it is enough to look now and then.
+        let looks = self.tally.events.is_multiple_of(4) || self.over;
         for (name, history, resident) in self.policy.holdings() {
-            read(resident, history, store.size.tokens, |_| ())
-                .map_err(|broken| format!("`{name}` holds other than it says: {broken}"))?;
+            if looks {
+                check_pages(resident, &history.tokens, size.tokens)
+                    .map_err(|broken| format!("`{name}` holds other than it says: {broken}"))?;
+            }
             ensure(resident.kv_len + 1 >= history.tokens.len(), || format!("`{name}` has lost rows: {resident:?}"))?;
             ensure(history.tokens.len() <= WINDOW.size, || format!("`{name}` is too long"))?;
         }
-        let mut reached: Vec<*const Memory> = self.policy.pages().map(address).collect();
-        reached.extend(store.carried().iter().map(address));
-        reached.extend(self.lives.values().flat_map(|life| life.actor.pages()));
-        reached.extend(self.due.values().flat_map(on_the_way).map(address));
-        let (alive, reached) = (store.alive(), count(reached));
-        ensure(alive == reached, || format!("{} of {alive} pages are nobody's", alive - reached))
+        self.forget_carried();
+        let mut nobodys = self.cradle.loader.control.page_numbers();
+        let mut reach = |number: u64| _ = nobodys.remove(&number);
+        self.policy.pages().filter_map(page_number).for_each(&mut reach);
+        self.due.values().flat_map(on_the_way).filter_map(page_number).for_each(&mut reach);
+        self.carried.values().flatten().copied().for_each(&mut reach);
+        let alive = self.lives.values().filter(|life| !life.dead);
+        alive.flat_map(|life| life.pages()).for_each(&mut reach);
+        ensure(nobodys.is_empty(), || format!("pages {nobodys:?} are nobody's"))
+    }
+
+    /// Jobs that go from actor to actor end with their requests, though word of them may still be on its way.
+    fn forget_carried(&mut self) {
+        if self.carried.is_empty() {
+            return;
+        }
+        let returned = |due: &Due| match due {
+            Due::Tell(Event::Reported { report: Report::Returned { request, .. }, .. }) => {
+                self.jobs.get(request).map(|job| job.serves)
+            }
+            _ => None,
+        };
+        let on_the_way: BTreeSet<RequestId> = self.due.values().filter_map(returned).collect();
+        let (unanswered, lingering) = (&self.unanswered, &self.lingering);
+        let goes_on = |request: &RequestId| unanswered.contains(request) || lingering.contains(request);
+        self.carried.retain(|request, _| goes_on(request) || on_the_way.contains(request));
     }
 
     /// Abandoned lives do what they can.
     fn garble(&mut self) {
         let wild = self.lives.values_mut().filter(|life| life.garbles && !life.dead);
-        self.tally.garbled += wild.map(|life| life.actor.garble()).sum::<u64>();
+        self.tally.garbled += wild.map(|life| life.garble() as u64).sum::<u64>();
     }
 
-    /// With no conversation left, no actor that counts keeps anything, and of pages only as many are left as may be.
+    /// With no conversation left no actor that counts keeps anything, and of pages only as many are left as may be.
     pub(super) fn check_closed(&mut self) -> Result<(), String> {
-        if self.down == self.actors || self.start_failed {
+        if matches!(self.policy.health(), Health::Down { .. }) || self.start_failed || self.shut {
             return Ok(()); // nobody could ask for it
         }
         ensure(self.policy.holdings().next().is_none(), || "conversations are left".to_owned())?;
-        let mut left = Vec::new();
-        for (key, life) in &self.lives {
-            if life.abandoned {
-                left.extend(life.actor.pages());
-                continue;
-            }
-            let slots: Vec<_> = life.actor.slots().collect();
-            ensure(slots.is_empty(), || format!("{key:?} keeps {slots:?}"))?;
+        ensure(self.lingering.is_empty(), || format!("permits of {:?} are held for nothing", self.lingering))?;
+        let counts = |life: &&super::Life| !life.dead && !life.abandoned;
+        for life in self.lives.values().filter(counts) {
+            ensure(life.slots() == 0, || format!("{} slots are kept", life.slots()))?;
         }
-        let Some(store) = &self.store else { return Ok(()) };
-        let idle = store.alive() - count(left);
-        self.tally.idle += u64::from(idle > 0);
-        ensure(idle <= self.idle_max, || format!("{idle} pages are left for nobody, {} may be", self.idle_max))
+        let Some(_) = self.pages else {
+            let bytes = self.lives.values().filter(counts).map(super::Life::kv_bytes).sum::<usize>();
+            let told = self.policy.stats().map_or(0, |stats| stats.kv_bytes);
+            return ensure((bytes, told) == (0, 0), || format!("{bytes} bytes are left, {told} are told of"));
+        };
+        let mut idle = self.cradle.loader.control.page_numbers();
+        let left: BTreeSet<u64> = self.due.values().flat_map(on_the_way).filter_map(page_number).collect();
+        let wild = self.lives.values().filter(|life| life.abandoned && !life.dead);
+        let wild: BTreeSet<u64> = wild.flat_map(super::Life::pages).collect();
+        let carried: BTreeSet<u64> = self.carried.values().flatten().copied().collect();
+        idle.retain(|page| !left.contains(page) && !wild.contains(page) && !carried.contains(page));
+        self.tally.idle += u64::from(!idle.is_empty());
+        ensure(idle.len() <= self.idle_max, || {
+            format!("{} pages are left for nobody, {} may be", idle.len(), self.idle_max)
+        })
     }
-}
-
-/// How many different ones there are.
-fn count(mut pages: Vec<*const Memory>) -> usize {
-    pages.sort_unstable();
-    pages.dedup();
-    pages.len()
 }
 
 /// The pages of what is yet to be heard.
 fn on_the_way(due: &Due) -> impl Iterator<Item = &Page> {
-    let commit = match due {
-        Due::Tell(Event::Reported { report: Report::Token { commit, .. }, .. }) => Some(commit),
-        Due::Tell(Event::Reported { report: Report::Done(done), .. }) => Some(&done.commit),
-        _ => None,
+    let commits = match due {
+        Due::Tell(Event::Reported { report: Report::Token { commit, .. }, .. }) => [Some(commit), None],
+        Due::Tell(Event::Reported { report: Report::Done(done), .. }) => [Some(&done.commit), done.read.as_ref()],
+        _ => [None, None],
     };
-    commit.and_then(|Commit { held, .. }| held.as_ref()).into_iter().flat_map(|held| &held.pages)
+    let held = commits.into_iter().flatten().filter_map(|Commit { held, .. }| held.as_ref());
+    held.flat_map(|held| &held.pages)
 }

@@ -1,21 +1,23 @@
 //! Who has which jobs, told from what the policy heard and said: nobody waits for nothing. Where there are pages, nobody
 //! that is ready may have nothing to do beside one that has several jobs; and what could be done is with an actor, if one
-//! is ready.
+//! is ready. What a request takes up is free when nobody works on it any more, and not before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use motorbrain_actors::{
     job::{Report, RequestId, Work},
     message::ConversationId,
-    policy::{Ask, Effect, Event},
+    policy::{ActorIndex, Effect, Event},
 };
 
-use super::{LifeKey, World, account::Asked, ensure};
+use super::{LifeKey, World, account::Jobs, ensure};
 
 #[derive(Default)]
 pub(super) struct Ledger {
     /// The jobs of those that are ready, and whether they were recalled.
     ready: BTreeMap<LifeKey, BTreeMap<RequestId, bool>>,
+    /// Since when they have had any.
+    busy: BTreeMap<LifeKey, u64>,
     /// Lives that no longer count.
     over: BTreeSet<LifeKey>,
     /// Requests whose text is being tokenised.
@@ -40,10 +42,34 @@ impl Ledger {
         }
     }
 
-    pub(super) fn perform(&mut self, effect: &Effect) {
+    /// What an effect may not say.
+    pub(super) fn check(&self, effect: &Effect, jobs: &Jobs) -> Result<(), String> {
+        let works = |request: &RequestId| {
+            let mut all = self.ready.values().flat_map(BTreeMap::keys);
+            all.any(|job| jobs.get(job).is_some_and(|job| job.serves == *request))
+        };
+        match effect {
+            Effect::Fail { request, lingers: false, .. }
+            | Effect::Drop { request, lingers: false }
+            | Effect::Answer { request, .. }
+            | Effect::Release(request) => {
+                ensure(!works(request), || format!("{request:?} is over while an actor works on it: {effect:?}"))
+            }
+            Effect::Recall { actor, incarnation, requests } => {
+                let has = self.ready.get(&(*actor, *incarnation));
+                let stay = has.into_iter().flatten().filter(|(it, recalled)| !**recalled && !requests.contains(it));
+                let (newest, oldest) = (stay.map(|(it, _)| it).max(), requests.iter().min());
+                ensure(newest < oldest, || format!("{oldest:?} is to move, {newest:?} came later and stays"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn perform(&mut self, effect: &Effect, now: u64) {
         match effect {
             Effect::Send { actor, incarnation, job } if job.work != Work::Forget => {
                 self.ready.entry((*actor, *incarnation)).or_default().insert(job.request, false);
+                self.busy.entry((*actor, *incarnation)).or_insert(now);
             }
             Effect::Recall { actor, incarnation, requests } => {
                 let jobs = self.ready.entry((*actor, *incarnation)).or_default();
@@ -57,12 +83,33 @@ impl Ledger {
         }
     }
 
+    /// Those of these jobs that a life has.
+    pub(super) fn having<'a>(&self, key: LifeKey, jobs: &'a [RequestId]) -> impl Iterator<Item = &'a RequestId> {
+        let has = self.ready.get(&key);
+        jobs.iter().filter(move |job| has.is_some_and(|has| has.contains_key(job)))
+    }
+
+    /// Who has jobs, and since when they have had any.
+    pub(super) fn busy(&self) -> impl Iterator<Item = (&LifeKey, u64)> {
+        self.busy.iter().map(|(key, since)| (key, *since))
+    }
+
+    /// Whether another actor than this one is ready.
+    pub(super) fn has_other(&self, actor: ActorIndex) -> bool {
+        self.ready.keys().any(|(other, _)| *other != actor)
+    }
+
     fn let_go(&mut self, key: LifeKey, request: RequestId) {
-        self.ready.get_mut(&key).and_then(|jobs| jobs.remove(&request));
+        let Some(jobs) = self.ready.get_mut(&key) else { return };
+        jobs.remove(&request);
+        if jobs.is_empty() {
+            self.busy.remove(&key);
+        }
     }
 
     fn end(&mut self, key: LifeKey) {
         self.ready.remove(&key);
+        self.busy.remove(&key);
         self.over.insert(key);
     }
 
@@ -78,34 +125,67 @@ impl Ledger {
 }
 
 impl World {
+    fn served(&self) -> BTreeSet<RequestId> {
+        let jobs = self.ledger.ready.values().flat_map(BTreeMap::keys);
+        jobs.filter_map(|job| Some(self.jobs.get(job)?.serves)).collect()
+    }
+
+    /// The unfinished requests that are first in all their queues; `served`: those that an actor works on. Of a request
+    /// that was answered already a job may go on.
+    fn firsts(&self, served: &BTreeSet<RequestId>) -> Vec<RequestId> {
+        let mut busy: BTreeSet<&ConversationId> = BTreeSet::new();
+        let mut is_first = |request: &&RequestId| {
+            let asked = self.asked.get(request);
+            asked.is_some_and(|asked| asked.names().filter(|name| !busy.insert(name)).count() == 0)
+        };
+        self.unanswered.union(served).filter(&mut is_first).copied().collect()
+    }
+
     pub(super) fn check_waiting(&self) -> Result<(), String> {
-        if self.store.is_some() {
+        if self.pages.is_some() {
             self.ledger.check_idle()?;
         }
         if self.ledger.ready.is_empty() {
             return Ok(());
         }
-        let jobs = self.ledger.ready.values().flat_map(BTreeMap::keys);
-        let served: BTreeSet<RequestId> = jobs.filter_map(|job| Some(self.jobs.get(job)?.serves)).collect();
-        // Conversations in which something goes on or waits. Of a request that was answered already a job may go on.
-        let mut busy: BTreeSet<&ConversationId> = BTreeSet::new();
-        for request in self.unanswered.union(&served) {
-            let Some(asked) = self.asked.get(request) else { continue };
-            let is_served = served.contains(request);
-            let is_first = names(asked).filter(|name| !busy.insert(name)).count() == 0;
-            ensure(!is_first || is_served || self.ledger.tokenising.contains(request), || {
-                format!("{request:?} waits beside an actor that is ready")
-            })?;
+        let served = self.served();
+        let waits = |request: &RequestId| !served.contains(request) && !self.ledger.tokenising.contains(request);
+        match self.firsts(&served).into_iter().find(waits) {
+            None => Ok(()),
+            Some(request) => Err(format!("{request:?} waits beside an actor that is ready")),
         }
-        Ok(())
+    }
+
+    /// Nobody's permit is held for nothing.
+    pub(super) fn check_permits(&self) -> Result<(), String> {
+        if self.over || self.lingering.is_empty() || self.lives.values().any(|life| life.stopped) {
+            return Ok(());
+        }
+        let served = self.served();
+        match self.lingering.iter().find(|request| !served.contains(request)) {
+            None => Ok(()),
+            Some(request) => Err(format!("{request:?} holds its permit, and nobody works on it")),
+        }
+    }
+
+    /// Before the first of all actors is ready (again): who stands in line for it.
+    pub(super) fn line_before(&self, event: &Event) -> Vec<RequestId> {
+        let ready = matches!(event, Event::Reported { report: Report::Ready(_), .. });
+        if ready && self.ledger.ready.is_empty() { self.firsts(&BTreeSet::new()) } else { Vec::new() }
     }
 }
 
-/// The conversations in whose queues a request waits.
-fn names(asked: &Asked) -> impl Iterator<Item = &ConversationId> {
-    let to = match &asked.arrival.ask {
-        Ask::Fork { to, .. } => Some(to),
-        _ => None,
-    };
-    asked.arrival.conversation.iter().chain(to)
+/// Who stood in line is served in the order of arrival.
+pub(super) fn check_line(line: &[RequestId], effects: &[Effect]) -> Result<(), String> {
+    let mut last = None;
+    for effect in effects {
+        if let Effect::Send { job, .. } = effect
+            && job.request == job.serves
+            && line.contains(&job.request)
+        {
+            ensure(last < Some(job.request), || format!("{:?} is served behind {last:?}", job.request))?;
+            last = Some(job.request);
+        }
+    }
+    Ok(())
 }

@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use motorbrain_actors::{
-    job::{Choice, Commit, Outcome, RequestId, Work},
+    job::{Choice, Outcome, RequestId, Work},
     message::{BrainError, ConversationId, ErrorCode, Scope, Sharing},
     policy::{Answer, Ask, StepAsk},
     tokens::TokenId,
 };
 
-use super::super::model::Context;
+use super::super::model::{Context, WINDOW, are_same};
 use super::{
     World,
     account::{Asked, End},
@@ -18,18 +18,24 @@ use super::{
 };
 
 /// A conversation.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Talk {
     context: Context,
     /// Answers that wait.
     choices: Vec<Context>,
     known: bool,
     sharing: Sharing,
+    /// It began to share otherwise when it held tokens already: it gives nothing of them to anybody.
+    withheld: bool,
 }
 
 impl Talk {
-    fn new(remembers: bool) -> Self {
-        Self { context: Context::new(remembers), choices: Vec::new(), known: false, sharing: Sharing::default() }
+    /// It shares so from here on; `had`: it held tokens before.
+    fn share(&mut self, sharing: Option<&Sharing>, had: bool) {
+        if let Some(sharing) = sharing.filter(|sharing| **sharing != self.sharing) {
+            self.sharing = sharing.clone();
+            self.withheld |= had;
+        }
     }
 
     fn base(&self, choice: Option<usize>) -> Option<&Context> {
@@ -46,8 +52,8 @@ struct Reuse {
 }
 
 /// All conversations, and what each scope has ever held.
+#[derive(Default)]
 struct Truth {
-    remembers: bool,
     talks: BTreeMap<ConversationId, Talk>,
     said: Vec<(Option<Scope>, Vec<TokenId>)>,
     reuses: Vec<Reuse>,
@@ -57,9 +63,7 @@ struct Truth {
 impl World {
     /// Does what was answered, in the order of arrival and without any actor, and compares.
     pub(super) fn check_answers(&mut self) -> Result<(), String> {
-        let remembers = self.store.is_some();
-        let (talks, said, reuses) = (BTreeMap::new(), Vec::new(), Vec::new());
-        let mut truth = Truth { remembers, talks, said, reuses, refusals: 0 };
+        let mut truth = Truth::default();
         for (&request, asked) in &self.asked {
             truth.check(request, asked).map_err(|broken| format!("{request:?}: {broken}"))?;
         }
@@ -71,7 +75,7 @@ impl World {
 
 impl Truth {
     fn talk(&mut self, name: &ConversationId) -> &mut Talk {
-        self.talks.entry(name.clone()).or_insert_with(|| Talk::new(self.remembers))
+        self.talks.entry(name.clone()).or_default()
     }
 
     fn check(&mut self, request: RequestId, asked: &Asked) -> Result<(), String> {
@@ -86,13 +90,16 @@ impl Truth {
                 });
             }
             _ if !asked.shown.is_empty() => (None, asked.shown.len()),
-            _ => return Ok(()),
+            _ => {
+                self.note_unfinished(asked);
+                return Ok(());
+            }
         };
         ensure(refusal.is_none(), || format!("is answered, expected {refusal:?}"))?;
         let expected = match (&asked.arrival.conversation, &asked.arrival.ask) {
             (Some(name), Ask::Reset) => {
                 let known = self.talk(name).known;
-                *self.talk(name) = Talk { known, ..Talk::new(self.remembers) };
+                *self.talk(name) = Talk { known, ..Talk::default() };
                 None
             }
             (Some(name), Ask::Close) => {
@@ -107,13 +114,19 @@ impl Truth {
                 Some((Outcome::Moved, talk.context.len()))
             }
             (_, Ask::Step(step)) if step.n > 1 => Some(self.several(request, asked, step)),
-            _ => Some(self.work(request, asked, shown)),
+            _ => {
+                // Amid its tokens an actor may have died, and what it had shown was there for others.
+                self.note_unfinished(asked);
+                Some(self.work(request, asked, shown))
+            }
         };
         let (outcome, context_len) = expected.unwrap_or((Outcome::Forgotten, 0));
         if let Some(answer) = answer {
             let tokens = if asked.arrival.input.is_some() { asked.tokens.len() } else { 0 };
             ensure(answer.tokens == tokens, || format!("says {} tokens, expected {tokens}", answer.tokens))?;
-            ensure(answer.outcome == outcome, || format!("is answered {:?}, expected {outcome:?}", answer.outcome))?;
+            ensure(are_same(&answer.outcome, &outcome), || {
+                format!("is answered {:?}, expected {outcome:?}", answer.outcome)
+            })?;
             ensure(answer.context_len == context_len, || {
                 format!("says context_len {}, expected {context_len}", answer.context_len)
             })?;
@@ -173,11 +186,17 @@ impl Truth {
         if choice.is_none() {
             parent.choices.clear();
         }
-        let sharing = parent.sharing.clone();
+        let (theirs, withheld) = (parent.sharing.clone(), parent.withheld);
         context.truncate(at.unwrap_or(context.len()));
         let len = context.len();
-        self.note(&sharing, &context);
-        self.talks.insert(to.clone(), Talk { context, choices: Vec::new(), known: true, sharing });
+        // One that was told how to share keeps to that.
+        let own = self.talk(to).sharing.clone();
+        let keeps = own != Sharing::default();
+        let withheld = withheld || keeps && own != theirs;
+        let sharing = if keeps { own } else { theirs };
+        let child = Talk { context, choices: Vec::new(), known: true, sharing, withheld };
+        self.note(&child);
+        self.talks.insert(to.clone(), child);
         (Outcome::Moved, len)
     }
 
@@ -187,23 +206,22 @@ impl Truth {
         let mut talk = self.talk(name).clone();
         let mut start = talk.base(terms.choice).cloned().unwrap_or_default();
         let before = start.history.tokens.to_vec();
-        asked.tokens.iter().for_each(|&token| start.append(&mut Commit::default(), token));
-        start.read();
+        asked.tokens.iter().for_each(|&token| start.append(token));
         talk.choices = vec![start.clone(); step.n];
         let answer = |(index, context): (usize, &mut Context)| {
             let step = StepAsk { seed: seed_of(step.seed, index), ..step.clone() };
-            match context.perform(&mut Commit::default(), &step_work(&step, Vec::new(), usize::MAX)) {
+            match context.perform(&step_work(&step, Vec::new(), usize::MAX)) {
                 Outcome::Stepped { sampled, stopped } => Choice { sampled, stopped, context_len: context.len() },
                 outcome => panic!("{outcome:?} of a step"),
             }
         };
         let choices = talk.choices.iter_mut().enumerate().map(answer).collect();
         talk.known = true;
-        talk.sharing = terms.sharing.clone().unwrap_or(talk.sharing);
+        talk.share(terms.sharing.as_ref(), !before.is_empty());
         talk.context = start;
         let len = talk.context.len();
         self.note_reuse(request, asked, before, &talk.sharing.clone());
-        self.note(&talk.sharing.clone(), &talk.context.clone());
+        self.note(&talk);
         self.talks.insert(name.clone(), talk);
         (Outcome::Several(choices), len)
     }
@@ -213,29 +231,46 @@ impl Truth {
         let terms = &asked.arrival.terms;
         let mut talk = match &asked.arrival.conversation {
             Some(name) => self.talk(name).clone(),
-            None => Talk::new(self.remembers),
+            None => Talk::default(),
         };
         let mut context = talk.base(terms.choice).cloned().unwrap_or_default();
         let before = context.history.tokens.to_vec();
-        let outcome = context.perform(&mut Commit::default(), &work(asked, shown));
+        let outcome = context.perform(&work(asked, shown));
         let len = context.len();
         (talk.context, talk.known) = (context, true);
         talk.choices.clear();
-        talk.sharing = terms.sharing.clone().unwrap_or(talk.sharing);
+        talk.share(terms.sharing.as_ref(), !before.is_empty());
         self.note_reuse(request, asked, before, &talk.sharing.clone());
         if let Some(name) = &asked.arrival.conversation {
-            self.note(&talk.sharing.clone(), &talk.context.clone());
+            self.note(&talk);
             self.talks.insert(name.clone(), talk);
         }
         (outcome, len)
     }
 
     /// What a conversation holds may be taken over by others of its scope.
-    fn note(&mut self, sharing: &Sharing, context: &Context) {
-        if let Sharing::With(scope) = sharing
-            && !context.history.has_slid()
+    fn note(&mut self, talk: &Talk) {
+        if let (Sharing::With(scope), false) = (&talk.sharing, talk.withheld)
+            && !talk.context.history.has_slid()
         {
-            self.said.push((scope.clone(), context.history.tokens.to_vec()));
+            self.said.push((scope.clone(), talk.context.history.tokens.to_vec()));
+        }
+    }
+
+    /// What was read for a request that came to nothing may be taken over as well.
+    fn note_unfinished(&mut self, asked: &Asked) {
+        let mut talk = asked.arrival.conversation.as_ref().map(|name| self.talk(name).clone()).unwrap_or_default();
+        let Some(mut context) = talk.base(asked.arrival.terms.choice).cloned() else { return };
+        talk.share(asked.arrival.terms.sharing.as_ref(), context.len() > 0);
+        if !context.history.has_slid() {
+            let whole: Vec<TokenId> = context.history.tokens.iter().chain(&asked.tokens).copied().collect();
+            // A step may have sampled, too: as much as there is room for, since behind a slide nothing is shared.
+            context.perform(&work(asked, WINDOW.size.saturating_sub(whole.len())));
+            if let (Sharing::With(scope), false) = (&talk.sharing, talk.withheld) {
+                self.said.push((scope.clone(), whole));
+            }
+            talk.context = context;
+            self.note(&talk);
         }
     }
 

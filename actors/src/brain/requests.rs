@@ -1,0 +1,216 @@
+//! Requests at the shell's door: let in, taken apart into what the policy is told and what only the shell knows, and
+//! opened. Those that ask for tokens or text and nothing else stay with the shell.
+
+use std::time::Duration;
+
+use ractor::RpcReplyPort;
+
+use super::{
+    desk::{Caller, Open, Until},
+    gate::{Lane, Permit, price},
+    message::{Envelope, Ticket},
+    shell::Shell,
+    tokenizing::{Made, Work},
+};
+use crate::{
+    job::RequestId,
+    message::{
+        BrainError, ClientId, ConversationId, Embed, Fork, Input, PARTS_MAX, Party, Request, Rewind, Score, Step,
+        Terms, check_vocabulary,
+    },
+    policy::{Arrival, Ask, Event, Given, NAME_BYTES_MAX, StepAsk},
+    text::StopTexts,
+    tokens::TokenId,
+};
+
+impl Shell {
+    /// Any request about a conversation.
+    pub(super) fn request(&mut self, envelope: Envelope, caller: Caller) {
+        let Envelope { request, deadline, party, ticket, permit } = envelope;
+        let stream = matches!(caller, Caller::Stream(_) | Caller::QueuedStream(_));
+        let (lane, count) = price(&request);
+        let Asked { conversation, ask, input, stop, terms } = self.take_apart(request, stream);
+        // What the policy, which knows no text, cannot judge.
+        let checked = input.as_ref().map_or(Ok(()), check_parts).and_then(|()| StopTexts::new(&stop));
+        let checked = checked.and_then(|stops| Ok((stops, self.let_in(permit, lane, &party, count)?)));
+        let (stops, permit) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return refuse(caller, error),
+        };
+        let (input, text) = match input {
+            Some(Input::Tokens(tokens)) => (Some(Given::Tokens(tokens)), None),
+            Some(text) => (Some(Given::Text { bytes: text.bytes() }), Some(text)),
+            None => (None, None),
+        };
+        let open = Open { input: text, stops, ..self.opened(caller, conversation.as_ref(), &party, ticket, permit) };
+        let request = self.enter(open);
+        self.tell(Event::Arrived(Arrival { request, conversation, ask, input, terms, party, deadline }));
+    }
+
+    /// Somebody asks for the tokens of an input and nothing else.
+    pub(super) fn tokenize(&mut self, envelope: Envelope<Input>, port: RpcReplyPort<Result<Vec<TokenId>, BrainError>>) {
+        let checked = check_parts(&envelope.request);
+        self.ask(envelope, Caller::Tokens(port), checked, |input| Work::Encode { input, behind: None });
+    }
+
+    /// Somebody asks for the text of tokens and nothing else.
+    pub(super) fn detokenize(
+        &mut self,
+        envelope: Envelope<Vec<TokenId>>,
+        port: RpcReplyPort<Result<String, BrainError>>,
+    ) {
+        let checked = check_vocabulary(&envelope.request, self.vocab);
+        self.ask(envelope, Caller::Text(port), checked, Work::Decode);
+    }
+
+    fn ask<T>(
+        &mut self,
+        envelope: Envelope<T>,
+        caller: Caller,
+        checked: Result<(), BrainError>,
+        work: impl FnOnce(T) -> Work,
+    ) {
+        let Envelope { request, deadline, party, ticket, permit } = envelope;
+        let work = work(request);
+        let (found, limit) = (work.bytes(), self.config.limits.text_bytes);
+        let checked = match found > limit {
+            true => Err(BrainError::InputTooLong { found, limit }),
+            false => checked,
+        };
+        let permit = match checked.and_then(|()| self.let_in(permit, Lane::Work, &party, 1)) {
+            Ok(permit) => permit,
+            Err(error) => return refuse(caller, error),
+        };
+        let now = self.clock.now();
+        let until = deadline.or(self.config.limits.deadline).map(|allowed| Until { at: now + allowed, allowed });
+        let open = Open { until, makes: true, ..self.opened(caller, None, &party, ticket, permit) };
+        let request = self.enter(open);
+        self.asks_until.extend(until.map(|until| (until.at, request)));
+        match self.tokenizing.make(request, &party, None, work) {
+            Some(made) => self.give(request, made),
+            None => self.set_alarm(now),
+        }
+    }
+
+    /// Answers one who asked for tokens or text.
+    pub(super) fn give(&mut self, request: RequestId, made: Result<Made, BrainError>) {
+        if let Some(open) = self.close(request, false) {
+            open.give(made, self.vocab);
+        }
+    }
+
+    /// Answers those who asked for tokens or text and have waited as long as they would.
+    pub(super) fn expire_asks(&mut self) {
+        let now = self.clock.now();
+        while let Some(&(at, request)) = self.asks_until.first()
+            && at <= now
+        {
+            self.asks_until.pop_first();
+            if let Some(open) = self.close(request, false) {
+                let deadline = open.until.map_or(Duration::ZERO, |until| until.allowed);
+                open.fail(BrainError::Timeout { deadline }, 0);
+            }
+        }
+    }
+
+    /// The permit that a request brought along, or one that it is given here.
+    fn let_in(&self, permit: Option<Permit>, lane: Lane, party: &Party, count: usize) -> Result<Permit, BrainError> {
+        check_client(&party.client)?;
+        permit.map_or_else(|| self.gate.enter(lane, &party.client, count), Ok)
+    }
+
+    fn opened(
+        &self,
+        caller: Caller,
+        conversation: Option<&ConversationId>,
+        party: &Party,
+        ticket: Ticket,
+        permit: Permit,
+    ) -> Open {
+        let span = tracing::debug_span!(
+            "request",
+            request = tracing::field::Empty,
+            conversation = conversation.map(ConversationId::as_str),
+            client = party.client.as_str(),
+            actor = tracing::field::Empty,
+            incarnation = tracing::field::Empty,
+        );
+        let party = party.clone();
+        Open { party, ticket: Some(ticket), permit: Some(permit), ..Open::new(caller, span) }
+    }
+
+    fn enter(&mut self, open: Open) -> RequestId {
+        let request = self.number();
+        open.span.record("request", request.0);
+        self.tickets.extend(open.ticket.map(|ticket| (ticket, request)));
+        self.open.insert(request, open);
+        request
+    }
+
+    fn take_apart(&self, request: Request, stream: bool) -> Asked {
+        let plain = |conversation, ask| Asked::new(Some(conversation), ask);
+        match request {
+            Request::Embed(Embed { conversation, input, terms }) => {
+                Asked { input: Some(input), terms, ..Asked::new(conversation, Ask::Embed) }
+            }
+            Request::Score(Score { conversation, input, terms }) => {
+                Asked { input: Some(input), terms, ..plain(conversation, Ask::Score) }
+            }
+            Request::Reset(conversation) => plain(conversation, Ask::Reset),
+            Request::Close(conversation) => plain(conversation, Ask::Close),
+            Request::Fork(Fork { from, to, at, choice }) => {
+                let terms = Terms { choice, sharing: None };
+                Asked { terms, ..plain(from, Ask::Fork { to, at }) }
+            }
+            Request::Rewind(Rewind { conversation, context_len }) => plain(conversation, Ask::Rewind { context_len }),
+            Request::Step(Step { conversation, input, count, sampling, seed, top, stop, n, terms }) => {
+                let seed = seed.unwrap_or_else(|| self.draw_seed());
+                let ask = Ask::Step(StepAsk { count, sampling, seed, top, stream, n });
+                Asked { input, stop, terms, ..plain(conversation, ask) }
+            }
+        }
+    }
+}
+
+/// A request as the policy is told of it, and what only the shell knows.
+struct Asked {
+    conversation: Option<ConversationId>,
+    ask: Ask,
+    input: Option<Input>,
+    stop: Vec<String>,
+    terms: Terms,
+}
+
+impl Asked {
+    fn new(conversation: Option<ConversationId>, ask: Ask) -> Self {
+        Self { conversation, ask, input: None, stop: Vec::new(), terms: Terms::default() }
+    }
+}
+
+/// Tells a caller that its request does not come in.
+fn refuse(caller: Caller, error: BrainError) {
+    tracing::debug!(code = error.code().as_str(), "a request was refused");
+    caller.fail(error, 0);
+}
+
+fn check_client(client: &ClientId) -> Result<(), BrainError> {
+    match client.as_str().len() {
+        0..=NAME_BYTES_MAX => Ok(()),
+        bytes => Err(BrainError::BadRequest {
+            what: "client",
+            found: format!("a name of {bytes} bytes"),
+            expected: format!("at most {NAME_BYTES_MAX}"),
+        }),
+    }
+}
+
+fn check_parts(input: &Input) -> Result<(), BrainError> {
+    match input {
+        Input::Parts(parts) if parts.len() > PARTS_MAX => Err(BrainError::BadRequest {
+            what: "parts",
+            found: format!("{} of them", parts.len()),
+            expected: format!("at most {PARTS_MAX}"),
+        }),
+        _ => Ok(()),
+    }
+}
