@@ -33,6 +33,8 @@ pub(crate) enum Error {
     Worker { worker: String, what: String },
     #[error("{} of the linters found something: {}", names.len(), names.join(", "))]
     Lint { names: Vec<&'static str> },
+    #[error("mutations: {what}")]
+    Mutants { what: String },
 }
 
 impl Error {
@@ -57,6 +59,9 @@ impl Error {
             Self::Arrow { .. } => "see \"The rooms\" in ARCHITECTURE.md, and move the code that needs it".into(),
             Self::Worker { .. } => "see its log in `.motorbrain/bench/logs/`".into(),
             Self::Lint { .. } => "mend what they name above, then run `cargo xtask lint` again".into(),
+            Self::Mutants { .. } => {
+                "write a test for the rule, or mend its text in `xtask/src/mutants/list.rs`, then run it again".into()
+            }
         }
     }
 }

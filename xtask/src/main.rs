@@ -1,4 +1,4 @@
-//! `cargo xtask setup|demo|test|bench|lint|reference`: provisions what cargo cannot, and runs what CI runs.
+//! `cargo xtask setup|demo|test|sim|mutants|bench|lint|reference`: provisions what cargo cannot, and runs what CI runs.
 //!
 //! Each task says what it does, how long each part took, and in its last line what to do next. A
 //! running system never calls this program. Exit status: 0 done, 1 a part failed, 2 bad usage.
@@ -19,11 +19,13 @@ mod demo;
 mod error;
 mod lint;
 mod model;
+mod mutants;
 mod process;
 mod project;
 mod python;
 mod runtime;
 mod setup;
+mod sim;
 mod stamp;
 mod test;
 
@@ -63,6 +65,22 @@ enum Task {
     Demo,
     /// Set up, then run all that CI runs: format, lints, arrows, tests
     Test,
+    /// Run many histories of the actors on one thread, under a virtual clock
+    ///
+    /// A seed is a history; what is wrong with one is shown in its shortest form.
+    Sim {
+        /// How many histories
+        #[arg(long, default_value_t = 100_000)]
+        seeds: u64,
+        /// The first one's seed
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+    },
+    /// Take rules of the actors away, one at a time, and see whether a test notices
+    Mutants {
+        /// Only those with this in their names
+        name: Option<String>,
+    },
     /// Set up the peers, then run all engines alternating, and write benches/RESULTS.md
     ///
     /// The first run builds llama.cpp (10 minutes or more) and makes models (7 GB). Measure on a quiet
@@ -81,6 +99,8 @@ fn main() -> ExitCode {
         Task::Setup { force, check } => setup::run(&project, force, check),
         Task::Demo => demo::run(&project),
         Task::Test => test::run(&project),
+        Task::Sim { seeds, from } => sim::run(&project, seeds, from),
+        Task::Mutants { name } => mutants::run(&project, name.as_deref()),
         #[cfg(feature = "bench")]
         Task::Bench(arguments) => bench::run(&project, &arguments),
         #[cfg(not(feature = "bench"))]

@@ -7,6 +7,7 @@
 mod budget;
 mod claims;
 mod engines;
+mod fairness;
 mod keeping;
 mod limits;
 mod loads;
@@ -64,13 +65,16 @@ enum Instead {
     Actors,
     /// Measure instead what it is worth that keys and values belong to conversations
     Keeping,
+    /// Measure instead what callers get beside a long prompt and a flood, through the pipe
+    Fairness(fairness::Arguments),
 }
 
 /// Runs what was asked for; returns what to do next.
 pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<String, Error> {
-    match arguments.instead {
+    match &arguments.instead {
         Some(Instead::Actors) => actors(project),
         Some(Instead::Keeping) => keeping::run(project),
+        Some(Instead::Fairness(arguments)) => fairness::run(project, arguments),
         None => compare(project, &arguments.options),
     }
 }

@@ -1,0 +1,245 @@
+//! The mutations: each takes one rule of the policy, the worker or the shell away, and some test must notice.
+//!
+//! A text stands exactly once in its file. When code changes, so does its mutation here; what a rule means stays.
+
+/// A rule taken away.
+pub(crate) struct Mutation {
+    /// What is wrong then.
+    pub(crate) name: &'static str,
+    /// From the project's folder.
+    pub(crate) path: &'static str,
+    /// What stands there.
+    pub(crate) text: &'static str,
+    /// What stands there then.
+    pub(crate) by: &'static str,
+}
+
+const fn mutation(name: &'static str, path: &'static str, text: &'static str, by: &'static str) -> Mutation {
+    Mutation { name, path, text, by }
+}
+
+/// All of them.
+pub(crate) const MUTATIONS: &[Mutation] = &[
+    mutation(
+        "a step that has shown all its tokens when its actor dies is not answered",
+        "actors/src/policy/deaths.rs",
+        "                    self.finish_shown(request, effects);\n",
+        "                    let _ = Self::finish_shown;\n",
+    ),
+    mutation(
+        "the worker forgets no lane",
+        "actors/src/embedder/worker.rs",
+        "is_some_and(Lane::is_empty) {\n            self.lanes.remove(key);",
+        "is_some_and(Lane::is_empty) {",
+    ),
+    mutation(
+        "within a flow the newest is served first",
+        "actors/src/shares.rs",
+        "(items.pop_first(), !items.is_empty())",
+        "(items.pop_last(), !items.is_empty())",
+    ),
+    mutation(
+        "who waits for an actor is placed in reverse",
+        "actors/src/policy/turns.rs",
+        "while let Some(&request) = self.waiting.first() {",
+        "while let Some(&request) = self.waiting.last() {",
+    ),
+    mutation(
+        "a reset pardons nobody",
+        "actors/src/policy/turns.rs",
+        "        self.blame.pardon(&Fingerprint::Conversation(name.clone()));\n",
+        "",
+    ),
+    mutation(
+        "deaths are never forgiven",
+        "actors/src/policy/actors.rs",
+        "now.since(death) > supervision.restarts_within",
+        "now.since(death) > Duration::MAX",
+    ),
+    mutation(
+        "loads that fail forgive earlier deaths",
+        "actors/src/policy/actors.rs",
+        "while served && self.deaths",
+        "while (served || true) && self.deaths",
+    ),
+    mutation(
+        "the pause before a restart does not grow",
+        "actors/src/policy/config.rs",
+        "let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);",
+        "let factor = 1_u32.checked_shl(doublings.min(0)).unwrap_or(u32::MAX);",
+    ),
+    mutation(
+        "a run is watched from when it was looked at",
+        "actors/src/policy/watch.rs",
+        "state.watch_at = Some(since + run_max);",
+        "state.watch_at = Some(self.now + run_max);",
+    ),
+    mutation(
+        "each job puts off the watch",
+        "actors/src/policy/actors.rs",
+        "        if self.jobs.is_empty() {\n            self.watch_at = Some(now + run_max);\n        }",
+        "        self.watch_at = Some(now + run_max);",
+    ),
+    mutation(
+        "whoever is abandoned is not interrupted",
+        "actors/src/brain/crew.rs",
+        "            let _ = catch_unwind(AssertUnwindSafe(|| run.interrupt()));\n",
+        "            drop(run);\n",
+    ),
+    mutation(
+        "the policy says that a permit is free at once",
+        "actors/src/policy/endings.rs",
+        "effects.push(Effect::Fail { request, error, committed, lingers: true });",
+        "effects.push(Effect::Fail { request, error, committed, lingers: false });",
+    ),
+    mutation(
+        "the shell frees a permit at once",
+        "actors/src/brain/shell.rs",
+        "if lingers && let Some(permit) = open.permit.take() {",
+        "if lingers && false && let Some(permit) = open.permit.take() {",
+    ),
+    mutation(
+        "nobody is told that a conversation was rebuilt",
+        "actors/src/policy/outcomes.rs",
+        "conversation.rebuilt |= done.rebuilt;",
+        "conversation.rebuilt |= false;",
+    ),
+    mutation(
+        "who dies in company is charged as if alone",
+        "actors/src/policy/deaths.rs",
+        "let (alone, now) = (charged.len() == 1 && running.iter().all(is_known), self.now);",
+        "let (alone, now) = (!charged.is_empty() && running.iter().all(is_known), self.now);",
+    ),
+    mutation(
+        "suspicion never lifts",
+        "actors/src/policy/blame.rs",
+        "record.standing = Standing::Cleared;",
+        "record.standing = Standing::Suspect;",
+    ),
+    mutation(
+        "who is condemned is served",
+        "actors/src/policy/blame.rs",
+        "(!left.is_zero()).then_some(left)",
+        "left.is_zero().then_some(left)",
+    ),
+    mutation(
+        "a request that is taken back lets nobody advance",
+        "actors/src/policy/endings.rs",
+        "                self.fail(request, error, effects);\n                self.advance_each(names, effects);",
+        "                self.fail(request, error, effects);\n                drop(names);",
+    ),
+    mutation(
+        "one run alone clears whoever is suspect",
+        "actors/src/embedder/worker.rs",
+        "            task.job.alone -= 1;\n",
+        "            task.job.alone = 0;\n",
+    ),
+    mutation(
+        "nobody is said to be cleared",
+        "actors/src/embedder/worker.rs",
+        "                (self.report)(Report::Cleared { request: task.job.request });\n",
+        "",
+    ),
+    mutation(
+        "who is suspect rides with others",
+        "actors/src/embedder/worker/riding.rs",
+        "_ if lane.suspect || task.job.alone > 0 => Queue::Alone,",
+        "_ if lane.suspect => Queue::Alone,",
+    ),
+    mutation(
+        "what was said on other terms is given to others when it comes to nothing",
+        "actors/src/policy/sharing.rs",
+        "it.withheld || state.len() > 0",
+        "state.len() > 0",
+    ),
+    mutation(
+        "what a request had read goes to the terms that it names, whatever it follows",
+        "actors/src/policy/sharing.rs",
+        "it.withheld || state.len() > 0 && it.sharing != *sharing",
+        "it.withheld",
+    ),
+    mutation(
+        "the pause before a trial does not grow",
+        "actors/src/policy/config.rs",
+        "let factor = 1_u32.checked_shl(trials).unwrap_or(u32::MAX);",
+        "let factor = 1_u32.checked_shl(trials.min(0)).unwrap_or(u32::MAX);",
+    ),
+    mutation(
+        "threads that hang are never too many",
+        "actors/src/policy/actors.rs",
+        "if crowded || self.deaths.len() > supervision.restarts_max {",
+        "if crowded && false || self.deaths.len() > supervision.restarts_max {",
+    ),
+    mutation(
+        "deaths that something asked is charged with count against the actor",
+        "actors/src/policy/actors.rs",
+        "        if !charged {\n",
+        "        if !charged || true {\n",
+    ),
+    mutation(
+        "the actor that died of a job is given it again",
+        "actors/src/policy/placement.rs",
+        "(is(killed), actor.load()",
+        "(!is(killed), actor.load()",
+    ),
+    mutation(
+        "what was done for a caller who was told otherwise is taken over",
+        "actors/src/policy/outcomes.rs",
+        "                if outcome.is_ok() {\n                    self.went_astray(name);",
+        "                if outcome.is_ok() {\n                    self.commit(pending.commits(), &commit);",
+    ),
+    mutation(
+        "the jobs that came first are moved",
+        "actors/src/policy/placement.rs",
+        "state.jobs.iter().rev().filter(stays)",
+        "state.jobs.iter().filter(stays)",
+    ),
+    mutation(
+        "nobody is moved to an actor that has nothing to do",
+        "actors/src/policy/mod.rs",
+        "        self.even_out(effects);\n",
+        "",
+    ),
+    mutation(
+        "whoever rides is charged nothing",
+        "actors/src/embedder/worker/riding.rs",
+        "self.shares(queue).charge(&party, &flow, size as u64);",
+        "self.shares(queue).charge(&party, &flow, size as u64 * 0);",
+    ),
+    mutation(
+        "the pulse names nobody when a job begins or ends",
+        "actors/src/embedder/worker.rs",
+        "            requests.push(request);\n",
+        "            let _ = request;\n",
+    ),
+    mutation(
+        "an error is charged to the first of a run",
+        "actors/src/embedder/worker/ending.rs",
+        "error.row.and_then(|row| riders.get(row))",
+        "error.row.and_then(|_| riders.first())",
+    ),
+    mutation(
+        "an interrupted run is charged to its only row",
+        "actors/src/embedder/worker/ending.rs",
+        "(EngineErrorKind::Interrupted, _, _) => Ok(()),",
+        "(EngineErrorKind::Interrupted, _, _) if riders.len() > 1 => Ok(()),",
+    ),
+    mutation(
+        "a slot that went astray stays",
+        "actors/src/policy/outcomes.rs",
+        "            self.give_dirty_back(name, effects);\n",
+        "            let _ = Self::give_dirty_back;\n",
+    ),
+    mutation(
+        "a look at a pulse ends an actor that is stopping",
+        "actors/src/policy/watch.rs",
+        "if state.jobs.is_empty() || state.life != Life::Ready {",
+        "if state.jobs.is_empty() {",
+    ),
+    mutation(
+        "whoever hangs when the brain stops leaves its conversation behind",
+        "actors/src/policy/shutdown.rs",
+        "            self.take_back(jobs, &BTreeSet::new(), &BTreeSet::new(), effects);\n",
+        "            jobs.into_iter().for_each(|job| drop(self.remove(job)));\n            let _ = BTreeSet::<()>::new();\n",
+    ),
+];
