@@ -19,7 +19,7 @@ use motorbrain_actors::{
     message::{Embed, Input, Terms},
     tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
 };
-use motorbrain_testing::fake_info;
+use motorbrain_testing::fake_info_without_pages;
 use tokio::{runtime::Runtime, task::JoinSet};
 
 /// An engine that computes nothing: an embed of one token without a conversation is its cheapest row.
@@ -73,7 +73,7 @@ struct Loader;
 
 impl EngineLoader for Loader {
     fn load(&self) -> Result<Box<dyn Engine>, LoadError> {
-        Ok(Box::new(AtOnce { info: fake_info(), outputs: Vec::new() }))
+        Ok(Box::new(AtOnce { info: fake_info_without_pages(), outputs: Vec::new() }))
     }
 }
 
