@@ -6,91 +6,22 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark may panic and measures time")]
 
+mod at_once;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
-    vec::Drain,
 };
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use motorbrain_actors::{
     brain::{Brain, BrainConfig},
-    engine::{Engine, EngineError, EngineInfo, EngineLoader, Interrupt, LoadError, Row, RowOutput, SlotIndex, Want},
     message::{Embed, Input, Terms},
-    tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
+    tokens::TokenId,
 };
-use motorbrain_testing::fake_info_without_pages;
 use tokio::{runtime::Runtime, task::JoinSet};
 
-/// An engine that computes nothing: an embed of one token without a conversation is its cheapest row.
-struct AtOnce {
-    info: EngineInfo,
-    outputs: Vec<RowOutput>,
-}
-
-impl Engine for AtOnce {
-    fn info(&self) -> &EngineInfo {
-        &self.info
-    }
-
-    fn open(&mut self) -> Result<SlotIndex, EngineError> {
-        Ok(SlotIndex(0))
-    }
-
-    fn close(&mut self, _slot: SlotIndex) {}
-
-    fn rewind(&mut self, _slot: SlotIndex, _context_len: usize) -> Result<(), EngineError> {
-        Ok(())
-    }
-
-    fn run(&mut self, rows: &[Row<'_>]) -> Result<Drain<'_, RowOutput>, EngineError> {
-        let output = |row: &Row<'_>| RowOutput {
-            taken: row.tokens.len(),
-            context_len: row.tokens.len(),
-            hidden: if matches!(row.want, Want::Hidden(_)) { vec![1.0; self.info.hidden] } else { Vec::new() },
-            ..RowOutput::default()
-        };
-        self.outputs.extend(rows.iter().map(output));
-        Ok(self.outputs.drain(..))
-    }
-
-    fn kv_bytes(&self) -> usize {
-        0
-    }
-
-    fn interrupter(&self) -> Arc<dyn Interrupt> {
-        Arc::new(Deaf)
-    }
-}
-
-struct Deaf;
-
-impl Interrupt for Deaf {
-    fn interrupt(&self) {}
-}
-
-struct Loader;
-
-impl EngineLoader for Loader {
-    fn load(&self) -> Result<Box<dyn Engine>, LoadError> {
-        Ok(Box::new(AtOnce { info: fake_info_without_pages(), outputs: Vec::new() }))
-    }
-}
-
-struct Bytes;
-
-impl Tokenizer for Bytes {
-    fn encode_behind(&self, text: Spelled<'_>, _: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError> {
-        let (Spelled::Marked(text) | Spelled::Literal(text)) = text;
-        Ok(text.bytes().map(|byte| TokenId(u32::from(byte) % 64)).collect())
-    }
-
-    fn append(&self, _: &[TokenId], _: &[TokenId], _: &mut Vec<u8>) {}
-
-    fn kind(&self) -> TokenizerKind {
-        TokenizerKind::Bytes
-    }
-}
+use self::at_once::{Bytes, Loader};
 
 /// Makes a request.
 type Ask = fn() -> Embed;
