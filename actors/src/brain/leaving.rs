@@ -8,7 +8,6 @@ use std::{ops::Bound, time::Duration};
 use ractor::ActorRef;
 
 use super::{
-    desk::Open,
     message::{BrainMessage, Inner, Internal, Ticket},
     shell::Shell,
 };
@@ -84,7 +83,7 @@ impl Shell {
     }
 
     fn is_ask(&self, request: RequestId) -> bool {
-        self.open.get(&request).is_some_and(Open::is_ask)
+        self.open.get(&request).is_some_and(|open| open.is_ask())
     }
 }
 

@@ -143,7 +143,7 @@ impl Shell {
         let request = self.number();
         open.span.record("request", request.0);
         self.tickets.extend(open.ticket.map(|ticket| (ticket, request)));
-        self.open.insert(request, open);
+        self.open.insert(request, Box::new(open));
         request
     }
 

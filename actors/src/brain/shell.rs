@@ -50,7 +50,7 @@ pub(super) struct Shell {
     /// Turns text into tokens on threads of its own, which may not be.
     pub(super) tokenizing: Tokenizing,
     /// Requests that are not answered yet, with who waits for each.
-    pub(super) open: BTreeMap<RequestId, Open>,
+    pub(super) open: BTreeMap<RequestId, Box<Open>>,
     /// Those of them that can be taken back.
     pub(super) tickets: HashMap<Ticket, RequestId>,
     /// When those are to be answered that the policy does not know of.
@@ -241,7 +241,7 @@ impl Shell {
         }
         let request = self.number();
         let span = tracing::debug_span!("chaos", request = request.0, actor);
-        self.open.insert(request, Open::new(Caller::Done(port), span));
+        self.open.insert(request, Box::new(Open::new(Caller::Done(port), span)));
         self.tell(Event::Chaos { request, actor: ActorIndex(actor), chaos });
     }
 
@@ -258,7 +258,7 @@ impl Shell {
     }
 
     /// Takes a request out that is about to be answered. What it takes up where it `lingers` is freed later.
-    pub(super) fn close(&mut self, request: RequestId, lingers: bool) -> Option<Open> {
+    pub(super) fn close(&mut self, request: RequestId, lingers: bool) -> Option<Box<Open>> {
         let mut open = self.open.remove(&request)?;
         if let Some(ticket) = open.ticket
             && self.tickets.get(&ticket) == Some(&request)

@@ -34,7 +34,7 @@ impl Policy {
         } else if is_loose {
             self.waiting.insert(request);
         }
-        self.requests.insert(request, pending);
+        self.requests.insert(request, Box::new(pending));
         for name in &names {
             self.conversations.entry(name.clone()).or_default().queue.insert(request);
         }

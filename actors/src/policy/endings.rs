@@ -106,9 +106,9 @@ impl Policy {
 
     /// Has whoever works on a request, if an actor does, end that.
     pub(super) fn cancel_job(&self, request: RequestId, effects: &mut Vec<Effect>) {
-        if let Some(Pending { stage: Stage::Assigned(actor), .. }) = self.requests.get(&request) {
+        if let Some(Stage::Assigned(actor)) = self.requests.get(&request).map(|pending| pending.stage) {
             let incarnation = self.actors[actor.0].incarnation;
-            effects.push(Effect::Cancel { actor: *actor, incarnation, request });
+            effects.push(Effect::Cancel { actor, incarnation, request });
         }
     }
 
@@ -124,7 +124,7 @@ impl Policy {
     }
 
     /// Takes a request out of everything.
-    pub(super) fn remove(&mut self, request: RequestId) -> Option<Pending> {
+    pub(super) fn remove(&mut self, request: RequestId) -> Option<Box<Pending>> {
         let pending = self.requests.remove(&request)?;
         if let Some(deadline) = pending.deadline {
             self.deadlines.remove(&(deadline.at, request));

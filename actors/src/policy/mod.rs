@@ -97,7 +97,8 @@ pub struct Policy {
     /// What conversations share; `None` until it is known that engines have pages.
     prefixes: Option<Prefixes>,
     /// Every request that is not finished, those among them that only await the end of a job, and parts of requests.
-    requests: BTreeMap<RequestId, Pending>,
+    /// Boxed, since a tree moves its values about.
+    requests: BTreeMap<RequestId, Box<Pending>>,
     /// Requests whose turn it is and that wait for an actor.
     waiting: BTreeSet<RequestId>,
     deadlines: BTreeSet<(Time, RequestId)>,

@@ -65,7 +65,7 @@ impl Policy {
         if done.outcome.is_ok() {
             self.survived(done.request, false);
         }
-        let serves = self.requests.get(&done.request).and_then(Pending::whole_of).unwrap_or(done.request);
+        let serves = self.requests.get(&done.request).and_then(|pending| pending.whole_of()).unwrap_or(done.request);
         let sharing = self.sharing_of(serves);
         let Some(mut pending) = self.remove(done.request) else {
             effects.push(Effect::Notice(Notice::Impossible("an actor had a job of no request")));
@@ -132,7 +132,7 @@ impl Policy {
     }
 
     /// A part of several answers has ended.
-    fn part_ended(&mut self, request: RequestId, done: Done, part: Pending, effects: &mut Vec<Effect>) {
+    fn part_ended(&mut self, request: RequestId, done: Done, part: Box<Pending>, effects: &mut Vec<Effect>) {
         if self.is_given_up(request) {
             return self.give_up_parts(request, effects);
         }
@@ -145,7 +145,13 @@ impl Policy {
     }
 
     /// Answers the request.
-    fn settle(&mut self, done: Done, mut pending: Pending, name: Option<&ConversationId>, effects: &mut Vec<Effect>) {
+    fn settle(
+        &mut self,
+        done: Done,
+        mut pending: Box<Pending>,
+        name: Option<&ConversationId>,
+        effects: &mut Vec<Effect>,
+    ) {
         let Done { request, outcome, commit, context_len, .. } = done;
         let committed = pending.shown.sampled.len();
         let fail = |error| Effect::Fail { request, error, committed, lingers: false };
@@ -201,7 +207,7 @@ impl Policy {
 
     /// Answers a streamed step that has shown all its tokens before its actor died.
     pub(super) fn finish_shown(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let Some(outcome) = self.requests.get_mut(&request).and_then(Pending::finished_stream) else {
+        let Some(outcome) = self.requests.get_mut(&request).and_then(|pending| pending.finished_stream()) else {
             return;
         };
         self.finish(request, outcome, effects);

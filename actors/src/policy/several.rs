@@ -43,7 +43,7 @@ impl Policy {
     }
 
     fn add_answers(&mut self, request: RequestId) {
-        let count = self.requests.get(&request).map_or(0, Pending::answers);
+        let count = self.requests.get(&request).map_or(0, |pending| pending.answers());
         for index in 0..count {
             self.add_part(request, Part::Answering(index));
         }
@@ -57,14 +57,14 @@ impl Policy {
         several.parts.insert(number);
         let state = several.start.clone();
         let Some(pending) = pending.as_part(request, number, part, state) else { return };
-        self.requests.insert(number, pending);
+        self.requests.insert(number, Box::new(pending));
         self.waiting.insert(number);
     }
 
     /// A part has come to something.
     pub(super) fn part_done(
         &mut self,
-        mut part: Pending,
+        mut part: Box<Pending>,
         outcome: Outcome,
         commit: &Commit,
         context_len: usize,
@@ -129,7 +129,7 @@ impl Policy {
 
     /// A part is over and others go on, unless it was the last of a request that was given up.
     pub(super) fn end_parted(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let over = |pending: &Pending| {
+        let over = |pending: &Box<Pending>| {
             pending.caller == Caller::Told && pending.several.as_ref().is_some_and(|several| several.parts.is_empty())
         };
         if self.requests.get(&request).is_some_and(over)

@@ -3,7 +3,7 @@
 //! actor: at its turn no job is out, so it is done here. A fork waits in the queues of both of its conversations.
 
 use super::{
-    ActorIndex, Answer, Ask, Assignment, Effect, Incarnation, Pending, Policy, Stage, actors::Life, admission,
+    ActorIndex, Answer, Ask, Assignment, Effect, Incarnation, Policy, Stage, actors::Life, admission,
     blame::Fingerprint, conversations::Slot, moves::no_such_choice, state::State,
 };
 use crate::{
@@ -232,7 +232,7 @@ impl Policy {
 
     /// Gives a request without a conversation, or a part, to an actor, unless it is refused.
     fn place(&mut self, request: RequestId, actor: ActorIndex, effects: &mut Vec<Effect>) {
-        let whole = self.requests.get(&request).and_then(Pending::whole_of);
+        let whole = self.requests.get(&request).and_then(|pending| pending.whole_of());
         let known = if self.blame.is_empty() { None } else { self.fingerprint(request) };
         let checked = known.map_or(Ok(()), |who| self.check_blame(&who)).and_then(|()| self.check_work(request));
         match (checked, whole) {
@@ -243,7 +243,7 @@ impl Policy {
     }
 
     fn send(&mut self, request: RequestId, actor: ActorIndex, effects: &mut Vec<Effect>) {
-        let serves = self.requests.get(&request).and_then(Pending::whole_of).unwrap_or(request);
+        let serves = self.requests.get(&request).and_then(|pending| pending.whole_of()).unwrap_or(request);
         let sharing = self.sharing_of(serves);
         let suspect = if self.blame.is_empty() { None } else { self.fingerprint(request) };
         let alone = suspect.map_or(0, |who| self.blame.runs_alone(&who, self.now));
