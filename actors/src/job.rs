@@ -14,7 +14,7 @@ use std::{
 use crate::{
     clock::Time,
     engine::{EngineInfo, Held, Interrupt, LoadError, Resident, Sampled, Sampling},
-    message::{BrainError, ConversationId, Party},
+    message::{BrainError, ConversationId, Party, check_vocabulary},
     text::StepText,
     tokens::TokenId,
 };
@@ -121,6 +121,45 @@ pub enum Work {
     },
     /// Give the conversation's slot back; the answer to a reset as to a close. Never fails.
     Forget,
+}
+
+impl Work {
+    /// What is read before anything is sampled.
+    pub fn input(&self) -> &[TokenId] {
+        match self {
+            Self::Embed { tokens } | Self::Step { tokens, .. } | Self::Score { tokens } => tokens,
+            Self::Forget => &[],
+        }
+    }
+
+    /// How many tokens it samples at most.
+    pub fn count(&self) -> usize {
+        if let Self::Step { count, .. } = self { *count } else { 0 }
+    }
+
+    /// What only the model and what the work follows can say: whether there is anything to do, and whether the model can,
+    /// with tokens that it knows. `context_len`: tokens that it follows.
+    ///
+    /// # Errors
+    /// [`BrainError::EmptyInput`], [`BrainError::Engine`] of an embed where the graph gives no hidden states, and
+    /// [`BrainError::InvalidToken`].
+    pub fn check(&self, context_len: usize, model: &EngineInfo) -> Result<(), BrainError> {
+        let bias = match self {
+            Self::Forget => return Ok(()),
+            Self::Step { sampling, .. } => &sampling.logit_bias[..],
+            Self::Embed { .. } | Self::Score { .. } => &[],
+        };
+        if self.input().is_empty() && (self.count() == 0 || context_len == 0) {
+            let reason = if self.count() == 0 { "no input" } else { "a step without input on an empty conversation" };
+            return Err(BrainError::EmptyInput { reason });
+        }
+        if matches!(self, Self::Embed { .. }) && !model.embeds {
+            return Err(BrainError::Engine {
+                message: "the model's graph gives no hidden states: it steps and scores, but cannot embed".to_owned(),
+            });
+        }
+        check_vocabulary(self.input().iter().chain(bias.iter().map(|(token, _)| token)), model.vocab)
+    }
 }
 
 /// One job for an embedder actor. Jobs of one conversation are done in the order of their arrival.
@@ -287,7 +326,7 @@ pub enum Report {
 }
 
 /// Something that an actor is doing with its engine: a run, or a slot that is opened, moved or closed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Running {
     /// When it began.
     pub since: Time,

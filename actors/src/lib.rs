@@ -12,6 +12,6 @@ pub mod job;
 pub mod message;
 pub mod policy;
 pub mod reuse;
-pub mod shares;
+mod shares;
 pub mod text;
 pub mod tokens;

@@ -617,6 +617,12 @@ pub enum BrainError {
     },
 }
 
+/// When to ask again, where `pause` is what it is likely to take: not sooner than in a millisecond, and not later than in
+/// half a minute, since what is foreseen that far is not known.
+pub(crate) fn worth_waiting(pause: Duration) -> Duration {
+    pause.clamp(Duration::from_millis(1), Duration::from_secs(30))
+}
+
 fn after(retry_after: Option<Duration>) -> String {
     // Rounded up: whoever waits so long does not come too early.
     retry_after.map_or(String::new(), |after| format!("; ask again in {} ms", after.as_nanos().div_ceil(1_000_000)))

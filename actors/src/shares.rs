@@ -20,38 +20,38 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::message::{ConversationId, Party, Priority};
 
 /// How many times more a background request is charged, see [`Priority`].
-pub const BACKGROUND: u64 = 16;
+pub(crate) const BACKGROUND: u64 = 16;
 
 /// The most parties with nothing waiting whose accounts are kept.
-pub const RECENT_PARTIES: usize = 256;
+pub(crate) const RECENT_PARTIES: usize = 256;
 
 /// The most flows of a party with nothing waiting whose accounts are kept.
-pub const RECENT_FLOWS: usize = 256;
+pub(crate) const RECENT_FLOWS: usize = 256;
 
 /// Names something that waits, so that it can be taken out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
+pub(crate) struct Place(u64);
 
 /// A client's requests that follow each other: those of a conversation, or (`None`) all of them without one.
-pub type Flow = Option<ConversationId>;
+pub(crate) type Flow = Option<ConversationId>;
 
 /// What was next.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Next<K> {
+pub(crate) struct Next<K> {
     /// Whose it is.
-    pub party: Party,
+    pub(crate) party: Party,
     /// Its flow.
-    pub flow: Flow,
+    pub(crate) flow: Flow,
     /// What waited.
-    pub item: K,
+    pub(crate) item: K,
 }
 
 /// What waits for a share of something.
 #[derive(Clone, Debug)]
-pub struct Shares<K> {
+pub(crate) struct Shares<K> {
     parties: Level<Party, Level<Flow, BTreeMap<u64, K>>>,
     len: usize,
-    /// The next ticket, and the next place among those that were served as much.
+    /// The next place, and the next rank among those that were served as much.
     next: u64,
 }
 
@@ -63,33 +63,33 @@ impl<K> Default for Shares<K> {
 
 impl<K> Shares<K> {
     /// Nothing waits.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// How many wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// One more waits, behind all others of its flow; also one that comes back after a part of what it needs.
-    pub fn push(&mut self, party: &Party, flow: &Flow, item: K) -> Ticket {
+    pub(crate) fn push(&mut self, party: &Party, flow: &Flow, item: K) -> Place {
         let number = self.next;
         self.next += 1;
         let flows = self.parties.enter(party, number, || Level::new(RECENT_FLOWS));
         flows.enter(flow, number, BTreeMap::new).insert(number, item);
         self.len += 1;
-        Ticket(number)
+        Place(number)
     }
 
     /// The first of the least served flow of the least served client; of equals, who was next longest ago. It is
     /// charged for what it is given by [`Self::charge`].
-    pub fn pop(&mut self) -> Option<Next<K>> {
+    pub(crate) fn pop(&mut self) -> Option<Next<K>> {
         let number = self.next;
         self.next += 1;
         let (party, next) = self.parties.pop(number, |flows| {
@@ -102,10 +102,10 @@ impl<K> Shares<K> {
         Some(Next { party, flow, item })
     }
 
-    /// Takes out what waits under this ticket, if it still does.
-    pub fn remove(&mut self, party: &Party, flow: &Flow, ticket: Ticket) -> Option<K> {
+    /// Takes out what waits under this place, if it still does.
+    pub(crate) fn remove(&mut self, party: &Party, flow: &Flow, place: Place) -> Option<K> {
         let item = self.parties.take(party, |flows| {
-            let item = flows.take(flow, |items| Some((items.remove(&ticket.0)?, !items.is_empty())))?;
+            let item = flows.take(flow, |items| Some((items.remove(&place.0)?, !items.is_empty())))?;
             Some((item, !flows.ready.is_empty()))
         })?;
         self.len -= 1;
@@ -113,7 +113,7 @@ impl<K> Shares<K> {
     }
 
     /// What a flow was given, in any unit that is the same for all. Counts at once: the next [`Self::pop`] sees it.
-    pub fn charge(&mut self, party: &Party, flow: &Flow, cost: u64) {
+    pub(crate) fn charge(&mut self, party: &Party, flow: &Flow, cost: u64) {
         let factor = match party.priority {
             Priority::Interactive => 1,
             Priority::Background => BACKGROUND,
@@ -123,7 +123,8 @@ impl<K> Shares<K> {
     }
 
     /// Everything that waits, in no order that means anything.
-    pub fn iter(&self) -> impl Iterator<Item = &K> {
+    #[cfg(test)]
+    fn iter(&self) -> impl Iterator<Item = &K> {
         let flows = self.parties.accounts.values().flat_map(|party| party.waiting.accounts.values());
         flows.flat_map(|flow| flow.waiting.values())
     }
@@ -353,10 +354,10 @@ mod tests {
     #[test]
     fn what_is_taken_out_is_not_next_and_leaves_nothing() {
         let (mut shares, party) = (Shares::new(), client("a"));
-        let tickets: Vec<_> = (0..4).map(|index| shares.push(&party, &None, index)).collect();
-        assert_eq!(shares.remove(&party, &None, tickets[1]), Some(1));
-        assert_eq!(shares.remove(&party, &None, tickets[1]), None, "twice");
-        assert_eq!(shares.remove(&client("b"), &None, tickets[2]), None, "another's");
+        let places: Vec<_> = (0..4).map(|index| shares.push(&party, &None, index)).collect();
+        assert_eq!(shares.remove(&party, &None, places[1]), Some(1));
+        assert_eq!(shares.remove(&party, &None, places[1]), None, "twice");
+        assert_eq!(shares.remove(&client("b"), &None, places[2]), None, "another's");
         let order: Vec<_> = std::iter::from_fn(|| shares.pop().map(|next| next.item)).collect();
         assert_eq!(order, [0, 2, 3]);
         let last = shares.push(&party, &flow("x"), 9);
@@ -437,8 +438,8 @@ mod tests {
                 let (party, flow) = (client(&who.to_string()), if which == 0 { None } else { flow(&which.to_string()) });
                 match action {
                     0 | 1 => {
-                        let ticket = shares.push(&party, &flow, number);
-                        waiting.insert(number, (party, flow, ticket));
+                        let place = shares.push(&party, &flow, number);
+                        waiting.insert(number, (party, flow, place));
                     }
                     2 => {
                         let popped = shares.pop();
@@ -450,8 +451,8 @@ mod tests {
                         }
                     }
                     _ => {
-                        if let Some((number, (party, flow, ticket))) = waiting.pop_first() {
-                            prop_assert_eq!(shares.remove(&party, &flow, ticket), Some(number));
+                        if let Some((number, (party, flow, place))) = waiting.pop_first() {
+                            prop_assert_eq!(shares.remove(&party, &flow, place), Some(number));
                         }
                     }
                 }

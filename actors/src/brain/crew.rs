@@ -18,8 +18,8 @@ use crate::{
     clock::Clock,
     embedder::{EmbedderArguments, EmbedderMessage, spawn_on_thread},
     engine::{EngineLoader, LoadError},
-    job::{Job, Pulse, RequestId},
-    policy::{ActorIndex, Chaos, Incarnation, ObservedRun},
+    job::{Job, Pulse, RequestId, Running},
+    policy::{ActorIndex, Chaos, Incarnation},
 };
 
 struct Member {
@@ -120,9 +120,8 @@ impl Crew {
     }
 
     /// What an actor is running, by its pulse; `None` between two runs.
-    pub(super) fn observe(&self, index: ActorIndex, incarnation: Incarnation) -> Option<ObservedRun> {
-        let running = self.member(index, incarnation)?.pulse.running()?;
-        Some(ObservedRun { since: running.since, requests: running.requests })
+    pub(super) fn observe(&self, index: ActorIndex, incarnation: Incarnation) -> Option<Running> {
+        self.member(index, incarnation)?.pulse.running()
     }
 
     /// Ends an actor behind what it was sent.

@@ -372,9 +372,10 @@ impl Brain {
 
     /// What is waited at the gate is of the deadline.
     async fn let_in<R>(&self, request: R, lane: Lane, count: usize) -> Result<Envelope<R>, BrainError> {
-        let since = self.gate.as_ref().map(|gate| gate.now());
+        let since = self.gate.as_ref().map(|gate| gate.clock().now());
         let permit = self.patiently(lane, count).await?;
-        let waited = self.gate.as_ref().zip(since).map_or(Duration::ZERO, |(gate, since)| gate.now().since(since));
+        let waited =
+            self.gate.as_ref().zip(since).map_or(Duration::ZERO, |(gate, since)| gate.clock().now().since(since));
         let deadline = self.deadline.map(|deadline| deadline.saturating_sub(waited));
         Ok(Envelope { deadline, ..self.envelope(request, permit) })
     }
@@ -384,10 +385,10 @@ impl Brain {
         let (Some(gate), Some(patience)) = (&self.gate, self.patience) else {
             return self.enter(lane, count);
         };
-        let (since, deadline) = (gate.now(), self.deadline.filter(|deadline| *deadline < patience));
+        let (since, deadline) = (gate.clock().now(), self.deadline.filter(|deadline| *deadline < patience));
         let entered = gate.wait(lane, &self.party.client, count, deadline.unwrap_or(patience)).await;
         entered.map(Some).map_err(|error| match deadline {
-            Some(deadline) if gate.now().since(since) >= deadline => BrainError::Timeout { deadline },
+            Some(deadline) if gate.clock().now().since(since) >= deadline => BrainError::Timeout { deadline },
             _ => error,
         })
     }

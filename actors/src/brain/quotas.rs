@@ -8,16 +8,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{clock::Time, message::ClientId};
+use crate::{
+    clock::Time,
+    message::{ClientId, worth_waiting},
+};
 
 /// One permit in so many is left free by whoever has some already.
 const RESERVE: usize = 8;
-
-/// It is never worth asking again sooner.
-const RETRY_MIN: Duration = Duration::from_millis(1);
-
-/// Nor later: what is foreseen that far is not known.
-const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Permits that are out.
 #[derive(Debug)]
@@ -119,7 +116,7 @@ impl Pace {
     /// How long it takes until so many have come back. Where none has come for longer than usual, it goes on like that.
     fn foresee(&self, now: Time, count: usize) -> Duration {
         let gap = self.mean.unwrap_or_default().max(now.since(self.last));
-        gap.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)).clamp(RETRY_MIN, RETRY_MAX)
+        worth_waiting(gap.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX)))
     }
 }
 

@@ -97,7 +97,7 @@ impl Shell {
         let (post, notes) = notes::post(myself.clone());
         Ok(Self {
             policy: Policy::new(config.policy(RandomState::new().hash_one(0))),
-            clock: Clock::start(),
+            clock: gate.clock().clone(),
             alarm: Alarm::default(),
             crew: Crew::new(myself.clone(), post.clone(), loader, config.actors),
             tokenizing: Tokenizing::start(&tokenizer, &post)?,

@@ -19,7 +19,7 @@ use super::notes::{Note, Post};
 use crate::{
     job::{RequestId, lock},
     message::{BrainError, Input, Part, Party},
-    shares::{Flow, Shares, Ticket},
+    shares::{Flow, Place, Shares},
     tokens::{EncodeError, Spelled, TokenId, Tokenizer},
 };
 
@@ -69,7 +69,7 @@ struct Shared {
 struct Queue {
     waiting: Shares<(RequestId, Work)>,
     /// Where each of them stands.
-    places: BTreeMap<RequestId, (Party, Flow, Ticket)>,
+    places: BTreeMap<RequestId, (Party, Flow, Place)>,
     closed: bool,
 }
 
@@ -111,8 +111,8 @@ impl Tokenizing {
             return Some(make(&*self.tokenizer, work));
         }
         let mut queue = lock(&self.shared.queue);
-        let ticket = queue.waiting.push(party, &flow, (request, work));
-        queue.places.insert(request, (party.clone(), flow, ticket));
+        let place = queue.waiting.push(party, &flow, (request, work));
+        queue.places.insert(request, (party.clone(), flow, place));
         drop(queue);
         self.shared.changed.notify_one();
         None
@@ -121,8 +121,8 @@ impl Tokenizing {
     /// Nobody wants any more what was asked for. What a thread is at is made, and comes.
     pub(super) fn forget(&self, request: RequestId) {
         let mut queue = lock(&self.shared.queue);
-        if let Some((party, flow, ticket)) = queue.places.remove(&request) {
-            let work = queue.waiting.remove(&party, &flow, ticket);
+        if let Some((party, flow, place)) = queue.places.remove(&request) {
+            let work = queue.waiting.remove(&party, &flow, place);
             // A text can be long, and is freed without the lock.
             drop(queue);
             drop(work);

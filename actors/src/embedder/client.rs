@@ -44,7 +44,7 @@ use crate::{
     clock::Clock,
     engine::{EngineInfo, EngineLoader, LoadError, Sampled, Sampling},
     job::{Done, History, Holding, Job, JobError, Outcome, Pulse, RequestId, Work, lock},
-    message::{BrainError, ClientId, ConversationId, Party, Priority, check_vocabulary},
+    message::{BrainError, ClientId, ConversationId, Party, Priority},
     tokens::TokenId,
 };
 
@@ -347,7 +347,6 @@ impl Embedder {
         work: Work,
         port: Port,
     ) -> Result<CancelOnDrop, JobError> {
-        self.check(&work)?;
         let permit = if matches!(work, Work::Forget) { None } else { Some(self.place()?) };
         let mut taken = match &conversation {
             Some(name) => Some(self.shared.conversations.take(name).await),
@@ -389,13 +388,6 @@ impl Embedder {
 
     fn present(&self) -> Present {
         lock(&self.shared.present).clone()
-    }
-
-    fn check(&self, work: &Work) -> Result<(), BrainError> {
-        let (Work::Embed { tokens } | Work::Step { tokens, .. } | Work::Score { tokens }) = work else {
-            return Ok(());
-        };
-        check_vocabulary(tokens.iter(), self.shared.info.vocab)
     }
 }
 

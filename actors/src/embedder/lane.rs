@@ -19,7 +19,7 @@ use crate::{
     engine::{Engine, EngineError, EngineErrorKind, RowOutput, SlotIndex},
     job::{Commit, Holding, RequestId},
     message::ConversationId,
-    shares::{Flow, Ticket},
+    shares::{Flow, Place},
     tokens::TokenId,
 };
 
@@ -64,7 +64,7 @@ pub(super) enum Waits {
     /// To decode, where all of those may ride: under this number.
     Freely(u64),
     /// For its share.
-    For(Queue, Ticket),
+    For(Queue, Place),
 }
 
 /// A conversation, or the temporary slot of a job without one.
@@ -81,7 +81,7 @@ pub(super) struct Lane {
     /// It had slid and was read again; not told yet.
     pub(super) rebuilt: bool,
     /// Its row was in a run that failed with nobody to blame, so its next row runs alone.
-    pub(super) suspect: bool,
+    pub(super) doubted: bool,
     /// Whether the front task has begun.
     pub(super) begun: bool,
     /// Tokens of the front job's context that the slot holds.

@@ -75,17 +75,7 @@ impl Task {
     pub(super) fn start(&mut self, info: &EngineInfo) -> Result<(), BrainError> {
         let context_len = self.job.context.tokens.len();
         let new = self.input().len();
-        let samples = self.samples();
-        if new == 0 && !(samples && context_len > 0) {
-            return Err(BrainError::EmptyInput {
-                reason: if samples { "no input and an empty conversation" } else { "no input" },
-            });
-        }
-        if matches!(self.job.work, Work::Embed { .. }) && !info.embeds {
-            return Err(BrainError::Engine {
-                message: "the model's graph gives no hidden states, so it cannot embed".to_owned(),
-            });
-        }
+        self.job.work.check(context_len, info)?;
         if !info.window.slides && context_len + new > info.window.size {
             return Err(BrainError::ContextFull { context_len, new, size: info.window.size });
         }
@@ -97,12 +87,8 @@ impl Task {
         Ok(())
     }
 
-    /// What is read before anything is sampled.
-    pub(super) fn input(&self) -> &[TokenId] {
-        match &self.job.work {
-            Work::Embed { tokens } | Work::Step { tokens, .. } | Work::Score { tokens } => tokens,
-            Work::Forget => &[],
-        }
+    fn input(&self) -> &[TokenId] {
+        self.job.work.input()
     }
 
     /// Tokens of the input that are still to be read.
@@ -112,12 +98,7 @@ impl Task {
 
     /// Whether a token is sampled behind the input.
     pub(super) fn samples(&self) -> bool {
-        self.count() > 0
-    }
-
-    /// The most tokens that it samples.
-    pub(super) fn count(&self) -> usize {
-        if let Work::Step { count, .. } = self.job.work { count } else { 0 }
+        self.job.work.count() > 0
     }
 
     /// Its next row: at most `tokens_max` new tokens and what it wants. `total`: how many tokens the

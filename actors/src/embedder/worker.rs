@@ -303,7 +303,7 @@ impl Worker {
     /// Takes in what a run gave one row.
     fn absorb(&mut self, rider: &Rider, output: RowOutput) -> Result<(), EngineError> {
         let Some(lane) = self.lanes.get_mut(&rider.key) else { return Ok(()) };
-        lane.suspect = false;
+        lane.doubted = false;
         if rider.restoring {
             lane.absorb_restored(&*self.engine, &output);
             self.survive(&rider.key);

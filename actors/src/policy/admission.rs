@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     engine::{EngineInfo, Sampling},
-    message::{BrainError, ConversationId, N_MAX, Sharing, check_vocabulary},
+    message::{BrainError, ConversationId, N_MAX, Sharing},
     tokens::TokenId,
 };
 
@@ -33,7 +33,6 @@ pub(super) fn check_ranges(arrival: &Arrival, limits: &Limits) -> Result<(), Bra
     if let Some(name) = &arrival.conversation {
         check_name("conversation", name.as_str())?;
     }
-    check_name("client", arrival.party.client.as_str())?;
     match &arrival.ask {
         Ask::Step(step) => check_step(step, limits)?,
         Ask::Fork { to, .. } => check_fork(arrival, to)?,
@@ -144,26 +143,12 @@ fn check_input(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
     Ok(())
 }
 
-/// What only the model, the tokens and what they follow can say, once all of them are known: whether there is anything to
-/// do, and whether the model knows the tokens that a request reads or names. `context_len`: tokens that it follows.
+/// What can be said once a request's tokens are known and those that it follows. `context_len`: how many these are.
 pub(super) fn check_work(pending: &Pending, context_len: usize, model: &EngineInfo) -> Result<(), BrainError> {
-    let (ask, tokens) = (&pending.ask, &pending.tokens[..]);
-    if pending.has_input && tokens.is_empty() {
+    if pending.has_input && pending.tokens.is_empty() {
         return Err(BrainError::EmptyInput { reason: "the text has no tokens" });
     }
-    if !pending.has_input && context_len == 0 {
-        return Err(BrainError::EmptyInput { reason: "a step without input on an empty conversation" });
-    }
-    if matches!(ask, Ask::Embed) && !model.embeds {
-        return Err(BrainError::Engine {
-            message: "the model's graph gives no hidden states: it steps and scores, but cannot embed".to_owned(),
-        });
-    }
-    let bias = match ask {
-        Ask::Step(step) => &step.sampling.logit_bias[..],
-        _ => &[],
-    };
-    check_vocabulary(tokens.iter().chain(bias.iter().map(|(token, _)| token)), model.vocab)
+    pending.work().check(context_len, model)
 }
 
 #[cfg(test)]

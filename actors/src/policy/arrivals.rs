@@ -1,17 +1,11 @@
 //! Requests at the door: admitted or refused at once; and their tokens, when they were text.
 
-use std::time::Duration;
-
 use super::{Arrival, Ask, Deadline, Effect, Notice, Pending, Phase, Policy, Stage, admission, refuse};
 use crate::{
     job::RequestId,
-    message::{BrainError, ConversationId},
+    message::{BrainError, ConversationId, worth_waiting},
     tokens::TokenId,
 };
-
-/// The least and the most that a caller is told to wait before it asks again.
-const RETRY_MIN: Duration = Duration::from_millis(1);
-const RETRY_MAX: Duration = Duration::from_secs(30);
 
 impl Policy {
     /// A request has come: it is refused at once, or admitted and put into its queue.
@@ -77,7 +71,7 @@ impl Policy {
         if queued < limit || matches!(ask, Ask::Reset | Ask::Close) {
             return Ok(());
         }
-        let retry_after = Some(self.takes.clamp(RETRY_MIN, RETRY_MAX));
+        let retry_after = Some(worth_waiting(self.takes));
         Err(BrainError::Overloaded { what: "requests of a conversation", limit, retry_after })
     }
 

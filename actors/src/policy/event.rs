@@ -6,9 +6,8 @@
 use std::time::Duration;
 
 use crate::{
-    clock::Time,
     engine::{EngineInfo, LoadError, Sampled, Sampling},
-    job::{Carried, History, Holding, Outcome, Report, RequestId, Work},
+    job::{Carried, History, Holding, Outcome, Report, RequestId, Running, Work},
     message::{BrainError, ConversationId, Party, Terms},
     tokens::TokenId,
 };
@@ -150,7 +149,7 @@ pub enum Event {
         /// In which of its lives.
         incarnation: Incarnation,
         /// The run in progress.
-        run: Option<ObservedRun>,
+        run: Option<Running>,
     },
     /// Somebody asked for a fault.
     Chaos {
@@ -168,15 +167,6 @@ pub enum Event {
         /// Whatever is unfinished then is answered with an error.
         within: Duration,
     },
-}
-
-/// A run in progress, as its actor's pulse tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ObservedRun {
-    /// When it began.
-    pub since: Time,
-    /// The requests that have a row in it.
-    pub requests: Vec<RequestId>,
 }
 
 /// A job for an actor; the shell adds what only it knows (span, cancel flag).

@@ -49,8 +49,7 @@ use std::{
 pub use admission::{LOGIT_BIAS_MAX, NAME_BYTES_MAX, TOP_MAX};
 pub use config::{Limits, PolicyConfig, Supervision, WhenDown};
 pub use event::{
-    ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Event, Given, Incarnation, Notice, ObservedRun,
-    StepAsk,
+    ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Event, Given, Incarnation, Notice, StepAsk,
 };
 pub use health::Health;
 pub use stats::{ActorState, ActorStats, Stats};

@@ -1,7 +1,8 @@
 //! What time asks of the actors: looks at what they do, restarts, trials of those that are down, ends of loads. And the
 //! threads that hang: each is left to itself with its engine, so there may only be so many of them.
 
-use super::{ActorIndex, Effect, Incarnation, Life, Notice, ObservedRun, Policy, actors::Actor};
+use super::{ActorIndex, Effect, Incarnation, Life, Notice, Policy, actors::Actor};
+use crate::job::Running;
 
 impl Policy {
     pub(super) fn tend_actors(&mut self, effects: &mut Vec<Effect>) {
@@ -30,7 +31,7 @@ impl Policy {
     }
 
     /// What a pulse showed of an actor that has been busy for long.
-    pub(super) fn observed(&mut self, actor: ActorIndex, run: Option<ObservedRun>, effects: &mut Vec<Effect>) {
+    pub(super) fn observed(&mut self, actor: ActorIndex, run: Option<Running>, effects: &mut Vec<Effect>) {
         let run_max = self.config.supervision.run_max;
         let state = &mut self.actors[actor.0];
         // One that is stopping is awaited as a shutdown says, and does not start again.

@@ -143,8 +143,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "who is suspect rides with others",
         "actors/src/embedder/worker/riding.rs",
-        "_ if lane.suspect || task.job.alone > 0 => Queue::Alone,",
-        "_ if lane.suspect => Queue::Alone,",
+        "_ if lane.doubted || task.job.alone > 0 => Queue::Alone,",
+        "_ if lane.doubted => Queue::Alone,",
     ),
     mutation(
         "what was said on other terms is given to others when it comes to nothing",

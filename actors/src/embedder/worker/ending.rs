@@ -38,7 +38,7 @@ impl Worker {
             (_, None, riders) => {
                 for rider in riders {
                     if let Some(lane) = self.lanes.get_mut(&rider.key) {
-                        lane.suspect = true;
+                        lane.doubted = true;
                     }
                 }
                 Ok(())
@@ -99,7 +99,7 @@ impl Worker {
         let engine = &mut *self.engine;
         let (mut commit, mut read) = (Commit::default(), None);
         let (mut lost, began) = (false, lane.begun);
-        lane.suspect = false;
+        lane.doubted = false;
         match &outcome {
             Ok(Outcome::Forgotten) => lane.give_back(engine),
             Ok(_) => {

@@ -70,9 +70,9 @@ impl Worker {
             }
             if !all {
                 let party = task.job.party.clone();
-                let ticket = self.decoding.push(&party, &key.flow(), key.clone());
+                let place = self.decoding.push(&party, &key.flow(), key.clone());
                 if let Some(lane) = self.lanes.get_mut(&key) {
-                    lane.waits = Some(Waits::For(Queue::Decoding, ticket));
+                    lane.waits = Some(Waits::For(Queue::Decoding, place));
                 }
             } else if self.begin(&key)? {
                 match self.next_row(&key) {
@@ -175,11 +175,11 @@ impl Worker {
         };
         let need = lane.need(self.few);
         let queue = match need {
-            _ if lane.suspect || task.job.alone > 0 => Queue::Alone,
+            _ if lane.doubted || task.job.alone > 0 => Queue::Alone,
             Need::Decode(_) => Queue::Decoding,
             Need::Read(_) => Queue::Reading,
         };
-        let (party, short) = (task.job.party.clone(), task.count() <= FEW);
+        let (party, short) = (task.job.party.clone(), task.job.work.count() <= FEW);
         let (decodes, counts) = (queue == Queue::Decoding, lane.counts);
         if !decodes {
             self.leave_crowd(key);
@@ -213,9 +213,9 @@ impl Worker {
                     self.free.clear();
                 }
             }
-            Some(Waits::For(queue, ticket)) => {
+            Some(Waits::For(queue, place)) => {
                 let Some(party) = lane.front().map(|task| task.job.party.clone()) else { return };
-                self.shares(queue).remove(&party, &key.flow(), ticket);
+                self.shares(queue).remove(&party, &key.flow(), place);
             }
         }
     }

@@ -23,7 +23,7 @@ use motorbrain_actors::{
     engine::Engine,
     job::{Job, Pulse, Report, RequestId, Running},
     message::Party,
-    policy::{Assignment, ObservedRun},
+    policy::Assignment,
 };
 use motorbrain_testing::{FakeControl, FakeEngine, FakeLoader, page_number};
 
@@ -281,9 +281,9 @@ impl Life {
     }
 
     /// What its pulse says now.
-    pub(crate) fn observe(&self, now: u64) -> Option<ObservedRun> {
+    pub(crate) fn observe(&self, now: u64) -> Option<Running> {
         let Running { since, requests } = self.beat(now)?.running.clone()?;
-        Some(ObservedRun { since, requests })
+        Some(Running { since, requests })
     }
 
     /// What it is doing now that takes time.

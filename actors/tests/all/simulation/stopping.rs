@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use motorbrain_actors::{
-    job::{Report, RequestId},
+    job::{Report, RequestId, Running},
     message::{Party, Terms},
-    policy::{
-        ActorIndex, Arrival, Ask, Effect, Event, Given, Incarnation, ObservedRun, Policy, PolicyConfig, Supervision,
-        Time,
-    },
+    policy::{ActorIndex, Arrival, Ask, Effect, Event, Given, Incarnation, Policy, PolicyConfig, Supervision, Time},
     tokens::TokenId,
 };
 
@@ -45,7 +42,7 @@ fn a_hang_that_is_seen_when_the_brain_stops_starts_nobody_again() {
     let effects = tell(&mut policy, RUN_MAX, Event::Timer);
     let stops = effects.iter().filter(|effect| matches!(effect, Effect::Observe { .. } | Effect::Stop { .. }));
     assert_eq!(stops.count(), 2, "{effects:?}");
-    let run = Some(ObservedRun { since: Time::default(), requests: vec![RequestId(0)] });
+    let run = Some(Running { since: Time::default(), requests: vec![RequestId(0)] });
     let effects = tell(&mut policy, RUN_MAX, Event::Observed { actor, incarnation, run });
     assert!(effects.is_empty(), "{effects:?}");
     let effects = tell(&mut policy, RUN_MAX + 2_000, Event::Timer);
