@@ -129,10 +129,9 @@ impl Policy {
 
     /// A part is over and others go on, unless it was the last of a request that was given up.
     pub(super) fn end_parted(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let over = |pending: &Box<Pending>| {
-            pending.caller == Caller::Told && pending.several.as_ref().is_some_and(|several| several.parts.is_empty())
-        };
-        if self.requests.get(&request).is_some_and(over)
+        let parts = self.requests.get(&request).and_then(|pending| pending.several.as_ref());
+        if self.is_given_up(request)
+            && parts.is_some_and(|several| several.parts.is_empty())
             && let Some(pending) = self.remove(request)
         {
             self.advance_if_any(pending.conversation.as_ref(), effects);
