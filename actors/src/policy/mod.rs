@@ -3,8 +3,8 @@
 //! No clock, no randomness, no thread, no log, no text; the same events give the same effects in the
 //! same order. The [`brain`](crate::brain) performs them.
 //!
-//! A request is admitted (`arrivals`, `admission`), waits in its conversation's queue (`turns`), is placed with an actor
-//! (`placement`) and comes to something (`outcomes`), or ends before (`endings`). Actors load (`loads`), are watched and
+//! A request is admitted (`arrivals`, `admission`), waits in its conversation's queue (`turns`), is given to an actor
+//! (`placement`, `jobs`) and comes to something (`outcomes`), or ends before (`endings`). Actors load (`loads`), are watched and
 //! started again (`watch`), and die, with which somebody may be charged (`deaths`, `blame`); how all that is, `health` says,
 //! and how it ends, `shutdown`.
 //!
@@ -26,6 +26,7 @@ mod endings;
 mod event;
 mod health;
 mod invariants;
+mod jobs;
 mod loads;
 mod moves;
 mod outcomes;

@@ -2,13 +2,10 @@
 //! actor. A text is tokenised at its turn, since its tokens depend on what stands before it. What runs nothing needs no
 //! actor: at its turn no job is out, so it is done here. A fork waits in the queues of both of its conversations.
 
-use super::{
-    ActorIndex, Answer, Ask, Assignment, Effect, Incarnation, Policy, Stage, actors::Life, admission,
-    blame::Fingerprint, conversations::Slot, moves::no_such_choice, state::State,
-};
+use super::{Answer, Ask, Effect, Policy, Stage, admission, blame::Fingerprint, moves::no_such_choice, state::State};
 use crate::{
-    job::{History, Holding, RequestId, Work},
-    message::{BrainError, ConversationId, Party},
+    job::RequestId,
+    message::{BrainError, ConversationId},
 };
 
 /// What the first request of a queue calls for.
@@ -158,7 +155,7 @@ impl Policy {
 
     /// Whether there is anything to do of what a request asks, and with tokens that the model knows. An actor is ready,
     /// so it is known which those are.
-    fn check_work(&self, request: RequestId) -> Result<(), BrainError> {
+    pub(super) fn check_work(&self, request: RequestId) -> Result<(), BrainError> {
         let (Some(pending), Some(model)) = (self.requests.get(&request), &self.model) else { return Ok(()) };
         let whole = pending.whole_of().and_then(|whole| self.requests.get(&whole)).unwrap_or(pending);
         let conversation = whole.conversation.as_ref().and_then(|name| self.conversations.get(name));
@@ -176,36 +173,6 @@ impl Policy {
         }
     }
 
-    /// Makes the actor forget what it holds of the conversation; the next job restores it.
-    pub(super) fn give_slot_back(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
-        let Some(conversation) = self.conversations.get_mut(name) else { return };
-        let slot = std::mem::take(&mut conversation.slot);
-        let (Slot::Clean(actor, incarnation) | Slot::Dirty(actor, incarnation)) = slot else { return };
-        if !self.serves(actor, incarnation) {
-            return;
-        }
-        let request = RequestId(self.next_own_job);
-        self.next_own_job -= 1;
-        let job = Assignment {
-            request,
-            serves: request,
-            conversation: Some(name.clone()),
-            context: History::default(),
-            held: Holding::Slot,
-            carried: None,
-            work: Work::Forget,
-            party: Party::default(),
-            alone: 0,
-        };
-        effects.push(Effect::Send { actor, incarnation, job });
-    }
-
-    /// Whether this life of an actor takes jobs.
-    pub(super) fn serves(&self, actor: ActorIndex, incarnation: Incarnation) -> bool {
-        let state = &self.actors[actor.0];
-        state.incarnation == incarnation && state.life == Life::Ready
-    }
-
     fn forget_if_blank(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
         if self.conversations.get(name).is_some_and(|conversation| conversation.is_blank()) {
             self.give_slot_back(name, effects);
@@ -215,93 +182,5 @@ impl Policy {
                 self.actors[actor.0].conversations -= 1;
             }
         }
-    }
-
-    /// What waits for an actor is given to those that are ready, oldest request first.
-    pub(super) fn place_waiting(&mut self, effects: &mut Vec<Effect>) {
-        while let Some(&request) = self.waiting.first() {
-            let Some(actor) = self.least_busy(None, request) else { return };
-            self.waiting.remove(&request);
-            let Some(pending) = self.requests.get(&request) else { continue };
-            match pending.conversation.clone() {
-                Some(name) => self.advance(&name, effects),
-                None => self.place(request, actor, effects),
-            }
-        }
-    }
-
-    /// Gives a request without a conversation, or a part, to an actor, unless it is refused.
-    fn place(&mut self, request: RequestId, actor: ActorIndex, effects: &mut Vec<Effect>) {
-        let whole = self.requests.get(&request).and_then(|pending| pending.whole_of());
-        let known = if self.blame.is_empty() { None } else { self.fingerprint(request) };
-        let checked = known.map_or(Ok(()), |who| self.check_blame(&who)).and_then(|()| self.check_work(request));
-        match (checked, whole) {
-            (Ok(()), _) => self.send(request, actor, effects),
-            (Err(error), Some(whole)) => self.fail_parted(whole, error, effects),
-            (Err(error), None) => self.fail(request, error, effects),
-        }
-    }
-
-    fn send(&mut self, request: RequestId, actor: ActorIndex, effects: &mut Vec<Effect>) {
-        let serves = self.requests.get(&request).and_then(|pending| pending.whole_of()).unwrap_or(request);
-        let sharing = self.sharing_of(serves);
-        let suspect = if self.blame.is_empty() { None } else { self.fingerprint(request) };
-        let alone = suspect.map_or(0, |who| self.blame.runs_alone(&who, self.now));
-        let Some(mut pending) = self.requests.remove(&request) else { return };
-        let name = pending.conversation.clone();
-        let mut holding = Holding::Nothing;
-        let incarnation = self.actors[actor.0].incarnation;
-        let keeps = self.model.as_ref().is_some_and(|model| model.pages.is_none());
-        let state = match (name.as_ref().and_then(|name| self.conversations.get_mut(name)), &pending.part) {
-            (Some(conversation), _) => {
-                let first = conversation.queue.first();
-                debug_assert!(first == Some(&request), "{request:?} is sent, {first:?} is first");
-                if pending.choice.is_none() && conversation.slot == Slot::Clean(actor, incarnation) {
-                    holding = Holding::Slot;
-                }
-                if keeps {
-                    conversation.slot = Slot::Clean(actor, incarnation);
-                }
-                conversation.base(pending.choice).cloned().unwrap_or_default()
-            }
-            (None, Some(part)) => part.state.clone(),
-            (None, None) => State::default(),
-        };
-        if self.page_size().is_some() {
-            let resident = if pending.carried.is_some() {
-                // What was done of it is told of the pages that it began with.
-                pending.base.take().unwrap_or_else(|| state.resident.clone())
-            } else {
-                let (resident, reused) = self.pages_for(&state, &pending, &sharing);
-                if pending.shown.sampled.is_empty() {
-                    pending.reused = reused; // what an earlier job began with, and came to nothing, was for nothing
-                }
-                resident
-            };
-            pending.base = Some(resident.clone());
-            holding = Holding::Pages(resident);
-        }
-        pending.stage = Stage::Assigned(actor);
-        pending.alone = alone;
-        let carried = pending.carried.take();
-        if carried.is_none() {
-            pending.shown.before = pending.shown.sampled.len();
-        }
-        let job = Assignment {
-            request,
-            serves,
-            conversation: name,
-            context: state.history,
-            held: holding,
-            carried,
-            work: pending.work(),
-            party: pending.party.clone(),
-            alone,
-        };
-        self.requests.insert(request, pending);
-        self.waiting.remove(&request);
-        let owner = &mut self.actors[actor.0];
-        owner.take_on(request, self.now, self.config.supervision.run_max);
-        effects.push(Effect::Send { actor, incarnation, job });
     }
 }

@@ -40,7 +40,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     ),
     mutation(
         "who waits for an actor is placed in reverse",
-        "actors/src/policy/turns.rs",
+        "actors/src/policy/jobs.rs",
         "while let Some(&request) = self.waiting.first() {",
         "while let Some(&request) = self.waiting.last() {",
     ),
