@@ -4,7 +4,8 @@
 //! conversation, or the stateless input. Whatever an actor was doing something for when it died or hung is charged, and
 //! suspect from then on: its next job has its first runs to itself. The first one survived alone lifts the suspicion, as
 //! most who are charged were only in company; who dies alone while suspect is condemned, and refused for a time. Who is
-//! charged again after that has twice as many runs to survive, so that what kills in its tenth run only is found, too.
+//! charged again after that has twice as many runs to survive, so that what kills in its tenth run only is found, too;
+//! where others may have killed as well, at most [`RUNS_IN_DOUBT_MAX`]: many deaths in company serialise nobody for long.
 //!
 //! Pure. Charges fade: a record is forgotten [`Supervision::quarantine`](super::Supervision::quarantine) after its last
 //! charge. There are at most [`RECORDS_MAX`] of them.
@@ -20,6 +21,10 @@ use crate::{message::ConversationId, tokens::TokenId};
 
 /// The most fingerprints that are remembered; beyond it those charged longest ago are forgotten.
 const RECORDS_MAX: usize = 4096;
+
+/// The most runs that a death in company has anybody survive alone: what kills more seldom than that costs less than to
+/// look for it among all that ride.
+const RUNS_IN_DOUBT_MAX: u32 = 32;
 
 /// What may kill.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +105,7 @@ impl Blame {
         let standing = if suspect && alone { Standing::Condemned } else { Standing::Suspect };
         let charges = before.map_or(0, |record| record.charges) + 1;
         let runs = 1_u32.checked_shl(charges - 1).unwrap_or(u32::MAX);
+        let runs = if alone { runs } else { runs.min(RUNS_IN_DOUBT_MAX) };
         self.records.insert(who.clone(), Record { standing, charges, alone: runs, killed, last: now });
         self.by_age.insert((now, who.clone()));
         while self.records.len() > RECORDS_MAX {
@@ -199,12 +205,12 @@ mod tests {
     }
 
     #[test]
-    fn company_condemns_nobody() {
+    fn company_condemns_nobody_and_serialises_nobody_for_long() {
         let (mut blame, who) = (Blame::new(FADES), named("a"));
         for second in 0..20 {
             assert!(!blame.charge(&who, A, false, at(second)));
         }
-        assert_eq!(blame.runs_alone(&who, at(20)), 1 << 19);
+        assert_eq!(blame.runs_alone(&who, at(20)), RUNS_IN_DOUBT_MAX);
     }
 
     #[test]

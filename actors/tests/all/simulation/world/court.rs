@@ -63,7 +63,7 @@ impl Court {
             let before = self.records.get(&who);
             let condemned = alone && before.is_some_and(|before| before.suspect || before.condemned);
             let charges = before.map_or(0, |before| before.charges) + 1;
-            let alone = 1 << (charges - 1).min(31);
+            let alone = 1 << (charges - 1).min(if alone { 31 } else { 5 });
             self.records.insert(who, Record { suspect: !condemned, condemned, charges, alone, last: now, killed });
         }
     }
