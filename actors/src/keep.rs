@@ -35,7 +35,7 @@ pub trait Keep: Send + Sync + 'static {
     fn put(&self, id: KeptId, name: &ConversationId, states: &[Kept]) -> Result<u64, KeepError>;
 
     /// What was kept, in new memory; `expected` are the tokens that its owner still has, one history a context. It stays
-    /// kept until it is dropped.
+    /// kept until it is forgotten.
     ///
     /// # Errors
     /// It is not as it was kept, or cannot be read. It will not be better another time, but for
@@ -43,7 +43,7 @@ pub trait Keep: Send + Sync + 'static {
     fn take(&self, id: KeptId, name: &ConversationId, expected: &[History]) -> Result<Vec<Kept>, KeepError>;
 
     /// It is not wanted any more, if there is such a thing. Never fails.
-    fn drop(&self, id: KeptId);
+    fn forget(&self, id: KeptId);
 }
 
 /// What there is no more room in.
