@@ -25,6 +25,7 @@ pub mod model;
 pub mod places;
 pub mod prepare;
 pub mod settings;
+pub mod spill;
 mod start;
 pub mod trust;
 

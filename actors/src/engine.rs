@@ -399,6 +399,8 @@ pub struct Origin {
     pub form: String,
     /// How a page's bytes follow each other, in words.
     pub layout: String,
+    /// Tokens of a page.
+    pub page: usize,
     /// The window in force: what has left, and how keys have turned, is its doing.
     pub window: Window,
 }

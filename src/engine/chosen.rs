@@ -166,7 +166,7 @@ impl OnnxLoader {
     }
 
     /// What becomes of activations: what the settings say, else the model.
-    fn activations(&self) -> Activations {
+    pub(super) fn activations(&self) -> Activations {
         match self.form.activations {
             Activations::AsExported => self.model.activations,
             set => set,

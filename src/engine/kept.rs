@@ -10,12 +10,12 @@ use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use sha2::{Digest, Sha256};
 
-use super::{form::FormOptions, runtime::Runtime};
+use super::{form::FormOptions, identity, runtime::Runtime};
 use crate::{
     model::Model,
     trust::{self, Distrust},
@@ -107,7 +107,7 @@ impl Cache {
             hash.update(window.to_le_bytes());
             hash.update([options.activations as u8]);
             hash.update(&model.overlay.bytes);
-            model.data_files().for_each(|file| hash.update(identity(&file)));
+            model.data_files().for_each(|file| hash.update(identity::facts(&file)));
             Place::new(folder, hash.finalize().into())
         });
         Self { place }
@@ -216,28 +216,6 @@ fn forget(folder: &Path) {
     }
 }
 
-/// What tells a file of weights from what lies in its place later, without reading gigabytes: where it really lies,
-/// how long it is and when it was last written. Where the system tells, also when it last changed in any way: tools
-/// set the former time as they like, nobody sets this one.
-fn identity(file: &Path) -> Vec<u8> {
-    // However it is spelled.
-    let path = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let mut facts = Vec::new();
-    if let Ok(metadata) = fs::metadata(&path) {
-        let written = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        facts.extend([u128::from(metadata.len()), written.unwrap_or_default().as_nanos()]);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt;
-            facts.extend([metadata.ctime(), metadata.ctime_nsec()].map(|time| time as u128));
-        }
-    }
-    let path = path.into_os_string().into_encoded_bytes();
-    let length = path.len() as u64;
-    let facts = facts.iter().flat_map(|fact| fact.to_le_bytes());
-    length.to_le_bytes().into_iter().chain(path).chain(facts).collect()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -321,25 +299,6 @@ mod tests {
             let user = fs::metadata(&folder).unwrap().uid();
             check(Distrust::Owner { path: planted, owner: 12_345, user });
         }
-    }
-
-    #[test]
-    fn a_file_of_weights_is_another_when_it_was_written_again() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("below")).unwrap();
-        let file = dir.path().join("weights");
-        fs::write(&file, "x").unwrap();
-        let before = identity(&file);
-        assert_eq!(identity(&dir.path().join("below/../weights")), before);
-        let time = fs::metadata(&file).unwrap().modified().unwrap();
-        fs::write(&file, "xy").unwrap();
-        assert_ne!(identity(&file), before, "longer");
-        fs::write(&file, "y").unwrap();
-        File::options().append(true).open(&file).unwrap().set_modified(time).unwrap();
-        // As long and as old as before; only the system knows better.
-        assert_eq!(identity(&file) != before, cfg!(unix));
-        fs::remove_file(&file).unwrap();
-        assert_ne!(identity(&file), before);
     }
 
     #[test]

@@ -7,16 +7,20 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use motorbrain_actors::{
-    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, PageSize, Window},
+    engine::{
+        Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Origin, Page, PageError, PageSize,
+        Window,
+    },
     tokens::TokenId,
 };
-use motorbrain_kernels::attention::{KvStore, KvTypes};
+use motorbrain_kernels::attention::{self, KvStore, KvTypes, NoMemory, NotSaved};
 
 use super::{
     backend::Backend,
     chosen::{Chosen, Shared},
     form::{Form, FormOptions},
     graph::Graph,
+    identity::{self, IdentityError},
     initializers::Initializers,
     kept::Unkept,
     onnx::OnnxEngine,
@@ -27,7 +31,7 @@ use super::{
     session::{SessionOptions, engine_error},
     window::{WindowError, WindowOptions},
 };
-use crate::model::{Model, parts::Files};
+use crate::model::{Contract, Model, parts::Files};
 
 /// How engines of a model are made.
 #[derive(Clone, Debug)]
@@ -61,6 +65,10 @@ pub struct OnnxLoader {
     plain: Mutex<Weak<Initializers>>,
     /// Where the pages of all paged engines come from, which they outlive.
     pub(super) store: Arc<KvStore>,
+    /// The model's files as they lay there when it was opened.
+    look: [u8; 32],
+    /// The same by all of their bytes, once somebody asked.
+    fingerprint: OnceLock<[u8; 32]>,
 }
 
 impl OnnxLoader {
@@ -74,6 +82,7 @@ impl OnnxLoader {
         let contract = &model.contract;
         let types = contract.kv.iter().map(|kv| KvTypes { key: kv.key_type, value: kv.value_type });
         let store = KvStore::new(types.collect(), contract.kv_heads, contract.head_dim);
+        let look = identity::look(&model);
         Ok(Self {
             runtime,
             model,
@@ -85,6 +94,8 @@ impl OnnxLoader {
             unkept: Mutex::default(),
             plain: Mutex::default(),
             store,
+            look,
+            fingerprint: OnceLock::new(),
         })
     }
 
@@ -107,6 +118,19 @@ impl OnnxLoader {
     /// load.
     pub fn unkept(&self) -> Option<Unkept> {
         self.unkept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A hash of the bytes of the model's graph and weights, the same wherever they lie. The first time all of them are
+    /// read.
+    ///
+    /// # Errors
+    /// They cannot be, or have changed since they were loaded.
+    pub fn fingerprint(&self) -> Result<[u8; 32], IdentityError> {
+        if let Some(fingerprint) = self.fingerprint.get() {
+            return Ok(*fingerprint);
+        }
+        let read = identity::read(&self.model, &self.look)?;
+        Ok(*self.fingerprint.get_or_init(|| read))
     }
 
     /// An engine on the model's own graph, one row at a time: the reference that every other form is
@@ -143,6 +167,12 @@ impl OnnxLoader {
         let pages = backend.store().map(|store| PageSize { tokens: store.page_tokens(), bytes: store.page_bytes() });
         let info = info(&self.model, self.window, rotations, pages);
         Ok(Box::new(OnnxEngine::new(backend, info, rotations.back(self.window.slide).map(Arc::from))))
+    }
+
+    /// A page's memory, where it is one of this loader's.
+    fn own(&self, page: &Page) -> Result<Arc<attention::Page>, PageError> {
+        let memory = page.memory::<attention::Page>();
+        memory.filter(|memory| Arc::ptr_eq(memory.store(), &self.store)).ok_or(PageError::Foreign)
     }
 
     fn plain_initializers(&self) -> ort::Result<Arc<Initializers>> {
@@ -188,6 +218,57 @@ impl EngineLoader for OnnxLoader {
 
     fn kv_bytes(&self) -> usize {
         self.store.bytes()
+    }
+
+    fn origin(&self) -> Result<Origin, PageError> {
+        if !matches!(self.form(), Some(Form::Paged { .. })) {
+            return Err(PageError::NoPages);
+        }
+        let form = format!("paged, activations {}", self.activations().entry());
+        Ok(Origin {
+            model: self.look,
+            form,
+            layout: layout(&self.model.contract),
+            page: self.store.page_tokens(),
+            window: self.window,
+        })
+    }
+
+    fn saved_bytes(&self, page: &Page, rows: usize) -> Result<usize, PageError> {
+        self.own(page)?.saved_bytes(rows).map_err(not_saved)
+    }
+
+    fn save(&self, page: &Page, rows: usize, to: &mut Vec<u8>) -> Result<(), PageError> {
+        self.own(page)?.save(rows, to).map_err(not_saved)
+    }
+
+    fn restore(&self, bytes: &[u8], rows: usize) -> Result<Page, PageError> {
+        attention::Page::restore(&self.store, bytes, rows).map(Page::new).map_err(not_saved)
+    }
+}
+
+/// How bytes of pages are to be read: raised with each change of their order.
+const LAYOUT_VERSION: u32 = 1;
+
+/// All that the order and the types of a saved page's numbers depend on, in words.
+fn layout(contract: &Contract) -> String {
+    let mut types: Vec<_> = contract.kv.iter().map(|kv| format!("{}/{}", kv.key_type, kv.value_type)).collect();
+    // Most models have the same in all layers.
+    if types.iter().all(|layer| *layer == types[0]) {
+        types.truncate(1);
+    }
+    let Contract { layers, kv_heads, head_dim, .. } = contract;
+    let endian = if cfg!(target_endian = "little") { "little" } else { "big" };
+    let types = types.join(" ");
+    format!("{LAYOUT_VERSION}: {layers} layers of {kv_heads} heads of {head_dim}, {types}, {endian}-endian")
+}
+
+fn not_saved(why: NotSaved) -> PageError {
+    match why {
+        NotSaved::Rows { rows, found } => PageError::Rows { rows, found },
+        NotSaved::Length { rows, found, expected } => PageError::Length { rows, found, expected },
+        NotSaved::Kind { kind } => PageError::Kind { kind },
+        NotSaved::Page(NoMemory { bytes }) => PageError::NoMemory { bytes },
     }
 }
 

@@ -11,6 +11,7 @@ mod chosen;
 mod constants;
 mod form;
 mod graph;
+mod identity;
 mod initializers;
 mod kept;
 mod kv_cache;
@@ -34,6 +35,7 @@ mod window;
 
 pub use crate::model::Activations;
 pub use form::{Form, FormOptions, WhyPlain};
+pub use identity::IdentityError;
 pub use kept::Unkept;
 pub use loader::{EngineOptions, OnnxLoader};
 pub use motorbrain_kernels::rotary::Layout;

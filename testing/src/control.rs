@@ -320,9 +320,9 @@ impl EngineLoader for FakeLoader {
     }
 
     fn origin(&self) -> Result<Origin, PageError> {
-        self.info.pages.ok_or(PageError::NoPages)?;
+        let page = self.info.pages.ok_or(PageError::NoPages)?.tokens;
         let (form, layout) = ("fake".to_owned(), "a hash a row".to_owned());
-        Ok(Origin { model: [0; 32], form, layout, window: self.info.window })
+        Ok(Origin { model: [0; 32], form, layout, page, window: self.info.window })
     }
 
     fn saved_bytes(&self, page: &Page, rows: usize) -> Result<usize, PageError> {

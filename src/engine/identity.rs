@@ -1,0 +1,125 @@
+//! What tells a model from another: by a look at its files, which is quick and right as long as they lie there, and by
+//! all of their bytes, which is right wherever they lie.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use sha2::{Digest, Sha256};
+
+use crate::model::Model;
+
+/// Bytes that are read at once.
+const READ: usize = 1 << 20;
+
+/// Why a model's files are not told by their bytes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// One of them cannot be read.
+    #[error("{} cannot be read", file.display())]
+    Read {
+        /// Which one.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// They are not those that were loaded any more.
+    #[error("the model's files have changed since it was loaded")]
+    Changed,
+}
+
+/// A hash of where a model's files lie and when they were written.
+pub(super) fn look(model: &Model) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(&model.overlay.bytes);
+    files(model).for_each(|file| hash.update(facts(&file)));
+    hash.finalize().into()
+}
+
+/// A hash of the bytes of a model's graph and weights.
+///
+/// # Errors
+/// They cannot be read, or are not those any more that `look` was taken of.
+pub(super) fn read(model: &Model, look: &[u8; 32]) -> Result<[u8; 32], IdentityError> {
+    let mut hash = Sha256::new();
+    for file in files(model) {
+        let digest = digest(&file).map_err(|cause| IdentityError::Read { file, cause })?;
+        hash.update(digest);
+    }
+    if self::look(model) != *look {
+        return Err(IdentityError::Changed);
+    }
+    Ok(hash.finalize().into())
+}
+
+/// The graph, then its other files in the order in which it names them.
+fn files(model: &Model) -> impl Iterator<Item = PathBuf> {
+    let graph = model.graph.clone();
+    let others = model.data_files().filter({
+        let graph = graph.clone();
+        move |file| *file != graph
+    });
+    std::iter::once(graph).chain(others)
+}
+
+fn digest(file: &Path) -> io::Result<[u8; 32]> {
+    let (mut file, mut hash, mut bytes) = (File::open(file)?, Sha256::new(), vec![0; READ]);
+    loop {
+        match file.read(&mut bytes)? {
+            0 => return Ok(hash.finalize().into()),
+            count => hash.update(&bytes[..count]),
+        }
+    }
+}
+
+/// What tells a file of weights from what lies in its place later, without reading gigabytes: where it really lies,
+/// how long it is and when it was last written. Where the system tells, also when it last changed in any way: tools
+/// set the former time as they like, nobody sets this one.
+pub(super) fn facts(file: &Path) -> Vec<u8> {
+    // However it is spelled.
+    let path = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let mut facts = Vec::new();
+    if let Ok(metadata) = fs::metadata(&path) {
+        let written = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        facts.extend([u128::from(metadata.len()), written.unwrap_or_default().as_nanos()]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            facts.extend([metadata.ctime(), metadata.ctime_nsec()].map(|time| time as u128));
+        }
+    }
+    let path = path.into_os_string().into_encoded_bytes();
+    let length = path.len() as u64;
+    let facts = facts.iter().flat_map(|fact| fact.to_le_bytes());
+    length.to_le_bytes().into_iter().chain(path).chain(facts).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    #[test]
+    fn a_file_of_weights_is_another_when_it_was_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("below")).unwrap();
+        let file = dir.path().join("weights");
+        fs::write(&file, "x").unwrap();
+        let before = facts(&file);
+        assert_eq!(facts(&dir.path().join("below/../weights")), before);
+        let time = fs::metadata(&file).unwrap().modified().unwrap();
+        fs::write(&file, "xy").unwrap();
+        assert_ne!(facts(&file), before, "longer");
+        fs::write(&file, "y").unwrap();
+        File::options().append(true).open(&file).unwrap().set_modified(time).unwrap();
+        // As long and as old as before; only the system knows better.
+        assert_eq!(facts(&file) != before, cfg!(unix));
+        fs::remove_file(&file).unwrap();
+        assert_ne!(facts(&file), before);
+    }
+}
