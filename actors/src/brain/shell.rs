@@ -289,12 +289,24 @@ impl Shell {
         let mut effects = std::mem::take(&mut self.effects);
         while let Some(event) = self.events.pop_front() {
             self.policy.handle(now, event, &mut effects);
-            for effect in effects.drain(..) {
-                self.perform(effect);
+            self.perform_all(&mut effects);
+            // What is free is known once nobody names it any more.
+            while self.bounds_memory() && self.policy.let_go(self.crew.kv_bytes(), &mut effects) {
+                self.perform_all(&mut effects);
             }
         }
         self.effects = effects;
         self.set_alarm(now);
+    }
+
+    fn perform_all(&mut self, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            self.perform(effect);
+        }
+    }
+
+    fn bounds_memory(&self) -> bool {
+        self.config.memory.kv_bytes != usize::MAX
     }
 
     /// Sees to it that the brain wakes up when there is something to do.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::{
     event::{ActorIndex, Incarnation},
+    memory::Place,
     prefixes::Seat,
     state::State,
 };
@@ -49,6 +50,8 @@ pub(super) struct Conversation {
     pub(super) seat: Option<Seat>,
     /// It has come to stand elsewhere since it was last looked at what it has for others.
     pub(super) moved: bool,
+    /// Its place among those of which nothing is asked, while nothing is.
+    pub(super) place: Option<Place>,
     /// Unfinished requests in the order of their arrival; only the first may be with an actor.
     pub(super) queue: BTreeSet<RequestId>,
     /// Something was committed since it was created or closed.
@@ -66,6 +69,16 @@ impl Conversation {
         self.sharing = Sharing::default();
         self.withheld = false;
         self.rebuilt = false;
+    }
+
+    /// Where it stands, and the answers that wait.
+    pub(super) fn states(&self) -> impl Iterator<Item = &State> {
+        std::iter::once(&self.state).chain(&self.choices)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn states_mut(&mut self) -> impl Iterator<Item = &mut State> {
+        std::iter::once(&mut self.state).chain(&mut self.choices)
     }
 
     /// Where a request with this choice begins; `None` where no such answer waits.

@@ -407,7 +407,7 @@ pub enum Notice {
         conversation: ConversationId,
         /// They are in a file; else they are gone, and its tokens are read again.
         to_file: bool,
-        /// Bytes of memory that they took and that nobody else has.
+        /// Bytes of the pages that they lay in, those among them that others have, too.
         bytes: usize,
     },
     /// A conversation's keys and values are in memory again, from a file.

@@ -35,6 +35,7 @@ impl Policy {
         self.check_conversations(&mut broken);
         self.check_actors(&mut broken);
         self.check_placement(&mut broken);
+        self.check_resting(&mut broken);
         self.blame.check_invariants(&mut broken);
         let seats = || self.conversations.values().filter_map(|conversation| conversation.seat.as_ref());
         broken.extend(self.prefixes.iter().flat_map(|prefixes| prefixes.check_invariants(seats())));
@@ -46,11 +47,12 @@ impl Policy {
         if self.model.is_none() || !self.actors.iter().any(|actor| actor.life == Life::Ready) {
             return;
         }
-        if let Some(request) = self.waiting.first() {
+        if let Some(request) = self.waiting.first().filter(|request| self.has_room(**request)) {
             broken.push(format!("{request:?} waits for no actor beside one that is ready"));
         }
         for (name, conversation) in &self.conversations {
-            let first = conversation.queue.first().and_then(|request| self.requests.get(request));
+            let first = conversation.queue.first().filter(|request| self.has_room(**request));
+            let first = first.and_then(|request| self.requests.get(request));
             if first.is_some_and(|first| first.stage == Stage::Waiting && first.other.is_none()) {
                 broken.push(format!("`{name}` waits beside an actor that is ready"));
             }

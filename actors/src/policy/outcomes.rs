@@ -114,6 +114,7 @@ impl Policy {
             effects.push(Effect::Notice(Notice::Impossible("an actor gave back a job of no request")));
             return;
         };
+        self.reserved -= std::mem::take(&mut pending.reserved);
         pending.stage = Stage::Waiting;
         pending.carried = Some(carried);
         pending.moves = false;

@@ -16,6 +16,7 @@ mod forks;
 mod life;
 mod limits;
 mod makers;
+mod memory;
 mod serving;
 mod sharing;
 mod streams;
