@@ -22,6 +22,7 @@
     reason = "a test prints and panics, and measures its own time"
 )]
 
+mod company;
 mod engine;
 mod forks;
 mod life;
