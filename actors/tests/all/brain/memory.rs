@@ -58,7 +58,7 @@ async fn who_was_used_last_stays() {
     let bench = room_for(3, fake_info()).await;
     for name in ["A", "B", "C", "A", "D"] {
         // Nobody shares anything.
-        bench.brain.step(step(name, &format!("{name} HERE"), 1)).await.unwrap();
+        bench.brain.step(step(name, &format!("{name} HELLO, ALL"), 1)).await.unwrap();
     }
     bench.control.record();
     bench.brain.step(step("A", "C", 1)).await.unwrap();
