@@ -80,6 +80,11 @@ impl Page {
         Self(memory)
     }
 
+    /// Where its memory lies: as long as somebody has the page, no other page's does.
+    pub fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
     /// The memory, for the engine that knows its type.
     pub fn memory<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         Arc::clone(&self.0).downcast().ok()
@@ -385,7 +390,63 @@ pub struct LoadError {
     pub hint: Option<String>,
 }
 
-/// Makes engines: called on the actor's own thread, once for each incarnation.
+/// What pages come from: only where all of it is equal do a page's bytes mean the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// A hash of the model's graph and weights.
+    pub model: [u8; 32],
+    /// How the model is run, in words.
+    pub form: String,
+    /// How a page's bytes follow each other, in words.
+    pub layout: String,
+    /// The window in force: what has left, and how keys have turned, is its doing.
+    pub window: Window,
+}
+
+/// Why a page has no bytes, or bytes are no page.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PageError {
+    /// Engines keep keys and values to themselves, or none was made yet.
+    #[error("there are no pages")]
+    NoPages,
+    /// It comes from elsewhere.
+    #[error("the page is another loader's")]
+    Foreign,
+    /// It has not the rows that are asked for, or no page has.
+    #[error("{rows} rows of a page are asked for, of {found}")]
+    Rows {
+        /// Rows that are asked for.
+        rows: usize,
+        /// Those that are written for good; where bytes are to be a page, those that one has.
+        found: usize,
+    },
+    /// They are not as many as so many rows have.
+    #[error("{found} bytes are no page of {rows} rows, expected {expected}")]
+    Length {
+        /// Rows that they should be.
+        rows: usize,
+        /// How many there are.
+        found: usize,
+        /// How many there should be.
+        expected: usize,
+    },
+    /// They begin as no page's do.
+    #[error("there are no pages of kind {kind}")]
+    Kind {
+        /// What they begin with.
+        kind: u8,
+    },
+    /// The system has no memory for it.
+    #[error("a page of {bytes} bytes does not fit")]
+    NoMemory {
+        /// What it takes.
+        bytes: usize,
+    },
+}
+
+/// Makes engines: called on the actor's own thread, once for each incarnation. Makes bytes of their pages and pages of
+/// bytes, on any thread.
 pub trait EngineLoader: Send + Sync + 'static {
     /// A fresh engine with no open slot. May take long and may block.
     ///
@@ -396,5 +457,41 @@ pub trait EngineLoader: Send + Sync + 'static {
     /// Bytes of all pages that there are; 0 where engines keep keys and values to themselves.
     fn kv_bytes(&self) -> usize {
         0
+    }
+
+    /// What all its pages come from.
+    ///
+    /// # Errors
+    /// [`PageError::NoPages`].
+    fn origin(&self) -> Result<Origin, PageError> {
+        Err(PageError::NoPages)
+    }
+
+    /// How many bytes [`Self::save`] makes of a page's first `rows`.
+    ///
+    /// # Errors
+    /// The page is another loader's, or has not so many rows.
+    fn saved_bytes(&self, page: &Page, rows: usize) -> Result<usize, PageError> {
+        let _ = (page, rows);
+        Err(PageError::NoPages)
+    }
+
+    /// Appends a page's first `rows`, which are written for good, as bytes. Others may go on writing behind them.
+    ///
+    /// # Errors
+    /// The page is another loader's, or has not so many rows; nothing is appended.
+    fn save(&self, page: &Page, rows: usize, to: &mut Vec<u8>) -> Result<(), PageError> {
+        let _ = (page, rows, to);
+        Err(PageError::NoPages)
+    }
+
+    /// A new page of such bytes of a loader of the same [`Origin`]: to the bit the same `rows`, and no others. Whatever
+    /// the bytes are, it is a page that engines can read.
+    ///
+    /// # Errors
+    /// They are no page of so many rows, or there is no memory for one.
+    fn restore(&self, bytes: &[u8], rows: usize) -> Result<Page, PageError> {
+        let _ = (bytes, rows);
+        Err(PageError::NoPages)
     }
 }

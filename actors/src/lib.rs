@@ -9,6 +9,7 @@ pub mod clock;
 pub mod embedder;
 pub mod engine;
 pub mod job;
+pub mod keep;
 pub mod message;
 pub mod policy;
 pub mod reuse;

@@ -14,9 +14,12 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::fake::FakeEngine;
+use super::fake::{FakeEngine, restore, save};
 use motorbrain_actors::{
-    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Row, SlotIndex},
+    engine::{
+        Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Origin, Page, PageError, Row,
+        SlotIndex,
+    },
     tokens::TokenId,
 };
 
@@ -314,5 +317,24 @@ impl EngineLoader for FakeLoader {
 
     fn kv_bytes(&self) -> usize {
         self.info.pages.map_or(0, |size| self.control.pages() * size.bytes)
+    }
+
+    fn origin(&self) -> Result<Origin, PageError> {
+        self.info.pages.ok_or(PageError::NoPages)?;
+        let (form, layout) = ("fake".to_owned(), "a hash a row".to_owned());
+        Ok(Origin { model: [0; 32], form, layout, window: self.info.window })
+    }
+
+    fn saved_bytes(&self, page: &Page, rows: usize) -> Result<usize, PageError> {
+        save(page, rows).map(|bytes| bytes.len())
+    }
+
+    fn save(&self, page: &Page, rows: usize, to: &mut Vec<u8>) -> Result<(), PageError> {
+        to.extend(save(page, rows)?);
+        Ok(())
+    }
+
+    fn restore(&self, bytes: &[u8], rows: usize) -> Result<Page, PageError> {
+        restore(bytes, rows, self.info.pages.ok_or(PageError::NoPages)?, &self.control)
     }
 }

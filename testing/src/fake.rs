@@ -19,6 +19,7 @@ mod pages;
 
 use self::pages::Pages;
 pub use self::pages::{page_number, states_in};
+pub(crate) use self::pages::{restore, save};
 use super::{
     control::FakeControl,
     model::{draw, hidden, logprobs, sample, state_behind},

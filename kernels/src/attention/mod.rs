@@ -8,7 +8,7 @@
 //! `plan.rs` cuts, `layer.rs` does a layer's tasks, `attend.rs` is the softmax over a section's keys and `found.rs`
 //! what it leaves, `product.rs` multiplies. The memory: `kv_store.rs` has what all pages have in common, `page.rs` is
 //! one and all that is unsafe about it, `page_layout.rs` where in it things lie, `written.rs` who may write it,
-//! `strided.rs` copies between them and `panel.rs` has the keys that turn on the way; `paged_kv.rs` is a conversation's
+//! `strided.rs` copies between them, `panel.rs` has the keys that turn on the way and `saved.rs` makes bytes of them; `paged_kv.rs` is a conversation's
 //! table of them and `head.rs` what attention reads of it.
 
 mod attend;
@@ -22,6 +22,7 @@ mod paged_kv;
 mod panel;
 mod plan;
 mod product;
+mod saved;
 mod shape;
 mod strided;
 mod written;
@@ -35,4 +36,5 @@ pub use page::{NoMemory, Page};
 pub use page_layout::KvTypes;
 pub use paged_kv::{BatchRow, Kept, NoRoom, NotAdopted, PagedKv, Turns};
 pub use plan::Plan;
+pub use saved::NotSaved;
 pub use shape::{Heads, Shape};

@@ -5,7 +5,7 @@
 //!
 //! - Rows are written through a [`Lease`], of which a page has one at most, and only those from `rows` on, where the
 //!   lease began. [`Written`] hands it out where exactly so many rows are written.
-//! - Anybody reads single rows that are written ([`Page::read_key`], [`Page::copy`], [`Lease::take`]): numbers that no
+//! - Anybody reads single rows that are written ([`Page::read_key`], [`Page::copy`], [`Page::append`], [`Lease::take`]): numbers that no
 //!   lease, be it abandoned in a thread that never returns, writes again. They are read through pointers, never through
 //!   a slice, which would be one of rows that a lease may be writing.
 //! - Whole blocks ([`Memory::block`]) are read of a page that is full, where no lease is left to write and none is
@@ -154,6 +154,24 @@ impl Page {
         }
     }
 
+    /// Appends numbers of a part to bytes, from number `place` on: all of them are of the first `rows`.
+    ///
+    /// # Panics
+    /// Not so many rows are written.
+    pub(super) fn append(&self, part: Part, place: usize, numbers: Strided, rows: usize, to: &mut Vec<u8>) {
+        let (written, start) = (self.written(), self.place(part, place, numbers));
+        assert!(rows <= written, "{rows} rows of a page are to be saved, {written} are written");
+        let room = numbers.numbers() * part.element.bytes();
+        to.reserve(room);
+        let room = &mut to.spare_capacity_mut()[..room];
+        #[expect(unsafe_code, reason = "see the comment")]
+        // SAFETY: they are within the part, and nobody writes what is written. Then so many bytes are.
+        unsafe {
+            numbers.pack(part.element, start, room.as_mut_ptr().cast());
+            to.set_len(to.len() + numbers.numbers() * part.element.bytes());
+        }
+    }
+
     /// Where some numbers of a part lie, from number `place` on.
     fn place(&self, part: Part, place: usize, numbers: Strided) -> *mut u8 {
         assert!(place + numbers.span() <= part.len, "{numbers:?} from {place} on in a part of {}", part.len);
@@ -255,6 +273,24 @@ impl Lease {
             unsafe {
                 numbers.copy(values.element, theirs, its);
             }
+        }
+    }
+
+    /// Takes over bytes as numbers of a part, from number `place` on, wherever in memory the bytes lie. For a page that no
+    /// row of is written.
+    ///
+    /// # Panics
+    /// They are not as many, or some rows are written.
+    pub(super) fn fill(&mut self, part: Part, place: usize, numbers: Strided, bytes: &[u8]) {
+        let (rows, expected) = (self.rows, numbers.numbers() * part.element.bytes());
+        assert!(rows == 0, "a page is to be filled of which {rows} rows are written");
+        assert!(bytes.len() == expected, "{} bytes are to be {numbers:?}, {expected} were expected", bytes.len());
+        let start = self.page.place(part, place, numbers);
+        #[expect(unsafe_code, reason = "see the comment")]
+        // SAFETY: they are within the part and as many. Only the lease's holder writes or reads there, who lends it to
+        // this call alone.
+        unsafe {
+            numbers.unpack(part.element, bytes.as_ptr(), start);
         }
     }
 

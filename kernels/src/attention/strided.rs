@@ -22,6 +22,42 @@ impl Strided {
         self.count.saturating_sub(1) * self.step + self.len
     }
 
+    /// All of them.
+    pub(super) fn numbers(self) -> usize {
+        self.count * self.len
+    }
+
+    /// Copies numbers of a type to bytes, without what lies between them.
+    ///
+    /// # Safety
+    /// So they lie from `from` on, and there is room for their bytes from `to` on, wherever that is. Meanwhile nobody
+    /// writes those of the one, nor reads or writes those of the other.
+    #[expect(unsafe_code, reason = "see the contract")]
+    pub(super) unsafe fn pack(self, element: ElementType, from: *const u8, to: *mut u8) {
+        for (there, here, bytes) in self.stretches(element) {
+            // SAFETY: the caller's.
+            unsafe { ptr::copy_nonoverlapping(from.add(there), to.add(here), bytes) };
+        }
+    }
+
+    /// The way back.
+    ///
+    /// # Safety
+    /// As for [`Self::pack`], but that numbers go from where all follow each other to where they lie.
+    #[expect(unsafe_code, reason = "see the contract")]
+    pub(super) unsafe fn unpack(self, element: ElementType, from: *const u8, to: *mut u8) {
+        for (there, here, bytes) in self.stretches(element) {
+            // SAFETY: the caller's.
+            unsafe { ptr::copy_nonoverlapping(from.add(here), to.add(there), bytes) };
+        }
+    }
+
+    /// Where each stretch begins, where it does without what lies between them, and how long it is, in bytes.
+    fn stretches(self, element: ElementType) -> impl Iterator<Item = (usize, usize, usize)> {
+        let bytes = element.bytes();
+        (0..self.count).map(move |index| (index * self.step * bytes, index * self.len * bytes, self.len * bytes))
+    }
+
     /// Copies numbers of a type.
     ///
     /// # Safety
@@ -93,6 +129,29 @@ mod tests {
                 // SAFETY: both have more numbers than these.
                 unsafe { numbers.copy(element, from.as_ptr().cast(), to.as_mut_ptr().cast()) };
                 let within = |place: &usize| place % 33 < len && *place < 99;
+                let expected: Vec<u32> = (0..100).map(|place| if within(&place) { from[place] } else { 0 }).collect();
+                assert_eq!(to, expected, "{numbers:?} of {element}");
+            }
+        }
+    }
+
+    #[test]
+    fn stretches_are_packed_and_lie_again_as_they_did() {
+        let from: Vec<u32> = (1..=100).collect();
+        for (element, numbers) in [(ElementType::F32, 1), (ElementType::F16, 2)] {
+            for len in 1..=33 {
+                let numbers = Strided { count: 3, len: len * numbers, step: 33 * numbers };
+                // At a place that is aligned for nothing.
+                let mut packed = vec![0u8; 3 * 4 * len + 1];
+                let mut to = vec![0u32; 100];
+                // SAFETY: all have more numbers than these.
+                unsafe {
+                    numbers.pack(element, from.as_ptr().cast(), packed[1..].as_mut_ptr());
+                    numbers.unpack(element, packed[1..].as_ptr(), to.as_mut_ptr().cast());
+                }
+                let within = |place: &usize| place % 33 < len && *place < 99;
+                let words = packed[1..].as_chunks().0.iter().map(|word| u32::from_ne_bytes(*word));
+                assert!(words.eq((0..100).filter(within).map(|place| from[place])), "{numbers:?} of {element}");
                 let expected: Vec<u32> = (0..100).map(|place| if within(&place) { from[place] } else { 0 }).collect();
                 assert_eq!(to, expected, "{numbers:?} of {element}");
             }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use motorbrain_actors::engine::{Held, Page, PageSize, Resident};
+use motorbrain_actors::engine::{Held, Page, PageError, PageSize, Resident};
 
 use crate::control::FakeControl;
 
@@ -38,6 +38,29 @@ pub fn page_number(page: &Page) -> Option<u64> {
 /// `None` where they hold less than is said. `page`: tokens of a page.
 pub fn states_in(held: &Resident, page: usize) -> Option<Vec<u64>> {
     Pages::adopt(held, page).map(|(_, states)| states)
+}
+
+/// Bytes of a row.
+const ROW: usize = size_of::<u64>();
+
+/// The first `rows` of a page, as bytes.
+pub(crate) fn save(page: &Page, rows: usize) -> Result<Vec<u8>, PageError> {
+    let memory = page.memory::<Memory>().ok_or(PageError::Foreign)?;
+    let written = memory.rows();
+    let kept = written.get(..rows).ok_or(PageError::Rows { rows, found: written.len() })?;
+    Ok(kept.iter().flat_map(|state| state.to_le_bytes()).collect())
+}
+
+/// A page of such bytes.
+pub(crate) fn restore(bytes: &[u8], rows: usize, page: PageSize, control: &FakeControl) -> Result<Page, PageError> {
+    if rows > page.tokens {
+        return Err(PageError::Rows { rows, found: page.tokens });
+    }
+    if bytes.len() != rows * ROW {
+        return Err(PageError::Length { rows, found: bytes.len(), expected: rows * ROW });
+    }
+    let states = bytes.as_chunks::<ROW>().0.iter().map(|state| u64::from_le_bytes(*state)).collect();
+    Ok(Page::new(Memory::new(states, control)))
 }
 
 /// A slot's pages.
