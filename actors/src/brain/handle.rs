@@ -19,7 +19,7 @@ use crate::{
         BrainError, ClientId, Context, ConversationId, Embed, Embedded, Fork, Input, Party, Priority, Reply, Request,
         Rewind, Score, Scored, Several, Step, Stepped,
     },
-    policy::{Health, Stats},
+    policy::{Health, Inspected, ListAsk, Listed, Stats},
     tokens::{TokenId, Tokenizer},
 };
 
@@ -298,6 +298,23 @@ impl Brain {
     /// [`BrainError::Unavailable`] when the brain has stopped or has not loaded a model yet.
     pub async fn stats(&self) -> Result<Stats, BrainError> {
         self.control(BrainMessage::Stats).await?
+    }
+
+    /// A page of the conversations, at once: see [`ListAsk`].
+    ///
+    /// # Errors
+    /// [`BrainError::BadRequest`] for a limit out of its range; [`BrainError::Unavailable`] when the brain has stopped.
+    pub async fn list(&self, ask: ListAsk) -> Result<Listed, BrainError> {
+        self.control(|port| BrainMessage::List(ask, port)).await?
+    }
+
+    /// What a conversation is, at once.
+    ///
+    /// # Errors
+    /// [`BrainError::UnknownConversation`]; [`BrainError::Unavailable`] when the brain has stopped.
+    pub async fn inspect(&self, conversation: impl Into<ConversationId>) -> Result<Inspected, BrainError> {
+        let conversation = conversation.into();
+        self.control(|port| BrainMessage::Inspect(conversation, port)).await?
     }
 
     /// How the brain is, at once, also before it has loaded a model.

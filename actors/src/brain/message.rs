@@ -12,7 +12,7 @@ use super::gate::Permit;
 use crate::{
     engine::Sampled,
     message::{BrainError, ClientId, ConversationId, Input, Party, Priority, Reply, Request, Step, Stepped},
-    policy::{Health, Stats},
+    policy::{Health, Inspected, ListAsk, Listed, Stats},
     tokens::TokenId,
 };
 
@@ -193,6 +193,10 @@ pub enum BrainMessage {
     CancelConversation(ConversationId, RpcReplyPort<usize>),
     /// The brain's figures, at once.
     Stats(RpcReplyPort<Result<Stats, BrainError>>),
+    /// A page of the conversations, at once.
+    List(ListAsk, RpcReplyPort<Result<Listed, BrainError>>),
+    /// What a conversation is, at once.
+    Inspect(ConversationId, RpcReplyPort<Result<Inspected, BrainError>>),
     /// How the brain is, at once.
     Health(RpcReplyPort<Health>),
     /// Panics in an actor's handler: a rehearsal, where settings allow it. Answered when handed on.

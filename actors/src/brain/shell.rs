@@ -186,6 +186,8 @@ impl Shell {
                 let pages = self.crew.kv_bytes();
                 drop(port.send(self.policy.stats().map(|stats| Stats { kv_bytes: stats.kv_bytes + pages, ..stats })));
             }
+            BrainMessage::List(ask, port) => drop(port.send(self.policy.list(self.clock.now(), &ask))),
+            BrainMessage::Inspect(name, port) => drop(port.send(self.policy.inspect(self.clock.now(), &name))),
             BrainMessage::Health(port) => drop(port.send(self.policy.health())),
             BrainMessage::Crash(actor, port) => self.chaos(actor, Chaos::Crash, port),
             BrainMessage::Hang(actor, duration, port) => self.chaos(actor, Chaos::Hang(duration), port),

@@ -30,7 +30,9 @@ impl Policy {
         }
         self.requests.insert(request, Box::new(pending));
         for name in &names {
-            self.conversations.entry(name.clone()).or_default().queue.insert(request);
+            let conversation = self.conversations.get_or_make(name);
+            conversation.queue.insert(request);
+            conversation.used = self.now;
         }
         self.advance_each(names.into_iter(), effects);
         if is_loose {

@@ -25,6 +25,7 @@ mod deaths;
 mod endings;
 mod event;
 mod health;
+mod inspect;
 mod invariants;
 mod jobs;
 mod loads;
@@ -43,7 +44,7 @@ mod turns;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -53,17 +54,18 @@ pub use event::{
     ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Event, Given, Incarnation, Notice, StepAsk,
 };
 pub use health::Health;
+pub use inspect::{Dwelling, Inspected, LIST_MAX, ListAsk, Listed, SharingKind};
 pub use stats::{ActorState, ActorStats, Stats};
 
 pub use crate::clock::Time;
 use crate::{
     engine::{EngineInfo, LoadError, PageSize},
     job::{Report, RequestId},
-    message::{BrainError, ConversationId},
+    message::BrainError,
 };
 use actors::{Actor, Life};
 use blame::Blame;
-use conversations::Conversation;
+use conversations::Conversations;
 use prefixes::Prefixes;
 use requests::{Caller, Deadline, Pending, Stage};
 
@@ -93,7 +95,7 @@ pub struct Policy {
     /// What the first ready actor loaded.
     model: Option<EngineInfo>,
     actors: Vec<Actor>,
-    conversations: HashMap<ConversationId, Conversation>,
+    conversations: Conversations,
     /// What conversations share; `None` until it is known that engines have pages.
     prefixes: Option<Prefixes>,
     /// Every request that is not finished, those among them that only await the end of a job, and parts of requests.
@@ -127,7 +129,7 @@ impl Policy {
             phase: Phase::Starting,
             start_failed: None,
             model: None,
-            conversations: HashMap::new(),
+            conversations: Conversations::default(),
             prefixes: None,
             requests: BTreeMap::new(),
             waiting: BTreeSet::new(),

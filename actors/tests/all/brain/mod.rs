@@ -13,6 +13,7 @@ mod endings;
 mod faults;
 mod floods;
 mod forks;
+mod inspecting;
 mod life;
 mod limits;
 mod makers;
