@@ -44,7 +44,6 @@ pub struct Listed {
 
 /// What a conversation is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Inspected {
     /// Its name.
     pub conversation: ConversationId,
