@@ -10,6 +10,7 @@ mod attacks;
 mod cancelling;
 mod copies;
 mod endings;
+mod events;
 mod faults;
 mod floods;
 mod forks;
