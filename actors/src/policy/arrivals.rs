@@ -30,7 +30,7 @@ impl Policy {
         }
         self.requests.insert(request, Box::new(pending));
         for name in &names {
-            self.conversations.entry(name.clone()).or_default().queue.insert(request);
+            self.conversations.get_or_make(name).queue.insert(request);
             self.wake(name);
         }
         self.make_room(effects);

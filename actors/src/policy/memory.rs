@@ -274,7 +274,7 @@ impl Policy {
     /// What does not fit together, as sentences.
     pub(super) fn check_resting(&self, broken: &mut Vec<String>) {
         let mut bytes = 0;
-        for (name, conversation) in &self.conversations {
+        for (name, conversation) in self.conversations.iter() {
             let rests = conversation.place.and_then(|place| self.resting.all.get(&place));
             if conversation.queue.is_empty() != rests.is_some_and(|(it, _)| it == name) {
                 broken.push(format!("`{name}` with {} requests: {rests:?}", conversation.queue.len()));

@@ -25,6 +25,7 @@ mod deaths;
 mod endings;
 mod event;
 mod health;
+mod inspect;
 mod invariants;
 mod jobs;
 mod loads;
@@ -44,7 +45,7 @@ mod turns;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -54,17 +55,18 @@ pub use event::{
     ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Event, Given, Incarnation, Notice, StepAsk,
 };
 pub use health::Health;
+pub use inspect::{Dwelling, Inspected, LIST_MAX, ListAsk, Listed, SharingKind};
 pub use stats::{ActorState, ActorStats, Stats};
 
 pub use crate::clock::Time;
 use crate::{
     engine::{EngineInfo, LoadError, PageSize},
     job::{Report, RequestId},
-    message::{BrainError, ConversationId},
+    message::BrainError,
 };
 use actors::{Actor, Life};
 use blame::Blame;
-use conversations::Conversation;
+use conversations::Conversations;
 use memory::Resting;
 use prefixes::Prefixes;
 use requests::{Caller, Deadline, Pending, Stage};
@@ -95,7 +97,7 @@ pub struct Policy {
     /// What the first ready actor loaded.
     model: Option<EngineInfo>,
     actors: Vec<Actor>,
-    conversations: HashMap<ConversationId, Conversation>,
+    conversations: Conversations,
     /// Those of which nothing is asked.
     resting: Resting,
     /// Bytes of keys and values that the jobs under way may come to take.
@@ -133,7 +135,7 @@ impl Policy {
             phase: Phase::Starting,
             start_failed: None,
             model: None,
-            conversations: HashMap::new(),
+            conversations: Conversations::default(),
             resting: Resting::default(),
             reserved: 0,
             prefixes: None,

@@ -79,7 +79,7 @@ impl Policy {
                 }
                 Turn::Rewind { context_len } => self.rewind(request, name, context_len, effects),
                 Turn::Part => return self.part(request, effects),
-                Turn::Dispatch => match self.actor_with_room(name, request) {
+                Turn::Dispatch => match self.actor_with_room(name, request, effects) {
                     Some(actor) => match self.check_work(request) {
                         Ok(()) => return self.send(request, actor, effects),
                         Err(error) => self.fail(request, error, effects),
