@@ -21,7 +21,7 @@ use std::{
 use motorbrain_actors::{
     brain::{Brain, BrainConfig},
     message::{Input, Step},
-    policy::{Limits, Supervision},
+    policy::{Limits, ListAsk, Supervision},
     tokens::TokenId,
 };
 use tokio::task::JoinSet;
@@ -89,7 +89,17 @@ async fn main() {
     let ratio = of_many.as_secs_f64() / of_few.as_secs_f64();
     println!("a step of one token, {ACTIVE} active: {of_few:?} with {ACTIVE} known, {of_many:?} with {KNOWN}");
     println!("ratio of the shortest rounds {ratio:.3}, median of pairs {:.3}", ratios[ROUNDS / 2]);
-    let (mut looks, mut deaths) = (Vec::new(), Vec::new());
+    let (mut looks, mut pages, mut deaths) = (Vec::new(), Vec::new(), Vec::new());
+    let mut ask = ListAsk::default();
+    loop {
+        let began = Instant::now();
+        let listed = many.list(ask.clone()).await.unwrap();
+        pages.push(began.elapsed());
+        match listed.next {
+            Some(next) => ask.after = Some(next),
+            None => break,
+        }
+    }
     for _ in 0..200 {
         let began = Instant::now();
         many.stats().await.unwrap();
@@ -108,8 +118,12 @@ async fn main() {
         many.step(step(0, vec![TokenId(1)])).await.unwrap();
     }
     println!(
-        "with {KNOWN} known, 95th percentile: stats {:?}, a death {:?}",
+        "with {KNOWN} known, 95th percentile: stats {:?}, a page of {} {:?} (longest of {}: {:?}), a death {:?}",
         percentile(looks, 95),
+        ask.limit,
+        percentile(pages.clone(), 95),
+        pages.len(),
+        percentile(pages.clone(), 100),
         percentile(deaths, 95)
     );
     few.shutdown().await;

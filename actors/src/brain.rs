@@ -15,6 +15,7 @@ mod config;
 mod crew;
 mod desk;
 mod effects;
+mod events;
 mod gate;
 mod handle;
 mod leaving;
@@ -30,6 +31,7 @@ mod tokenizing;
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 pub use config::{BrainArguments, BrainConfig, StartError};
+pub use events::{BrainEvent, Events, Subscribe, Told};
 pub use handle::Brain;
 pub use message::{BrainMessage, Delivery, Envelope, Internal, QueuePort, ReplyQueue, StepItem, StreamPort, Ticket};
 pub use stream::StepStream;

@@ -89,6 +89,11 @@ impl Page {
     pub fn memory<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         Arc::clone(&self.0).downcast().ok()
     }
+
+    /// How many have it, this one among them.
+    pub fn holders(&self) -> usize {
+        Arc::strong_count(&self.0)
+    }
 }
 
 /// Two are equal where they are the same memory.
@@ -118,6 +123,11 @@ impl Resident {
     pub fn truncate(&mut self, kv_len: usize, page: usize) {
         self.kv_len = self.kv_len.min(kv_len);
         self.pages.truncate(self.kv_len.div_ceil(page));
+    }
+
+    /// How many of its pages are not those that stand at the same places of another.
+    pub fn pages_beside(&self, other: &Self) -> usize {
+        self.pages.iter().enumerate().filter(|(index, page)| other.pages.get(*index) != Some(*page)).count()
     }
 
     /// Takes over what a slot says of its pages, if anything.

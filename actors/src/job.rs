@@ -30,12 +30,31 @@ pub struct History {
     pub tokens: Arc<Vec<TokenId>>,
     /// All tokens since the last reset, those that left included.
     pub total: u64,
+    /// The tokens that left, oldest first: all of them, or none where they are too many ([`LEFT_MAX`]) or were not all
+    /// there is to know, since the conversation went back to what the last slide left.
+    pub left: Arc<Vec<TokenId>>,
 }
+
+/// The most tokens that are remembered of those that left. Not a setting: it keeps what a conversation without end takes
+/// small beside its window's keys and values, and the time to read it again beside that of its next answer.
+pub const LEFT_MAX: usize = 16_384;
 
 impl History {
     /// Whether tokens have left: then reading `tokens` again rebuilds the context, it does not repeat it.
     pub fn has_slid(&self) -> bool {
         self.total > self.tokens.len() as u64
+    }
+
+    /// All tokens since the last reset, in order; reading them repeats the context, slides and all. `None` where they are
+    /// not all known. `sinks` is that of the engine's window.
+    pub fn all(&self, sinks: usize) -> Option<Vec<TokenId>> {
+        let (first, rest) = self.tokens.split_at(sinks.min(self.tokens.len()));
+        self.is_whole().then(|| [first, &self.left, rest].concat())
+    }
+
+    /// Whether all tokens are known.
+    fn is_whole(&self) -> bool {
+        self.total == (self.left.len() + self.tokens.len()) as u64
     }
 
     /// Goes back to the first `context_len` tokens.
@@ -207,10 +226,16 @@ impl Commit {
         tokens.extend_from_slice(&self.appended);
         let (len, end) = (tokens.len(), sinks + self.dropped);
         debug_assert!(self.dropped == 0 || end <= len, "tokens {sinks} to {end} leave a history of {len}");
-        if self.dropped > 0 {
-            tokens.drain(sinks..sinks + self.dropped);
-        }
         history.total += self.appended.len() as u64;
+        if self.dropped > 0 {
+            let is_whole = history.total == (history.left.len() + len) as u64;
+            let dropped = tokens.drain(sinks..end);
+            if is_whole && history.left.len() + self.dropped <= LEFT_MAX {
+                Arc::make_mut(&mut history.left).extend(dropped);
+            } else {
+                history.left = Arc::default();
+            }
+        }
     }
 }
 

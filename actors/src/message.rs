@@ -448,6 +448,8 @@ pub enum ErrorCode {
     InvalidToken,
     /// Over the limits.
     InputTooLong,
+    /// More keys and values than there may be.
+    TooLarge,
     /// The window may not or cannot slide.
     ContextFull,
     /// Closing, forking or rewinding what is not there.
@@ -480,6 +482,7 @@ impl ErrorCode {
             Self::EmptyInput => "empty_input",
             Self::InvalidToken => "invalid_token",
             Self::InputTooLong => "input_too_long",
+            Self::TooLarge => "too_large",
             Self::ContextFull => "context_full",
             Self::UnknownConversation => "unknown_conversation",
             Self::ConversationExists => "conversation_exists",
@@ -535,6 +538,17 @@ pub enum BrainError {
         /// Bytes of the text, or four for each token id.
         found: usize,
         /// `limits.text_bytes`.
+        limit: usize,
+    },
+    /// More keys and values than there may be, were it alone.
+    #[error(
+        "this may come to take {needed} bytes of keys and values, all conversations together may take {limit} \
+         (`memory.kv_bytes`): ask for less, take a smaller window, or raise it"
+    )]
+    TooLarge {
+        /// Bytes of its context, its input and what it samples.
+        needed: usize,
+        /// `memory.kv_bytes`.
         limit: usize,
     },
     /// The window may not or cannot slide.
@@ -654,6 +668,7 @@ impl BrainError {
             Self::EmptyInput { .. } => ErrorCode::EmptyInput,
             Self::InvalidToken { .. } => ErrorCode::InvalidToken,
             Self::InputTooLong { .. } => ErrorCode::InputTooLong,
+            Self::TooLarge { .. } => ErrorCode::TooLarge,
             Self::ContextFull { .. } => ErrorCode::ContextFull,
             Self::UnknownConversation { .. } => ErrorCode::UnknownConversation,
             Self::ConversationExists { .. } => ErrorCode::ConversationExists,

@@ -11,7 +11,7 @@ use motorbrain_actors::{
         BrainError, ClientId, ConversationId, Embed, Fork, Input, Part, Priority, Request, Rewind, Score, Sharing,
         Step, Terms,
     },
-    policy::NAME_BYTES_MAX,
+    policy::{ListAsk, NAME_BYTES_MAX},
     tokens::TokenId,
 };
 use serde_json::value::RawValue;
@@ -27,8 +27,7 @@ const MS_MAX: u64 = 86_400_000;
 /// The longest id as it is written: it is kept until its request is answered.
 const ID_BYTES_MAX: usize = 1024;
 
-const OPS: &str =
-    "one of `embed`, `step`, `score`, `reset`, `close`, `fork`, `rewind`, `tokenize`, `detokenize`, `cancel`, `stats`";
+const OPS: &str = "one of `embed`, `step`, `score`, `reset`, `close`, `fork`, `rewind`, `tokenize`, `detokenize`, `cancel`, `stats`, `list`, `inspect`";
 
 /// What the codec must know of the brain it speaks for.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +48,10 @@ pub enum Op {
     Cancel(Cancel),
     /// The brain's state.
     Stats,
+    /// A page of the conversations.
+    List(ListAsk),
+    /// What a conversation is.
+    Inspect(ConversationId),
     /// Make an actor panic.
     Crash {
         /// Which one.
@@ -161,6 +164,8 @@ fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
     let op = match name.as_str() {
         "cancel" => Op::Cancel(cancel(fields)?),
         "stats" => Op::Stats,
+        "list" => Op::List(list(fields)?),
+        "inspect" => Op::Inspect(conversation(fields)?),
         "crash" | "hang" if !rules.chaos => {
             return Err(bad("op", format!("`{name}`, which needs `--chaos`"), OPS));
         }
@@ -250,6 +255,12 @@ fn cancel(fields: &mut Fields<'_>) -> Result<Cancel, BrainError> {
         (None, Some(raw)) => values::text("conversation", raw).map(|name| Cancel::Conversation(name.into())),
         (None, None) => Err(missing("request", "the id of a request, or `conversation`")),
     }
+}
+
+fn list(fields: &mut Fields<'_>) -> Result<ListAsk, BrainError> {
+    let after = fields.take("after").map(|raw| values::text("after", raw)).transpose()?;
+    let limit = fields.take("limit").map_or(Ok(ListAsk::default().limit), |raw| values::count("limit", raw))?;
+    Ok(ListAsk { after: after.map(ConversationId::from), limit })
 }
 
 fn embed(fields: &mut Fields<'_>, rules: &Rules) -> Result<Embed, BrainError> {
@@ -571,6 +582,19 @@ mod tests {
         check_refused(r#"{"id":1,"op":"fork","conversation":"a"}"#, "1", "bad_request", "to is missing");
         check_refused(r#"{"id":1,"op":"rewind","conversation":"a"}"#, "1", "bad_request", "context_len is missing");
         check_refused(r#"{"id":1,"op":"score","conversation":"a","text":"x","n":2}"#, "1", "bad_request", "`n`");
+    }
+
+    #[test]
+    fn pages_and_conversations_are_asked_for() {
+        check(r#"{"id":1,"op":"list"}"#, "1", Op::List(ListAsk::default()));
+        let ask = ListAsk { after: Some(a()), limit: 7 };
+        check(r#"{"id":1,"op":"list","after":"a","limit":7}"#, "1", Op::List(ask));
+        check(r#"{"id":1,"op":"inspect","conversation":"a"}"#, "1", Op::Inspect(a()));
+        check_refused(r#"{"id":1,"op":"list","after":1}"#, "1", "bad_request", "after is 1");
+        check_refused(r#"{"id":1,"op":"list","limit":-1}"#, "1", "bad_request", "limit is -1");
+        check_refused(r#"{"id":1,"op":"list","conversation":"a"}"#, "1", "bad_request", "only keys of `list`");
+        check_refused(r#"{"id":1,"op":"inspect"}"#, "1", "bad_request", "conversation is missing");
+        check_refused(r#"{"id":1,"op":"stats","after":"a"}"#, "1", "bad_request", "`after`");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use motorbrain_actors::{
     engine::Sampled,
-    message::{BrainError, Context, Finished, Reply, Stepped},
-    policy::{ActorStats, Stats},
+    message::{BrainError, Context, ConversationId, Finished, Reply, Stepped},
+    policy::{ActorStats, Inspected, Listed, Stats},
     tokens::{TokenId, TokenizerKind},
 };
 use serde::Serialize;
@@ -34,6 +34,10 @@ pub enum Answer {
     Text(String),
     /// To `stats`.
     Stats(Stats),
+    /// To `list`.
+    Listed(Listed),
+    /// To `inspect`.
+    Inspected(Inspected),
     /// To `cancel`: how many requests were taken back.
     Cancelled(usize),
     /// To `crash` and `hang`: handed on.
@@ -137,6 +141,12 @@ enum Body<'a> {
         cached_bytes: usize,
         model: ModelBody,
     },
+    Listed {
+        conversations: Vec<ConversationBody<'a>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        next: Option<&'a str>,
+    },
+    Inspected(ConversationBody<'a>),
     Cancelled {
         cancelled: usize,
     },
@@ -173,6 +183,28 @@ struct ActorBody {
     conversations: usize,
     restarts: u64,
     queued: usize,
+}
+
+#[derive(Serialize)]
+struct ConversationBody<'a> {
+    conversation: &'a str,
+    context_len: usize,
+    total: u64,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    slid: bool,
+    kv_bytes: usize,
+    shared_bytes: usize,
+    dwelling: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<usize>,
+    requests: usize,
+    #[serde(skip_serializing_if = "is_zero")]
+    choices: usize,
+    sharing: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_ms: Option<u64>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    quarantined: bool,
 }
 
 #[derive(Serialize)]
@@ -214,6 +246,11 @@ fn body(answer: &Answer) -> Body<'_> {
         Answer::Reply { reply: Reply::Done, .. } | Answer::HandedOn => Body::Done {},
         Answer::Tokens(tokens) => Body::Tokens { token_ids: tokens.iter().map(|token| token.0).collect() },
         Answer::Text(text) => Body::Text { text },
+        Answer::Listed(Listed { conversations, next }) => Body::Listed {
+            conversations: conversations.iter().map(conversation).collect(),
+            next: next.as_ref().map(ConversationId::as_str),
+        },
+        Answer::Inspected(inspected) => Body::Inspected(conversation(inspected)),
         Answer::Cancelled(cancelled) => Body::Cancelled { cancelled: *cancelled },
         Answer::Stats(stats) => Body::Stats {
             protocol: PROTOCOL,
@@ -269,6 +306,24 @@ fn actor(stats: &ActorStats) -> ActorBody {
     }
 }
 
+fn conversation(inspected: &Inspected) -> ConversationBody<'_> {
+    ConversationBody {
+        conversation: inspected.conversation.as_str(),
+        context_len: inspected.context_len,
+        total: inspected.total,
+        slid: inspected.slid,
+        kv_bytes: inspected.kv_bytes,
+        shared_bytes: inspected.shared_bytes,
+        dwelling: inspected.dwelling.as_str(),
+        actor: inspected.actor,
+        requests: inspected.requests,
+        choices: inspected.choices,
+        sharing: inspected.sharing.as_str(),
+        idle_ms: inspected.idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX)),
+        quarantined: inspected.quarantined,
+    }
+}
+
 impl From<&Context> for ContextBody {
     fn from(context: &Context) -> Self {
         Self {
@@ -317,8 +372,8 @@ fn finite(number: f32) -> f32 {
 mod tests {
     use motorbrain_actors::{
         engine::{EngineInfo, Window},
-        message::{ConversationId, Embedded, Scored, Several, Stepped},
-        policy::{ActorState, Health},
+        message::{Embedded, Scored, Several, Stepped},
+        policy::{ActorState, Dwelling, Health, SharingKind},
     };
 
     use super::*;
@@ -421,6 +476,41 @@ mod tests {
             assert!(line.contains(expected), "{line}");
         }
         insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"health":"ready","actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"waiting":5,"abandoned":0,"kv_bytes":4096,"cached_bytes":1024,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
+    }
+
+    #[test]
+    fn conversations_are_told_without_what_goes_without_saying() {
+        let idle = Inspected {
+            conversation: "a\"b".into(),
+            context_len: 40,
+            total: 40,
+            slid: false,
+            kv_bytes: 4096,
+            shared_bytes: 1024,
+            dwelling: Dwelling::Resident,
+            actor: Some(1),
+            requests: 0,
+            choices: 0,
+            sharing: SharingKind::All,
+            idle: Some(Duration::from_micros(1_999)),
+            quarantined: false,
+        };
+        let busy = Inspected {
+            slid: true,
+            dwelling: Dwelling::Tokens,
+            actor: None,
+            requests: 2,
+            choices: 3,
+            sharing: SharingKind::Scope,
+            idle: None,
+            quarantined: true,
+            ..idle.clone()
+        };
+        insta::assert_snapshot!(check("1", Ok(Answer::Inspected(idle.clone()))), @r#"{"id":1,"ok":{"conversation":"a\"b","context_len":40,"total":40,"kv_bytes":4096,"shared_bytes":1024,"dwelling":"resident","actor":1,"requests":0,"sharing":"all","idle_ms":1}}"#);
+        let next = Some("a\"b".into());
+        insta::assert_snapshot!(check("1", Ok(Answer::Listed(Listed { conversations: vec![busy], next }))), @r#"{"id":1,"ok":{"conversations":[{"conversation":"a\"b","context_len":40,"total":40,"slid":true,"kv_bytes":4096,"shared_bytes":1024,"dwelling":"tokens","requests":2,"choices":3,"sharing":"scope","quarantined":true}],"next":"a\"b"}}"#);
+        let last = Listed { conversations: vec![], next: None };
+        insta::assert_snapshot!(check("1", Ok(Answer::Listed(last))), @r#"{"id":1,"ok":{"conversations":[]}}"#);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 33] = [
+const KEYS: [&str; 35] = [
     "id",
     "op",
     "conversation",
@@ -44,6 +44,8 @@ const KEYS: [&str; 33] = [
     "priority",
     "deadline_ms",
     "request",
+    "after",
+    "limit",
 ];
 
 /// What is wrong with a request's keys, whatever their values.

@@ -6,7 +6,7 @@ use std::{num::NonZero, path::PathBuf, time::Duration};
 use motorbrain_actors::{
     brain::BrainConfig,
     embedder::EmbeddingConfig,
-    policy::{Limits, Supervision},
+    policy::{Limits, Memory, Supervision},
 };
 
 use super::Settings;
@@ -19,6 +19,9 @@ use crate::{
 /// Of the memory that is free, one part in so many is kept for conversations to come: what they find there they need
 /// not read, and the model, the conversations at hand and everything else of the machine want the rest.
 const CACHED_SHARE: usize = 8;
+
+/// Likewise for all keys and values.
+const KV_SHARE: usize = 2;
 
 impl Settings {
     /// The brain's part; `name` is what other actors find it by.
@@ -53,6 +56,14 @@ impl Settings {
             shutdown_max: milliseconds(self.brain.shutdown_ms_max),
             chaos: self.brain.chaos,
             cached_bytes: self.memory.cached_bytes.unwrap_or_else(|| memory::free_bytes() / CACHED_SHARE),
+            memory: Memory {
+                kv_bytes: self.memory.kv_bytes.unwrap_or_else(|| match memory::free_bytes() {
+                    0 => usize::MAX, // the system does not say
+                    free => free / KV_SHARE,
+                }),
+                history_bytes: self.memory.history_bytes,
+                idle_max: Some(self.memory.idle_ms_max).filter(|ms| *ms > 0).map(milliseconds),
+            },
             ..BrainConfig::default()
         }
     }

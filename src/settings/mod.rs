@@ -94,6 +94,12 @@ sections::sections! {
     }
     /// How much memory is used.
     MemorySettings memory {
+        /// Bytes of keys and values; beyond it idle conversations leave, least recently used first, and are read again when they are asked for something; left out, half of what is free at start.
+        kv_bytes: Option<usize> = None, example "4294967296";
+        /// Bytes of tokens of conversations that have left; beyond it those idle for longest are forgotten.
+        history_bytes: usize = 268_435_456;
+        /// How long an idle conversation is remembered. 0 is for ever.
+        idle_ms_max: u64 = 0;
         /// Bytes of keys and values kept for conversations to come, when nobody uses them; left out, an eighth of what is free at start.
         cached_bytes: Option<usize> = None, example "1073741824";
     }
@@ -114,7 +120,7 @@ sections::sections! {
         requests: usize = 1_024;
         /// The same for one conversation.
         conversation_requests: usize = 256;
-        /// Conversations kept at once; a new one beyond it is `overloaded`.
+        /// Conversations with keys and values in memory at once; for a new one the one idle for longest leaves, and where none is idle it is `overloaded`.
         conversations: usize = 1_024;
         /// How long a request may take; beyond it `timeout`. 0 is no limit.
         deadline_ms: u64 = 0;

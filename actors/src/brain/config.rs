@@ -8,7 +8,7 @@ use super::gate::Gate;
 use crate::{
     embedder::EmbeddingConfig,
     engine::{EngineLoader, LoadError},
-    policy::{Limits, PolicyConfig, Supervision, WhenDown},
+    policy::{Limits, Memory, PolicyConfig, Supervision, WhenDown},
     tokens::Tokenizer,
 };
 
@@ -31,6 +31,8 @@ pub struct BrainConfig {
     pub beside_max: Duration,
     /// The most bytes of keys and values that no conversation uses any more and that are kept for those to come.
     pub cached_bytes: usize,
+    /// Bounds on what conversations take.
+    pub memory: Memory,
     /// What becomes of the brain when every actor is down.
     pub when_down: WhenDown,
     /// How long a shutdown may take that names no time itself.
@@ -50,6 +52,7 @@ impl Default for BrainConfig {
             chunk: 256,
             beside_max: Duration::from_millis(250),
             cached_bytes: 1 << 30,
+            memory: Memory::default(),
             when_down: WhenDown::Retry,
             shutdown_max: Duration::from_secs(30),
             chaos: false,
@@ -72,6 +75,7 @@ impl BrainConfig {
             ("limits.requests", limits.requests),
             ("limits.conversation_requests", limits.conversation_requests),
             ("limits.conversations", limits.conversations),
+            ("memory.kv_bytes", self.memory.kv_bytes),
         ];
         let times = [
             ("beside_max", self.beside_max),
@@ -82,6 +86,7 @@ impl BrainConfig {
             ("supervision.retry_min", supervision.retry_min),
             ("supervision.retry_max", supervision.retry_max),
             ("supervision.quarantine", supervision.quarantine),
+            ("memory.idle_max", self.memory.idle_max.unwrap_or(Duration::MAX)),
         ];
         let pairs = [
             ("supervision.backoff_min", supervision.backoff_min, "supervision.backoff_max", supervision.backoff_max),
@@ -102,8 +107,8 @@ impl BrainConfig {
 
     /// The part of it that the policy decides by.
     pub(super) fn policy(&self, seed: u64) -> PolicyConfig {
-        let Self { actors, limits, supervision, cached_bytes, when_down, .. } = *self;
-        PolicyConfig { actors, limits, supervision, cached_bytes, when_down, seed }
+        let Self { actors, limits, supervision, cached_bytes, memory, when_down, .. } = *self;
+        PolicyConfig { actors, limits, supervision, cached_bytes, memory, when_down, seed }
     }
 }
 

@@ -65,6 +65,8 @@ pub(super) struct Open {
     pub(super) broken: bool,
     /// The policy was told that nobody waits for it.
     pub(super) gone: bool,
+    /// An actor has had it.
+    pub(super) begun: bool,
     /// Given back when it is done.
     pub(super) permit: Option<Permit>,
 }
@@ -102,6 +104,7 @@ impl Open {
             text: None,
             broken: false,
             gone: false,
+            begun: false,
             permit: None,
         }
     }

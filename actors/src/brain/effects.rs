@@ -48,7 +48,11 @@ impl Shell {
                 if let Some(open) = self.close(request, lingers) {
                     let (cancelled, broken) = (error == BrainError::Cancelled, open.broken);
                     self.cancelled += usize::from(cancelled && !broken);
-                    open.fail(if cancelled && broken { broken_text() } else { error }, committed);
+                    let error = if cancelled && broken { broken_text() } else { error };
+                    if !open.begun {
+                        self.refused(error.code());
+                    }
+                    open.fail(error, committed);
                 }
             }
             Effect::Drop { request, lingers } => drop(self.close(request, lingers)),
@@ -79,7 +83,10 @@ impl Shell {
             }
             Effect::ShutdownComplete => self.end(Ok(())),
             Effect::GaveUp(reason) => self.end(Err(GaveUp(reason))),
-            Effect::Notice(notice) => notices::log(notice),
+            Effect::Notice(notice) => {
+                self.telling.notice(&notice);
+                notices::log(notice);
+            }
         }
     }
 
@@ -96,9 +103,10 @@ impl Shell {
         let Assignment { request, serves, conversation, context, held, carried, work, party, alone } = job;
         let text = self.step_text(serves, &context.tokens, &work);
         // A slot that is given back serves no request and has none of this.
-        let span = match self.open.get(&serves) {
+        let span = match self.open.get_mut(&serves) {
             Some(open) => {
                 open.span.record("actor", actor.0).record("incarnation", incarnation.0);
+                open.begun = true;
                 open.span.clone()
             }
             None => tracing::Span::none(),

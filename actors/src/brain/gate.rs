@@ -9,7 +9,10 @@ use std::{
     collections::BTreeMap,
     fmt,
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -50,6 +53,8 @@ pub(super) fn price_of_step(step: &Step) -> (Lane, usize) {
 /// A brain's permits.
 pub(super) struct Gate {
     clock: Clock,
+    /// How many were refused of whom the brain has not heard.
+    refused: AtomicU64,
     work: Mutex<Door>,
     control: Mutex<Door>,
     look: Mutex<Door>,
@@ -73,12 +78,31 @@ impl Gate {
     /// So many permits in each lane.
     pub(super) fn new(limit: usize) -> Arc<Self> {
         let door = || Mutex::new(Door { quotas: Quotas::new(limit), line: Line::default() });
-        Arc::new(Self { clock: Clock::start(), work: door(), control: door(), look: door() })
+        Arc::new(Self {
+            clock: Clock::start(),
+            refused: AtomicU64::new(0),
+            work: door(),
+            control: door(),
+            look: door(),
+        })
     }
 
     /// The brain's clock, which begins with its gate.
     pub(super) fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Somebody was refused here and tells the brain nothing.
+    pub(super) fn has_refused(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many those were since this was last asked.
+    pub(super) fn take_refused(&self) -> u64 {
+        match self.refused.load(Ordering::Relaxed) {
+            0 => 0, // as it nearly always is, and asked with every message
+            _ => self.refused.swap(0, Ordering::Relaxed),
+        }
     }
 
     fn door(&self, lane: Lane) -> &Mutex<Door> {

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     MotorBrain,
     config::{BrainArguments, BrainConfig, StartError},
+    events::{self, Events, Subscribe},
     gate::{Gate, Lane, Permit, price, price_of_step},
     leaving::Waits,
     message::{BrainMessage, Envelope, Inner, Internal, QueuePort, ReplyQueue, Ticket, stopped},
@@ -19,7 +20,7 @@ use crate::{
         BrainError, ClientId, Context, ConversationId, Embed, Embedded, Fork, Input, Party, Priority, Reply, Request,
         Rewind, Score, Scored, Several, Step, Stepped,
     },
-    policy::{Health, Stats},
+    policy::{Health, Inspected, ListAsk, Listed, Stats},
     tokens::{TokenId, Tokenizer},
 };
 
@@ -300,6 +301,41 @@ impl Brain {
         self.control(BrainMessage::Stats).await?
     }
 
+    /// A page of the conversations, at once: see [`ListAsk`].
+    ///
+    /// # Errors
+    /// [`BrainError::BadRequest`] for a limit out of its range; [`BrainError::Unavailable`] when the brain has stopped.
+    pub async fn list(&self, ask: ListAsk) -> Result<Listed, BrainError> {
+        self.control(|port| BrainMessage::List(ask, port)).await?
+    }
+
+    /// What a conversation is, at once.
+    ///
+    /// # Errors
+    /// [`BrainError::UnknownConversation`]; [`BrainError::Unavailable`] when the brain has stopped.
+    pub async fn inspect(&self, conversation: impl Into<ConversationId>) -> Result<Inspected, BrainError> {
+        let conversation = conversation.into();
+        self.control(|port| BrainMessage::Inspect(conversation, port)).await?
+    }
+
+    /// What happens from now on, as it happens. Whoever reads slowly loses events and is told how many; it holds nobody up.
+    /// Dropping them ends it.
+    ///
+    /// # Errors
+    /// [`BrainError::Overloaded`] and [`BrainError::Unavailable`].
+    pub async fn subscribe(&self) -> Result<Events, BrainError> {
+        let (source, subscribe) = events::channel().await.map_err(|_| stopped())?;
+        Ok(Events::from(source, self.subscribe_with(subscribe).await?))
+    }
+
+    /// The same for an actor: see [`Subscribe::actor`]. The number of the first event that it is told.
+    ///
+    /// # Errors
+    /// As [`Brain::subscribe`].
+    pub async fn subscribe_with(&self, subscribe: Subscribe) -> Result<u64, BrainError> {
+        self.control(|port| BrainMessage::Subscribe(subscribe, port)).await
+    }
+
     /// How the brain is, at once, also before it has loaded a model.
     ///
     /// # Errors
@@ -387,6 +423,7 @@ impl Brain {
         };
         let (since, deadline) = (gate.clock().now(), self.deadline.filter(|deadline| *deadline < patience));
         let entered = gate.wait(lane, &self.party.client, count, deadline.unwrap_or(patience)).await;
+        let entered = entered.inspect_err(|_| gate.has_refused());
         entered.map(Some).map_err(|error| match deadline {
             Some(deadline) if gate.clock().now().since(since) >= deadline => BrainError::Timeout { deadline },
             _ => error,
@@ -394,7 +431,9 @@ impl Brain {
     }
 
     fn enter(&self, lane: Lane, count: usize) -> Result<Option<Permit>, BrainError> {
-        self.gate.as_ref().map(|gate| gate.enter(lane, &self.party.client, count)).transpose()
+        let entered = self.gate.as_ref().map(|gate| gate.enter(lane, &self.party.client, count));
+        let refused = |_: &BrainError| self.gate.iter().for_each(|gate| gate.has_refused());
+        entered.transpose().inspect_err(refused)
     }
 
     fn envelope<R>(&self, request: R, permit: Option<Permit>) -> Envelope<R> {

@@ -8,11 +8,11 @@ use std::{
 use ractor::RpcReplyPort;
 use tokio::sync::mpsc;
 
-use super::gate::Permit;
+use super::{events::Subscribe, gate::Permit};
 use crate::{
     engine::Sampled,
     message::{BrainError, ClientId, ConversationId, Input, Party, Priority, Reply, Request, Step, Stepped},
-    policy::{Health, Stats},
+    policy::{Health, Inspected, ListAsk, Listed, Stats},
     tokens::TokenId,
 };
 
@@ -193,6 +193,12 @@ pub enum BrainMessage {
     CancelConversation(ConversationId, RpcReplyPort<usize>),
     /// The brain's figures, at once.
     Stats(RpcReplyPort<Result<Stats, BrainError>>),
+    /// A page of the conversations, at once.
+    List(ListAsk, RpcReplyPort<Result<Listed, BrainError>>),
+    /// What a conversation is, at once.
+    Inspect(ConversationId, RpcReplyPort<Result<Inspected, BrainError>>),
+    /// From now on the subscriber is told what happens. Answered with the number of the first event that it is told.
+    Subscribe(Subscribe, RpcReplyPort<u64>),
     /// How the brain is, at once.
     Health(RpcReplyPort<Health>),
     /// Panics in an actor's handler: a rehearsal, where settings allow it. Answered when handed on.

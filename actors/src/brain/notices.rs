@@ -34,6 +34,29 @@ pub(super) fn log(notice: Notice) {
             let conversation = conversation.as_ref().map(ConversationId::as_str);
             tracing::warn!(conversation, "what is asked has killed actors and is refused for a time");
         }
+        Notice::Rebuilt(conversation) => {
+            tracing::info!(conversation = conversation.as_str(), "a conversation is read again from its window");
+        }
+        Notice::Adopted { conversation, from, to } => tracing::debug!(
+            conversation = conversation.as_str(),
+            from = from.0,
+            to = to.0,
+            "a conversation goes on with another actor"
+        ),
+        Notice::Left { conversation, to_file, bytes } => tracing::debug!(
+            conversation = conversation.as_str(),
+            to_file,
+            bytes,
+            "an idle conversation's keys and values have left memory"
+        ),
+        Notice::Back { conversation, bytes } => tracing::debug!(
+            conversation = conversation.as_str(),
+            bytes,
+            "a conversation's keys and values are in memory again"
+        ),
+        Notice::Forgotten { conversation } => {
+            tracing::info!(conversation = conversation.as_str(), "a conversation that nobody closed was forgotten");
+        }
         Notice::Freed { actor, incarnation, abandoned } => {
             tracing::info!(actor = actor.0, incarnation = incarnation.0, abandoned, "an abandoned thread has ended")
         }

@@ -15,8 +15,8 @@ use super::{
 use crate::{
     job::RequestId,
     message::{
-        BrainError, ClientId, ConversationId, Embed, Fork, Input, PARTS_MAX, Party, Request, Rewind, Score, Step,
-        Terms, check_vocabulary,
+        BrainError, ClientId, ConversationId, Embed, ErrorCode, Fork, Input, PARTS_MAX, Party, Request, Rewind, Score,
+        Step, Terms, check_vocabulary,
     },
     policy::{Arrival, Ask, Event, Given, NAME_BYTES_MAX, StepAsk},
     text::StopTexts,
@@ -35,7 +35,7 @@ impl Shell {
         let checked = checked.and_then(|stops| Ok((stops, self.let_in(permit, lane, &party, count)?)));
         let (stops, permit) = match checked {
             Ok(checked) => checked,
-            Err(error) => return refuse(caller, error),
+            Err(error) => return self.refuse(caller, error),
         };
         let (input, text) = match input {
             Some(Input::Tokens(tokens)) => (Some(Given::Tokens(tokens)), None),
@@ -79,7 +79,7 @@ impl Shell {
         };
         let permit = match checked.and_then(|()| self.let_in(permit, Lane::Work, &party, 1)) {
             Ok(permit) => permit,
-            Err(error) => return refuse(caller, error),
+            Err(error) => return self.refuse(caller, error),
         };
         let now = self.clock.now();
         let until = deadline.or(self.config.limits.deadline).map(|allowed| Until { at: now + allowed, allowed });
@@ -117,6 +117,21 @@ impl Shell {
     fn let_in(&self, permit: Option<Permit>, lane: Lane, party: &Party, count: usize) -> Result<Permit, BrainError> {
         check_client(&party.client)?;
         permit.map_or_else(|| self.gate.enter(lane, &party.client, count), Ok)
+    }
+
+    /// Tells a caller that its request does not come in.
+    fn refuse(&mut self, caller: Caller, error: BrainError) {
+        let code = error.code();
+        tracing::debug!(code = code.as_str(), "a request was refused");
+        self.refused(code);
+        caller.fail(error, 0);
+    }
+
+    /// A request has ended before an actor had it.
+    pub(super) fn refused(&mut self, code: ErrorCode) {
+        if !matches!(code, ErrorCode::Cancelled | ErrorCode::Timeout) {
+            self.telling.refused(code, 1);
+        }
     }
 
     fn opened(
@@ -185,12 +200,6 @@ impl Asked {
     fn new(conversation: Option<ConversationId>, ask: Ask) -> Self {
         Self { conversation, ask, input: None, stop: Vec::new(), terms: Terms::default() }
     }
-}
-
-/// Tells a caller that its request does not come in.
-fn refuse(caller: Caller, error: BrainError) {
-    tracing::debug!(code = error.code().as_str(), "a request was refused");
-    caller.fail(error, 0);
 }
 
 fn check_client(client: &ClientId) -> Result<(), BrainError> {

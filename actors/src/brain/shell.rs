@@ -14,6 +14,7 @@ use super::{
     config::{BrainArguments, BrainConfig, StartError},
     crew::Crew,
     desk::{Caller, Open},
+    events::Telling,
     gate::{Gate, Permit},
     message::{BrainMessage, Envelope, Inner, Internal, Ticket},
     notes::{self, Note, Notes, Post},
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     clock::Clock,
     job::RequestId,
-    message::{BrainError, Request, Step},
+    message::{BrainError, ErrorCode, Request, Step},
     policy::{ActorIndex, Chaos, Effect, Event, Policy, Stats, Time},
     tokens::{TokenId, Tokenizer},
 };
@@ -75,6 +76,8 @@ pub(super) struct Shell {
     pub(super) shutdown: Vec<RpcReplyPort<()>>,
     /// The policy is done, and for what reason, where that was none of its callers'.
     pub(super) over: Option<Result<(), GaveUp>>,
+    /// For those who want to know what happens.
+    pub(super) telling: Telling,
     /// Kept between messages for their memory; empty then.
     effects: Vec<Effect>,
     /// Events that effects have led to, handled before the next message.
@@ -121,6 +124,7 @@ impl Shell {
             started,
             shutdown: Vec::new(),
             over: None,
+            telling: Telling::default(),
             effects: Vec::new(),
             events: VecDeque::new(),
         })
@@ -145,6 +149,7 @@ impl Shell {
             self.note(note);
         }
         self.read(message);
+        self.say_what_happened();
         self.verdict()
     }
 
@@ -160,8 +165,18 @@ impl Shell {
         while self.over.is_none() {
             let Some(note) = self.notes.wait().await else { break };
             self.note(note);
+            self.say_what_happened();
         }
         self.verdict()
+    }
+
+    /// Those who subscribed are told what a message has led to.
+    fn say_what_happened(&mut self) {
+        match self.gate.take_refused() {
+            0 => {}
+            count => self.telling.refused(ErrorCode::Overloaded, count),
+        }
+        self.telling.tell();
     }
 
     fn verdict(&self) -> Result<(), GaveUp> {
@@ -186,6 +201,9 @@ impl Shell {
                 let pages = self.crew.kv_bytes();
                 drop(port.send(self.policy.stats().map(|stats| Stats { kv_bytes: stats.kv_bytes + pages, ..stats })));
             }
+            BrainMessage::List(ask, port) => drop(port.send(self.policy.list(self.clock.now(), &ask))),
+            BrainMessage::Inspect(name, port) => drop(port.send(self.policy.inspect(self.clock.now(), &name))),
+            BrainMessage::Subscribe(subscribe, port) => drop(port.send(self.telling.subscribe(subscribe))),
             BrainMessage::Health(port) => drop(port.send(self.policy.health())),
             BrainMessage::Crash(actor, port) => self.chaos(actor, Chaos::Crash, port),
             BrainMessage::Hang(actor, duration, port) => self.chaos(actor, Chaos::Hang(duration), port),
@@ -289,12 +307,24 @@ impl Shell {
         let mut effects = std::mem::take(&mut self.effects);
         while let Some(event) = self.events.pop_front() {
             self.policy.handle(now, event, &mut effects);
-            for effect in effects.drain(..) {
-                self.perform(effect);
+            self.perform_all(&mut effects);
+            // What is free is known once nobody names it any more.
+            while self.bounds_memory() && self.policy.let_go(self.crew.kv_bytes(), &mut effects) {
+                self.perform_all(&mut effects);
             }
         }
         self.effects = effects;
         self.set_alarm(now);
+    }
+
+    fn perform_all(&mut self, effects: &mut Vec<Effect>) {
+        for effect in effects.drain(..) {
+            self.perform(effect);
+        }
+    }
+
+    fn bounds_memory(&self) -> bool {
+        self.config.memory.kv_bytes != usize::MAX
     }
 
     /// Sees to it that the brain wakes up when there is something to do.

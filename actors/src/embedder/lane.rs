@@ -84,10 +84,12 @@ pub(super) struct Lane {
     pub(super) doubted: bool,
     /// Whether the front task has begun.
     pub(super) begun: bool,
-    /// Tokens of the front job's context that the slot holds.
+    /// How many tokens of those that restore the front job's context were read.
     restored: usize,
-    /// Those that it shall hold before the work begins.
+    /// How many are to be before the work begins.
     to_restore: usize,
+    /// What is read where the context has slid and is read again: all tokens since the last reset.
+    replay: Option<Vec<TokenId>>,
     /// Tokens in the context as of the last commit.
     context_len: usize,
     /// Tokens since the last reset as of the last commit.
@@ -185,7 +187,13 @@ impl Lane {
             self.slot = Some(engine.open()?);
             restored = 0;
         }
-        (self.restored, self.to_restore) = (restored, committed);
+        self.replay = context.has_slid().then(|| context.all(sinks)).flatten().filter(|_| restored < committed);
+        if self.replay.is_some() && restored > 0 {
+            self.give_back(engine);
+            self.slot = Some(engine.open()?);
+            (restored, self.told) = (0, 0);
+        }
+        (self.restored, self.to_restore) = (restored, self.replay.as_ref().map_or(committed, Vec::len));
         (self.context_len, self.total) = (committed, context.total);
         self.pending = pending.unwrap_or_default();
         self.begun = true;
@@ -197,9 +205,15 @@ impl Lane {
         self.restored < self.to_restore
     }
 
-    /// The tokens of the front job's context that are to be read first.
+    /// Whether what the slot holds is on the way to the context and no beginning of it.
+    fn replays(&self) -> bool {
+        self.restoring() && self.replay.is_some()
+    }
+
+    /// The tokens that are to be read first, so that the slot holds the front job's context.
     pub(super) fn to_restore(&self) -> &[TokenId] {
-        let context = self.front().map_or(&[][..], |task| &task.job.context.tokens);
+        let context = self.replay.as_ref().or_else(|| Some(&*self.front()?.job.context.tokens));
+        let context = context.map_or(&[][..], Vec::as_slice);
         &context[self.restored.min(self.to_restore)..self.to_restore]
     }
 
@@ -230,16 +244,24 @@ impl Lane {
 
     /// A row that restores has run.
     pub(super) fn absorb_restored(&mut self, engine: &dyn Engine, output: &RowOutput) {
-        assert_eq!(output.dropped, 0, "a context of {} tokens slid while it was read again", self.to_restore);
-        let (before, all) = (self.restored, self.to_restore);
+        let all = self.to_restore;
         self.restored += output.taken;
         let restored = self.restored;
         assert!(restored <= all, "{restored} tokens are restored of a context of {all}");
-        assert_eq!(output.context_len, self.restored, "the slot holds other than what was restored");
+        let expected = match &self.replay {
+            None => restored,
+            Some(_) if self.restoring() => output.context_len, // somewhere on the way
+            Some(_) => self.context_len,
+        };
+        assert_eq!(output.context_len, expected, "the slot holds other than what was restored");
+        assert!(output.dropped == 0 || self.replay.is_some(), "a context of {all} tokens slid while it was read again");
+        let is_known = self.replay.is_none() || !self.restoring();
         if engine.info().pages.is_none()
+            && is_known
             && let Some((_, task)) = self.queue.first_key_value()
         {
-            self.holds.extend_from_slice(&task.job.context.tokens[before..restored]);
+            let held = expected.min(task.job.context.tokens.len());
+            self.holds = task.job.context.tokens[..held].to_vec();
         }
         self.rebuilt |= !self.restoring() && self.total > self.to_restore as u64;
     }
@@ -275,7 +297,8 @@ impl Lane {
             engine.info().pages?;
             // A context that is still being read goes with the pages that hold its beginning.
             let pending = self.take_pending(engine);
-            self.front_mut()?.carried = Some(pending);
+            let replays = self.replays();
+            self.front_mut()?.carried = (!replays).then_some(pending);
             self.end(engine);
         }
         self.queue.pop_first().map(|(_, task)| task)
@@ -320,6 +343,10 @@ impl Lane {
             return Ok((is_more.then_some(read), false));
         }
         let pending = mem::take(&mut self.pending);
+        if self.replays() {
+            self.give_back(engine);
+            return Ok((None, true));
+        }
         if self.restoring() {
             // A beginning of the context, for the next job to go on from.
             return Ok((None, false));

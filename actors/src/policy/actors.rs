@@ -71,6 +71,8 @@ pub(super) struct Actor {
     pub(super) conversations: usize,
     /// As last reported.
     pub(super) kv_bytes: usize,
+    /// Bytes of that which it was told to give back since.
+    pub(super) freeing: usize,
     /// When to look at its pulse; set while it has jobs.
     pub(super) watch_at: Option<Time>,
     /// Its deaths with which nobody was charged, within the span in which they are counted, oldest first.
@@ -94,6 +96,7 @@ impl Actor {
             tenure: 0,
             conversations: 0,
             kv_bytes: 0,
+            freeing: 0,
             watch_at: None,
             deaths: VecDeque::new(),
             barren: 0,

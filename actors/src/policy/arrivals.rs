@@ -30,8 +30,10 @@ impl Policy {
         }
         self.requests.insert(request, Box::new(pending));
         for name in &names {
-            self.conversations.entry(name.clone()).or_default().queue.insert(request);
+            self.conversations.get_or_make(name).queue.insert(request);
+            self.wake(name);
         }
+        self.make_room(effects);
         self.advance_each(names.into_iter(), effects);
         if is_loose {
             self.place_waiting(effects);
@@ -45,7 +47,6 @@ impl Policy {
             return Ok(());
         };
         self.check_queue(name, &arrival.ask)?;
-        let limits = &self.config.limits;
         // What creates nothing of an unknown conversation is gone again when its turn is over, at once.
         let creates = match &arrival.ask {
             Ask::Reset | Ask::Close | Ask::Rewind { .. } => 0,
@@ -53,15 +54,7 @@ impl Policy {
             Ask::Fork { to, .. } => [name, to].into_iter().filter(|it| !self.conversations.contains_key(*it)).count(),
             Ask::Embed | Ask::Step(_) | Ask::Score => usize::from(!self.conversations.contains_key(name)),
         };
-        if creates > 0 && self.conversations.len() + creates > limits.conversations {
-            // Waiting ends none of them.
-            return Err(BrainError::Overloaded {
-                what: "conversations",
-                limit: limits.conversations,
-                retry_after: None,
-            });
-        }
-        Ok(())
+        self.check_room(creates)
     }
 
     /// Whether a conversation may have one more request; what ends it or begins it anew is always taken.

@@ -15,6 +15,8 @@ pub struct PolicyConfig {
     pub supervision: Supervision,
     /// The most bytes of pages that no conversation uses and that are kept for those to come.
     pub cached_bytes: usize,
+    /// Bounds on what conversations take.
+    pub memory: Memory,
     /// What becomes of a brain whose actors are all down.
     pub when_down: WhenDown,
     /// What pauses are drawn from, so that many brains do not wake up together.
@@ -38,6 +40,7 @@ impl Default for PolicyConfig {
             limits: Limits::default(),
             supervision: Supervision::default(),
             cached_bytes: 0,
+            memory: Memory::default(),
             when_down: WhenDown::Retry,
             seed: 0,
         }
@@ -55,7 +58,8 @@ pub struct Limits {
     pub requests: usize,
     /// The same of one conversation.
     pub conversation_requests: usize,
-    /// Conversations that are kept at once.
+    /// Conversations that hold keys and values, or of which something is asked, at once: for new ones those leave that
+    /// rest longest.
     pub conversations: usize,
     /// How long a request may take that names no deadline itself; `None`: for ever.
     pub deadline: Option<Duration>,
@@ -71,6 +75,24 @@ impl Default for Limits {
             conversations: 1024,
             deadline: None,
         }
+    }
+}
+
+/// Bounds on what conversations take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The most bytes of keys and values, those that are only kept for conversations to come among them; `usize::MAX`: no
+    /// bound. Beyond it conversations of which nothing is asked leave, least recently used first.
+    pub kv_bytes: usize,
+    /// The most bytes of tokens of conversations that have left; beyond it those that rest longest are forgotten.
+    pub history_bytes: usize,
+    /// How long a conversation is remembered of which nothing is asked; `None`: for ever.
+    pub idle_max: Option<Duration>,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { kv_bytes: usize::MAX, history_bytes: 256 << 20, idle_max: None }
     }
 }
 

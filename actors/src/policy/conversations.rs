@@ -1,13 +1,90 @@
 //! One conversation as the policy remembers it: where it stands, what waits in it, and the requests that take their turn.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeSet, HashMap, hash_map},
+    ops::Bound,
+};
 
 use super::{
+    Time,
     event::{ActorIndex, Incarnation},
+    memory::Place,
     prefixes::Seat,
     state::State,
 };
-use crate::{job::RequestId, message::Sharing};
+use crate::{
+    job::RequestId,
+    message::{ConversationId, Sharing},
+};
+
+/// All conversations: looked up by name, as every message does several times, and gone through in the order of their
+/// names, which is touched only where one is made or forgotten.
+#[derive(Debug, Default)]
+pub(super) struct Conversations {
+    by_name: HashMap<ConversationId, Conversation>,
+    in_order: BTreeSet<ConversationId>,
+}
+
+impl Conversations {
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    pub(super) fn get(&self, name: &ConversationId) -> Option<&Conversation> {
+        self.by_name.get(name)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &ConversationId) -> Option<&mut Conversation> {
+        self.by_name.get_mut(name)
+    }
+
+    pub(super) fn contains_key(&self, name: &ConversationId) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// The conversation of this name, made where there is none.
+    pub(super) fn get_or_make(&mut self, name: &ConversationId) -> &mut Conversation {
+        match self.by_name.entry(name.clone()) {
+            hash_map::Entry::Occupied(entry) => entry.into_mut(),
+            hash_map::Entry::Vacant(entry) => {
+                self.in_order.insert(name.clone());
+                entry.insert(Conversation::default())
+            }
+        }
+    }
+
+    pub(super) fn remove(&mut self, name: &ConversationId) -> Option<Conversation> {
+        let removed = self.by_name.remove(name)?;
+        self.in_order.remove(name);
+        Some(removed)
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &Conversation> {
+        self.by_name.values()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ConversationId, &Conversation)> {
+        self.by_name.iter()
+    }
+
+    /// Those behind a name in the order of names, whether there is one of that name or not; all where none is named.
+    /// Costs a look-up for each that is taken, and one more.
+    pub(super) fn behind(
+        &self,
+        after: Option<&ConversationId>,
+    ) -> impl Iterator<Item = (&ConversationId, &Conversation)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = self.in_order.range::<ConversationId, _>((from, Bound::Unbounded));
+        names.filter_map(|name| self.by_name.get_key_value(name))
+    }
+
+    /// What does not fit together, as sentences.
+    pub(super) fn check_invariants(&self, broken: &mut Vec<String>) {
+        if self.by_name.len() != self.in_order.len() || !self.in_order.iter().all(|name| self.contains_key(name)) {
+            broken.push(format!("{} conversations, {} in order", self.by_name.len(), self.in_order.len()));
+        }
+    }
+}
 
 /// What an engine that keeps keys and values to itself has of a conversation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,12 +126,16 @@ pub(super) struct Conversation {
     pub(super) seat: Option<Seat>,
     /// It has come to stand elsewhere since it was last looked at what it has for others.
     pub(super) moved: bool,
+    /// Its place among those of which nothing is asked, while nothing is.
+    pub(super) place: Option<Place>,
     /// Unfinished requests in the order of their arrival; only the first may be with an actor.
     pub(super) queue: BTreeSet<RequestId>,
     /// Something was committed since it was created or closed.
     pub(super) known: bool,
     /// It was rebuilt and no reply has said so yet.
     pub(super) rebuilt: bool,
+    /// When its last request came or was over, whichever was later.
+    pub(super) used: Time,
 }
 
 impl Conversation {
@@ -66,6 +147,16 @@ impl Conversation {
         self.sharing = Sharing::default();
         self.withheld = false;
         self.rebuilt = false;
+    }
+
+    /// Where it stands, and the answers that wait.
+    pub(super) fn states(&self) -> impl Iterator<Item = &State> {
+        std::iter::once(&self.state).chain(&self.choices)
+    }
+
+    /// The same, to be changed.
+    pub(super) fn states_mut(&mut self) -> impl Iterator<Item = &mut State> {
+        std::iter::once(&mut self.state).chain(&mut self.choices)
     }
 
     /// Where a request with this choice begins; `None` where no such answer waits.

@@ -125,7 +125,8 @@ impl Policy {
 
     /// Takes a request out of everything.
     pub(super) fn remove(&mut self, request: RequestId) -> Option<Box<Pending>> {
-        let pending = self.requests.remove(&request)?;
+        let mut pending = self.requests.remove(&request)?;
+        self.unreserve(&mut pending);
         if let Some(deadline) = pending.deadline {
             self.deadlines.remove(&(deadline.at, request));
         }
@@ -135,6 +136,7 @@ impl Policy {
         for name in pending.conversation.iter().chain(&pending.other) {
             if let Some(conversation) = self.conversations.get_mut(name) {
                 conversation.queue.remove(&request);
+                conversation.used = self.now;
             }
         }
         self.waiting.remove(&request);

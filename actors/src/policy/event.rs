@@ -390,6 +390,38 @@ pub enum Notice {
     },
     /// What is asked has killed actors and is refused for a time. `None`: it was asked without a conversation.
     Quarantined(Option<ConversationId>),
+    /// A conversation that had slid was read again from its window.
+    Rebuilt(ConversationId),
+    /// A conversation goes on with another actor than before.
+    Adopted {
+        /// Which one.
+        conversation: ConversationId,
+        /// With whom it was.
+        from: ActorIndex,
+        /// With whom it is.
+        to: ActorIndex,
+    },
+    /// An idle conversation's keys and values have left memory.
+    Left {
+        /// Whose.
+        conversation: ConversationId,
+        /// They are in a file; else they are gone, and its tokens are read again.
+        to_file: bool,
+        /// Bytes of the pages that they lay in, those among them that others have, too.
+        bytes: usize,
+    },
+    /// A conversation's keys and values are in memory again, from a file.
+    Back {
+        /// Whose.
+        conversation: ConversationId,
+        /// Bytes of memory that they take.
+        bytes: usize,
+    },
+    /// A conversation was forgotten that nobody closed: it was idle for too long, or left for another.
+    Forgotten {
+        /// Which one.
+        conversation: ConversationId,
+    },
     /// The thread of an actor that was abandoned has ended after all.
     Freed {
         /// Whose.

@@ -35,7 +35,9 @@ impl Policy {
         self.check_conversations(&mut broken);
         self.check_actors(&mut broken);
         self.check_placement(&mut broken);
+        self.check_resting(&mut broken);
         self.blame.check_invariants(&mut broken);
+        self.conversations.check_invariants(&mut broken);
         let seats = || self.conversations.values().filter_map(|conversation| conversation.seat.as_ref());
         broken.extend(self.prefixes.iter().flat_map(|prefixes| prefixes.check_invariants(seats())));
         broken
@@ -46,11 +48,12 @@ impl Policy {
         if self.model.is_none() || !self.actors.iter().any(|actor| actor.life == Life::Ready) {
             return;
         }
-        if let Some(request) = self.waiting.first() {
+        if let Some(request) = self.waiting.first().filter(|request| self.has_room(**request)) {
             broken.push(format!("{request:?} waits for no actor beside one that is ready"));
         }
-        for (name, conversation) in &self.conversations {
-            let first = conversation.queue.first().and_then(|request| self.requests.get(request));
+        for (name, conversation) in self.conversations.iter() {
+            let first = conversation.queue.first().filter(|request| self.has_room(**request));
+            let first = first.and_then(|request| self.requests.get(request));
             if first.is_some_and(|first| first.stage == Stage::Waiting && first.other.is_none()) {
                 broken.push(format!("`{name}` waits beside an actor that is ready"));
             }
@@ -91,7 +94,7 @@ impl Policy {
 
     fn check_conversations(&self, broken: &mut Vec<String>) {
         let window = self.model.as_ref().map_or(usize::MAX, |model| model.window.size);
-        for (name, conversation) in &self.conversations {
+        for (name, conversation) in self.conversations.iter() {
             let tokens = conversation.state.history.tokens.len();
             if conversation.is_blank() {
                 broken.push(format!("`{name}` is kept for nothing"));

@@ -15,7 +15,7 @@ impl Policy {
     /// What waits for an actor is given to those that are ready, oldest request first.
     pub(super) fn place_waiting(&mut self, effects: &mut Vec<Effect>) {
         while let Some(&request) = self.waiting.first() {
-            let Some(actor) = self.least_busy(None, request) else { return };
+            let Some(actor) = self.least_busy(None, request).filter(|_| self.has_room(request)) else { return };
             self.waiting.remove(&request);
             let Some(pending) = self.requests.get(&request) else { continue };
             match pending.conversation.clone() {
@@ -50,6 +50,7 @@ impl Policy {
             Some(_) => Holding::Pages(self.begins_on(&state, &mut pending, &sharing)),
             None => slot,
         };
+        self.reserve(&mut pending);
         (pending.stage, pending.alone) = (Stage::Assigned(actor), alone);
         let carried = pending.carried.take();
         if carried.is_none() {

@@ -25,9 +25,11 @@ mod deaths;
 mod endings;
 mod event;
 mod health;
+mod inspect;
 mod invariants;
 mod jobs;
 mod loads;
+mod memory;
 mod moves;
 mod outcomes;
 mod parts;
@@ -43,27 +45,29 @@ mod turns;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 pub use admission::{LOGIT_BIAS_MAX, NAME_BYTES_MAX, TOP_MAX};
-pub use config::{Limits, PolicyConfig, Supervision, WhenDown};
+pub use config::{Limits, Memory, PolicyConfig, Supervision, WhenDown};
 pub use event::{
     ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Event, Given, Incarnation, Notice, StepAsk,
 };
 pub use health::Health;
+pub use inspect::{Dwelling, Inspected, LIST_MAX, ListAsk, Listed, SharingKind};
 pub use stats::{ActorState, ActorStats, Stats};
 
 pub use crate::clock::Time;
 use crate::{
     engine::{EngineInfo, LoadError, PageSize},
     job::{Report, RequestId},
-    message::{BrainError, ConversationId},
+    message::BrainError,
 };
 use actors::{Actor, Life};
 use blame::Blame;
-use conversations::Conversation;
+use conversations::Conversations;
+use memory::Resting;
 use prefixes::Prefixes;
 use requests::{Caller, Deadline, Pending, Stage};
 
@@ -93,7 +97,11 @@ pub struct Policy {
     /// What the first ready actor loaded.
     model: Option<EngineInfo>,
     actors: Vec<Actor>,
-    conversations: HashMap<ConversationId, Conversation>,
+    conversations: Conversations,
+    /// Those of which nothing is asked.
+    resting: Resting,
+    /// Bytes of keys and values that the jobs under way may come to take.
+    reserved: usize,
     /// What conversations share; `None` until it is known that engines have pages.
     prefixes: Option<Prefixes>,
     /// Every request that is not finished, those among them that only await the end of a job, and parts of requests.
@@ -127,7 +135,9 @@ impl Policy {
             phase: Phase::Starting,
             start_failed: None,
             model: None,
-            conversations: HashMap::new(),
+            conversations: Conversations::default(),
+            resting: Resting::default(),
+            reserved: 0,
             prefixes: None,
             requests: BTreeMap::new(),
             waiting: BTreeSet::new(),
@@ -175,6 +185,9 @@ impl Policy {
             Event::Timer => self.timer(effects),
             Event::Shutdown { within } => self.shut_down(within),
         }
+        if self.config.memory.kv_bytes != usize::MAX {
+            self.place_waiting(effects);
+        }
         self.even_out(effects);
         self.stop_when_drained(effects);
         effects.extend(self.over.drain(..).map(Effect::Release));
@@ -196,7 +209,7 @@ impl Policy {
             Phase::Draining(until) | Phase::Stopping(until) => Some(until),
             _ => None,
         };
-        [request, actor, phase].into_iter().flatten().min()
+        [request, actor, phase, self.idle_deadline()].into_iter().flatten().min()
     }
 
     fn start(&mut self, effects: &mut Vec<Effect>) {
@@ -231,7 +244,10 @@ impl Policy {
             }
             Report::Runs => self.actors[actor.0].goes_well(),
             Report::Returned { request, carried } => self.returned(actor, request, carried, effects),
-            Report::Memory { kv_bytes } => self.actors[actor.0].kv_bytes = kv_bytes,
+            Report::Memory { kv_bytes } => {
+                let state = &mut self.actors[actor.0];
+                (state.kv_bytes, state.freeing) = (kv_bytes, 0);
+            }
         }
     }
 
@@ -258,6 +274,7 @@ impl Policy {
             self.expire(request, effects);
         }
         self.blame.fade(self.now);
+        self.forget_idle(effects);
         self.tend_actors(effects);
     }
 }

@@ -31,7 +31,7 @@ impl Policy {
                 if let Some(parent) = self.conversations.get_mut(from).filter(|_| choice.is_none()) {
                     parent.choices.clear();
                 }
-                let child = self.conversations.entry(to.clone()).or_default();
+                let child = self.conversations.get_or_make(to);
                 (child.state, child.known, child.moved) = (state, true, true);
                 // An empty one that was told how to share keeps to that, and gives nothing of what others let it have.
                 let own = child.sharing != Sharing::default();

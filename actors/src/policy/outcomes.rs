@@ -78,6 +78,9 @@ impl Policy {
             return self.part_ended(whole, done, pending, effects);
         }
         let name = pending.conversation.clone();
+        if let Some(name) = name.as_ref().filter(|_| done.rebuilt) {
+            effects.push(Effect::Notice(Notice::Rebuilt(name.clone())));
+        }
         if let Some(conversation) = name.as_ref().and_then(|name| self.conversations.get_mut(name)) {
             conversation.rebuilt |= done.rebuilt;
             if done.lost {
@@ -114,6 +117,7 @@ impl Policy {
             effects.push(Effect::Notice(Notice::Impossible("an actor gave back a job of no request")));
             return;
         };
+        self.reserved -= std::mem::take(&mut pending.reserved);
         pending.stage = Stage::Waiting;
         pending.carried = Some(carried);
         pending.moves = false;
@@ -133,6 +137,10 @@ impl Policy {
 
     /// A part of several answers has ended.
     fn part_ended(&mut self, request: RequestId, done: Done, part: Box<Pending>, effects: &mut Vec<Effect>) {
+        let whole = self.requests.get(&request).and_then(|whole| whole.conversation.as_ref());
+        if let Some(name) = whole.filter(|_| done.rebuilt) {
+            effects.push(Effect::Notice(Notice::Rebuilt(name.clone())));
+        }
         if self.is_given_up(request) {
             return self.give_up_parts(request, effects);
         }

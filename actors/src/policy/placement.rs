@@ -2,7 +2,7 @@
 //! has nothing to do beside others that have several jobs, it is given some of theirs.
 
 use super::{
-    Effect, Policy,
+    Effect, Notice, Policy,
     actors::{Actor, Life},
     conversations::{Home, Slot},
     event::ActorIndex,
@@ -11,15 +11,24 @@ use crate::{job::RequestId, message::ConversationId};
 
 impl Policy {
     /// The actor for a conversation's job: the one that holds its slot, if one does; `None` while none is ready.
-    pub(super) fn actor_for(&mut self, name: &ConversationId, request: RequestId) -> Option<ActorIndex> {
+    pub(super) fn actor_for(
+        &mut self,
+        name: &ConversationId,
+        request: RequestId,
+        effects: &mut Vec<Effect>,
+    ) -> Option<ActorIndex> {
         let conversation = self.conversations.get(name)?;
         if let Slot::Clean(actor, incarnation) = conversation.slot
             && self.serves(actor, incarnation)
         {
             return Some(actor);
         }
-        let last = self.lives_with(conversation.home);
+        let before = conversation.home;
+        let last = self.lives_with(before);
         let actor = self.least_busy(last, request)?;
+        if let Some(Home { actor: from, .. }) = before.filter(|before| before.actor != actor) {
+            effects.push(Effect::Notice(Notice::Adopted { conversation: name.clone(), from, to: actor }));
+        }
         if let Some(last) = last {
             self.actors[last.0].conversations -= 1;
         }
@@ -27,6 +36,16 @@ impl Policy {
         let home = Home { actor, tenure: self.actors[actor.0].tenure };
         self.conversations.get_mut(name)?.home = Some(home);
         Some(actor)
+    }
+
+    /// The same, where there is memory for the job, too.
+    pub(super) fn actor_with_room(
+        &mut self,
+        name: &ConversationId,
+        request: RequestId,
+        effects: &mut Vec<Effect>,
+    ) -> Option<ActorIndex> {
+        if self.has_room(request) { self.actor_for(name, request, effects) } else { None }
     }
 
     /// The actor that is still a conversation's home.

@@ -82,6 +82,18 @@ impl Prefixes {
         self.idle
     }
 
+    /// Of the pages of a seat, how many of the first others sit at or behind as well. Costs a visit for each that they do
+    /// not.
+    pub(super) fn shared(&self, seat: &Seat) -> usize {
+        let (mut at, mut alone) = (seat.0, 0);
+        while self.nodes[at].seats < 2
+            && let Some(parent) = self.nodes[at].parent()
+        {
+            (at, alone) = (parent, alone + 1);
+        }
+        self.nodes[seat.0].len.div_ceil(self.page_len) - alone
+    }
+
     /// Changes the most pages kept for nobody. Costs what goes.
     #[cfg(test)]
     pub(super) fn limit_idle(&mut self, idle_pages_max: usize) {

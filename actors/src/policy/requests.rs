@@ -105,6 +105,8 @@ pub(super) struct Pending {
     pub(super) shown: Shown,
     /// The pages that its present job began with, until its first commit.
     pub(super) base: Option<Resident>,
+    /// Bytes of keys and values that its present job may come to take.
+    pub(super) reserved: usize,
     /// Tokens that were not read, since others had read the same.
     pub(super) reused: usize,
     /// What an actor has done of it that gave it back.
@@ -156,6 +158,7 @@ impl Pending {
             moves: true,
             shown: Shown::default(),
             base: None,
+            reserved: 0,
             reused: 0,
             carried: None,
             several: None,

@@ -31,20 +31,24 @@ impl Policy {
             done: vec![None; step.n],
         };
         let reads = !pending.tokens.is_empty();
+        let lacks = self.model.as_ref().is_some_and(|model| model.pages.is_some()) && start.lacks_rows();
         pending.several = Some(Box::new(several));
         pending.stage = Stage::Parted;
         self.parted += 1;
         if reads {
             self.add_part(request, Part::Reading);
+        } else if lacks {
+            // What left memory is read again once, and then the others go on from there.
+            self.add_part(request, Part::Answering(0));
         } else {
-            self.add_answers(request);
+            self.add_answers(request, 0);
         }
         self.place_waiting(effects);
     }
 
-    fn add_answers(&mut self, request: RequestId) {
+    fn add_answers(&mut self, request: RequestId, first: usize) {
         let count = self.requests.get(&request).map_or(0, |pending| pending.answers());
-        for index in 0..count {
+        for index in first..count {
             self.add_part(request, Part::Answering(index));
         }
     }
@@ -72,7 +76,7 @@ impl Policy {
         effects: &mut Vec<Effect>,
     ) {
         let Some(PartOf { whole: request, part: kind, mut state }) = part.part.take().map(|part| *part) else { return };
-        let window = self.window();
+        let (window, pages) = (self.window(), self.page_size());
         let possible = state.commit(commit, part.base.take(), &window);
         let Some(pending) = self.requests.get_mut(&request) else { return };
         pending.reused += part.reused;
@@ -82,13 +86,20 @@ impl Policy {
             _ if !possible => self.fail_parted(request, broken_commit(), effects),
             (Part::Reading, _) => {
                 several.start = state;
-                self.add_answers(request);
+                self.add_answers(request, 0);
                 self.place_waiting(effects);
             }
             (Part::Answering(index), Outcome::Stepped { sampled, stopped }) => {
+                let alone = index == 0 && several.parts.is_empty() && several.done.iter().all(Option::is_none);
+                if alone {
+                    several.start.read_again(&state, pages);
+                }
                 several.done[index] = Some((Choice { sampled, stopped, context_len }, state));
                 if several.done.iter().all(Option::is_some) {
                     self.answer_parted(request, effects);
+                } else if alone {
+                    self.add_answers(request, 1);
+                    self.place_waiting(effects);
                 }
             }
             (Part::Answering(_), _) => self.fail_parted(request, broken_commit(), effects),

@@ -46,10 +46,13 @@ impl Policy {
             return (own, 0);
         }
         let found = prefixes.find(scope.as_ref(), context.iter().chain(input).copied(), useful);
-        match found.kv_len.checked_sub(own.kv_len) {
-            None | Some(0) => (own, 0),
-            Some(reused) => (found, reused),
+        if found.kv_len <= own.kv_len {
+            return (own, 0);
         }
+        // What is read again of a context that had left memory is not what others have saved this request.
+        let had = own.kv_len.max(context.len().saturating_sub(1));
+        let reused = found.kv_len.saturating_sub(had);
+        (found, reused)
     }
 
     /// What a job had read that came to nothing: nobody's, but whoever reads the same again finds it, its own request

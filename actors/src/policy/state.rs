@@ -3,11 +3,12 @@
 //! Plain values. A state is cheap to copy, since pages and tokens are counted, and so a fork is one. Lengths are in
 //! tokens. Invariant: `resident.kv_len` is at most the context's length, and `resident.pages` are as many as it needs.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use crate::{
     engine::{PageSize, Resident, Window},
     job::{Commit, History},
+    tokens::TokenId,
 };
 
 /// See the module's page.
@@ -25,6 +26,11 @@ impl State {
     /// Tokens in the context.
     pub(super) fn len(&self) -> usize {
         self.history.tokens.len()
+    }
+
+    /// Bytes of its tokens.
+    pub(super) fn tokens_bytes(&self) -> usize {
+        (self.len() + self.history.left.len()) * size_of::<TokenId>()
     }
 
     /// Whether its keys and values are those of its tokens from the first one on, as others would read them.
@@ -59,10 +65,30 @@ impl State {
         true
     }
 
+    /// Whether more of its rows are lacking than that of a token that was sampled last.
+    pub(super) fn lacks_rows(&self) -> bool {
+        self.resident.kv_len + 1 < self.len()
+    }
+
+    /// Takes the rows over that it lacks from one that has gone on from it, if that has not slid on the way.
+    pub(super) fn read_again(&mut self, further: &Self, pages: Option<PageSize>) {
+        let added = further.history.total - self.history.total;
+        if let Some(page) = pages
+            && self.len() as u64 + added == further.len() as u64
+        {
+            self.resident = further.resident.clone();
+            self.resident.truncate(self.len(), page.tokens);
+        }
+    }
+
     /// Goes back to the first `len` tokens, which [`Self::lengths`] allows.
     pub(super) fn rewind(&mut self, len: usize, pages: Option<PageSize>) {
         debug_assert!(self.lengths().contains(&len), "back to {len} of {:?}", self.lengths());
         self.history.truncate(len);
+        if len == self.floor {
+            // The token that made it slide is gone: reading all that are left would not.
+            self.history.left = Arc::default();
+        }
         if let Some(page) = pages {
             self.resident.truncate(len, page.tokens);
         }

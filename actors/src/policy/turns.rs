@@ -79,7 +79,7 @@ impl Policy {
                 }
                 Turn::Rewind { context_len } => self.rewind(request, name, context_len, effects),
                 Turn::Part => return self.part(request, effects),
-                Turn::Dispatch => match self.actor_for(name, request) {
+                Turn::Dispatch => match self.actor_with_room(name, request, effects) {
                     Some(actor) => match self.check_work(request) {
                         Ok(()) => return self.send(request, actor, effects),
                         Err(error) => self.fail(request, error, effects),
@@ -92,6 +92,7 @@ impl Policy {
             }
         }
         self.forget_if_blank(name, effects);
+        self.rest(name);
     }
 
     fn turn(&self, name: &ConversationId, request: RequestId) -> Turn {
@@ -160,10 +161,11 @@ impl Policy {
         let whole = pending.whole_of().and_then(|whole| self.requests.get(&whole)).unwrap_or(pending);
         let conversation = whole.conversation.as_ref().and_then(|name| self.conversations.get(name));
         let base = conversation.and_then(|conversation| conversation.base(whole.choice));
-        admission::check_work(whole, base.map_or(0, State::len), model)
+        admission::check_work(whole, base.map_or(0, State::len), model)?;
+        self.check_size(request)
     }
 
-    fn clear(&mut self, name: &ConversationId, close: bool, effects: &mut Vec<Effect>) {
+    pub(super) fn clear(&mut self, name: &ConversationId, close: bool, effects: &mut Vec<Effect>) {
         self.blame.pardon(&Fingerprint::Conversation(name.clone()));
         self.give_slot_back(name, effects);
         self.stand_up(name);
@@ -173,7 +175,7 @@ impl Policy {
         }
     }
 
-    fn forget_if_blank(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
+    pub(super) fn forget_if_blank(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
         if self.conversations.get(name).is_some_and(|conversation| conversation.is_blank()) {
             self.give_slot_back(name, effects);
             self.stand_up(name);

@@ -333,9 +333,16 @@ fn memory(settings: &Settings, loader: &OnnxLoader, model: &Model) -> Finding {
     if !matches!(loader.form(), Some(Form::Paged { .. })) {
         return finding(text);
     }
-    let cached = settings.brain_config(None).cached_bytes;
-    text += &format!("\nat most {:.0} MiB more, that no conversation uses, kept for those to come", mebibytes(cached));
-    finding(text).fact("cached_bytes", cached)
+    let config = settings.brain_config(None);
+    let (all, cached) = (config.memory.kv_bytes, config.cached_bytes);
+    let conversations = all / full.max(1);
+    text += &format!(
+        "\nat most {:.0} MiB in all, {conversations} such conversations; beyond that idle ones leave\n\
+         at most {:.0} MiB of it, that no conversation uses, kept for those to come",
+        mebibytes(all),
+        mebibytes(cached)
+    );
+    finding(text).fact("kv_bytes_max", all).fact("conversations", conversations).fact("cached_bytes", cached)
 }
 
 fn or_unknown(text: &str) -> &str {

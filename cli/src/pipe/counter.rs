@@ -93,6 +93,12 @@ impl Counter {
                 self.task(id, slot, false, cancel_conversation(brain, name)).await;
             }
             Ok(Op::Stats) => self.task(id, slot, false, async move { brain.stats().await.map(Answer::Stats) }).await,
+            Ok(Op::List(ask)) => {
+                self.task(id, slot, false, async move { brain.list(ask).await.map(Answer::Listed) }).await;
+            }
+            Ok(Op::Inspect(name)) => {
+                self.task(id, slot, false, async move { brain.inspect(name).await.map(Answer::Inspected) }).await;
+            }
             Ok(Op::Crash { actor }) => {
                 let handed_on = async move { brain.crash(actor).await.map(|()| Answer::HandedOn) };
                 self.task(id, slot, false, handed_on).await;

@@ -338,6 +338,33 @@ fn a_log_that_cannot_be_written_stops_nothing() {
 }
 
 #[test]
+fn conversations_are_listed_in_pages_and_inspected() {
+    let mut pipe = Pipe::start("tiny-gqa-fp32", &[]);
+    let names = ["a", "b", "c"];
+    for name in names {
+        pipe.ask(&json!({"id": 1, "op": "step", "conversation": name, "text": "Once upon a time", "count": 2}));
+    }
+    let first = pipe.ask(&json!({"id": 2, "op": "list", "limit": 2}))["ok"].clone();
+    let rest = pipe.ask(&json!({"id": 3, "op": "list", "limit": 2, "after": first["next"]}))["ok"].clone();
+    assert!(rest.get("next").is_none(), "{rest}");
+    let all = [&first, &rest].into_iter().flat_map(|page| page["conversations"].as_array().unwrap());
+    let mut listed: Vec<&str> = all.map(|it| it["conversation"].as_str().unwrap()).collect();
+    listed.sort_unstable();
+    assert_eq!(listed, names);
+    let found = pipe.ask(&json!({"id": 4, "op": "inspect", "conversation": "b"}))["ok"].clone();
+    assert_eq!(
+        (&found["dwelling"], &found["requests"], &found["sharing"]),
+        (&json!("resident"), &json!(0), &json!("all"))
+    );
+    assert_eq!(found["total"], found["context_len"], "{found}");
+    let page = found["kv_bytes"].as_u64().unwrap();
+    assert!(page > 0 && found["shared_bytes"] == page, "three conversations hold one page: {found}");
+    assert_eq!(code(&pipe.ask(&json!({"id": 5, "op": "inspect", "conversation": "d"}))), "unknown_conversation");
+    assert_eq!(code(&pipe.ask(&json!({"id": 6, "op": "list", "limit": 0}))), "bad_request");
+    assert!(pipe.end().1.success());
+}
+
+#[test]
 fn without_input_it_ends_at_once() {
     let (replies, status) = Pipe::start("tiny-plain", &[]).end();
     assert!(replies.is_empty() && status.success());

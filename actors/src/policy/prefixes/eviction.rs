@@ -20,6 +20,12 @@ impl Prefixes {
         }
     }
 
+    /// Lets the page go that nobody keeps and that was used least recently; false where there is none.
+    pub(in crate::policy) fn shed(&mut self) -> bool {
+        let first = self.evictable.first().copied();
+        first.map(|(_, id)| self.remove(id)).is_some()
+    }
+
     /// Takes out a page that nobody sits at and that has nothing behind it.
     pub(super) fn remove(&mut self, id: NodeId) {
         let node = self.nodes.remove(id);

@@ -143,16 +143,25 @@ async fn nothing_is_read_again_after_a_death() {
 }
 
 #[tokio::test]
-async fn a_conversation_that_had_slid_says_once_that_it_was_rebuilt() {
-    let bench = start_with(config(1), fake_info_without_pages()).await;
-    // 32 tokens in a window of 16.
-    let slid = bench.brain.step(step("slid", &"AB".repeat(15), 2)).await.unwrap();
-    bench.brain.step(step("short", "AB", 2)).await.unwrap();
-    assert!(!slid.context.rebuilt);
+async fn what_had_slid_is_read_again_from_the_first_token_on_or_says_once_that_it_was_rebuilt() {
+    let info = fake_info_without_pages();
+    let least = info.window.size - info.window.slide;
+    let bench = start_with(config(1), info).await;
+    for name in ["slid", "back", "short"] {
+        // 32 tokens in a window of 16.
+        let text = "AB".repeat(if name == "short" { 1 } else { 15 });
+        assert!(!bench.brain.step(step(name, &text, 2)).await.unwrap().context.rebuilt);
+    }
+    // It went back to what the last slide left: no tokens lead there that could be read.
+    bench.brain.rewind("back", least).await.unwrap();
     bench.brain.crash(0).await.unwrap();
     let rebuilt = |name: &'static str| async { bench.brain.step(step(name, "C", 1)).await.unwrap().context.rebuilt };
-    assert!(rebuilt("slid").await);
+    bench.control.record();
     assert!(!rebuilt("slid").await);
+    let read: usize = bench.control.recorded().iter().flatten().map(|row| row.tokens.len()).sum();
+    assert!(read >= 33, "{read} tokens are read, it has had 32");
+    assert!(rebuilt("back").await);
+    assert!(!rebuilt("back").await);
     assert!(!rebuilt("short").await);
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use motorbrain_actors::{
     brain::{BrainMessage, Envelope},
     engine::Sampling,
-    message::{ErrorCode, Reply, Request, Step},
+    message::{BrainError, ErrorCode, Reply, Request, Step},
 };
 use motorbrain_testing::Fault;
 
@@ -44,17 +44,24 @@ async fn more_than_the_limit_is_overloaded() {
 }
 
 #[tokio::test]
-async fn one_conversation_more_than_the_limit_is_overloaded() {
-    let mut config = config(1);
-    config.limits.conversations = 2;
-    let brain = start(config).await.brain;
-    for name in ["a", "b", "a"] {
-        brain.step(step(name, "HELLO", 1)).await.unwrap();
+async fn one_conversation_more_than_the_limit_is_overloaded_only_where_all_are_busy() {
+    let (bench, first) = hanging(|config| config.limits.conversations = 2).await;
+    let second = tokio::spawn({
+        let brain = bench.brain.clone();
+        async move { brain.step(step("second", "HELLO", 1)).await }
+    });
+    bench.until(|stats| stats.actors[0].queued == 2).await;
+    let BrainError::Overloaded { what, retry_after, .. } = bench.brain.step(step("c", "HELLO", 1)).await.unwrap_err()
+    else {
+        panic!("another error");
+    };
+    assert_eq!((what, retry_after.is_some()), ("conversations", true));
+    bench.control.release_hangs();
+    within(first).await.unwrap();
+    within(second).await.unwrap().unwrap();
+    for name in ["c", "d", "second", "e"] {
+        bench.brain.step(step(name, "HELLO", 1)).await.unwrap();
     }
-    assert_eq!(brain.step(step("c", "HELLO", 1)).await.unwrap_err().code(), ErrorCode::Overloaded);
-    brain.reset("c").await.unwrap();
-    brain.close("a").await.unwrap();
-    brain.step(step("c", "HELLO", 1)).await.unwrap();
 }
 
 #[tokio::test]

@@ -265,7 +265,7 @@ fn what_a_cancelled_job_has_read_lies_in_pages_for_whoever_reads_the_same() {
 #[test]
 fn what_a_cancelled_job_has_read_again_lies_in_pages_too() {
     let (mut host, past) = (host(wide(fake_info())), tokens(1, 30));
-    host.histories.insert("a".into(), History { tokens: Arc::new(past.clone()), total: 30 });
+    host.histories.insert("a".into(), History { tokens: Arc::new(past.clone()), total: 30, left: Arc::default() });
     host.held.insert("a".into(), Holding::Pages(Default::default()));
     let cancelled = host.send("a", Some("a"), step(vec![TokenId(7)], 3));
     (0..3).for_each(|_| host.run());
@@ -283,7 +283,7 @@ fn what_a_cancelled_job_has_read_again_lies_in_pages_too() {
 #[test]
 fn a_job_that_is_given_back_takes_along_what_was_read_again() {
     let (mut host, past) = (host(wide(fake_info())), tokens(1, 30));
-    host.histories.insert("a".into(), History { tokens: Arc::new(past.clone()), total: 30 });
+    host.histories.insert("a".into(), History { tokens: Arc::new(past.clone()), total: 30, left: Arc::default() });
     host.held.insert("a".into(), Holding::Pages(Default::default()));
     let work = step(vec![TokenId(7)], 3);
     let job = host.job("a", Some("a"), work.clone());
@@ -305,7 +305,7 @@ fn a_job_that_is_given_back_takes_along_what_was_read_again() {
 fn without_pages_the_next_job_goes_on_from_what_was_read_again() {
     for (total, changed) in [(30, false), (90, false), (30, true)] {
         let (mut host, mut past) = (host(wide(fake_info_without_pages())), tokens(1, 30));
-        let history = |tokens: &[TokenId]| History { tokens: Arc::new(tokens.to_vec()), total };
+        let history = |tokens: &[TokenId]| History { tokens: Arc::new(tokens.to_vec()), total, left: Arc::default() };
         host.histories.insert("a".into(), history(&past));
         let cancelled = host.send("a", Some("a"), score(vec![TokenId(7)]));
         (0..3).for_each(|_| host.run());

@@ -82,6 +82,8 @@ pub(crate) struct Given {
     pub(crate) cleared: bool,
     /// It goes on from tokens, and some have left.
     pub(crate) context: Option<bool>,
+    /// It is given less than that.
+    pub(super) lacks: bool,
     pub(crate) begun: bool,
     /// The numbers of the pages that it was given.
     pub(crate) pages: BTreeSet<u64>,

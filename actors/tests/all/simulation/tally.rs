@@ -43,6 +43,9 @@ tally! {
     /// Requests that nobody waited for any more while their jobs went on.
     released,
     undone,
+    /// Conversations that left memory for others, and those that were forgotten.
+    left,
+    forgotten,
     forks,
     rewinds,
     severals,

@@ -12,10 +12,11 @@ use std::{
 
 use motorbrain_actors::{
     engine::PageSize,
-    job::{RequestId, Work},
+    job::{Holding, RequestId, Work},
     message::{BrainError, ConversationId},
     policy::{
-        ActorIndex, Effect, Event, Incarnation, Limits, Notice, Policy, PolicyConfig, Supervision, Time, WhenDown,
+        ActorIndex, Assignment, Effect, Event, Incarnation, Limits, Memory, Notice, Policy, PolicyConfig, Supervision,
+        Time, WhenDown,
     },
 };
 use motorbrain_testing::{FakeControl, FakeLoader};
@@ -23,7 +24,7 @@ use motorbrain_testing::{FakeControl, FakeLoader};
 use super::{
     engine::Nature,
     life::{Cradle, Given, Life, Mail, pages_of},
-    model,
+    model::{self, WINDOW},
     rng::Rng,
     tally::Tally,
 };
@@ -123,6 +124,12 @@ pub(crate) struct World {
     /// What follows at once from what is being done.
     follows: VecDeque<Event>,
     last_answered: BTreeMap<ConversationId, RequestId>,
+    /// Conversations that have left memory, and nothing was answered in them since.
+    left: BTreeSet<ConversationId>,
+    /// Those that were forgotten unasked, and the first request that came behind that.
+    forgotten: Vec<(RequestId, ConversationId)>,
+    /// Whether keys and values are bounded, so that jobs may wait for others.
+    bounded: bool,
     /// Conversations that were read again after a slide, and no reply has said so.
     rebuilding: BTreeSet<ConversationId>,
     /// No actor was ready yet.
@@ -171,9 +178,11 @@ impl World {
             supervision,
             // Half a page more holds no page more.
             cached_bytes: idle_max * size.bytes + size.bytes / 2,
+            memory: memory(&mut Rng::of(plan.seed, u64::MAX - 1), pages.unwrap_or(size)),
             when_down: if rng.chance(30) { WhenDown::Stop } else { WhenDown::Retry },
             seed: rng.below(1000),
         };
+        let bounded = config.memory.kv_bytes != usize::MAX;
         let nature = if only_poison { Nature::OnlyPoison } else { Nature::Wild };
         let cradle = Cradle {
             seed: plan.seed,
@@ -217,6 +226,9 @@ impl World {
             carried: BTreeMap::new(),
             follows: VecDeque::new(),
             last_answered: BTreeMap::new(),
+            left: BTreeSet::new(),
+            forgotten: Vec::new(),
+            bounded,
             rebuilding: BTreeSet::new(),
             starting: true,
             down: BTreeSet::new(),
@@ -349,6 +361,22 @@ impl World {
             return Err(broken.clone());
         }
         check_line(&line, &effects)?;
+        self.do_all(effects)?;
+        loop {
+            let mut effects = Vec::new();
+            let (pages, none) =
+                (self.cradle.loader.control.pages() * self.pages.map_or(0, |page| page.bytes), effects.len());
+            if !self.policy.let_go(pages, &mut effects) {
+                return ensure(effects.len() == none, || "nothing goes, and is told of".to_owned());
+            }
+            if let Some(broken) = self.policy.check_invariants().first() {
+                return Err(broken.clone());
+            }
+            self.do_all(effects)?;
+        }
+    }
+
+    fn do_all(&mut self, effects: Vec<Effect>) -> Result<(), String> {
         for effect in effects {
             if self.plan.log {
                 self.log.push(scrubbed(&format!("       -> {effect:?}")));
@@ -387,7 +415,8 @@ impl World {
                     alone: job.alone,
                     suspect: job.alone > 0,
                     cleared: job.alone == 0,
-                    context: (!job.context.tokens.is_empty()).then(|| job.context.has_slid()),
+                    context: (!job.context.tokens.is_empty()).then(|| job.context.all(WINDOW.sinks).is_none()),
+                    lacks: lacks_rows(&job),
                     begun: false,
                     pages,
                 };
@@ -457,10 +486,29 @@ impl World {
                 self.over = true;
             }
             Effect::Started(_) => self.starting = false,
+            Effect::Notice(Notice::Left { conversation, .. }) => {
+                self.tally.left += 1;
+                self.left.insert(conversation);
+            }
+            Effect::Notice(Notice::Forgotten { conversation }) => self.forget(conversation),
             Effect::Notice(_) => {}
         }
         Ok(())
     }
+}
+
+/// Whether a job is given less of its context than there is, so that the rest is read again.
+fn lacks_rows(job: &Assignment) -> bool {
+    matches!(&job.held, Holding::Pages(held) if job.carried.is_none() && held.kv_len + 1 < job.context.tokens.len())
+}
+
+/// Bounds on memory, of which one is seldom felt: a full conversation always has room.
+fn memory(rng: &mut Rng, page: PageSize) -> Memory {
+    let full = WINDOW.size.div_ceil(page.tokens) * page.bytes;
+    let kv_bytes = [usize::MAX, full, 2 * full, 5 * full][rng.below(4) as usize];
+    let history_bytes = [usize::MAX, 3_500][usize::from(rng.chance(20))];
+    let idle_max = rng.chance(20).then_some(Duration::from_millis(150));
+    Memory { kv_bytes, history_bytes, idle_max }
 }
 
 /// Without what differs from run to run: where pages lie.

@@ -157,7 +157,9 @@ impl World {
         self.tally.reused += u64::from(answer.reused > 0);
         let (rebuilt, paged) = (answer.rebuilt, self.pages.is_some());
         ensure(paged || answer.reused == 0, || format!("{request:?} reuses what nobody shares"))?;
-        ensure(!(paged && rebuilt), || format!("{request:?} says it was rebuilt, and pages are never gone"))?;
+        ensure(!(paged && rebuilt) || self.tally.left > 0, || {
+            format!("{request:?} says it was rebuilt, and pages are never gone")
+        })?;
         let asked = self.open(request)?;
         let moved = matches!(answer.outcome, Outcome::Forgotten | Outcome::Moved);
         let (found, reused) = (asked.found, answer.reused);
@@ -176,10 +178,20 @@ impl World {
                 self.rebuilding.remove(&name);
                 self.court.pardon(&name);
             }
-            Ask::Fork { .. } => self.tally.forks += 1,
+            Ask::Fork { to, .. } => {
+                self.tally.forks += 1;
+                if self.left.contains(&name) {
+                    self.left.insert(to.clone());
+                }
+            }
             Ask::Rewind { .. } => self.tally.rewinds += 1,
             Ask::Step(step) if step.n > 1 => self.tally.severals += 1,
             _ => {}
+        }
+        // Of several answers the first may have slid.
+        let several = matches!(&ask, Ask::Step(step) if step.n > 1);
+        if !several && matches!(ask, Ask::Embed | Ask::Step(_) | Ask::Score | Ask::Reset | Ask::Close) {
+            self.left.remove(&name);
         }
         self.tally.choices += u64::from(terms.choice.is_some());
         ensure(rebuilt || !rebuilds, || format!("{request:?} does not say that `{name}` was rebuilt"))?;
@@ -197,6 +209,16 @@ impl World {
             ensure(before < Some(request), || format!("`{name}` answers {request:?} after {before:?}"))?;
         }
         Ok(())
+    }
+
+    /// A conversation is gone of which nothing is asked.
+    pub(super) fn forget(&mut self, name: ConversationId) {
+        self.tally.forgotten += 1;
+        self.left.remove(&name);
+        self.rebuilding.remove(&name);
+        self.court.pardon(&name);
+        let next = self.asked.last_key_value().map_or(0, |(request, _)| request.0 + 1);
+        self.forgotten.push((RequestId(next), name));
     }
 
     /// How many others are unfinished in a request's conversation, those among them whose jobs go on.
@@ -229,6 +251,7 @@ impl World {
             BrainError::Engine { .. } => self.blamed.contains(&request),
             BrainError::Unavailable { .. } => unavailable,
             BrainError::Cancelled => self.cancels.contains(&request),
+            BrainError::TooLarge { .. } => false,
             BrainError::Overloaded { what: "requests of a conversation", limit, .. } => {
                 self.queued_with(request) >= *limit
             }

@@ -149,6 +149,9 @@ impl World {
             return Ok(());
         }
         let served = self.served();
+        if self.bounded && !served.is_empty() {
+            return Ok(()); // the rest may find no memory beside those
+        }
         let waits = |request: &RequestId| !served.contains(request) && !self.ledger.tokenising.contains(request);
         match self.firsts(&served).into_iter().find(waits) {
             None => Ok(()),

@@ -85,9 +85,9 @@ impl World {
         for &(job, anew) in &seen.begun {
             self.check_order(key, job)?;
             let Some(given) = self.lives.get_mut(&key).and_then(|life| life.job(job)) else { continue };
-            let (serves, context) = (given.serves, given.context);
+            let (serves, context, lacks) = (given.serves, given.context, given.lacks);
             given.begun = true;
-            let Some(has_slid) = context.filter(|_| anew) else { continue };
+            let Some(has_slid) = context.filter(|_| anew || lacks) else { continue };
             self.tally.restored += 1;
             if has_slid && let Some(asked) = self.asked.get_mut(&serves) {
                 asked.rebuilds = true;

@@ -64,7 +64,11 @@ impl World {
     /// Does what was answered, in the order of arrival and without any actor, and compares.
     pub(super) fn check_answers(&mut self) -> Result<(), String> {
         let mut truth = Truth::default();
+        let mut forgotten = self.forgotten.iter().peekable();
         for (&request, asked) in &self.asked {
+            while let Some((_, name)) = forgotten.next_if(|(next, _)| *next <= request) {
+                truth.talks.remove(name);
+            }
             truth.check(request, asked).map_err(|broken| format!("{request:?}: {broken}"))?;
         }
         truth.check_reuses()?;

@@ -1,0 +1,143 @@
+//! Keys and values within their bounds: who leaves, who comes back as if nothing had been, and what never fits.
+
+use std::time::Duration;
+
+use motorbrain_actors::{
+    engine::EngineInfo,
+    message::{BrainError, ErrorCode, Fork, Stepped},
+};
+use motorbrain_testing::{fake_info, fake_info_without_pages};
+
+use super::{Bench, config, score, start_with, step};
+
+/// Bytes of a full conversation's keys and values.
+fn full(info: &EngineInfo) -> usize {
+    match info.pages {
+        Some(page) => info.window.size.div_ceil(page.tokens) * page.bytes,
+        None => info.window.size * info.kv_bytes_per_token,
+    }
+}
+
+/// A brain with memory for so many full conversations.
+async fn room_for(count: usize, info: EngineInfo) -> Bench {
+    let mut config = config(1);
+    config.memory.kv_bytes = count * full(&info);
+    start_with(config, info).await
+}
+
+/// What an answer says, but for what was read for it.
+fn said(stepped: Stepped) -> (Vec<motorbrain_actors::tokens::TokenId>, Vec<f32>, usize, bool) {
+    let context = stepped.context;
+    (stepped.token_ids, stepped.logprobs, context.context_len, context.rebuilt)
+}
+
+#[tokio::test]
+async fn many_conversations_answer_in_little_memory_as_they_would_in_much() {
+    for info in [fake_info(), fake_info_without_pages()] {
+        let (little, much) = (room_for(3, info.clone()).await, start_with(config(1), info.clone()).await);
+        let mut most = 0;
+        for visit in 0..200_usize {
+            // Any order will do in which all are away for long.
+            let name = format!("{}", visit * 7 % 20);
+            let text = &"HELLO, WORLD AND ALL"[..1 + visit % 13];
+            let [here, there] = [&little, &much].map(|bench| bench.brain.step(step(&name, text, visit % 4)));
+            assert_eq!(said(here.await.unwrap()), said(there.await.unwrap()), "visit {visit}");
+            most = most.max(little.brain.stats().await.unwrap().kv_bytes);
+        }
+        // What a job adds is seen when it says so.
+        assert!(most <= 4 * full(&info), "{most} bytes, a conversation has {}", full(&info));
+        assert!(much.brain.stats().await.unwrap().kv_bytes > 10 * full(&info));
+        for name in 0..20 {
+            little.brain.close(format!("{name}")).await.expect("all are known");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_was_used_last_stays() {
+    let bench = room_for(3, fake_info()).await;
+    for name in ["A", "B", "C", "A", "D"] {
+        // Nobody shares anything.
+        bench.brain.step(step(name, &format!("{name} HELLO, ALL"), 1)).await.unwrap();
+    }
+    bench.control.record();
+    bench.brain.step(step("A", "C", 1)).await.unwrap();
+    let read = |control: &motorbrain_testing::FakeControl| -> usize {
+        control.recorded().iter().flatten().map(|row| row.tokens.len()).sum()
+    };
+    assert_eq!(read(&bench.control), 1, "it was there");
+    bench.control.record();
+    bench.brain.step(step("B", "C", 1)).await.unwrap();
+    assert!(read(&bench.control) > 1, "it was not");
+}
+
+#[tokio::test]
+async fn what_a_fork_shares_stays_while_one_of_them_is_here() {
+    let bench = room_for(2, fake_info()).await;
+    bench.brain.step(step("a", "HELLO, WORLD", 0)).await.unwrap();
+    bench.brain.fork(Fork { from: "a".into(), to: "b".into(), at: None, choice: None }).await.unwrap();
+    bench.brain.step(step("b", "C", 1)).await.unwrap();
+    // `a` leaves for it, and what it has in common with `b` does not.
+    bench.brain.step(step("c", "OTHER WORDS", 1)).await.unwrap();
+    bench.control.record();
+    bench.brain.step(step("a", "D", 1)).await.unwrap();
+    let read: usize = bench.control.recorded().iter().flatten().map(|row| row.tokens.len()).sum();
+    assert!(read < 5, "{read} tokens are read, 12 are known to `b`");
+}
+
+#[tokio::test]
+async fn what_never_fits_is_too_large_before_anything_is_read() {
+    let info = fake_info();
+    let mut config = config(1);
+    config.memory.kv_bytes = full(&info) / 2;
+    let bench = start_with(config, info).await;
+    for count in [16, usize::from(u16::MAX)] {
+        let error = bench.brain.step(step("a", "HELLO", count)).await.unwrap_err();
+        let BrainError::TooLarge { needed, limit } = error else { panic!("{error:?}") };
+        assert!(needed > limit);
+    }
+    assert_eq!(bench.brain.score(score("a", &"X".repeat(40))).await.unwrap_err().code(), ErrorCode::TooLarge);
+    assert_eq!(bench.control.tally().runs, 0);
+    bench.brain.step(step("a", "HI", 1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn jobs_wait_while_others_take_the_memory_that_they_need() {
+    let bench = room_for(2, fake_info()).await;
+    let asked = (0..12).map(|name| {
+        let brain = bench.brain.clone();
+        tokio::spawn(async move { brain.step(step(&format!("{name}"), "HELLO, WORLD", 30)).await })
+    });
+    for asked in asked.collect::<Vec<_>>() {
+        asked.await.unwrap().unwrap();
+        let held = bench.brain.stats().await.unwrap().kv_bytes;
+        // A slide goes into a copy.
+        assert!(held <= 2 * 2 * full(&fake_info()), "{held}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_idle_for_too_long_is_forgotten() {
+    let mut config = config(1);
+    config.memory.idle_max = Some(Duration::from_millis(30));
+    let bench = start_with(config, fake_info()).await;
+    bench.brain.step(step("a", "HELLO", 1)).await.unwrap();
+    bench.until(|stats| stats.cached_bytes > 0).await;
+    assert_eq!(bench.brain.close("a").await.unwrap_err().code(), ErrorCode::UnknownConversation);
+}
+
+#[tokio::test]
+async fn tokens_of_those_who_left_are_bounded_too() {
+    let info = fake_info();
+    let mut config = config(1);
+    (config.memory.kv_bytes, config.memory.history_bytes) = (full(&info), 10 * 1200);
+    let bench = start_with(config, info).await;
+    for name in 0..100 {
+        bench.brain.step(step(&format!("{name}"), &format!("{name} HELLO"), 1)).await.unwrap();
+    }
+    let mut known = 0;
+    for name in 0..100 {
+        known += usize::from(bench.brain.close(format!("{name}")).await.is_ok());
+    }
+    assert!((5..20).contains(&known), "{known} are known");
+}
