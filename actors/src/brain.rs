@@ -18,6 +18,7 @@ mod effects;
 mod events;
 mod gate;
 mod handle;
+mod keeper;
 mod leaving;
 mod message;
 mod notes;

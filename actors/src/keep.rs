@@ -4,6 +4,8 @@
 //! and what can go wrong. A conversation always has its tokens besides, so nothing is ever lost but time: whatever is
 //! not given back as it was is read again.
 
+use std::fmt;
+
 use crate::{
     engine::{PageError, Resident},
     job::History,
@@ -27,7 +29,7 @@ pub struct Kept {
 pub struct KeptId(pub u64);
 
 /// Keeps contexts outside of memory. Everything here blocks: it is called on a thread made for that.
-pub trait Keep: Send + Sync + 'static {
+pub trait Keep: fmt::Debug + Send + Sync + 'static {
     /// Keeps them, and pages that several of them have once: how many bytes that takes.
     ///
     /// # Errors

@@ -59,6 +59,17 @@ impl Shell {
             Effect::Release(request) => drop(self.lingering.remove(&request)),
             Effect::Cancel { actor, incarnation, request } => self.crew.cancel(actor, incarnation, request),
             Effect::Recall { actor, incarnation, requests } => self.crew.recall(actor, incarnation, requests),
+            Effect::Put { id, conversation, states } => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.put(id, conversation, states);
+                }
+            }
+            Effect::Fetch { id, conversation, expected } => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.fetch(id, conversation, expected);
+                }
+            }
+            Effect::Forget(id) => self.keeper.iter().for_each(|keeper| keeper.forget(id)),
             Effect::Observe { actor, incarnation } => {
                 let run = self.crew.observe(actor, incarnation);
                 self.events.push_back(Event::Observed { actor, incarnation, run });

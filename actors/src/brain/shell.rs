@@ -16,6 +16,7 @@ use super::{
     desk::{Caller, Open},
     events::Telling,
     gate::{Gate, Permit},
+    keeper::Keeper,
     message::{BrainMessage, Envelope, Inner, Internal, Ticket},
     notes::{self, Note, Notes, Post},
     tokenizing::{Made, Tokenizing},
@@ -50,6 +51,8 @@ pub(super) struct Shell {
     pub(super) tokenizer: Arc<dyn Tokenizer>,
     /// Turns text into tokens on threads of its own, which may not be.
     pub(super) tokenizing: Tokenizing,
+    /// Keeps conversations outside of memory, where there is something to keep them in.
+    pub(super) keeper: Option<Keeper>,
     /// Requests that are not answered yet, with who waits for each.
     pub(super) open: BTreeMap<RequestId, Box<Open>>,
     /// Those of them that can be taken back.
@@ -104,6 +107,7 @@ impl Shell {
             alarm: Alarm::default(),
             crew: Crew::new(myself.clone(), post.clone(), loader, config.actors),
             tokenizing: Tokenizing::start(&tokenizer, &post)?,
+            keeper: config.keep.clone().map(|keep| Keeper::start(keep, post.clone())).transpose()?,
             tokenizer,
             myself,
             config,
@@ -230,6 +234,7 @@ impl Shell {
                 self.tell(Event::Died { actor, incarnation, running });
             }
             Note::Made(request, made) => self.made(request, made),
+            Note::Kept(event) => self.tell(event),
             Note::Alarm => {
                 self.alarm.has_rung();
                 self.expire_asks();
@@ -354,7 +359,7 @@ pub(super) enum StartupError {
     #[error(transparent)]
     Config(#[from] StartError),
     /// The system has no thread left.
-    #[error("the system gave no thread for the tokenizer")]
+    #[error("the system gave no thread for the tokenizer or for what leaves memory")]
     Thread(#[from] std::io::Error),
 }
 

@@ -86,13 +86,15 @@ pub struct Memory {
     pub kv_bytes: usize,
     /// The most bytes of tokens of conversations that have left; beyond it those that rest longest are forgotten.
     pub history_bytes: usize,
+    /// Whether keys and values that leave can be kept outside of memory.
+    pub keeps: bool,
     /// How long a conversation is remembered of which nothing is asked; `None`: for ever.
     pub idle_max: Option<Duration>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { kv_bytes: usize::MAX, history_bytes: 256 << 20, idle_max: None }
+        Self { kv_bytes: usize::MAX, history_bytes: 256 << 20, keeps: false, idle_max: None }
     }
 }
 

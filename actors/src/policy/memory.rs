@@ -14,12 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Effect, Notice, Policy, Stage, Time,
     conversations::{Conversation, Slot},
+    keeping::Away,
     prefixes::Prefixes,
     requests::Pending,
     state::State,
 };
 use crate::{
-    engine::Resident,
     job::RequestId,
     message::{BrainError, ConversationId, worth_waiting},
 };
@@ -111,7 +111,8 @@ impl Policy {
     }
 
     /// Something is asked of it.
-    pub(super) fn wake(&mut self, name: &ConversationId) {
+    pub(super) fn wake(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
+        self.stay(name, effects);
         if let Some(conversation) = self.conversations.get_mut(name)
             && let Some(place) = conversation.place.take()
         {
@@ -136,23 +137,22 @@ impl Policy {
     /// Bytes of keys and values, less those that are about to be free.
     fn bytes_held(&self, pages: usize) -> usize {
         let slots: usize = self.actors.iter().map(|actor| actor.kv_bytes.saturating_sub(actor.freeing)).sum();
-        pages + slots
+        (pages + slots).saturating_sub(self.going)
     }
 
-    /// A conversation that rests gives up its keys and values.
+    /// A conversation that rests leaves: to a file where there is one to be had, else to its tokens.
     fn leave(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
-        self.free_slot(name, effects);
-        self.stand_up(name);
-        let page = self.page_size().map_or(0, |page| page.bytes);
-        let Some(conversation) = self.conversations.get_mut(name) else { return };
-        let pages: usize = conversation.states().map(|state| state.resident.pages.len()).sum();
-        conversation.states_mut().for_each(|state| state.resident = Resident::default());
-        if let Some(place) = conversation.place {
+        if !self.put_away(name, effects) {
+            self.free_slot(name, effects);
+            self.let_rows_go(name, false, effects);
+        }
+        if let Some(conversation) = self.conversations.get(name)
+            && let Some(place) = conversation.place
+        {
             let bytes = conversation.tokens_bytes();
             self.resting.resident.remove(&place);
             self.resting.put(place, false, bytes);
         }
-        effects.push(Effect::Notice(Notice::Left { conversation: name.clone(), to_file: false, bytes: pages * page }));
         self.forget_oldest(effects);
     }
 
@@ -193,7 +193,7 @@ impl Policy {
     }
 
     fn forget(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
-        self.wake(name);
+        self.wake(name, effects);
         self.clear(name, true, effects);
         self.forget_if_blank(name, effects);
         effects.push(Effect::Notice(Notice::Forgotten { conversation: name.clone() }));
@@ -209,6 +209,11 @@ impl Policy {
         }
         let retry_after = Some(worth_waiting(self.takes));
         Err(BrainError::Overloaded { what: "conversations", limit, retry_after })
+    }
+
+    /// Since when a conversation rests.
+    pub(super) fn rests_since(&self, conversation: &Conversation) -> Option<Time> {
+        Some(self.resting.all.get(&conversation.place?)?.1)
     }
 
     /// Has those leave that rest longest while there are more than may be.
@@ -281,7 +286,8 @@ impl Policy {
             }
             let Some(place) = conversation.place else { continue };
             let (resident, gone) = (self.resting.resident.contains(&place), self.resting.gone.contains(&place));
-            if resident == gone || gone && conversation.is_resident() {
+            let leaves = matches!(conversation.away, Away::Going(_));
+            if resident == gone || gone && !leaves && conversation.is_resident() {
                 broken.push(format!("`{name}` is counted as resident {resident}, gone {gone}"));
             }
             bytes += if gone { conversation.tokens_bytes() } else { 0 };

@@ -28,6 +28,7 @@ mod health;
 mod inspect;
 mod invariants;
 mod jobs;
+mod keeping;
 mod loads;
 mod memory;
 mod moves;
@@ -100,6 +101,10 @@ pub struct Policy {
     conversations: Conversations,
     /// Those of which nothing is asked.
     resting: Resting,
+    /// Bytes of pages that are being written to files, and free when they are.
+    going: usize,
+    /// What is kept is numbered.
+    next_kept: u64,
     /// Bytes of keys and values that the jobs under way may come to take.
     reserved: usize,
     /// What conversations share; `None` until it is known that engines have pages.
@@ -137,6 +142,8 @@ impl Policy {
             model: None,
             conversations: Conversations::default(),
             resting: Resting::default(),
+            going: 0,
+            next_kept: 0,
             reserved: 0,
             prefixes: None,
             requests: BTreeMap::new(),
@@ -181,6 +188,8 @@ impl Policy {
                     self.observed(actor, run, effects);
                 }
             }
+            Event::Put { id, conversation, result } => self.put(id, &conversation, result, effects),
+            Event::Fetched { id, conversation, result } => self.fetched(id, &conversation, result, effects),
             Event::Chaos { request, actor, chaos } => self.inflict(request, actor, chaos, effects),
             Event::Timer => self.timer(effects),
             Event::Shutdown { within } => self.shut_down(within),
