@@ -29,7 +29,7 @@ pub struct Kept {
 pub struct KeptId(pub u64);
 
 /// Keeps contexts outside of memory. Everything here blocks: it is called on a thread made for that.
-pub trait Keep: fmt::Debug + Send + Sync + 'static {
+pub trait Keep: Send + Sync + 'static {
     /// Keeps them, and pages that several of them have once: how many bytes that takes.
     ///
     /// # Errors
@@ -46,6 +46,12 @@ pub trait Keep: fmt::Debug + Send + Sync + 'static {
 
     /// It is not wanted any more, if there is such a thing. Never fails.
     fn forget(&self, id: KeptId);
+}
+
+impl fmt::Debug for dyn Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keep")
+    }
 }
 
 /// What there is no more room in.

@@ -38,12 +38,6 @@ pub struct FakeKeep {
     store: Arc<Mutex<Store>>,
 }
 
-impl std::fmt::Debug for FakeKeep {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("FakeKeep").field("store", &self.store).finish_non_exhaustive()
-    }
-}
-
 impl FakeKeep {
     /// Keeps nothing yet. `page`: tokens of the loader's pages.
     pub fn new(loader: Arc<dyn EngineLoader>, page: usize) -> Self {

@@ -111,9 +111,9 @@ impl BrainConfig {
 
     /// The part of it that the policy decides by.
     pub(super) fn policy(&self, seed: u64) -> PolicyConfig {
-        let Self { actors, limits, supervision, cached_bytes, when_down, .. } = *self;
-        let memory = Memory { keeps: self.keep.is_some(), ..self.memory };
-        PolicyConfig { actors, limits, supervision, cached_bytes, memory, when_down, seed }
+        let Self { actors, limits, supervision, cached_bytes, memory, when_down, .. } = *self;
+        let keeps = self.keep.is_some();
+        PolicyConfig { actors, limits, supervision, cached_bytes, memory, keeps, when_down, seed }
     }
 }
 

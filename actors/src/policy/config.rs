@@ -17,6 +17,8 @@ pub struct PolicyConfig {
     pub cached_bytes: usize,
     /// Bounds on what conversations take.
     pub memory: Memory,
+    /// Whether keys and values that leave memory can be kept elsewhere.
+    pub keeps: bool,
     /// What becomes of a brain whose actors are all down.
     pub when_down: WhenDown,
     /// What pauses are drawn from, so that many brains do not wake up together.
@@ -41,6 +43,7 @@ impl Default for PolicyConfig {
             supervision: Supervision::default(),
             cached_bytes: 0,
             memory: Memory::default(),
+            keeps: false,
             when_down: WhenDown::Retry,
             seed: 0,
         }
@@ -86,15 +89,13 @@ pub struct Memory {
     pub kv_bytes: usize,
     /// The most bytes of tokens of conversations that have left; beyond it those that rest longest are forgotten.
     pub history_bytes: usize,
-    /// Whether keys and values that leave can be kept outside of memory.
-    pub keeps: bool,
     /// How long a conversation is remembered of which nothing is asked; `None`: for ever.
     pub idle_max: Option<Duration>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { kv_bytes: usize::MAX, history_bytes: 256 << 20, keeps: false, idle_max: None }
+        Self { kv_bytes: usize::MAX, history_bytes: 256 << 20, idle_max: None }
     }
 }
 

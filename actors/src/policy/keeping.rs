@@ -4,13 +4,19 @@
 //! that was kept comes back when its turn needs its keys and values. What is not given back as it was is read again, so
 //! that a file that is cut, full or gone costs time and nothing else.
 
-use super::{Effect, Notice, Policy, conversations::Conversation};
+use std::time::Duration;
+
+use super::{Effect, Notice, Policy, Time, conversations::Conversation};
 use crate::{
     engine::Resident,
     job::History,
     keep::{KeepError, Kept, KeptId},
     message::ConversationId,
 };
+
+/// What is written or read for longer is given up: a disk that hangs is no reason for others to wait. Not a setting: far
+/// more than a disk takes that works.
+const KEEPING_MAX: Duration = Duration::from_secs(60);
 
 /// Where a conversation's keys and values are beside memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +56,7 @@ impl Conversation {
 impl Policy {
     /// Begins to write a conversation to a file that rests; false where there is none to be had, or no use for one.
     pub(super) fn put_away(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) -> bool {
-        let (true, Some(page)) = (self.config.memory.keeps, self.page_size()) else { return false };
+        let (true, Some(page)) = (self.config.keeps, self.page_size()) else { return false };
         let Some(conversation) = self.conversations.get_mut(name) else { return false };
         if !conversation.is_worth_keeping(page.tokens) {
             return false;
@@ -58,6 +64,7 @@ impl Policy {
         let id = KeptId(self.next_kept);
         self.next_kept += 1;
         conversation.away = Away::Going(id);
+        self.under_way.push_back((self.now + KEEPING_MAX, name.clone(), id));
         self.going += conversation.pages() * page.bytes;
         let states = conversation.states().map(|state| state.kept()).collect();
         effects.push(Effect::Put { id, conversation: name.clone(), states });
@@ -84,17 +91,23 @@ impl Policy {
             effects.push(Effect::Notice(Notice::KeepFailed { conversation: name.clone(), error }));
         }
         self.let_rows_go(name, to_file, effects);
+        self.pass_over_kept();
     }
 
-    /// Whether a conversation's keys and values are on their way from a file; has them fetched that are in one.
+    /// Whether a conversation's keys and values are on their way from a file.
+    pub(super) fn is_coming(&self, name: &ConversationId) -> bool {
+        self.conversations.get(name).is_some_and(|it| matches!(it.away, Away::Coming(_)))
+    }
+
+    /// Has a conversation's keys and values fetched that are in a file; false where they are not.
     pub(super) fn comes_back(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) -> bool {
         let Some(conversation) = self.conversations.get_mut(name) else { return false };
-        if let Away::Kept(id) = conversation.away {
-            conversation.away = Away::Coming(id);
-            let expected = conversation.states().map(|state| state.history.clone()).collect();
-            effects.push(Effect::Fetch { id, conversation: name.clone(), expected });
-        }
-        matches!(conversation.away, Away::Coming(_))
+        let Away::Kept(id) = conversation.away else { return false };
+        conversation.away = Away::Coming(id);
+        self.under_way.push_back((self.now + KEEPING_MAX, name.clone(), id));
+        let expected = conversation.states().map(|state| state.history.clone()).collect();
+        effects.push(Effect::Fetch { id, conversation: name.clone(), expected });
+        true
     }
 
     /// A conversation was read from a file, or could not be.
@@ -122,6 +135,8 @@ impl Policy {
                 effects.push(Effect::Notice(Notice::KeepFailed { conversation: name.clone(), error }));
             }
         }
+        let first = self.conversations.get(name).and_then(|conversation| conversation.queue.first().copied());
+        first.into_iter().for_each(|request| self.unreserve_for(request));
         self.forget_kept(name, effects);
         self.advance(name, effects);
     }
@@ -131,6 +146,7 @@ impl Policy {
         self.stop_going(name);
         let away = self.conversations.get_mut(name).map(|it| std::mem::take(&mut it.away));
         effects.extend(away.and_then(Away::id).map(Effect::Forget));
+        self.pass_over_kept();
     }
 
     /// Something is asked of a conversation: if it was about to leave, it has not.
@@ -138,6 +154,39 @@ impl Policy {
         if self.conversations.get(name).is_some_and(|it| matches!(it.away, Away::Going(_))) {
             self.forget_kept(name, effects);
         }
+    }
+
+    /// Gives up what takes too long.
+    pub(super) fn give_up_keeping(&mut self, effects: &mut Vec<Effect>) {
+        self.pass_over_kept();
+        let now = self.now;
+        while let Some((_, name, id)) = self.under_way.pop_front_if(|(until, ..)| *until <= now) {
+            let reason = format!("not done within {} s", KEEPING_MAX.as_secs());
+            let late = |done| KeepError::Io { place: "a conversation".to_owned(), done, reason };
+            match self.conversations.get(&name).map(|conversation| conversation.away) {
+                Some(Away::Going(its)) if its == id => {
+                    self.put(id, &name, Err(late("written")), effects);
+                    effects.push(Effect::Forget(id));
+                }
+                Some(Away::Coming(its)) if its == id => self.fetched(id, &name, Err(late("read")), effects),
+                _ => {}
+            }
+        }
+    }
+
+    /// When the next of those takes too long.
+    pub(super) fn keeping_deadline(&self) -> Option<Time> {
+        self.under_way.front().map(|(until, ..)| *until)
+    }
+
+    /// What is done is not waited for any more.
+    fn pass_over_kept(&mut self) {
+        let conversations = &self.conversations;
+        let is_over = |(_, name, id): &mut (Time, ConversationId, KeptId)| {
+            let away = conversations.get(name).map(|conversation| conversation.away);
+            away != Some(Away::Going(*id)) && away != Some(Away::Coming(*id))
+        };
+        while self.under_way.pop_front_if(is_over).is_some() {}
     }
 
     /// Its pages do not count any more as those that are about to be free.

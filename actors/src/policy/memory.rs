@@ -123,6 +123,7 @@ impl Policy {
     /// Has what nobody uses leave while keys and values take more than they may, one thing at a time; false where they
     /// do not, or nothing is left that could. `pages`: bytes of all pages that there are now.
     pub fn let_go(&mut self, pages: usize, effects: &mut Vec<Effect>) -> bool {
+        self.pages_held = pages;
         if self.bytes_held(pages) <= self.config.memory.kv_bytes {
             return false;
         }
@@ -250,24 +251,44 @@ impl Policy {
         }
     }
 
-    /// Whether a request's job may begin beside those that have: one alone always may.
+    /// Whether a request's job may begin beside those that have, and beside what is being written and not free yet: one
+    /// alone always may.
     pub(super) fn has_room(&self, request: RequestId) -> bool {
         let limit = self.config.memory.kv_bytes;
-        if limit == usize::MAX || self.reserved == 0 {
+        if limit == usize::MAX || self.reserved + self.going == 0 {
             return true;
+        }
+        if self.going > 0 && self.pages_held > limit {
+            return false; // what leaves is not free yet
         }
         if self.waiting.first().is_some_and(|first| *first < request) {
             return false; // or who needs much would wait for ever
         }
         let needed = self.requests.get(&request).map_or(0, |pending| self.bytes_needed(pending));
-        self.reserved.saturating_add(needed) <= limit
+        self.reserved == 0 || self.reserved.saturating_add(needed) <= limit
     }
 
-    /// A request's job begins.
+    /// A request's job begins, or what it needs is being read from a file.
     pub(super) fn reserve(&mut self, pending: &mut Pending) {
+        self.unreserve(pending);
         if self.config.memory.kv_bytes != usize::MAX {
             pending.reserved = self.bytes_needed(pending);
             self.reserved += pending.reserved;
+        }
+    }
+
+    /// The same of one that is not with an actor yet.
+    pub(super) fn reserve_for(&mut self, request: RequestId) {
+        if let Some(mut pending) = self.requests.remove(&request) {
+            self.reserve(&mut pending);
+            self.requests.insert(request, pending);
+        }
+    }
+
+    /// It has been read, or could not be: the request asks for room again.
+    pub(super) fn unreserve_for(&mut self, request: RequestId) {
+        if let Some(pending) = self.requests.get_mut(&request) {
+            self.reserved -= std::mem::take(&mut pending.reserved);
         }
     }
 
@@ -297,7 +318,11 @@ impl Policy {
             broken.push(format!("{resting} conversations rest; {bytes} bytes of {:?}", self.resting));
         }
         let reserved: usize = self.requests.values().map(|pending| pending.reserved).sum();
-        let out = |pending: &Pending| matches!(pending.stage, Stage::Assigned(_));
+        let comes =
+            |name: &ConversationId| self.conversations.get(name).is_some_and(|it| matches!(it.away, Away::Coming(_)));
+        let out = |pending: &Pending| {
+            matches!(pending.stage, Stage::Assigned(_)) || pending.conversation.as_ref().is_some_and(comes)
+        };
         if reserved != self.reserved || self.requests.values().any(|it| it.reserved > 0 && !out(it)) {
             broken.push(format!("{reserved} bytes are reserved, {} are counted", self.reserved));
         }

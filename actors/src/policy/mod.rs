@@ -46,7 +46,7 @@ mod turns;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -63,7 +63,8 @@ pub use crate::clock::Time;
 use crate::{
     engine::{EngineInfo, LoadError, PageSize},
     job::{Report, RequestId},
-    message::BrainError,
+    keep::KeptId,
+    message::{BrainError, ConversationId},
 };
 use actors::{Actor, Life};
 use blame::Blame;
@@ -101,8 +102,12 @@ pub struct Policy {
     conversations: Conversations,
     /// Those of which nothing is asked.
     resting: Resting,
+    /// Bytes of all pages, as last told.
+    pages_held: usize,
     /// Bytes of pages that are being written to files, and free when they are.
     going: usize,
+    /// What is being written or read, by when it is given up; some of it may be over.
+    under_way: VecDeque<(Time, ConversationId, KeptId)>,
     /// What is kept is numbered.
     next_kept: u64,
     /// Bytes of keys and values that the jobs under way may come to take.
@@ -142,7 +147,9 @@ impl Policy {
             model: None,
             conversations: Conversations::default(),
             resting: Resting::default(),
+            pages_held: 0,
             going: 0,
+            under_way: VecDeque::new(),
             next_kept: 0,
             reserved: 0,
             prefixes: None,
@@ -218,7 +225,7 @@ impl Policy {
             Phase::Draining(until) | Phase::Stopping(until) => Some(until),
             _ => None,
         };
-        [request, actor, phase, self.idle_deadline()].into_iter().flatten().min()
+        [request, actor, phase, self.idle_deadline(), self.keeping_deadline()].into_iter().flatten().min()
     }
 
     fn start(&mut self, effects: &mut Vec<Effect>) {
@@ -284,6 +291,7 @@ impl Policy {
         }
         self.blame.fade(self.now);
         self.forget_idle(effects);
+        self.give_up_keeping(effects);
         self.tend_actors(effects);
     }
 }

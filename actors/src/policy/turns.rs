@@ -77,7 +77,19 @@ impl Policy {
                 break;
             };
             let turn = self.turn(name, request);
+            if turn.needs_rows() && self.is_coming(turn.whose(name)) {
+                return;
+            }
+            let dispatches = matches!(turn, Turn::Dispatch);
+            if dispatches && !self.has_room(request) {
+                self.waiting.insert(request);
+                return;
+            }
             if turn.needs_rows() && self.comes_back(turn.whose(name), effects) {
+                self.waiting.remove(&request);
+                if dispatches {
+                    self.reserve_for(request);
+                }
                 return;
             }
             match turn {
@@ -95,7 +107,7 @@ impl Policy {
                 }
                 Turn::Rewind { context_len } => self.rewind(request, name, context_len, effects),
                 Turn::Part => return self.part(request, effects),
-                Turn::Dispatch => match self.actor_with_room(name, request, effects) {
+                Turn::Dispatch => match self.actor_for(name, request, effects) {
                     Some(actor) => match self.check_work(request) {
                         Ok(()) => return self.send(request, actor, effects),
                         Err(error) => self.fail(request, error, effects),

@@ -184,6 +184,7 @@ impl World {
             supervision,
             // Half a page more holds no page more.
             cached_bytes: idle_max * size.bytes + size.bytes / 2,
+            keeps: rng.chance(50),
             memory: memory(&mut Rng::of(plan.seed, u64::MAX - 1), pages.unwrap_or(size)),
             when_down: if rng.chance(30) { WhenDown::Stop } else { WhenDown::Retry },
             seed: rng.below(1000),
@@ -546,7 +547,7 @@ fn memory(rng: &mut Rng, page: PageSize) -> Memory {
     let kv_bytes = [usize::MAX, full, 2 * full, 5 * full][rng.below(4) as usize];
     let history_bytes = [usize::MAX, 3_500][usize::from(rng.chance(20))];
     let idle_max = rng.chance(20).then_some(Duration::from_millis(150));
-    Memory { kv_bytes, history_bytes, keeps: rng.chance(50), idle_max }
+    Memory { kv_bytes, history_bytes, idle_max }
 }
 
 /// Without what differs from run to run: where pages lie.

@@ -149,10 +149,10 @@ impl World {
             return Ok(());
         }
         let served = self.served();
-        if self.bounded && !served.is_empty() {
+        let fetched: BTreeSet<&ConversationId> = self.due.values().filter_map(fetched).collect();
+        if self.bounded && !(served.is_empty() && self.going.is_empty() && fetched.is_empty()) {
             return Ok(()); // the rest may find no memory beside those
         }
-        let fetched: BTreeSet<&ConversationId> = self.due.values().filter_map(fetched).collect();
         let comes =
             |request: &RequestId| self.asked.get(request).is_some_and(|it| it.names().any(|it| fetched.contains(it)));
         let waits = |request: &RequestId| {
