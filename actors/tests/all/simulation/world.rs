@@ -538,7 +538,7 @@ impl World {
 
 /// Whether a job is given less of its context than there is, so that the rest is read again.
 fn lacks_rows(job: &Assignment) -> bool {
-    matches!(&job.held, Holding::Pages(held) if job.carried.is_none() && held.kv_len + 1 < job.context.tokens.len())
+    matches!(&job.held, Holding::Pages(held) if held.kv_len + 1 < job.context.tokens.len())
 }
 
 /// Bounds on memory, of which one is seldom felt: a full conversation always has room.
