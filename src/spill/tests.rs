@@ -32,7 +32,7 @@ fn context(loader: &FakeLoader, len: usize) -> Kept {
     let mut resident = motorbrain_actors::engine::Resident::default();
     resident.apply(engine.take_held(slot));
     let total = tokens.len() as u64;
-    Kept { history: History { tokens: Arc::new(tokens), total }, floor: 0, resident }
+    Kept { history: History { tokens: Arc::new(tokens), total, ..History::default() }, floor: 0, resident }
 }
 
 /// The first tokens of one.

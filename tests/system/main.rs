@@ -23,4 +23,5 @@ mod rooms;
 mod settings;
 mod shrunk;
 mod smollm2;
+mod spill;
 mod window_reference;
