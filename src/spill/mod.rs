@@ -196,6 +196,6 @@ impl<D: Disk> Keep for Store<D> {
 }
 
 /// The first digits of some bytes.
-fn hexadecimal(bytes: &[u8], digits: usize) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8], digits: usize) -> String {
     bytes.iter().take(digits / 2).map(|byte| format!("{byte:02x}")).collect()
 }
