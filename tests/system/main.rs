@@ -24,4 +24,5 @@ mod settings;
 mod shrunk;
 mod smollm2;
 mod spill;
+mod transfer;
 mod window_reference;

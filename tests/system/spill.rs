@@ -27,7 +27,7 @@ use tempfile::TempDir;
 
 const ID: KeptId = KeptId(1);
 
-fn paged(folder: &Path, window: WindowOptions) -> Arc<OnnxLoader> {
+pub(crate) fn paged(folder: &Path, window: WindowOptions) -> Arc<OnnxLoader> {
     let form = FormOptions { activations: Activations::F32, cache: Some(graph_cache()) };
     let loader = loader_of(model(folder), window, form);
     drop(loader.load().unwrap());
@@ -40,7 +40,7 @@ fn keeper(folder: &Path, loader: &Arc<OnnxLoader>) -> Arc<dyn Keep> {
 }
 
 /// Gives `tokens` to a slot and samples one.
-fn step(engine: &mut dyn Engine, slot: SlotIndex, state: &mut Kept, mut tokens: &[TokenId]) -> Sampled {
+pub(crate) fn step(engine: &mut dyn Engine, slot: SlotIndex, state: &mut Kept, mut tokens: &[TokenId]) -> Sampled {
     let window = engine.info().window;
     loop {
         let number = state.history.total + tokens.len() as u64;
@@ -62,7 +62,7 @@ fn step(engine: &mut dyn Engine, slot: SlotIndex, state: &mut Kept, mut tokens: 
 }
 
 /// Where a conversation stands that has read so many tokens and sampled as many as are said.
-fn conversation(loader: &OnnxLoader, tokens: &[TokenId], sampled: usize) -> Kept {
+pub(crate) fn conversation(loader: &OnnxLoader, tokens: &[TokenId], sampled: usize) -> Kept {
     let mut engine = loader.load().unwrap();
     let slot = engine.open().unwrap();
     let mut state = Kept::default();
@@ -72,7 +72,7 @@ fn conversation(loader: &OnnxLoader, tokens: &[TokenId], sampled: usize) -> Kept
 }
 
 /// The next tokens, with the bits of their log-probabilities.
-fn goes_on(loader: &OnnxLoader, state: &Kept, count: usize) -> Vec<(TokenId, Vec<u32>)> {
+pub(crate) fn goes_on(loader: &OnnxLoader, state: &Kept, count: usize) -> Vec<(TokenId, Vec<u32>)> {
     let mut engine = loader.load().unwrap();
     let slot = engine.adopt(&state.history.tokens, &state.resident).unwrap();
     let mut state = state.clone();
@@ -80,7 +80,7 @@ fn goes_on(loader: &OnnxLoader, state: &Kept, count: usize) -> Vec<(TokenId, Vec
     sampled.map(|s| (s.token, s.top.iter().map(|(_, logprob)| logprob.to_bits()).collect())).collect()
 }
 
-fn bytes_of(loader: &OnnxLoader, state: &Kept) -> Vec<u8> {
+pub(crate) fn bytes_of(loader: &OnnxLoader, state: &Kept) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (index, page) in state.resident.pages.iter().enumerate() {
         loader.save(page, (state.resident.kv_len - 32 * index).min(32), &mut bytes).unwrap();
