@@ -18,7 +18,10 @@
 //! The everyday names stand here. What is under them, such as the ports of engines and tokenizers or
 //! an embedder actor to be used alone, is the crate `motorbrain-actors`.
 
+mod distinct;
 pub mod engine;
+#[cfg(test)]
+mod fakes;
 pub mod library;
 mod memory;
 pub mod model;
@@ -27,6 +30,7 @@ pub mod prepare;
 pub mod settings;
 pub mod spill;
 mod start;
+pub mod transfer;
 pub mod trust;
 
 pub use motorbrain_actors::{

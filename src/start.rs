@@ -5,7 +5,11 @@
 
 use std::{env, error::Error as _, fmt, num::NonZero, path::PathBuf, sync::Arc, thread};
 
-use motorbrain_actors::brain::{self, Brain};
+use motorbrain_actors::{
+    brain::{self, Brain},
+    engine::EngineLoader,
+    keep::Keep,
+};
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::{
@@ -14,6 +18,7 @@ use crate::{
     model::{Model, ModelError, ModelOptions},
     places,
     settings::{Settings, SettingsError},
+    spill::{self, SpillError},
 };
 
 /// What a brain stands on.
@@ -57,6 +62,9 @@ pub enum StartError {
     /// The window does not fit the model.
     #[error(transparent)]
     Window(#[from] WindowError),
+    /// The folder for spilled conversations cannot be used.
+    #[error(transparent)]
+    Spill(#[from] SpillError),
     /// The brain did not start; most often the library does not load the model.
     #[error(transparent)]
     Brain(#[from] brain::StartError),
@@ -75,6 +83,7 @@ impl StartError {
             Self::NoModel => Some(format!("{}, or name a model's folder in `model.dir`", places::RUN_SETUP)),
             Self::Model(error) => error.hint(),
             Self::Window(error) => Some(error.hint().into()),
+            Self::Spill(error) => Some(error.hint()),
             Self::Brain(error) => error.hint(),
             Self::Interrupted(_) => None,
         }
@@ -128,6 +137,17 @@ impl Parts {
         let model = Arc::new(Model::open(&model_options(settings)?)?);
         let loader = OnnxLoader::new(runtime.clone(), Arc::clone(&model), engine_options(settings))?;
         Ok(Self { library, runtime, model, loader: Arc::new(loader) })
+    }
+
+    /// Where conversations go that leave memory; `None` where the settings name no folder. What dead processes have left
+    /// there is removed, which blocks.
+    ///
+    /// # Errors
+    /// The folder is one that others may write to, or cannot be used.
+    pub fn keep(&self, settings: &Settings) -> Result<Option<Arc<dyn Keep>>, SpillError> {
+        let Some(folder) = &settings.memory.spill else { return Ok(None) };
+        let loader: Arc<dyn EngineLoader> = Arc::clone(&self.loader) as _;
+        spill::open(folder, settings.memory.spill_bytes, loader).map(Some)
     }
 
     /// Starts a brain on these parts, which were found with the same settings.

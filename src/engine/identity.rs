@@ -4,10 +4,12 @@
 use std::{
     fs::{self, File},
     io::{self, Read},
+    iter,
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
 
+use motorbrain_actors::tokens::{Tokenizer as _, TokenizerKind};
 use sha2::{Digest, Sha256};
 
 use crate::model::Model;
@@ -33,48 +35,63 @@ pub enum IdentityError {
     Changed,
 }
 
+/// Hashes of the bytes of a model's files, the same wherever they lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Of its graph and weights.
+    pub model: [u8; 32],
+    /// Of what makes tokens of texts; zeros where each byte is one.
+    pub tokenizer: [u8; 32],
+}
+
 /// A hash of where a model's files lie and when they were written.
 pub(super) fn look(model: &Model) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(&model.overlay.bytes);
-    files(model).for_each(|file| hash.update(facts(&file)));
+    files(model).chain([tokenizer(model)]).for_each(|file| hash.update(facts(&file)));
     hash.finalize().into()
 }
 
-/// A hash of the bytes of a model's graph and weights.
+/// All of their bytes.
 ///
 /// # Errors
 /// They cannot be read, or are not those any more that `look` was taken of.
-pub(super) fn read(model: &Model, look: &[u8; 32]) -> Result<[u8; 32], IdentityError> {
+pub(super) fn read(model: &Model, look: &[u8; 32]) -> Result<Fingerprint, IdentityError> {
     let mut hash = Sha256::new();
     for file in files(model) {
-        let digest = digest(&file).map_err(|cause| IdentityError::Read { file, cause })?;
-        hash.update(digest);
+        hash.update(digest(&file)?);
     }
+    let tokenizer = match model.tokenizer.kind() {
+        TokenizerKind::Bytes => [0; 32],
+        _ => digest(&tokenizer(model))?,
+    };
     if self::look(model) != *look {
         return Err(IdentityError::Changed);
     }
-    Ok(hash.finalize().into())
+    Ok(Fingerprint { model: hash.finalize().into(), tokenizer })
 }
 
 /// The graph, then its other files in the order in which it names them.
 fn files(model: &Model) -> impl Iterator<Item = PathBuf> {
-    let graph = model.graph.clone();
-    let others = model.data_files().filter({
-        let graph = graph.clone();
-        move |file| *file != graph
-    });
-    std::iter::once(graph).chain(others)
+    let others = model.data_files().filter(|file| *file != model.graph);
+    iter::once(model.graph.clone()).chain(others)
 }
 
-fn digest(file: &Path) -> io::Result<[u8; 32]> {
-    let (mut file, mut hash, mut bytes) = (File::open(file)?, Sha256::new(), vec![0; READ]);
-    loop {
-        match file.read(&mut bytes)? {
-            0 => return Ok(hash.finalize().into()),
-            count => hash.update(&bytes[..count]),
+fn tokenizer(model: &Model) -> PathBuf {
+    model.dir.join("tokenizer.json")
+}
+
+fn digest(file: &Path) -> Result<[u8; 32], IdentityError> {
+    let read = || {
+        let (mut file, mut hash, mut bytes) = (File::open(file)?, Sha256::new(), vec![0; READ]);
+        loop {
+            match file.read(&mut bytes)? {
+                0 => return Ok(hash.finalize().into()),
+                count => hash.update(&bytes[..count]),
+            }
         }
-    }
+    };
+    read().map_err(|cause| IdentityError::Read { file: file.to_owned(), cause })
 }
 
 /// What tells a file of weights from what lies in its place later, without reading gigabytes: where it really lies,

@@ -20,7 +20,7 @@ use super::{
     chosen::{Chosen, Shared},
     form::{Form, FormOptions},
     graph::Graph,
-    identity::{self, IdentityError},
+    identity::{self, Fingerprint, IdentityError},
     initializers::Initializers,
     kept::Unkept,
     onnx::OnnxEngine,
@@ -68,7 +68,7 @@ pub struct OnnxLoader {
     /// The model's files as they lay there when it was opened.
     look: [u8; 32],
     /// The same by all of their bytes, once somebody asked.
-    fingerprint: OnceLock<[u8; 32]>,
+    fingerprint: OnceLock<Fingerprint>,
 }
 
 impl OnnxLoader {
@@ -120,12 +120,11 @@ impl OnnxLoader {
         self.unkept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A hash of the bytes of the model's graph and weights, the same wherever they lie. The first time all of them are
-    /// read.
+    /// Hashes of the bytes of the model's files. The first time all of them are read.
     ///
     /// # Errors
     /// They cannot be, or have changed since they were loaded.
-    pub fn fingerprint(&self) -> Result<[u8; 32], IdentityError> {
+    pub fn fingerprint(&self) -> Result<Fingerprint, IdentityError> {
         if let Some(fingerprint) = self.fingerprint.get() {
             return Ok(*fingerprint);
         }

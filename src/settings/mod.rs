@@ -102,6 +102,10 @@ sections::sections! {
         idle_ms_max: u64 = 0;
         /// Bytes of keys and values kept for conversations to come, when nobody uses them; left out, an eighth of what is free at start.
         cached_bytes: Option<usize> = None, example "1073741824";
+        /// A folder of your own where the keys and values of conversations go that leave, so that they come back without being read again; left out, only their tokens are kept.
+        spill: Option<PathBuf> = None, example "\"/var/cache/motorbrain/spill\"";
+        /// Bytes of all files there; beyond it, or where the disk is full, only tokens are kept. Left out, half of the room that the disk has at start.
+        spill_bytes: Option<u64> = None, example "17179869184";
     }
     /// How hidden states become one vector.
     EmbeddingSettings embedding {

@@ -41,14 +41,10 @@ pub(super) struct Claim {
 impl Claim {
     /// Below a folder, which is made where it is missing. What dead processes have left there is gone.
     pub(super) fn of(folder: &Path) -> Result<Self, SpillError> {
-        // With a slash behind it a link would be what it leads to.
-        let folder = &folder.components().collect::<PathBuf>();
+        let folder = &itself(folder);
         let failed = |done| move |cause| SpillError::io(folder, done, cause);
         make(folder).map_err(failed("made"))?;
-        if fs::symlink_metadata(folder).map_err(failed("looked at"))?.is_symlink() {
-            return Err(SpillError::Link { folder: folder.clone() });
-        }
-        trust::check(folder)?;
+        check(folder)?;
         let above = Folder::open(folder).map_err(failed("opened"))?;
         for name in above.names().map_err(failed("read"))? {
             let process = name.strip_suffix(LOCK).unwrap_or(&name);
@@ -120,6 +116,20 @@ impl Disk for Claim {
     fn place(&self, name: &str) -> String {
         self.own.path().join(name).display().to_string()
     }
+}
+
+/// A folder's path by which a link is not what it leads to, as it would be with a slash behind it.
+pub(super) fn itself(folder: &Path) -> PathBuf {
+    folder.components().collect()
+}
+
+/// Whether a folder that is there may be used.
+pub(super) fn check(folder: &Path) -> Result<(), SpillError> {
+    let there = fs::symlink_metadata(folder).map_err(|cause| SpillError::io(folder, "looked at", cause))?;
+    if there.is_symlink() {
+        return Err(SpillError::Link { folder: folder.to_owned() });
+    }
+    Ok(trust::check(folder)?)
 }
 
 /// Makes a folder, and those above it that are missing, for this user alone.

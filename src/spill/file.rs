@@ -8,10 +8,7 @@
 //! or another of this one, is as wrong as one that was flipped. Sums tell damage; who would deceive is kept out by whose
 //! the file is.
 
-use std::{
-    collections::HashMap,
-    io::{self, Read, Write},
-};
+use std::io::{self, Read, Write};
 
 use motorbrain_actors::{
     engine::{EngineLoader, Origin, Page, PageError, Resident},
@@ -21,6 +18,7 @@ use motorbrain_actors::{
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use super::head::{self, Head, PageHead, State};
+use crate::distinct::Distinct;
 
 /// What a file begins with.
 const MAGIC: [u8; 8] = *b"MBspill\n";
@@ -72,7 +70,8 @@ pub(super) struct Plan<'a> {
     head: Head,
     /// The head with what stands before it and its sum.
     begin: Vec<u8>,
-    pages: Vec<&'a Page>,
+    /// Each with its rows.
+    pages: Vec<(&'a Page, usize)>,
 }
 
 impl<'a> Plan<'a> {
@@ -82,29 +81,19 @@ impl<'a> Plan<'a> {
     /// Pages are not this loader's, or have not the rows that they are said to.
     pub(super) fn new(loader: &dyn EngineLoader, owner: [u8; 32], states: &'a [Kept]) -> Result<Self, KeepError> {
         let origin = loader.origin()?;
-        let (mut pages, mut rows, mut known) = (Vec::new(), Vec::new(), HashMap::new());
-        let heads: Vec<State> = states
-            .iter()
-            .map(|Kept { history, floor, resident }| {
-                let kv_len = resident.kv_len as u64;
-                let its = (0..).zip(&resident.pages).map(|(index, page)| {
-                    let which = *known.entry(page.address()).or_insert_with(|| {
-                        pages.push(page);
-                        rows.push(0);
-                        pages.len() - 1
-                    });
-                    rows[which] = head::rows(kv_len, index, origin.page as u64).max(rows[which]);
-                    which as u32
-                });
-                let (len, digest) = (history.tokens.len() as u64, head::digest(history));
-                State { len, digest, floor: *floor as u64, kv_len, pages: its.collect() }
-            })
-            .collect();
-        let sized = pages.iter().zip(&rows).map(|(page, &rows)| {
-            let bytes = loader.saved_bytes(page, rows as usize)? as u64;
-            Ok(PageHead { rows, bytes })
+        let Distinct { pages, of } = Distinct::of(states, origin.page);
+        let heads = states.iter().zip(of).map(|(Kept { history, floor, resident }, pages)| State {
+            len: history.tokens.len() as u64,
+            digest: head::digest(history),
+            floor: *floor as u64,
+            kv_len: resident.kv_len as u64,
+            pages,
         });
-        let page_heads = sized.collect::<Result<_, PageError>>()?;
+        let sized = pages.iter().map(|(page, rows)| {
+            let bytes = loader.saved_bytes(page, *rows)? as u64;
+            Ok(PageHead { rows: *rows as u64, bytes })
+        });
+        let (heads, page_heads) = (heads.collect(), sized.collect::<Result<_, PageError>>()?);
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let head = Head { version, origin, owner, states: heads, pages: page_heads };
         let encoded = head.encode();
@@ -122,9 +111,9 @@ impl<'a> Plan<'a> {
     pub(super) fn write(&self, loader: &dyn EngineLoader, to: &mut impl Write) -> Result<(), Failed> {
         to.write_all(&self.begin)?;
         let (begun, mut bytes) = (sum_of(&self.begin), Vec::new());
-        for (index, (page, head)) in self.pages.iter().zip(&self.head.pages).enumerate() {
+        for (index, (page, rows)) in self.pages.iter().enumerate() {
             bytes.clear();
-            loader.save(page, head.rows as usize, &mut bytes)?;
+            loader.save(page, *rows, &mut bytes)?;
             bytes.extend(page_sum(begun, index, &bytes));
             to.write_all(&bytes)?;
         }

@@ -10,6 +10,8 @@ use motorbrain_actors::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::distinct;
+
 /// A context, without its tokens and pages.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct State {
@@ -117,7 +119,7 @@ impl Head {
             && self.states.iter().all(|State { len, floor, kv_len, pages, .. }| {
                 let needs = |(index, which): (u64, &u32)| {
                     let head = self.pages.get(*which as usize);
-                    head.is_some_and(|head| head.rows >= rows(*kv_len, index, page))
+                    head.is_some_and(|head| head.rows >= distinct::rows(*kv_len, index, page))
                 };
                 kv_len <= len
                     && floor <= len
@@ -125,11 +127,6 @@ impl Head {
                     && (0..).zip(pages).all(needs)
             })
     }
-}
-
-/// Rows that `kv_len` tokens have in the page of an index. `page`: tokens of a page.
-pub(super) fn rows(kv_len: u64, index: u64, page: u64) -> u64 {
-    kv_len.saturating_sub(index.saturating_mul(page)).min(page)
 }
 
 /// A context's, without its pages.

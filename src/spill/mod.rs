@@ -52,13 +52,19 @@ const UNFINISHED: &str = ".new";
 /// Digits of a file's name.
 const NAME_LEN: usize = 32;
 
-/// Bytes that can be written to the disk that a folder is on, or would be on if it were made.
+/// How many bytes files below `folder` may have, and how many can be written to its disk now. Changes nothing: the folder
+/// need not be there yet.
 ///
 /// # Errors
-/// The system does not say.
-pub fn disk_room(folder: &Path) -> io::Result<u64> {
-    let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
-    folder::room(there)
+/// The folder is one that others may write to, or cannot be looked at.
+pub fn look(folder: &Path, bytes_max: Option<u64>) -> Result<(u64, u64), SpillError> {
+    let folder = &claim::itself(folder);
+    let there = folder.ancestors().find(|folder| folder.exists() || folder.is_symlink()).unwrap_or(Path::new("."));
+    if there == folder {
+        claim::check(folder)?;
+    }
+    let room = folder::room(there).map_err(|cause| SpillError::io(folder, "looked at", cause))?;
+    Ok((bytes_max.unwrap_or(room / DISK_SHARE), room))
 }
 
 /// Keeps conversations of this loader's engines in files below `folder`, which is made where it is missing, and removes
@@ -69,8 +75,7 @@ pub fn disk_room(folder: &Path) -> io::Result<u64> {
 /// The folder is one that others may write to, or cannot be used.
 pub fn open(folder: &Path, bytes_max: Option<u64>, loader: Arc<dyn EngineLoader>) -> Result<Arc<dyn Keep>, SpillError> {
     let claim = Claim::of(folder)?;
-    let room = || folder::room(folder).map(|room| room / DISK_SHARE);
-    let bytes_max = bytes_max.map_or_else(room, Ok).map_err(|cause| SpillError::io(folder, "looked at", cause))?;
+    let (bytes_max, _) = look(folder, bytes_max)?;
     Ok(Arc::new(Store::new(claim, bytes_max, loader)))
 }
 
@@ -191,6 +196,6 @@ impl<D: Disk> Keep for Store<D> {
 }
 
 /// The first digits of some bytes.
-fn hexadecimal(bytes: &[u8], digits: usize) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8], digits: usize) -> String {
     bytes.iter().take(digits / 2).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,69 +5,11 @@ mod damage;
 mod failing;
 mod folders;
 
-use motorbrain_actors::{
-    engine::{EngineInfo, Row, Sampling, Want, Window},
-    tokens::TokenId,
-};
-use motorbrain_testing::{FakeControl, FakeLoader, fake_info, states_in};
+use motorbrain_actors::engine::EngineInfo;
+use motorbrain_testing::{FakeLoader, states_in};
 
 use super::*;
-
-/// Tokens of a fake's page.
-const PAGE: usize = 4;
-
-fn loader() -> FakeLoader {
-    let window = Window { size: 64, sinks: 2, slide: 4, slides: true };
-    FakeLoader { info: EngineInfo { window, ..fake_info() }, control: FakeControl::default() }
-}
-
-/// Where a conversation stands that read so many tokens and sampled one, which has no keys and values yet.
-fn context(loader: &FakeLoader, len: usize) -> Kept {
-    let mut engine = loader.load().unwrap();
-    let slot = engine.open().unwrap();
-    let mut tokens: Vec<TokenId> = (0..len as u32).map(|index| TokenId((7 * index + len as u32) % 64)).collect();
-    let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0 };
-    let output = engine.run(&[Row { slot, tokens: &tokens, want }]).unwrap().next().unwrap();
-    tokens.extend(output.sampled.map(|sampled| sampled.token));
-    let mut resident = motorbrain_actors::engine::Resident::default();
-    resident.apply(engine.take_held(slot));
-    let total = tokens.len() as u64;
-    Kept { history: History { tokens: Arc::new(tokens), total }, floor: 0, resident }
-}
-
-/// The first tokens of one.
-fn fork(of: &Kept, len: usize) -> Kept {
-    let mut fork = of.clone();
-    fork.history.truncate(len);
-    fork.resident.truncate(len, PAGE);
-    fork
-}
-
-fn histories(states: &[Kept]) -> Vec<History> {
-    states.iter().map(|state| state.history.clone()).collect()
-}
-
-/// Whether they are the same but for where pages lie: rows that count, and which contexts share them.
-fn assert_same(found: &[Kept], expected: &[Kept]) {
-    let facts = |states: &[Kept]| {
-        let mut known = Vec::new();
-        let facts = states.iter().map(|Kept { history, floor, resident }| {
-            let pages = resident.pages.iter().map(|page| {
-                let place = known.iter().position(|known| known == page);
-                place.unwrap_or_else(|| {
-                    known.push(page.clone());
-                    known.len() - 1
-                })
-            });
-            let pages: Vec<_> = pages.collect();
-            (history.clone(), *floor, resident.kv_len, states_in(resident, PAGE), pages)
-        });
-        facts.collect::<Vec<_>>()
-    };
-    let (found, expected) = (facts(found), facts(expected));
-    assert!(found.iter().all(|(.., states, _)| states.is_some()), "{found:?}");
-    assert_eq!(found, expected);
-}
+use crate::fakes::{PAGE, assert_same, context, fork, histories, loader};
 
 fn name(name: &str) -> ConversationId {
     name.into()

@@ -24,4 +24,6 @@ mod rooms;
 mod settings;
 mod shrunk;
 mod smollm2;
+mod spill;
+mod transfer;
 mod window_reference;

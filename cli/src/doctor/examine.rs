@@ -7,7 +7,7 @@ use motorbrain::{
     engine::{Form, Layout, OnnxLoader, Rotation, Rotations, Runtime, WhyPlain},
     model::{Checked, ElementType, Family, Model, Note},
     settings::{DEFAULT_FILE, Sources},
-    trust,
+    spill, trust,
 };
 use motorbrain_actors::{
     brain,
@@ -31,6 +31,7 @@ pub(super) fn everything(common: &Common, findings: &mut Findings) {
     if !trust::IS_CHECKED {
         findings.add(Finding::note("trust", "who else may write library and kept forms is not checked on this system"));
     }
+    spill(&settings, findings);
     let runtime = library(&settings, findings);
     let model = model(&settings, findings);
     if let (Some(runtime), Some(model)) = (runtime, model) {
@@ -43,6 +44,28 @@ fn settings_file(common: &Common) -> Finding {
         Some(file) => Finding::ok("settings", file.display().to_string()).fact("file", shown(&file)),
         None => Finding::ok("settings", format!("the defaults; there is no {DEFAULT_FILE} here")),
     }
+}
+
+fn spill(settings: &Settings, findings: &mut Findings) {
+    let Some(folder) = &settings.memory.spill else { return };
+    let (bytes_max, room) = match spill::look(folder, settings.memory.spill_bytes) {
+        Ok(found) => found,
+        Err(error) => return findings.wrong("spill", error),
+    };
+    let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let text = format!(
+        "conversations that leave memory go to {}\nat most {:.0} MiB, of {:.0} MiB that the disk has room for",
+        folder.display(),
+        mebibytes(bytes_max),
+        mebibytes(room),
+    );
+    let finding = if bytes_max > room {
+        let fits = "the disk is full before that, and then conversations leave to their tokens alone";
+        Finding::note("spill", format!("{text}: {fits}")).hint("lower `memory.spill_bytes`, or make room on the disk")
+    } else {
+        Finding::ok("spill", text)
+    };
+    findings.add(finding.fact("folder", shown(folder)).fact("bytes_max", bytes_max).fact("room", room));
 }
 
 fn library(settings: &Settings, findings: &mut Findings) -> Option<Runtime> {

@@ -269,6 +269,38 @@ fn doctor_tells_of_a_form_that_was_damaged_or_is_not_kept() {
     says(["may be written by everybody", "`runtime.cache`"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn doctor_says_where_spilled_conversations_go_and_what_room_there_is() {
+    let (folder, model) = (tempfile::tempdir().unwrap(), copy("tiny-gqa-fp32"));
+    let report = |settings: &[&str]| {
+        doctor(&folder, model.path(), |command| {
+            settings.iter().for_each(|set| drop(command.args(["--set", set])));
+        })
+    };
+    let says = |settings: &[&str], status, words: &[&str]| {
+        let (code, report) = report(settings);
+        assert_eq!(code, Some(status), "{report}");
+        words.iter().for_each(|word| assert!(report.contains(word), "{word}: {report}"));
+    };
+    assert!(!report(&[]).1.contains("spill"));
+    says(&["memory.spill=away"], 0, &["leave memory go to away", "that the disk has room for"]);
+    assert!(!folder.path().join("away").exists(), "it only looks");
+    let more_than_any_disk = "memory.spill_bytes=9000000000000000000";
+    says(
+        &["memory.spill=away", more_than_any_disk],
+        0,
+        &["the disk is full before that", "lower `memory.spill_bytes`"],
+    );
+    fs::create_dir(folder.path().join("away")).unwrap();
+    set_mode(&folder.path().join("away"), 0o777);
+    says(
+        &["memory.spill=away"],
+        SETTINGS,
+        &["may be written by everybody", "name a folder of your own in `memory.spill`"],
+    );
+}
+
 #[test]
 fn the_runtime_tells_nobody_what_runs() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,0 +1,102 @@
+//! Why a conversation is not written to a file, or not taken over from one.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use motorbrain_actors::engine::PageError;
+
+/// See the module's description. No conversation was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError {
+    /// It is of another model, or the model is run in another way.
+    #[error("the conversation is of another {what}: {found}, expected {expected}")]
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// What the file says.
+        found: String,
+        /// What it is here.
+        expected: String,
+    },
+    /// It is no file of a conversation.
+    #[error("the file holds no conversation: {why}")]
+    NoConversation {
+        /// What was found.
+        why: &'static str,
+    },
+    /// It was made by another version of this program.
+    #[error("the file is of form {found}, expected {expected}")]
+    Version {
+        /// What it says.
+        found: String,
+        /// What is known here.
+        expected: &'static str,
+    },
+    /// It says what cannot be.
+    #[error("the file is not as one was written: {why}")]
+    Malformed {
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// It is not what was written.
+    #[error("the file was damaged: its sum is another")]
+    Damaged,
+    /// It ends before its end.
+    #[error("the file ends after {found} bytes, expected {expected}")]
+    Cut {
+        /// Bytes that could be read.
+        found: u64,
+        /// Bytes that it should have.
+        expected: u64,
+    },
+    /// Pages cannot be made, or have no bytes.
+    #[error(transparent)]
+    Page(#[from] PageError),
+    /// There is already something of that name.
+    #[error("{} is there already", path.display())]
+    Exists {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The system does not read or write it.
+    #[error("{} cannot be {done}", path.display())]
+    Io {
+        /// `read` or `written`.
+        done: &'static str,
+        /// Where; empty where only the caller knows.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+impl TransferError {
+    /// What to do about it, one sentence; `None` where only the cause can say.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Mismatch { what: "tokenizer", .. } => Some("import it where the same model is served".into()),
+            Self::Mismatch { .. } => {
+                Some("import it where the same model is served in the same window, or its tokens alone".into())
+            }
+            Self::Version { .. } => Some("export it again with this version".into()),
+            Self::Damaged | Self::Cut { .. } => Some("copy the file again from where it was exported".into()),
+            Self::NoConversation { .. } | Self::Malformed { .. } => {
+                Some("name a file that `export` has written".into())
+            }
+            Self::Exists { .. } => Some("name a file that is not there yet".into()),
+            Self::Page(_) | Self::Io { .. } => None,
+        }
+    }
+
+    /// Where that was.
+    pub(super) fn at(self, path: &Path) -> Self {
+        match self {
+            Self::Io { done, cause, .. } => Self::Io { done, path: path.to_owned(), cause },
+            other => other,
+        }
+    }
+}
