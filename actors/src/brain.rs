@@ -20,6 +20,7 @@ mod gate;
 mod handle;
 mod leaving;
 mod message;
+mod meters;
 mod notes;
 mod notices;
 mod quotas;

@@ -10,6 +10,7 @@ pub mod embedder;
 pub mod engine;
 pub mod job;
 pub mod message;
+pub mod metrics;
 pub mod policy;
 pub mod reuse;
 mod shares;
