@@ -21,6 +21,7 @@ mod handle;
 mod keeper;
 mod leaving;
 mod message;
+mod meters;
 mod notes;
 mod notices;
 mod quotas;

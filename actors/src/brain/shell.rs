@@ -18,6 +18,7 @@ use super::{
     gate::{Gate, Permit},
     keeper::Keeper,
     message::{BrainMessage, Envelope, Inner, Internal, Ticket},
+    meters::Meters,
     notes::{self, Note, Notes, Post},
     tokenizing::{Made, Tokenizing},
 };
@@ -25,6 +26,7 @@ use crate::{
     clock::Clock,
     job::RequestId,
     message::{BrainError, ErrorCode, Request, Step},
+    metrics,
     policy::{ActorIndex, Chaos, Effect, Event, Policy, Stats, Time},
     tokens::{TokenId, Tokenizer},
 };
@@ -79,6 +81,9 @@ pub(super) struct Shell {
     pub(super) shutdown: Vec<RpcReplyPort<()>>,
     /// The policy is done, and for what reason, where that was none of its callers'.
     pub(super) over: Option<Result<(), GaveUp>>,
+    /// When the events under way are handled.
+    pub(super) now: Time,
+    pub(super) meters: Meters,
     /// For those who want to know what happens.
     pub(super) telling: Telling,
     /// Kept between messages for their memory; empty then.
@@ -101,6 +106,8 @@ impl Shell {
         let BrainArguments { config, loader, tokenizer, gate, started } = arguments;
         config.check()?;
         let (post, notes) = notes::post(myself.clone());
+        metrics::describe();
+        let meters = Meters::new(config.name.clone());
         Ok(Self {
             policy: Policy::new(config.policy(RandomState::new().hash_one(0))),
             clock: gate.clock().clone(),
@@ -128,6 +135,8 @@ impl Shell {
             started,
             shutdown: Vec::new(),
             over: None,
+            now: Time::default(),
+            meters,
             telling: Telling::default(),
             effects: Vec::new(),
             events: VecDeque::new(),
@@ -174,13 +183,16 @@ impl Shell {
         self.verdict()
     }
 
-    /// Those who subscribed are told what a message has led to.
+    /// Those who subscribed are told what a message has led to; what was counted is published before long.
     fn say_what_happened(&mut self) {
         match self.gate.take_refused() {
             0 => {}
-            count => self.telling.refused(ErrorCode::Overloaded, count),
+            count => self.refused(ErrorCode::Overloaded, count),
         }
         self.telling.tell();
+        if self.over.is_none() && self.meters.due().is_some_and(|due| !self.alarm.is_set_by(due)) {
+            self.set_alarm(self.clock.now());
+        }
     }
 
     fn verdict(&self) -> Result<(), GaveUp> {
@@ -201,10 +213,7 @@ impl Shell {
             BrainMessage::CancelConversation(name, port) => drop(port.send(self.count_cancelled(|shell| {
                 shell.tell(Event::CancelledAll(name));
             }))),
-            BrainMessage::Stats(port) => {
-                let pages = self.crew.kv_bytes();
-                drop(port.send(self.policy.stats().map(|stats| Stats { kv_bytes: stats.kv_bytes + pages, ..stats })));
-            }
+            BrainMessage::Stats(port) => drop(port.send(self.stats())),
             BrainMessage::List(ask, port) => drop(port.send(self.policy.list(self.clock.now(), &ask))),
             BrainMessage::Inspect(name, port) => drop(port.send(self.policy.inspect(self.clock.now(), &name))),
             BrainMessage::Subscribe(subscribe, port) => drop(port.send(self.telling.subscribe(subscribe))),
@@ -224,6 +233,17 @@ impl Shell {
                 }
             },
         }
+    }
+
+    fn stats(&self) -> Result<Stats, BrainError> {
+        let pages = self.crew.kv_bytes();
+        self.policy.stats().map(|stats| Stats { kv_bytes: stats.kv_bytes + pages, ..stats })
+    }
+
+    /// Publishes what was counted.
+    pub(super) fn publish(&mut self) {
+        let stats = self.stats().ok();
+        self.meters.publish(self.crew.runs(), stats.as_ref());
     }
 
     fn note(&mut self, note: Note) {
@@ -309,6 +329,10 @@ impl Shell {
     /// The same with the events that are in line.
     pub(super) fn catch_up(&mut self) {
         let now = self.clock.now();
+        self.now = now;
+        if self.meters.due().is_some_and(|due| due <= now) {
+            self.publish();
+        }
         let mut effects = std::mem::take(&mut self.effects);
         while let Some(event) = self.events.pop_front() {
             self.policy.handle(now, event, &mut effects);
@@ -336,7 +360,7 @@ impl Shell {
     pub(super) fn set_alarm(&mut self, now: Time) {
         let look = (!self.open.is_empty()).then(|| self.next_look.max(now));
         let ask = self.asks_until.first().map(|&(at, _)| at);
-        if let Some(due) = [self.policy.next_deadline(), look, ask].into_iter().flatten().min() {
+        if let Some(due) = [self.policy.next_deadline(), look, ask, self.meters.due()].into_iter().flatten().min() {
             self.alarm.set(now, due, &self.post);
         }
     }
