@@ -7,7 +7,7 @@
 
 use std::{
     any::Any,
-    fmt,
+    fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -360,6 +360,31 @@ pub struct Running {
     pub requests: Vec<RequestId>,
 }
 
+/// What was counted of runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// How many had so many rows.
+    pub by_rows: Vec<usize>,
+    /// Tokens that they read.
+    pub read: u64,
+    /// Tokens that they sampled.
+    pub decoded: u64,
+}
+
+impl Runs {
+    /// Adds the others, which are none then.
+    pub fn take(&mut self, others: &mut Self) {
+        if self.by_rows.len() < others.by_rows.len() {
+            self.by_rows.resize(others.by_rows.len(), 0);
+        }
+        for (count, other) in self.by_rows.iter_mut().zip(&mut others.by_rows) {
+            *count += mem::take(other);
+        }
+        self.read += mem::take(&mut others.read);
+        self.decoded += mem::take(&mut others.decoded);
+    }
+}
+
 /// Where an actor writes what it is doing, for its owner to read when it hangs or dies.
 #[derive(Clone, Default)]
 pub struct Pulse(Arc<PulseInner>);
@@ -368,6 +393,7 @@ pub struct Pulse(Arc<PulseInner>);
 struct PulseInner {
     // std mutexes: held for a copy, never across an await or a run.
     running: Mutex<Option<Running>>,
+    runs: Mutex<Runs>,
     interrupter: Mutex<Option<Arc<dyn Interrupt>>>,
 }
 
@@ -385,6 +411,22 @@ impl Pulse {
     /// The run in progress, or the one during which the actor died.
     pub fn running(&self) -> Option<Running> {
         lock(&self.0.running).clone()
+    }
+
+    /// A run went well: how many rows it had, and how many tokens it read and sampled.
+    pub fn ran(&self, rows: usize, read: usize, decoded: usize) {
+        let mut runs = lock(&self.0.runs);
+        if runs.by_rows.len() <= rows {
+            runs.by_rows.resize(rows + 1, 0);
+        }
+        runs.by_rows[rows] += 1;
+        runs.read += read as u64;
+        runs.decoded += decoded as u64;
+    }
+
+    /// Moves what was counted of runs that went well there.
+    pub fn take_runs(&self, to: &mut Runs) {
+        to.take(&mut lock(&self.0.runs));
     }
 
     /// The engine is loaded and can be interrupted.

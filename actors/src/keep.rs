@@ -4,6 +4,8 @@
 //! and what can go wrong. A conversation always has its tokens besides, so nothing is ever lost but time: whatever is
 //! not given back as it was is read again.
 
+use std::fmt;
+
 use crate::{
     engine::{PageError, Resident},
     job::History,
@@ -44,6 +46,12 @@ pub trait Keep: Send + Sync + 'static {
 
     /// It is not wanted any more, if there is such a thing. Never fails.
     fn forget(&self, id: KeptId);
+}
+
+impl fmt::Debug for dyn Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keep")
+    }
 }
 
 /// What there is no more room in.

@@ -11,6 +11,7 @@ pub mod engine;
 pub mod job;
 pub mod keep;
 pub mod message;
+pub mod metrics;
 pub mod policy;
 pub mod reuse;
 mod shares;

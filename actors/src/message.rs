@@ -475,6 +475,25 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// All of them, in their order.
+    pub const ALL: [Self; 15] = [
+        Self::BadRequest,
+        Self::EmptyInput,
+        Self::InvalidToken,
+        Self::InputTooLong,
+        Self::ContextFull,
+        Self::UnknownConversation,
+        Self::ConversationExists,
+        Self::BehindSlide,
+        Self::Overloaded,
+        Self::Timeout,
+        Self::Restarted,
+        Self::Quarantined,
+        Self::Cancelled,
+        Self::Unavailable,
+        Self::Engine,
+    ];
+
     /// The code as text.
     pub const fn as_str(self) -> &'static str {
         match self {

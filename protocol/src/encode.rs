@@ -137,8 +137,10 @@ enum Body<'a> {
         actors: Vec<ActorBody>,
         waiting: usize,
         abandoned: usize,
+        conversations: usize,
         kv_bytes: usize,
         cached_bytes: usize,
+        shared_bytes: usize,
         model: ModelBody,
     },
     Listed {
@@ -259,8 +261,10 @@ fn body(answer: &Answer) -> Body<'_> {
             actors: stats.actors.iter().map(actor).collect(),
             waiting: stats.waiting,
             abandoned: stats.abandoned,
+            conversations: stats.conversations,
             kv_bytes: stats.kv_bytes,
             cached_bytes: stats.cached_bytes,
+            shared_bytes: stats.shared_bytes,
             model: ModelBody {
                 layers: stats.model.layers,
                 hidden: stats.model.hidden,
@@ -464,6 +468,8 @@ mod tests {
             actors: vec![actor],
             kv_bytes: 4096,
             cached_bytes: 1024,
+            shared_bytes: 512,
+            conversations: 7,
             model,
         };
         let reason = || "1 of 2 actors is down".to_owned();
@@ -475,7 +481,7 @@ mod tests {
             let line = check("4", Ok(Answer::Stats(Stats { health, ..stats.clone() })));
             assert!(line.contains(expected), "{line}");
         }
-        insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"health":"ready","actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"waiting":5,"abandoned":0,"kv_bytes":4096,"cached_bytes":1024,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
+        insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"health":"ready","actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"waiting":5,"abandoned":0,"conversations":7,"kv_bytes":4096,"cached_bytes":1024,"shared_bytes":512,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
     }
 
     #[test]

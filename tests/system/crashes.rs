@@ -42,7 +42,7 @@ const ACTORS: usize = 3;
 
 /// What a conversation does in one turn, with some tokens of a text.
 #[derive(Clone, Copy)]
-enum Deed {
+pub(crate) enum Deed {
     Greedy,
     Drawn,
     Streamed,
@@ -54,11 +54,11 @@ enum Deed {
 }
 
 #[derive(Clone)]
-struct Turn {
-    deed: Deed,
-    tokens: Vec<TokenId>,
-    count: usize,
-    seed: u64,
+pub(crate) struct Turn {
+    pub(crate) deed: Deed,
+    pub(crate) tokens: Vec<TokenId>,
+    pub(crate) count: usize,
+    pub(crate) seed: u64,
 }
 
 /// Some conversations slide often in a window of 96, some never.
@@ -83,8 +83,8 @@ fn scripts(dir: &Path, seed: u64) -> Vec<Vec<Turn>> {
 
 /// What must not depend on who dies: tokens, the bits of their log-probabilities, and how long the context is.
 #[derive(Debug, PartialEq)]
-struct Answer {
-    tokens: Vec<TokenId>,
+pub(crate) struct Answer {
+    pub(crate) tokens: Vec<TokenId>,
     logprobs: Vec<Option<u32>>,
     context_len: usize,
 }
@@ -119,7 +119,7 @@ async fn streamed(brain: &Brain, step: Step) -> Answer {
     }
 }
 
-async fn play(brain: &Brain, name: &str, turn: Turn) -> Vec<Answer> {
+pub(crate) async fn play(brain: &Brain, name: &str, turn: Turn) -> Vec<Answer> {
     let Turn { deed, tokens, count, seed } = turn;
     let greedy = Step::greedy(name, tokens.clone(), count);
     let drawn = Step {

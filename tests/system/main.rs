@@ -12,6 +12,7 @@ mod crashes;
 mod engine;
 mod families;
 mod forms;
+mod leaving;
 #[cfg(target_os = "linux")]
 mod memory;
 mod model;

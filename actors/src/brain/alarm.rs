@@ -33,6 +33,11 @@ impl Alarm {
         self.set = Some((due, timer));
     }
 
+    /// Whether a note comes at `due` at the latest.
+    pub(super) fn is_set_by(&self, due: Time) -> bool {
+        self.set.as_ref().is_some_and(|(at, _)| *at <= due)
+    }
+
     /// The note has come.
     pub(super) fn has_rung(&mut self) {
         self.set = None;

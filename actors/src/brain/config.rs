@@ -8,6 +8,7 @@ use super::gate::Gate;
 use crate::{
     embedder::EmbeddingConfig,
     engine::{EngineLoader, LoadError},
+    keep::Keep,
     policy::{Limits, Memory, PolicyConfig, Supervision, WhenDown},
     tokens::Tokenizer,
 };
@@ -33,6 +34,8 @@ pub struct BrainConfig {
     pub cached_bytes: usize,
     /// Bounds on what conversations take.
     pub memory: Memory,
+    /// Where keys and values go that leave memory; `None`: nowhere, and tokens are read again.
+    pub keep: Option<Arc<dyn Keep>>,
     /// What becomes of the brain when every actor is down.
     pub when_down: WhenDown,
     /// How long a shutdown may take that names no time itself.
@@ -53,6 +56,7 @@ impl Default for BrainConfig {
             beside_max: Duration::from_millis(250),
             cached_bytes: 1 << 30,
             memory: Memory::default(),
+            keep: None,
             when_down: WhenDown::Retry,
             shutdown_max: Duration::from_secs(30),
             chaos: false,
@@ -108,7 +112,8 @@ impl BrainConfig {
     /// The part of it that the policy decides by.
     pub(super) fn policy(&self, seed: u64) -> PolicyConfig {
         let Self { actors, limits, supervision, cached_bytes, memory, when_down, .. } = *self;
-        PolicyConfig { actors, limits, supervision, cached_bytes, memory, when_down, seed }
+        let keeps = self.keep.is_some();
+        PolicyConfig { actors, limits, supervision, cached_bytes, memory, keeps, when_down, seed }
     }
 }
 

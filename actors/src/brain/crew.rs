@@ -18,7 +18,7 @@ use crate::{
     clock::Clock,
     embedder::{EmbedderArguments, EmbedderMessage, spawn_on_thread},
     engine::{EngineLoader, LoadError},
-    job::{Job, Pulse, RequestId, Running},
+    job::{Job, Pulse, RequestId, Running, Runs},
     policy::{ActorIndex, Chaos, Incarnation},
 };
 
@@ -34,18 +34,26 @@ pub(super) struct Crew {
     post: Post,
     loader: Arc<dyn EngineLoader>,
     members: Vec<Option<Member>>,
+    /// Counted of runs, those of actors that are gone among them.
+    runs: Runs,
 }
 
 impl Crew {
     /// Places for so many, none of them taken.
     pub(super) fn new(brain: ActorRef<BrainMessage>, post: Post, loader: Arc<dyn EngineLoader>, actors: usize) -> Self {
-        Self { brain, post, loader, members: (0..actors).map(|_| None).collect() }
+        Self { brain, post, loader, members: (0..actors).map(|_| None).collect(), runs: Runs::default() }
     }
 
     /// Bytes of all pages of keys and values.
     pub(super) fn kv_bytes(&self) -> usize {
         // Somebody else's code, on the brain's thread.
         catch_unwind(AssertUnwindSafe(|| self.loader.kv_bytes())).unwrap_or_default()
+    }
+
+    /// What was counted of runs since it was emptied.
+    pub(super) fn runs(&mut self) -> &mut Runs {
+        self.members.iter().flatten().for_each(|member| member.pulse.take_runs(&mut self.runs));
+        &mut self.runs
     }
 
     /// Starts an actor on a thread of its own, without waiting for its model.
@@ -136,6 +144,7 @@ impl Crew {
         if self.member(index, incarnation).is_some()
             && let Some(member) = self.members[index.0].take()
         {
+            member.pulse.take_runs(&mut self.runs);
             member.abandon(&self.brain);
         }
     }
@@ -146,6 +155,7 @@ impl Crew {
             return Vec::new();
         }
         let dead = self.members[index.0].take();
+        dead.iter().for_each(|member| member.pulse.take_runs(&mut self.runs));
         dead.and_then(|member| member.pulse.running()).map(|running| running.requests).unwrap_or_default()
     }
 }

@@ -8,6 +8,7 @@ use ractor::RpcReplyPort;
 use super::{
     gate::Permit,
     message::{QueuePort, StepItem, StreamPort, Ticket},
+    meters::Op,
     tokenizing::Made,
 };
 use crate::{
@@ -67,6 +68,11 @@ pub(super) struct Open {
     pub(super) gone: bool,
     /// An actor has had it.
     pub(super) begun: bool,
+    /// What is asked, as it is counted; `None`: it is not.
+    pub(super) op: Option<Op>,
+    /// When it came, of a streamed step, and when it showed its last token.
+    pub(super) came: Time,
+    pub(super) shown_last: Option<Time>,
     /// Given back when it is done.
     pub(super) permit: Option<Permit>,
 }
@@ -105,6 +111,9 @@ impl Open {
             broken: false,
             gone: false,
             begun: false,
+            op: None,
+            came: Time::default(),
+            shown_last: None,
             permit: None,
         }
     }

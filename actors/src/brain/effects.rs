@@ -5,6 +5,7 @@ use super::{
     config::StartError,
     desk::Shown,
     message::stopped,
+    meters::Came,
     notices,
     shell::{GaveUp, Shell, tokenised},
     tokenizing,
@@ -30,7 +31,10 @@ impl Shell {
             Effect::Tokenise { request, conversation, behind } => self.tokenise(request, conversation, behind),
             Effect::Send { actor, incarnation, job } => self.send(actor, incarnation, job),
             Effect::Show { request, sampled, last } => {
-                let open = self.open.get_mut(&request).filter(|open| !open.broken);
+                let mut open = self.open.get_mut(&request).filter(|open| !open.broken);
+                if let Some(open) = &mut open {
+                    self.meters.showed(self.now, open);
+                }
                 match open.map(|open| open.show(sampled, last, &self.end_tokens)) {
                     Some(Shown::Broken) => self.give_up_text(request),
                     Some(Shown::Gone) => self.events.push_back(Event::Gone(request)),
@@ -40,6 +44,7 @@ impl Shell {
             Effect::Answer { request, answer } => {
                 debug_assert!(self.open.contains_key(&request), "{request:?} is answered a second time");
                 if let Some(open) = self.close(request, false) {
+                    self.meters.came(self.now, open.op, Came::Ok, answer.reused);
                     open.answer(answer, &self.end_tokens, self.tokenizer.kind());
                 }
             }
@@ -49,16 +54,32 @@ impl Shell {
                     let (cancelled, broken) = (error == BrainError::Cancelled, open.broken);
                     self.cancelled += usize::from(cancelled && !broken);
                     let error = if cancelled && broken { broken_text() } else { error };
+                    self.meters.came(self.now, open.op, Came::Failed(error.code()), 0);
                     if !open.begun {
-                        self.refused(error.code());
+                        self.refused(error.code(), 1);
                     }
                     open.fail(error, committed);
                 }
             }
-            Effect::Drop { request, lingers } => drop(self.close(request, lingers)),
+            Effect::Drop { request, lingers } => {
+                if let Some(open) = self.close(request, lingers) {
+                    self.meters.came(self.now, open.op, Came::Dropped, 0);
+                }
+            }
             Effect::Release(request) => drop(self.lingering.remove(&request)),
             Effect::Cancel { actor, incarnation, request } => self.crew.cancel(actor, incarnation, request),
             Effect::Recall { actor, incarnation, requests } => self.crew.recall(actor, incarnation, requests),
+            Effect::Put { id, conversation, states } => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.put(id, conversation, states);
+                }
+            }
+            Effect::Fetch { id, conversation, expected } => {
+                if let Some(keeper) = &self.keeper {
+                    keeper.fetch(id, conversation, expected);
+                }
+            }
+            Effect::Forget(id) => self.keeper.iter().for_each(|keeper| keeper.forget(id)),
             Effect::Observe { actor, incarnation } => {
                 let run = self.crew.observe(actor, incarnation);
                 self.events.push_back(Event::Observed { actor, incarnation, run });
@@ -85,6 +106,7 @@ impl Shell {
             Effect::GaveUp(reason) => self.end(Err(GaveUp(reason))),
             Effect::Notice(notice) => {
                 self.telling.notice(&notice);
+                self.meters.notice(self.now, &notice);
                 notices::log(notice);
             }
         }
@@ -149,6 +171,7 @@ impl Shell {
     /// The policy is done.
     fn end(&mut self, how: Result<(), GaveUp>) {
         self.over = Some(how);
+        self.publish();
         // The policy has answered its own; what is left asks for tokens or text.
         for open in std::mem::take(&mut self.open).into_values() {
             open.caller.fail(stopped(), 0);

@@ -160,7 +160,9 @@ impl BrainEvent {
             Notice::Forgotten { conversation: name } => {
                 Self::ConversationForgotten { conversation: conversation(name) }
             }
-            Notice::LoadFailed { .. } | Notice::Freed { .. } | Notice::Impossible(_) => return None,
+            Notice::LoadFailed { .. } | Notice::KeepFailed { .. } | Notice::Freed { .. } | Notice::Impossible(_) => {
+                return None;
+            }
         })
     }
 }

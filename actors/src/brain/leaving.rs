@@ -9,9 +9,14 @@ use ractor::ActorRef;
 
 use super::{
     message::{BrainMessage, Inner, Internal, Ticket},
+    meters::Came,
     shell::Shell,
 };
-use crate::{job::RequestId, message::BrainError, policy::Event};
+use crate::{
+    job::RequestId,
+    message::{BrainError, ErrorCode},
+    policy::Event,
+};
 
 /// How often callers are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -27,6 +32,7 @@ impl Shell {
             if shell.is_ask(request) {
                 if let Some(open) = shell.close(request, false) {
                     shell.cancelled += 1;
+                    shell.meters.came(shell.clock.now(), open.op, Came::Failed(ErrorCode::Cancelled), 0);
                     open.fail(BrainError::Cancelled, 0);
                 }
             } else {

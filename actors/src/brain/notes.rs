@@ -19,7 +19,7 @@ use super::{
 use crate::{
     job::{Report, RequestId},
     message::BrainError,
-    policy::{ActorIndex, Incarnation},
+    policy::{ActorIndex, Event, Incarnation},
 };
 
 /// What one of the brain's parts has to say.
@@ -31,6 +31,8 @@ pub(super) enum Note {
     Died(ActorIndex, Incarnation),
     /// From a tokenizer's thread.
     Made(RequestId, Result<Made, BrainError>),
+    /// From the keeper's thread.
+    Kept(Event),
     /// From the timer.
     Alarm,
 }

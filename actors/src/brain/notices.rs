@@ -43,6 +43,10 @@ pub(super) fn log(notice: Notice) {
             to = to.0,
             "a conversation goes on with another actor"
         ),
+        Notice::KeepFailed { conversation, error } => {
+            let (conversation, hint) = (conversation.as_str(), error.hint());
+            tracing::warn!(conversation, %error, hint, "keys and values are not kept; tokens are read again");
+        }
         Notice::Left { conversation, to_file, bytes } => tracing::debug!(
             conversation = conversation.as_str(),
             to_file,

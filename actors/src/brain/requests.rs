@@ -9,6 +9,7 @@ use super::{
     desk::{Caller, Open, Until},
     gate::{Lane, Permit, price},
     message::{Envelope, Ticket},
+    meters::{Came, Op},
     shell::Shell,
     tokenizing::{Made, Work},
 };
@@ -18,7 +19,7 @@ use crate::{
         BrainError, ClientId, ConversationId, Embed, ErrorCode, Fork, Input, PARTS_MAX, Party, Request, Rewind, Score,
         Step, Terms, check_vocabulary,
     },
-    policy::{Arrival, Ask, Event, Given, NAME_BYTES_MAX, StepAsk},
+    policy::{Arrival, Ask, Event, Given, NAME_BYTES_MAX, StepAsk, Time},
     text::StopTexts,
     tokens::TokenId,
 };
@@ -29,20 +30,24 @@ impl Shell {
         let Envelope { request, deadline, party, ticket, permit } = envelope;
         let stream = matches!(caller, Caller::Stream(_) | Caller::QueuedStream(_));
         let (lane, count) = price(&request);
+        let op = Op::from(&request);
         let Asked { conversation, ask, input, stop, terms } = self.take_apart(request, stream);
         // What the policy, which knows no text, cannot judge.
         let checked = input.as_ref().map_or(Ok(()), check_parts).and_then(|()| StopTexts::new(&stop));
         let checked = checked.and_then(|stops| Ok((stops, self.let_in(permit, lane, &party, count)?)));
         let (stops, permit) = match checked {
             Ok(checked) => checked,
-            Err(error) => return self.refuse(caller, error),
+            Err(error) => return self.refuse(op, caller, error),
         };
         let (input, text) = match input {
             Some(Input::Tokens(tokens)) => (Some(Given::Tokens(tokens)), None),
             Some(text) => (Some(Given::Text { bytes: text.bytes() }), Some(text)),
             None => (None, None),
         };
-        let open = Open { input: text, stops, ..self.opened(caller, conversation.as_ref(), &party, ticket, permit) };
+        let came = if stream { self.clock.now() } else { Time::default() };
+        let op = Some(op);
+        let open =
+            Open { input: text, stops, op, came, ..self.opened(caller, conversation.as_ref(), &party, ticket, permit) };
         let request = self.enter(open);
         self.tell(Event::Arrived(Arrival { request, conversation, ask, input, terms, party, deadline }));
     }
@@ -72,6 +77,10 @@ impl Shell {
     ) {
         let Envelope { request, deadline, party, ticket, permit } = envelope;
         let work = work(request);
+        let op = match &work {
+            Work::Encode { .. } => Op::Tokenize,
+            Work::Decode(_) => Op::Detokenize,
+        };
         let (found, limit) = (work.bytes(), self.config.limits.text_bytes);
         let checked = match found > limit {
             true => Err(BrainError::InputTooLong { found, limit }),
@@ -79,11 +88,11 @@ impl Shell {
         };
         let permit = match checked.and_then(|()| self.let_in(permit, Lane::Work, &party, 1)) {
             Ok(permit) => permit,
-            Err(error) => return self.refuse(caller, error),
+            Err(error) => return self.refuse(op, caller, error),
         };
         let now = self.clock.now();
         let until = deadline.or(self.config.limits.deadline).map(|allowed| Until { at: now + allowed, allowed });
-        let open = Open { until, makes: true, ..self.opened(caller, None, &party, ticket, permit) };
+        let open = Open { until, makes: true, op: Some(op), ..self.opened(caller, None, &party, ticket, permit) };
         let request = self.enter(open);
         self.asks_until.extend(until.map(|until| (until.at, request)));
         match self.tokenizing.make(request, &party, None, work) {
@@ -95,6 +104,8 @@ impl Shell {
     /// Answers one who asked for tokens or text.
     pub(super) fn give(&mut self, request: RequestId, made: Result<Made, BrainError>) {
         if let Some(open) = self.close(request, false) {
+            let came = made.as_ref().map_or_else(|error| Came::Failed(error.code()), |_| Came::Ok);
+            self.meters.came(self.clock.now(), open.op, came, 0);
             open.give(made, self.vocab);
         }
     }
@@ -107,6 +118,7 @@ impl Shell {
         {
             self.asks_until.pop_first();
             if let Some(open) = self.close(request, false) {
+                self.meters.came(now, open.op, Came::Failed(ErrorCode::Timeout), 0);
                 let deadline = open.until.map_or(Duration::ZERO, |until| until.allowed);
                 open.fail(BrainError::Timeout { deadline }, 0);
             }
@@ -120,17 +132,20 @@ impl Shell {
     }
 
     /// Tells a caller that its request does not come in.
-    fn refuse(&mut self, caller: Caller, error: BrainError) {
+    fn refuse(&mut self, op: Op, caller: Caller, error: BrainError) {
         let code = error.code();
         tracing::debug!(code = code.as_str(), "a request was refused");
-        self.refused(code);
+        self.now = self.clock.now();
+        self.meters.came(self.now, Some(op), Came::Failed(code), 0);
+        self.refused(code, 1);
         caller.fail(error, 0);
     }
 
-    /// A request has ended before an actor had it.
-    pub(super) fn refused(&mut self, code: ErrorCode) {
+    /// Requests have ended before an actor had them.
+    pub(super) fn refused(&mut self, code: ErrorCode, count: u64) {
         if !matches!(code, ErrorCode::Cancelled | ErrorCode::Timeout) {
-            self.telling.refused(code, 1);
+            self.telling.refused(code, count);
+            self.meters.refused(self.now, code, count);
         }
     }
 

@@ -16,7 +16,9 @@ use super::{
     desk::{Caller, Open},
     events::Telling,
     gate::{Gate, Permit},
+    keeper::Keeper,
     message::{BrainMessage, Envelope, Inner, Internal, Ticket},
+    meters::Meters,
     notes::{self, Note, Notes, Post},
     tokenizing::{Made, Tokenizing},
 };
@@ -24,6 +26,7 @@ use crate::{
     clock::Clock,
     job::RequestId,
     message::{BrainError, ErrorCode, Request, Step},
+    metrics,
     policy::{ActorIndex, Chaos, Effect, Event, Policy, Stats, Time},
     tokens::{TokenId, Tokenizer},
 };
@@ -50,6 +53,8 @@ pub(super) struct Shell {
     pub(super) tokenizer: Arc<dyn Tokenizer>,
     /// Turns text into tokens on threads of its own, which may not be.
     pub(super) tokenizing: Tokenizing,
+    /// Keeps conversations outside of memory, where there is something to keep them in.
+    pub(super) keeper: Option<Keeper>,
     /// Requests that are not answered yet, with who waits for each.
     pub(super) open: BTreeMap<RequestId, Box<Open>>,
     /// Those of them that can be taken back.
@@ -76,6 +81,9 @@ pub(super) struct Shell {
     pub(super) shutdown: Vec<RpcReplyPort<()>>,
     /// The policy is done, and for what reason, where that was none of its callers'.
     pub(super) over: Option<Result<(), GaveUp>>,
+    /// When the events under way are handled.
+    pub(super) now: Time,
+    pub(super) meters: Meters,
     /// For those who want to know what happens.
     pub(super) telling: Telling,
     /// Kept between messages for their memory; empty then.
@@ -98,12 +106,15 @@ impl Shell {
         let BrainArguments { config, loader, tokenizer, gate, started } = arguments;
         config.check()?;
         let (post, notes) = notes::post(myself.clone());
+        metrics::describe();
+        let meters = Meters::new(config.name.clone());
         Ok(Self {
             policy: Policy::new(config.policy(RandomState::new().hash_one(0))),
             clock: gate.clock().clone(),
             alarm: Alarm::default(),
             crew: Crew::new(myself.clone(), post.clone(), loader, config.actors),
             tokenizing: Tokenizing::start(&tokenizer, &post)?,
+            keeper: config.keep.clone().map(|keep| Keeper::start(keep, post.clone())).transpose()?,
             tokenizer,
             myself,
             config,
@@ -124,6 +135,8 @@ impl Shell {
             started,
             shutdown: Vec::new(),
             over: None,
+            now: Time::default(),
+            meters,
             telling: Telling::default(),
             effects: Vec::new(),
             events: VecDeque::new(),
@@ -170,13 +183,16 @@ impl Shell {
         self.verdict()
     }
 
-    /// Those who subscribed are told what a message has led to.
+    /// Those who subscribed are told what a message has led to; what was counted is published before long.
     fn say_what_happened(&mut self) {
         match self.gate.take_refused() {
             0 => {}
-            count => self.telling.refused(ErrorCode::Overloaded, count),
+            count => self.refused(ErrorCode::Overloaded, count),
         }
         self.telling.tell();
+        if self.over.is_none() && self.meters.due().is_some_and(|due| !self.alarm.is_set_by(due)) {
+            self.set_alarm(self.clock.now());
+        }
     }
 
     fn verdict(&self) -> Result<(), GaveUp> {
@@ -197,10 +213,7 @@ impl Shell {
             BrainMessage::CancelConversation(name, port) => drop(port.send(self.count_cancelled(|shell| {
                 shell.tell(Event::CancelledAll(name));
             }))),
-            BrainMessage::Stats(port) => {
-                let pages = self.crew.kv_bytes();
-                drop(port.send(self.policy.stats().map(|stats| Stats { kv_bytes: stats.kv_bytes + pages, ..stats })));
-            }
+            BrainMessage::Stats(port) => drop(port.send(self.stats())),
             BrainMessage::List(ask, port) => drop(port.send(self.policy.list(self.clock.now(), &ask))),
             BrainMessage::Inspect(name, port) => drop(port.send(self.policy.inspect(self.clock.now(), &name))),
             BrainMessage::Subscribe(subscribe, port) => drop(port.send(self.telling.subscribe(subscribe))),
@@ -222,6 +235,17 @@ impl Shell {
         }
     }
 
+    fn stats(&self) -> Result<Stats, BrainError> {
+        let pages = self.crew.kv_bytes();
+        self.policy.stats().map(|stats| Stats { kv_bytes: stats.kv_bytes + pages, ..stats })
+    }
+
+    /// Publishes what was counted.
+    pub(super) fn publish(&mut self) {
+        let stats = self.stats().ok();
+        self.meters.publish(self.crew.runs(), stats.as_ref());
+    }
+
     fn note(&mut self, note: Note) {
         match note {
             Note::Reported(actor, incarnation, report) => self.tell(Event::Reported { actor, incarnation, report }),
@@ -230,6 +254,7 @@ impl Shell {
                 self.tell(Event::Died { actor, incarnation, running });
             }
             Note::Made(request, made) => self.made(request, made),
+            Note::Kept(event) => self.tell(event),
             Note::Alarm => {
                 self.alarm.has_rung();
                 self.expire_asks();
@@ -304,6 +329,10 @@ impl Shell {
     /// The same with the events that are in line.
     pub(super) fn catch_up(&mut self) {
         let now = self.clock.now();
+        self.now = now;
+        if self.meters.due().is_some_and(|due| due <= now) {
+            self.publish();
+        }
         let mut effects = std::mem::take(&mut self.effects);
         while let Some(event) = self.events.pop_front() {
             self.policy.handle(now, event, &mut effects);
@@ -331,7 +360,7 @@ impl Shell {
     pub(super) fn set_alarm(&mut self, now: Time) {
         let look = (!self.open.is_empty()).then(|| self.next_look.max(now));
         let ask = self.asks_until.first().map(|&(at, _)| at);
-        if let Some(due) = [self.policy.next_deadline(), look, ask].into_iter().flatten().min() {
+        if let Some(due) = [self.policy.next_deadline(), look, ask, self.meters.due()].into_iter().flatten().min() {
             self.alarm.set(now, due, &self.post);
         }
     }
@@ -354,7 +383,7 @@ pub(super) enum StartupError {
     #[error(transparent)]
     Config(#[from] StartError),
     /// The system has no thread left.
-    #[error("the system gave no thread for the tokenizer")]
+    #[error("the system gave no thread for the tokenizer or for what leaves memory")]
     Thread(#[from] std::io::Error),
 }
 

@@ -196,6 +196,7 @@ impl Lane {
         (self.restored, self.to_restore) = (restored, self.replay.as_ref().map_or(committed, Vec::len));
         (self.context_len, self.total) = (committed, context.total);
         self.pending = pending.unwrap_or_default();
+        self.rebuilt |= self.front_mut().is_some_and(|front| mem::take(&mut front.rebuilt));
         self.begun = true;
         Ok(())
     }
@@ -297,8 +298,9 @@ impl Lane {
             engine.info().pages?;
             // A context that is still being read goes with the pages that hold its beginning.
             let pending = self.take_pending(engine);
-            let replays = self.replays();
-            self.front_mut()?.carried = (!replays).then_some(pending);
+            let (replays, rebuilt) = (self.replays(), mem::take(&mut self.rebuilt));
+            let front = self.front_mut()?;
+            (front.carried, front.rebuilt) = ((!replays).then_some(pending), rebuilt);
             self.end(engine);
         }
         self.queue.pop_first().map(|(_, task)| task)

@@ -22,6 +22,8 @@ pub(super) struct Task {
     pub(super) job: Job,
     /// What another actor has done of it and not committed.
     pub(super) carried: Option<Commit>,
+    /// Another actor has read a context again for it that had slid.
+    pub(super) rebuilt: bool,
     /// Whether it has been checked and has begun.
     pub(super) started: bool,
     /// Tokens of the input that were read.
@@ -54,6 +56,7 @@ impl Task {
             None => Self {
                 job,
                 carried: None,
+                rebuilt: false,
                 started: false,
                 read: 0,
                 pooled: Vec::new(),

@@ -258,6 +258,9 @@ impl Worker {
                     (self.report)(Report::Runs);
                 }
                 self.pace.observe(decodes, tokens, self.clock.now().since(since));
+                let read = self.outputs.iter().map(|output| output.taken).sum();
+                let sampled = self.outputs.iter().filter(|output| output.sampled.is_some()).count();
+                self.pulse.ran(made, read, sampled);
                 self.absorb_all(riders)?;
             }
             Err(error) => self.blame(riders, error)?,

@@ -31,7 +31,7 @@ impl Policy {
         self.requests.insert(request, Box::new(pending));
         for name in &names {
             self.conversations.get_or_make(name).queue.insert(request);
-            self.wake(name);
+            self.wake(name, effects);
         }
         self.make_room(effects);
         self.advance_each(names.into_iter(), effects);

@@ -17,6 +17,8 @@ pub struct PolicyConfig {
     pub cached_bytes: usize,
     /// Bounds on what conversations take.
     pub memory: Memory,
+    /// Whether keys and values that leave memory can be kept elsewhere.
+    pub keeps: bool,
     /// What becomes of a brain whose actors are all down.
     pub when_down: WhenDown,
     /// What pauses are drawn from, so that many brains do not wake up together.
@@ -41,6 +43,7 @@ impl Default for PolicyConfig {
             supervision: Supervision::default(),
             cached_bytes: 0,
             memory: Memory::default(),
+            keeps: false,
             when_down: WhenDown::Retry,
             seed: 0,
         }

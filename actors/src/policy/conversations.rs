@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    Time,
     event::{ActorIndex, Incarnation},
+    keeping::Away,
     memory::Place,
     prefixes::Seat,
     state::State,
@@ -126,6 +126,8 @@ pub(super) struct Conversation {
     pub(super) seat: Option<Seat>,
     /// It has come to stand elsewhere since it was last looked at what it has for others.
     pub(super) moved: bool,
+    /// Where its keys and values are beside memory.
+    pub(super) away: Away,
     /// Its place among those of which nothing is asked, while nothing is.
     pub(super) place: Option<Place>,
     /// Unfinished requests in the order of their arrival; only the first may be with an actor.
@@ -134,8 +136,6 @@ pub(super) struct Conversation {
     pub(super) known: bool,
     /// It was rebuilt and no reply has said so yet.
     pub(super) rebuilt: bool,
-    /// When its last request came or was over, whichever was later.
-    pub(super) used: Time,
 }
 
 impl Conversation {

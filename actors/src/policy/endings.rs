@@ -136,7 +136,6 @@ impl Policy {
         for name in pending.conversation.iter().chain(&pending.other) {
             if let Some(conversation) = self.conversations.get_mut(name) {
                 conversation.queue.remove(&request);
-                conversation.used = self.now;
             }
         }
         self.waiting.remove(&request);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::{
     engine::{EngineInfo, LoadError, Sampled, Sampling},
     job::{Carried, History, Holding, Outcome, Report, RequestId, Running, Work},
+    keep::{KeepError, Kept, KeptId},
     message::{BrainError, ConversationId, Party, Terms},
     tokens::TokenId,
 };
@@ -150,6 +151,24 @@ pub enum Event {
         incarnation: Incarnation,
         /// The run in progress.
         run: Option<Running>,
+    },
+    /// The answer to [`Effect::Put`].
+    Put {
+        /// Under which number.
+        id: KeptId,
+        /// What was written.
+        conversation: ConversationId,
+        /// How many bytes that takes, or why it was not.
+        result: Result<u64, KeepError>,
+    },
+    /// The answer to [`Effect::Fetch`].
+    Fetched {
+        /// Under which number.
+        id: KeptId,
+        /// What was read.
+        conversation: ConversationId,
+        /// Its states, or why there are none.
+        result: Result<Vec<Kept>, KeepError>,
     },
     /// Somebody asked for a fault.
     Chaos {
@@ -298,6 +317,26 @@ pub enum Effect {
         /// Which job.
         request: RequestId,
     },
+    /// Keep a conversation outside of memory, and tell how that went, with [`Event::Put`].
+    Put {
+        /// Under which number.
+        id: KeptId,
+        /// Which one.
+        conversation: ConversationId,
+        /// Where it stands, then the answers that wait.
+        states: Vec<Kept>,
+    },
+    /// Read what is kept of a conversation, with [`Event::Fetched`].
+    Fetch {
+        /// Under which number.
+        id: KeptId,
+        /// Which one.
+        conversation: ConversationId,
+        /// The tokens of its states.
+        expected: Vec<History>,
+    },
+    /// What is kept under this number, or to be kept, is not wanted any more.
+    Forget(KeptId),
     /// Tell what the actor is running, with [`Event::Observed`].
     Observe {
         /// Which one.
@@ -416,6 +455,13 @@ pub enum Notice {
         conversation: ConversationId,
         /// Bytes of memory that they take.
         bytes: usize,
+    },
+    /// A conversation's keys and values could not be written to a file or read from it; its tokens are read again.
+    KeepFailed {
+        /// Whose.
+        conversation: ConversationId,
+        /// Why.
+        error: KeepError,
     },
     /// A conversation was forgotten that nobody closed: it was idle for too long, or left for another.
     Forgotten {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{
     Policy, Time,
     conversations::{Conversation, Slot},
+    keeping::Away,
     state::State,
 };
 use crate::{
@@ -158,7 +159,7 @@ impl Policy {
     }
 
     fn inspected(&self, now: Time, name: &ConversationId, conversation: &Conversation) -> Inspected {
-        let Conversation { state, choices, home, queue, sharing, used, .. } = conversation;
+        let Conversation { state, choices, home, queue, sharing, away, .. } = conversation;
         let (kv_bytes, shared_bytes) = self.bytes_of(conversation);
         Inspected {
             conversation: name.clone(),
@@ -167,12 +168,16 @@ impl Policy {
             slid: state.history.has_slid(),
             kv_bytes,
             shared_bytes,
-            dwelling: if kv_bytes > 0 { Dwelling::Resident } else { Dwelling::Tokens },
+            dwelling: match away {
+                Away::Kept(_) | Away::Coming(_) => Dwelling::Spilled,
+                _ if kv_bytes > 0 => Dwelling::Resident,
+                _ => Dwelling::Tokens,
+            },
             actor: self.lives_with(*home).map(|actor| actor.0),
             requests: queue.len(),
             choices: choices.len(),
             sharing: sharing.into(),
-            idle: queue.is_empty().then(|| now.since(*used)),
+            idle: self.rests_since(conversation).map(|since| now.since(since)),
             quarantined: self.check_quarantine(name).is_err(),
         }
     }

@@ -1,6 +1,6 @@
 //! What always holds between two events. Tests ask after every one of them.
 
-use super::{ActorIndex, Ask, Caller, Life, Policy, Stage, conversations::Slot, placement};
+use super::{ActorIndex, Ask, Caller, Life, Policy, Stage, conversations::Slot, keeping::Away, placement};
 use crate::{
     engine::{Page, Resident},
     job::{History, RequestId},
@@ -36,6 +36,7 @@ impl Policy {
         self.check_actors(&mut broken);
         self.check_placement(&mut broken);
         self.check_resting(&mut broken);
+        self.check_keeping(&mut broken);
         self.blame.check_invariants(&mut broken);
         self.conversations.check_invariants(&mut broken);
         let seats = || self.conversations.values().filter_map(|conversation| conversation.seat.as_ref());
@@ -54,7 +55,9 @@ impl Policy {
         for (name, conversation) in self.conversations.iter() {
             let first = conversation.queue.first().filter(|request| self.has_room(**request));
             let first = first.and_then(|request| self.requests.get(request));
-            if first.is_some_and(|first| first.stage == Stage::Waiting && first.other.is_none()) {
+            if first.is_some_and(|first| first.stage == Stage::Waiting && first.other.is_none())
+                && !matches!(conversation.away, Away::Coming(_))
+            {
                 broken.push(format!("`{name}` waits beside an actor that is ready"));
             }
         }
@@ -72,7 +75,9 @@ impl Policy {
             let is_queued = |name| self.conversations.get(&name).is_some_and(|it| it.queue.contains(request));
             let is_first = |name| self.conversations.get(&name).is_some_and(|it| it.queue.first() == Some(request));
             let runs = matches!(pending.ask, Ask::Step(_) | Ask::Embed | Ask::Score);
+            let comes = |name| self.conversations.get(&name).is_some_and(|it| matches!(it.away, Away::Coming(_)));
             let awaits = runs && pending.stage == Stage::Waiting && pending.names().all(is_first);
+            let awaits = awaits && !pending.names().any(comes);
             if !pending.names().all(is_queued) || self.waiting.contains(request) != awaits {
                 broken.push(format!("{request:?} in stage {:?} is not where it should wait", pending.stage));
             }

@@ -14,12 +14,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Effect, Notice, Policy, Stage, Time,
     conversations::{Conversation, Slot},
+    keeping::Away,
     prefixes::Prefixes,
     requests::Pending,
     state::State,
 };
 use crate::{
-    engine::Resident,
     job::RequestId,
     message::{BrainError, ConversationId, worth_waiting},
 };
@@ -111,7 +111,8 @@ impl Policy {
     }
 
     /// Something is asked of it.
-    pub(super) fn wake(&mut self, name: &ConversationId) {
+    pub(super) fn wake(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
+        self.stay(name, effects);
         if let Some(conversation) = self.conversations.get_mut(name)
             && let Some(place) = conversation.place.take()
         {
@@ -122,6 +123,7 @@ impl Policy {
     /// Has what nobody uses leave while keys and values take more than they may, one thing at a time; false where they
     /// do not, or nothing is left that could. `pages`: bytes of all pages that there are now.
     pub fn let_go(&mut self, pages: usize, effects: &mut Vec<Effect>) -> bool {
+        self.pages_held = pages;
         if self.bytes_held(pages) <= self.config.memory.kv_bytes {
             return false;
         }
@@ -136,23 +138,22 @@ impl Policy {
     /// Bytes of keys and values, less those that are about to be free.
     fn bytes_held(&self, pages: usize) -> usize {
         let slots: usize = self.actors.iter().map(|actor| actor.kv_bytes.saturating_sub(actor.freeing)).sum();
-        pages + slots
+        (pages + slots).saturating_sub(self.going)
     }
 
-    /// A conversation that rests gives up its keys and values.
+    /// A conversation that rests leaves: to a file where there is one to be had, else to its tokens.
     fn leave(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
-        self.free_slot(name, effects);
-        self.stand_up(name);
-        let page = self.page_size().map_or(0, |page| page.bytes);
-        let Some(conversation) = self.conversations.get_mut(name) else { return };
-        let pages: usize = conversation.states().map(|state| state.resident.pages.len()).sum();
-        conversation.states_mut().for_each(|state| state.resident = Resident::default());
-        if let Some(place) = conversation.place {
+        if !self.put_away(name, effects) {
+            self.free_slot(name, effects);
+            self.let_rows_go(name, false, effects);
+        }
+        if let Some(conversation) = self.conversations.get(name)
+            && let Some(place) = conversation.place
+        {
             let bytes = conversation.tokens_bytes();
             self.resting.resident.remove(&place);
             self.resting.put(place, false, bytes);
         }
-        effects.push(Effect::Notice(Notice::Left { conversation: name.clone(), to_file: false, bytes: pages * page }));
         self.forget_oldest(effects);
     }
 
@@ -193,7 +194,7 @@ impl Policy {
     }
 
     fn forget(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
-        self.wake(name);
+        self.wake(name, effects);
         self.clear(name, true, effects);
         self.forget_if_blank(name, effects);
         effects.push(Effect::Notice(Notice::Forgotten { conversation: name.clone() }));
@@ -209,6 +210,11 @@ impl Policy {
         }
         let retry_after = Some(worth_waiting(self.takes));
         Err(BrainError::Overloaded { what: "conversations", limit, retry_after })
+    }
+
+    /// Since when a conversation rests.
+    pub(super) fn rests_since(&self, conversation: &Conversation) -> Option<Time> {
+        Some(self.resting.all.get(&conversation.place?)?.1)
     }
 
     /// Has those leave that rest longest while there are more than may be.
@@ -245,24 +251,44 @@ impl Policy {
         }
     }
 
-    /// Whether a request's job may begin beside those that have: one alone always may.
+    /// Whether a request's job may begin beside those that have, and beside what is being written and not free yet: one
+    /// alone always may.
     pub(super) fn has_room(&self, request: RequestId) -> bool {
         let limit = self.config.memory.kv_bytes;
-        if limit == usize::MAX || self.reserved == 0 {
+        if limit == usize::MAX || self.reserved + self.going == 0 {
             return true;
+        }
+        if self.going > 0 && self.pages_held > limit {
+            return false; // what leaves is not free yet
         }
         if self.waiting.first().is_some_and(|first| *first < request) {
             return false; // or who needs much would wait for ever
         }
         let needed = self.requests.get(&request).map_or(0, |pending| self.bytes_needed(pending));
-        self.reserved.saturating_add(needed) <= limit
+        self.reserved == 0 || self.reserved.saturating_add(needed) <= limit
     }
 
-    /// A request's job begins.
+    /// A request's job begins, or what it needs is being read from a file.
     pub(super) fn reserve(&mut self, pending: &mut Pending) {
+        self.unreserve(pending);
         if self.config.memory.kv_bytes != usize::MAX {
             pending.reserved = self.bytes_needed(pending);
             self.reserved += pending.reserved;
+        }
+    }
+
+    /// The same of one that is not with an actor yet.
+    pub(super) fn reserve_for(&mut self, request: RequestId) {
+        if let Some(mut pending) = self.requests.remove(&request) {
+            self.reserve(&mut pending);
+            self.requests.insert(request, pending);
+        }
+    }
+
+    /// It has been read, or could not be: the request asks for room again.
+    pub(super) fn unreserve_for(&mut self, request: RequestId) {
+        if let Some(pending) = self.requests.get_mut(&request) {
+            self.reserved -= std::mem::take(&mut pending.reserved);
         }
     }
 
@@ -281,7 +307,8 @@ impl Policy {
             }
             let Some(place) = conversation.place else { continue };
             let (resident, gone) = (self.resting.resident.contains(&place), self.resting.gone.contains(&place));
-            if resident == gone || gone && conversation.is_resident() {
+            let leaves = matches!(conversation.away, Away::Going(_));
+            if resident == gone || gone && !leaves && conversation.is_resident() {
                 broken.push(format!("`{name}` is counted as resident {resident}, gone {gone}"));
             }
             bytes += if gone { conversation.tokens_bytes() } else { 0 };
@@ -291,7 +318,11 @@ impl Policy {
             broken.push(format!("{resting} conversations rest; {bytes} bytes of {:?}", self.resting));
         }
         let reserved: usize = self.requests.values().map(|pending| pending.reserved).sum();
-        let out = |pending: &Pending| matches!(pending.stage, Stage::Assigned(_));
+        let comes =
+            |name: &ConversationId| self.conversations.get(name).is_some_and(|it| matches!(it.away, Away::Coming(_)));
+        let out = |pending: &Pending| {
+            matches!(pending.stage, Stage::Assigned(_)) || pending.conversation.as_ref().is_some_and(comes)
+        };
         if reserved != self.reserved || self.requests.values().any(|it| it.reserved > 0 && !out(it)) {
             broken.push(format!("{reserved} bytes are reserved, {} are counted", self.reserved));
         }

@@ -28,6 +28,7 @@ mod health;
 mod inspect;
 mod invariants;
 mod jobs;
+mod keeping;
 mod loads;
 mod memory;
 mod moves;
@@ -45,7 +46,7 @@ mod turns;
 mod watch;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -62,7 +63,8 @@ pub use crate::clock::Time;
 use crate::{
     engine::{EngineInfo, LoadError, PageSize},
     job::{Report, RequestId},
-    message::BrainError,
+    keep::KeptId,
+    message::{BrainError, ConversationId},
 };
 use actors::{Actor, Life};
 use blame::Blame;
@@ -100,6 +102,14 @@ pub struct Policy {
     conversations: Conversations,
     /// Those of which nothing is asked.
     resting: Resting,
+    /// Bytes of all pages, as last told.
+    pages_held: usize,
+    /// Bytes of pages that are being written to files, and free when they are.
+    going: usize,
+    /// What is being written or read, by when it is given up; some of it may be over.
+    under_way: VecDeque<(Time, ConversationId, KeptId)>,
+    /// What is kept is numbered.
+    next_kept: u64,
     /// Bytes of keys and values that the jobs under way may come to take.
     reserved: usize,
     /// What conversations share; `None` until it is known that engines have pages.
@@ -137,6 +147,10 @@ impl Policy {
             model: None,
             conversations: Conversations::default(),
             resting: Resting::default(),
+            pages_held: 0,
+            going: 0,
+            under_way: VecDeque::new(),
+            next_kept: 0,
             reserved: 0,
             prefixes: None,
             requests: BTreeMap::new(),
@@ -181,6 +195,8 @@ impl Policy {
                     self.observed(actor, run, effects);
                 }
             }
+            Event::Put { id, conversation, result } => self.put(id, &conversation, result, effects),
+            Event::Fetched { id, conversation, result } => self.fetched(id, &conversation, result, effects),
             Event::Chaos { request, actor, chaos } => self.inflict(request, actor, chaos, effects),
             Event::Timer => self.timer(effects),
             Event::Shutdown { within } => self.shut_down(within),
@@ -209,7 +225,7 @@ impl Policy {
             Phase::Draining(until) | Phase::Stopping(until) => Some(until),
             _ => None,
         };
-        [request, actor, phase, self.idle_deadline()].into_iter().flatten().min()
+        [request, actor, phase, self.idle_deadline(), self.keeping_deadline()].into_iter().flatten().min()
     }
 
     fn start(&mut self, effects: &mut Vec<Effect>) {
@@ -275,6 +291,7 @@ impl Policy {
         }
         self.blame.fade(self.now);
         self.forget_idle(effects);
+        self.give_up_keeping(effects);
         self.tend_actors(effects);
     }
 }

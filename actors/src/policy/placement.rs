@@ -38,16 +38,6 @@ impl Policy {
         Some(actor)
     }
 
-    /// The same, where there is memory for the job, too.
-    pub(super) fn actor_with_room(
-        &mut self,
-        name: &ConversationId,
-        request: RequestId,
-        effects: &mut Vec<Effect>,
-    ) -> Option<ActorIndex> {
-        if self.has_room(request) { self.actor_for(name, request, effects) } else { None }
-    }
-
     /// The actor that is still a conversation's home.
     pub(super) fn lives_with(&self, home: Option<Home>) -> Option<ActorIndex> {
         home.filter(|home| self.actors[home.actor.0].tenure == home.tenure).map(|home| home.actor)

@@ -45,7 +45,9 @@ pub(super) struct Prefixes {
     roots: BTreeMap<Option<Scope>, NodeId>,
     /// Pages at and below which nobody sits.
     idle: usize,
-    /// Those of them with nothing behind them, the least recently used first.
+    /// Pages at or behind which several sit.
+    shared: usize,
+    /// Those of the idle ones with nothing behind them, the least recently used first.
     evictable: BTreeSet<(u64, NodeId)>,
     /// Grows with every use.
     stamp: u64,
@@ -66,6 +68,7 @@ impl Prefixes {
             nodes: Nodes::default(),
             roots: BTreeMap::new(),
             idle: 0,
+            shared: 0,
             evictable: BTreeSet::new(),
             stamp: 0,
         }
@@ -82,11 +85,16 @@ impl Prefixes {
         self.idle
     }
 
+    /// Those of them that several sit at or behind.
+    pub(super) fn shared_pages(&self) -> usize {
+        self.shared
+    }
+
     /// Of the pages of a seat, how many of the first others sit at or behind as well. Costs a visit for each that they do
     /// not.
     pub(super) fn shared(&self, seat: &Seat) -> usize {
         let (mut at, mut alone) = (seat.0, 0);
-        while self.nodes[at].seats < 2
+        while !self.nodes[at].is_shared()
             && let Some(parent) = self.nodes[at].parent()
         {
             (at, alone) = (parent, alone + 1);

@@ -18,6 +18,10 @@ pub struct Stats {
     pub kv_bytes: usize,
     /// Bytes of keys and values that no conversation uses.
     pub cached_bytes: usize,
+    /// Bytes of those that several conversations use, each page once.
+    pub shared_bytes: usize,
+    /// Conversations that are known.
+    pub conversations: usize,
     /// The model.
     pub model: EngineInfo,
 }
@@ -86,6 +90,7 @@ impl Policy {
         let assigned: usize = self.actors.iter().map(|actor| actor.jobs.len()).sum();
         let page = self.page_size().map_or(0, |page| page.bytes);
         let idle = self.prefixes.as_ref().map_or(0, Prefixes::idle_pages);
+        let shared = self.prefixes.as_ref().map_or(0, Prefixes::shared_pages);
         // Those that engines keep to themselves; pages are counted by who makes them.
         let kv_bytes = self.actors.iter().map(|actor| actor.kv_bytes).sum();
         Ok(Stats {
@@ -95,6 +100,8 @@ impl Policy {
             actors: actors.collect(),
             kv_bytes,
             cached_bytes: idle * page,
+            shared_bytes: shared * page,
+            conversations: self.conversations.len(),
             model,
         })
     }

@@ -28,6 +28,18 @@ enum Turn {
     Dispatch,
 }
 
+impl Turn {
+    /// Whether it needs keys and values that may be outside of memory.
+    fn needs_rows(&self) -> bool {
+        matches!(self, Self::Fork { .. } | Self::Rewind { .. } | Self::Part | Self::Dispatch)
+    }
+
+    /// Whose, where the turn is `name`'s.
+    fn whose<'a>(&'a self, name: &'a ConversationId) -> &'a ConversationId {
+        if let Self::Fork { from, .. } = self { from } else { name }
+    }
+}
+
 impl Policy {
     pub(super) fn advance_if_any(&mut self, name: Option<&ConversationId>, effects: &mut Vec<Effect>) {
         if let Some(name) = name {
@@ -64,7 +76,23 @@ impl Policy {
             let Some(request) = first else {
                 break;
             };
-            match self.turn(name, request) {
+            let turn = self.turn(name, request);
+            if turn.needs_rows() && self.is_coming(turn.whose(name)) {
+                return;
+            }
+            let dispatches = matches!(turn, Turn::Dispatch);
+            if dispatches && !self.has_room(request) {
+                self.waiting.insert(request);
+                return;
+            }
+            if turn.needs_rows() && self.comes_back(turn.whose(name), effects) {
+                self.waiting.remove(&request);
+                if dispatches {
+                    self.reserve_for(request);
+                }
+                return;
+            }
+            match turn {
                 Turn::Wait => return,
                 Turn::Tokenise => return self.tokenise(name, request, effects),
                 Turn::Refuse(error) => self.fail(request, error, effects),
@@ -79,7 +107,7 @@ impl Policy {
                 }
                 Turn::Rewind { context_len } => self.rewind(request, name, context_len, effects),
                 Turn::Part => return self.part(request, effects),
-                Turn::Dispatch => match self.actor_with_room(name, request, effects) {
+                Turn::Dispatch => match self.actor_for(name, request, effects) {
                     Some(actor) => match self.check_work(request) {
                         Ok(()) => return self.send(request, actor, effects),
                         Err(error) => self.fail(request, error, effects),
@@ -167,6 +195,7 @@ impl Policy {
 
     pub(super) fn clear(&mut self, name: &ConversationId, close: bool, effects: &mut Vec<Effect>) {
         self.blame.pardon(&Fingerprint::Conversation(name.clone()));
+        self.forget_kept(name, effects);
         self.give_slot_back(name, effects);
         self.stand_up(name);
         if let Some(conversation) = self.conversations.get_mut(name) {

@@ -3,4 +3,5 @@
 mod brain;
 mod conformance;
 mod embedder;
+mod metrics;
 mod simulation;

@@ -194,6 +194,8 @@ mod tests {
             actors: vec![actor],
             kv_bytes: 0,
             cached_bytes: 0,
+            shared_bytes: 0,
+            conversations: 1,
             model,
         }
     }

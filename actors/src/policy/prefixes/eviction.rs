@@ -53,7 +53,9 @@ impl Prefixes {
     pub(super) fn change(&mut self, id: NodeId, change: impl FnOnce(&mut Node)) {
         let node = &mut self.nodes[id];
         let (idle_before, evictable_before) = (node.is_idle(), node.is_evictable().then_some((node.used, id)));
+        let shared_before = node.is_shared();
         change(node);
+        self.shared = self.shared + usize::from(node.is_shared()) - usize::from(shared_before);
         let (idle, evictable) = (node.is_idle(), node.is_evictable().then_some((node.used, id)));
         self.idle = self.idle + usize::from(idle) - usize::from(idle_before);
         if evictable != evictable_before {

@@ -91,6 +91,10 @@ impl Prefixes {
         if idle != self.idle || idle > self.idle_pages_max {
             broken.push(format!("{} idle pages counted, there are {idle} of {}", self.idle, self.idle_pages_max));
         }
+        let shared = self.nodes.iter().filter(|(_, node)| node.is_shared()).count();
+        if shared != self.shared {
+            broken.push(format!("{} shared pages counted, there are {shared}", self.shared));
+        }
         let evictable = self.nodes.iter().filter(|(_, node)| node.is_evictable());
         let evictable: BTreeSet<_> = evictable.map(|(id, node)| (node.used, id)).collect();
         if evictable != self.evictable {

@@ -78,6 +78,11 @@ impl Node {
         self.seats == 0 && self.page().is_some()
     }
 
+    /// Whether it is a page that several keep.
+    pub(super) fn is_shared(&self) -> bool {
+        self.seats > 1 && self.page().is_some()
+    }
+
     /// Whether it may go at once.
     pub(super) fn is_evictable(&self) -> bool {
         self.is_idle() && self.children.is_empty()

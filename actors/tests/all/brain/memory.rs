@@ -1,14 +1,16 @@
 //! Keys and values within their bounds: who leaves, who comes back as if nothing had been, and what never fits.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use motorbrain_actors::{
+    brain::Brain,
     engine::EngineInfo,
+    keep::Keep,
     message::{BrainError, ErrorCode, Fork, Stepped},
 };
-use motorbrain_testing::{fake_info, fake_info_without_pages};
+use motorbrain_testing::{FakeKeep, fake_info, fake_info_without_pages};
 
-use super::{Bench, config, score, start_with, step};
+use super::{Bench, Letters, config, loader, score, start_with, step, within};
 
 /// Bytes of a full conversation's keys and values.
 fn full(info: &EngineInfo) -> usize {
@@ -31,12 +33,40 @@ fn said(stepped: Stepped) -> (Vec<motorbrain_actors::tokens::TokenId>, Vec<f32>,
     (stepped.token_ids, stepped.logprobs, context.context_len, context.rebuilt)
 }
 
+/// What becomes of files.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Files {
+    No,
+    Well,
+    /// Each third visit all that are there are altered; each fourth there is no room for more.
+    Ill,
+}
+
 #[tokio::test]
 async fn many_conversations_answer_in_little_memory_as_they_would_in_much() {
-    for info in [fake_info(), fake_info_without_pages()] {
-        let (little, much) = (room_for(3, info.clone()).await, start_with(config(1), info.clone()).await);
-        let mut most = 0;
+    let cases = [
+        (fake_info(), Files::No),
+        (fake_info(), Files::Well),
+        (fake_info(), Files::Ill),
+        (fake_info_without_pages(), Files::No),
+    ];
+    for (info, files) in cases {
+        let (loader, control) = loader(info.clone());
+        let keep = FakeKeep::new(loader.clone(), info.pages.map_or(1, |page| page.tokens));
+        let mut config_of_little = config(1);
+        config_of_little.memory.kv_bytes = 3 * full(&info);
+        config_of_little.keep = (files != Files::No).then(|| Arc::new(keep.clone()) as Arc<dyn Keep>);
+        let little = Bench { brain: Brain::start(config_of_little, loader, Arc::new(Letters)).await.unwrap(), control };
+        let much = start_with(config(1), info.clone()).await;
+        let (mut most, mut kept) = (0, 0);
         for visit in 0..200_usize {
+            if files == Files::Ill {
+                keep.fill(visit % 4 == 0);
+                if visit % 3 == 0 {
+                    keep.alter();
+                }
+            }
+            kept = kept.max(keep.len());
             // Any order will do in which all are away for long.
             let name = format!("{}", visit * 7 % 20);
             let text = &"HELLO, WORLD AND ALL"[..1 + visit % 13];
@@ -50,6 +80,14 @@ async fn many_conversations_answer_in_little_memory_as_they_would_in_much() {
         for name in 0..20 {
             little.brain.close(format!("{name}")).await.expect("all are known");
         }
+        assert_eq!(kept > 5, files != Files::No, "{kept} in files");
+        // Of what was closed no file is left.
+        within(async {
+            while !keep.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 }
 

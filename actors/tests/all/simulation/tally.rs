@@ -45,6 +45,9 @@ tally! {
     undone,
     /// Conversations that left memory for others, and those that were forgotten.
     left,
+    put,
+    fetched,
+    back,
     forgotten,
     forks,
     rewinds,

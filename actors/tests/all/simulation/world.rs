@@ -13,13 +13,14 @@ use std::{
 use motorbrain_actors::{
     engine::PageSize,
     job::{Holding, RequestId, Work},
+    keep::{Keep as _, KeepError, Kept, KeptId},
     message::{BrainError, ConversationId},
     policy::{
         ActorIndex, Assignment, Effect, Event, Incarnation, Limits, Memory, Notice, Policy, PolicyConfig, Supervision,
         Time, WhenDown,
     },
 };
-use motorbrain_testing::{FakeControl, FakeLoader};
+use motorbrain_testing::{FakeControl, FakeKeep, FakeLoader};
 
 use super::{
     engine::Nature,
@@ -56,6 +57,8 @@ type LifeKey = (ActorIndex, Incarnation);
 enum Due {
     /// The policy hears of something.
     Tell(Event),
+    /// A conversation is written to a file.
+    Write(KeptId, ConversationId),
     Loaded(LifeKey),
     /// An actor may turn to its next message.
     Wake(LifeKey),
@@ -128,6 +131,9 @@ pub(crate) struct World {
     left: BTreeSet<ConversationId>,
     /// Those that were forgotten unasked, and the first request that came behind that.
     forgotten: Vec<(RequestId, ConversationId)>,
+    /// Conversations in files, and those that are being written.
+    keep: FakeKeep,
+    going: BTreeMap<KeptId, Vec<Kept>>,
     /// Whether keys and values are bounded, so that jobs may wait for others.
     bounded: bool,
     /// Conversations that were read again after a slide, and no reply has said so.
@@ -178,6 +184,7 @@ impl World {
             supervision,
             // Half a page more holds no page more.
             cached_bytes: idle_max * size.bytes + size.bytes / 2,
+            keeps: rng.chance(50),
             memory: memory(&mut Rng::of(plan.seed, u64::MAX - 1), pages.unwrap_or(size)),
             when_down: if rng.chance(30) { WhenDown::Stop } else { WhenDown::Retry },
             seed: rng.below(1000),
@@ -193,6 +200,7 @@ impl World {
             chunk: [1, 3, 8][rng.below(3) as usize],
             beside_max: Duration::from_millis([2, 20, 250][rng.below(3) as usize]),
         };
+        let keep = FakeKeep::new(Arc::new(cradle.loader.clone()), size.tokens);
         Self {
             rng: Rng(0),
             chance: Rng::of(plan.seed, u64::MAX),
@@ -228,6 +236,8 @@ impl World {
             last_answered: BTreeMap::new(),
             left: BTreeSet::new(),
             forgotten: Vec::new(),
+            keep,
+            going: BTreeMap::new(),
             bounded,
             rebuilding: BTreeSet::new(),
             starting: true,
@@ -320,6 +330,7 @@ impl World {
                 self.loaded(key);
                 Ok(())
             }
+            Due::Write(id, conversation) => self.write(id, conversation),
             Due::Wake(key) => self.wake(key),
             Due::End(key, running) => {
                 self.end(key, running);
@@ -389,6 +400,15 @@ impl World {
         Ok(())
     }
 
+    /// A conversation is written to a file, if that is wanted still.
+    fn write(&mut self, id: KeptId, conversation: ConversationId) -> Result<(), String> {
+        let Some(states) = self.going.remove(&id) else { return Ok(()) };
+        self.keep.fill(self.faults && self.chance.chance(20));
+        let result = self.keep.put(id, &conversation, &states);
+        drop(states);
+        self.tell(Event::Put { id, conversation, result })
+    }
+
     fn perform(&mut self, effect: Effect) -> Result<(), String> {
         match effect {
             Effect::Spawn { actor, incarnation } => {
@@ -435,6 +455,24 @@ impl World {
                 let result = if refused { Err(refusal) } else { Ok(tokens) };
                 let takes = self.chance.below(20);
                 self.later(takes, Due::Tell(Event::Tokenised { request, result }));
+            }
+            Effect::Put { id, conversation, states } => {
+                self.tally.put += 1;
+                self.going.insert(id, states);
+                let takes = self.chance.below(40);
+                self.later(takes, Due::Write(id, conversation));
+            }
+            Effect::Fetch { id, conversation, expected } => {
+                self.tally.fetched += 1;
+                let spoilt = self.faults && self.chance.chance(15);
+                let foreign = || KeepError::Swapped { place: String::new() };
+                let result = if spoilt { Err(foreign()) } else { self.keep.take(id, &conversation, &expected) };
+                let takes = self.chance.below(40);
+                self.later(takes, Due::Tell(Event::Fetched { id, conversation, result }));
+            }
+            Effect::Forget(id) => {
+                self.going.remove(&id);
+                self.keep.forget(id);
             }
             Effect::Observe { actor, incarnation } => {
                 let run = self.lives.get(&(actor, incarnation)).and_then(|life| life.observe(self.now));
@@ -490,6 +528,7 @@ impl World {
                 self.tally.left += 1;
                 self.left.insert(conversation);
             }
+            Effect::Notice(Notice::Back { .. }) => self.tally.back += 1,
             Effect::Notice(Notice::Forgotten { conversation }) => self.forget(conversation),
             Effect::Notice(_) => {}
         }
@@ -499,7 +538,7 @@ impl World {
 
 /// Whether a job is given less of its context than there is, so that the rest is read again.
 fn lacks_rows(job: &Assignment) -> bool {
-    matches!(&job.held, Holding::Pages(held) if job.carried.is_none() && held.kv_len + 1 < job.context.tokens.len())
+    matches!(&job.held, Holding::Pages(held) if held.kv_len + 1 < job.context.tokens.len())
 }
 
 /// Bounds on memory, of which one is seldom felt: a full conversation always has room.

@@ -33,6 +33,8 @@ impl World {
         let mut reach = |number: u64| _ = nobodys.remove(&number);
         self.policy.pages().filter_map(page_number).for_each(&mut reach);
         self.due.values().flat_map(on_the_way).filter_map(page_number).for_each(&mut reach);
+        let going = self.going.values().flatten().flat_map(|kept| &kept.resident.pages);
+        going.filter_map(page_number).for_each(&mut reach);
         self.carried.values().flatten().copied().for_each(&mut reach);
         let alive = self.lives.values().filter(|life| !life.dead);
         alive.flat_map(|life| life.pages()).for_each(&mut reach);
@@ -99,5 +101,9 @@ fn on_the_way(due: &Due) -> impl Iterator<Item = &Page> {
         _ => [None, None],
     };
     let held = commits.into_iter().flatten().filter_map(|Commit { held, .. }| held.as_ref());
-    held.flat_map(|held| &held.pages)
+    let fetched = match due {
+        Due::Tell(Event::Fetched { result: Ok(kept), .. }) => &kept[..],
+        _ => &[],
+    };
+    held.flat_map(|held| &held.pages).chain(fetched.iter().flat_map(|kept| &kept.resident.pages))
 }

@@ -10,7 +10,7 @@ use motorbrain_actors::{
     policy::{ActorIndex, Effect, Event},
 };
 
-use super::{LifeKey, World, account::Jobs, ensure};
+use super::{Due, LifeKey, World, account::Jobs, ensure};
 
 #[derive(Default)]
 pub(super) struct Ledger {
@@ -149,10 +149,15 @@ impl World {
             return Ok(());
         }
         let served = self.served();
-        if self.bounded && !served.is_empty() {
+        let fetched: BTreeSet<&ConversationId> = self.due.values().filter_map(fetched).collect();
+        if self.bounded && !(served.is_empty() && self.going.is_empty() && fetched.is_empty()) {
             return Ok(()); // the rest may find no memory beside those
         }
-        let waits = |request: &RequestId| !served.contains(request) && !self.ledger.tokenising.contains(request);
+        let comes =
+            |request: &RequestId| self.asked.get(request).is_some_and(|it| it.names().any(|it| fetched.contains(it)));
+        let waits = |request: &RequestId| {
+            !comes(request) && !served.contains(request) && !self.ledger.tokenising.contains(request)
+        };
         match self.firsts(&served).into_iter().find(waits) {
             None => Ok(()),
             Some(request) => Err(format!("{request:?} waits beside an actor that is ready")),
@@ -175,6 +180,14 @@ impl World {
     pub(super) fn line_before(&self, event: &Event) -> Vec<RequestId> {
         let ready = matches!(event, Event::Reported { report: Report::Ready(_), .. });
         if ready && self.ledger.ready.is_empty() { self.firsts(&BTreeSet::new()) } else { Vec::new() }
+    }
+}
+
+/// Whose keys and values are on their way from a file.
+fn fetched(due: &Due) -> Option<&ConversationId> {
+    match due {
+        Due::Tell(Event::Fetched { conversation, .. }) => Some(conversation),
+        _ => None,
     }
 }
 

@@ -1,0 +1,128 @@
+//! The thread that keeps conversations outside of memory, so that neither the brain nor an actor waits for a disk.
+//!
+//! Whoever waits for an answer comes first: what is to be read goes before what is to be written. What is not wanted any
+//! more before it was written never is. There is at most one thing to be written or read for each conversation, so
+//! bounds on these bound what waits here.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    thread,
+};
+
+use super::notes::{Note, Post};
+use crate::{
+    job::{History, lock},
+    keep::{Keep, KeepError, Kept, KeptId},
+    message::ConversationId,
+    policy::Event,
+};
+
+/// What is to be done.
+enum Work {
+    Put(KeptId, ConversationId, Vec<Kept>),
+    Fetch(KeptId, ConversationId, Vec<History>),
+    Forget(KeptId),
+}
+
+#[derive(Default)]
+struct Queue {
+    /// To be read, and to be forgotten.
+    first: VecDeque<Work>,
+    /// To be written.
+    later: VecDeque<Work>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// A std mutex, since a thread waits for it: held for a few look-ups, never while something is read or written.
+    queue: Mutex<Queue>,
+    changed: Condvar,
+}
+
+/// The way to the thread; it ends when this is dropped.
+pub(super) struct Keeper(Arc<Shared>);
+
+impl Keeper {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system gives none.
+    pub(super) fn start(keep: Arc<dyn Keep>, post: Post) -> std::io::Result<Self> {
+        let shared = Arc::<Shared>::default();
+        let keeper = Self(Arc::clone(&shared));
+        thread::Builder::new().name("keeper".to_owned()).spawn(move || shared.work(&*keep, &post))?;
+        Ok(keeper)
+    }
+
+    pub(super) fn put(&self, id: KeptId, conversation: ConversationId, states: Vec<Kept>) {
+        self.add(|queue| queue.later.push_back(Work::Put(id, conversation, states)));
+    }
+
+    pub(super) fn fetch(&self, id: KeptId, conversation: ConversationId, expected: Vec<History>) {
+        self.add(|queue| queue.first.push_back(Work::Fetch(id, conversation, expected)));
+    }
+
+    pub(super) fn forget(&self, id: KeptId) {
+        self.add(|queue| {
+            let before = queue.later.len();
+            queue.later.retain(|work| !matches!(work, Work::Put(its, ..) if *its == id));
+            if queue.later.len() == before {
+                queue.first.push_back(Work::Forget(id));
+            }
+        });
+    }
+
+    fn add(&self, add: impl FnOnce(&mut Queue)) {
+        add(&mut lock(&self.0.queue));
+        self.0.changed.notify_one();
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        *lock(&self.0.queue) = Queue { closed: true, ..Queue::default() };
+        self.0.changed.notify_one();
+    }
+}
+
+impl Shared {
+    /// The thread's life.
+    fn work(&self, keep: &dyn Keep, post: &Post) {
+        while let Some(work) = self.next() {
+            match work {
+                Work::Put(id, conversation, states) => {
+                    let result = guarded("written", || keep.put(id, &conversation, &states));
+                    // Before that is told, or its pages would seem to be somebody's still.
+                    drop(states);
+                    post.put(Note::Kept(Event::Put { id, conversation, result }));
+                }
+                Work::Fetch(id, conversation, expected) => {
+                    let result = guarded("read", || keep.take(id, &conversation, &expected));
+                    post.put(Note::Kept(Event::Fetched { id, conversation, result }));
+                }
+                Work::Forget(id) => drop(guarded("removed", || {
+                    keep.forget(id);
+                    Ok(())
+                })),
+            }
+        }
+    }
+
+    /// Waits for something to do; `None` at the end.
+    fn next(&self) -> Option<Work> {
+        let idles = |queue: &mut Queue| queue.first.is_empty() && queue.later.is_empty() && !queue.closed;
+        let queue = lock(&self.queue);
+        let mut queue = self.changed.wait_while(queue, idles).unwrap_or_else(PoisonError::into_inner);
+        queue.first.pop_front().or_else(|| queue.later.pop_front())
+    }
+}
+
+/// Somebody else's code: a panic there is an error here.
+fn guarded<T>(done: &'static str, call: impl FnOnce() -> Result<T, KeepError>) -> Result<T, KeepError> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
+        Err(KeepError::Io { place: "a conversation".to_owned(), done, reason: "the keeper panicked".to_owned() })
+    })
+}
