@@ -185,6 +185,7 @@ impl Meters {
             Notice::Forgotten { .. } => self.forgotten += 1,
             Notice::Ready { .. } => {} // its engine takes memory
             Notice::LoadFailed { .. }
+            | Notice::KeepFailed { .. }
             | Notice::Quarantined(_)
             | Notice::Rebuilt(_)
             | Notice::Adopted { .. }
