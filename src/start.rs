@@ -6,7 +6,7 @@
 use std::{env, error::Error as _, fmt, num::NonZero, path::PathBuf, sync::Arc, thread};
 
 use motorbrain_actors::{
-    brain::{self, Brain},
+    brain::{self, Brain, BrainConfig},
     engine::EngineLoader,
     keep::Keep,
 };
@@ -68,8 +68,8 @@ pub enum StartError {
     /// The brain did not start; most often the library does not load the model.
     #[error(transparent)]
     Brain(#[from] brain::StartError),
-    /// The program is stopping, or the search for library and model panicked.
-    #[error("library and model were not looked for to the end")]
+    /// The program is stopping, or the search for library, model and files panicked.
+    #[error("library, model and files were not looked for to the end")]
     Interrupted(#[source] JoinError),
 }
 
@@ -155,7 +155,10 @@ impl Parts {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(self, settings: &Settings, name: Option<String>) -> Result<Brain, StartError> {
-        Ok(Brain::start(settings.brain_config(name), self.loader, self.model.tokenizer.clone()).await?)
+        let config = settings.brain_config(name);
+        let (parts, settings) = (self.clone(), settings.clone());
+        let keep = spawn_blocking(move || parts.keep(&settings)).await.map_err(StartError::Interrupted)??;
+        Ok(Brain::start(BrainConfig { keep, ..config }, self.loader, self.model.tokenizer.clone()).await?)
     }
 }
 

@@ -275,7 +275,7 @@ fn doctor_says_where_spilled_conversations_go_and_what_room_there_is() {
     let (folder, model) = (tempfile::tempdir().unwrap(), copy("tiny-gqa-fp32"));
     let report = |settings: &[&str]| {
         doctor(&folder, model.path(), |command| {
-            settings.iter().for_each(|set| drop(command.args(["--set", set])));
+            command.args(settings.iter().flat_map(|set| ["--set", set]));
         })
     };
     let says = |settings: &[&str], status, words: &[&str]| {

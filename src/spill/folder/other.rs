@@ -97,7 +97,7 @@ impl Folder {
 /// Bytes that can be written to the disk that a folder is on.
 pub(in crate::spill) fn room(folder: &Path) -> io::Result<u64> {
     let folder = std::path::absolute(folder)?;
-    let disks = Disks::new_with_refreshed_list();
+    let disks = Disks::new_with_refreshed_list().map_err(io::Error::other)?;
     let within = disks.iter().filter(|disk| folder.starts_with(disk.mount_point()));
     let disk = within.max_by_key(|disk| disk.mount_point().components().count());
     disk.map(|disk| disk.available_space()).ok_or_else(|| io::ErrorKind::NotFound.into())
