@@ -1,8 +1,8 @@
 //! Many conversations in the memory of few: whoever left answers as if it had stayed, token for token and to the last bit
 //! of each log-probability, be it from a file or read again, slid or not, alone or as a fork.
 //!
-//! `MOTORBRAIN_VISITS=300` visits the conversations so often, those of the default model, too, and with contexts of up to
-//! 600 tokens.
+//! `MOTORBRAIN_VISITS=300` visits the conversations so often, those of the default model, too, with contexts of up to 600
+//! tokens; opens 20,000 conversations in the place of a few hundred; and compares files with reading again at 1,024 tokens.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(clippy::print_stdout, reason = "what was measured is shown")]
 
@@ -10,10 +10,14 @@ use std::{env, path::Path, sync::Arc, time::Instant};
 
 use crate::{
     choices::Choices,
-    common::{fixture, graph_cache, root, text_tokens},
+    common::{fixture, graph_cache, in_own_process, root, text_tokens},
     crashes::{Deed, Turn, play},
+    memory::resident,
 };
-use motorbrain::{Brain, Parts, Settings, engine::Activations};
+use motorbrain::{
+    Brain, Parts, Settings, Step,
+    engine::{Activations, OnnxLoader},
+};
 use motorbrain_actors::{brain::BrainConfig, engine::EngineLoader as _};
 use tokio::task::JoinSet;
 
@@ -63,13 +67,19 @@ impl Form {
         Self { name, settings, visits }
     }
 
-    /// Visits one after the other, a few at once; the answers in their order, and the most bytes of keys and values.
-    async fn played(&self, change: impl FnOnce(&mut BrainConfig, &Parts)) -> (Vec<String>, usize) {
+    /// A brain, of its own parts.
+    async fn start(&self, change: impl FnOnce(&mut BrainConfig, &Parts)) -> (Brain, Arc<OnnxLoader>) {
         let parts = Parts::find(&self.settings).await.unwrap();
         let mut config = self.settings.brain_config(None);
         change(&mut config, &parts);
         let loader = Arc::clone(&parts.loader);
-        let brain = Brain::start(config, Arc::clone(&parts.loader) as _, parts.model.tokenizer.clone()).await.unwrap();
+        let brain = Brain::start(config, Arc::clone(&loader) as _, parts.model.tokenizer.clone()).await.unwrap();
+        (brain, loader)
+    }
+
+    /// Visits one after the other, a few at once; the answers in their order, and the most bytes of keys and values.
+    async fn played(&self, change: impl FnOnce(&mut BrainConfig, &Parts)) -> (Vec<String>, usize) {
+        let (brain, loader) = self.start(change).await;
         let (mut answers, mut most) = (Vec::new(), 0);
         for visits in self.visits.chunks(AT_ONCE) {
             let mut players = JoinSet::new();
@@ -125,14 +135,141 @@ impl Form {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_leaves_for_others_answers_as_if_it_had_stayed() {
-    let visits = env::var("MOTORBRAIN_VISITS").ok().map(|visits| visits.parse().unwrap());
-    let count = visits.unwrap_or(120);
+    let visits = visits_of_settings();
+    let count = visits.unwrap_or(80);
     Form::new("tiny-plain", &fixture("tiny-plain"), count, [96, 24]).check().await;
     // Keys turn so often that they are kept in f32.
     Form::new("tiny-plain-f16", &fixture("tiny-plain-f16"), count, [96, 8]).check().await;
     Form::new("tiny-gqa-int4", &fixture("tiny-gqa-int4"), count, [96, 24]).check().await;
     if visits.is_some() {
-        let dir = root().join(".motorbrain/models/smollm2-135m");
-        Form::new("smollm2-135m", &dir, count, [600, 150]).check().await;
+        Form::new("smollm2-135m", &default_model(), count, [600, 150]).check().await;
     }
+}
+
+fn visits_of_settings() -> Option<usize> {
+    env::var("MOTORBRAIN_VISITS").ok().map(|visits| visits.parse().unwrap())
+}
+
+fn default_model() -> std::path::PathBuf {
+    root().join(".motorbrain/models/smollm2-135m")
+}
+
+/// Bounds on memory, with files or without.
+fn bounded(rooms: usize, folder: Option<&Path>) -> impl FnOnce(&mut BrainConfig, &Parts) {
+    move |config, parts| {
+        let full = parts.model.contract.kv_bytes_per_token() * parts.loader.window().size;
+        config.memory.kv_bytes = rooms * full;
+        config.keep =
+            folder.map(|folder| motorbrain::spill::open(folder, None, Arc::clone(&parts.loader) as _).unwrap());
+    }
+}
+
+/// What the process may hold beside the bound and a conversation: what a run works on, and what an allocator keeps.
+const BESIDE_MAX: f64 = 32.0 * 1024.0 * 1024.0;
+
+/// Visits one after the other in a process of its own; prints and checks how large it was.
+async fn stays_small(files: bool) {
+    let form = Form::new("smollm2-135m", &default_model(), visits_of_settings().unwrap_or(24), [600, 150]);
+    let folder = tempfile::tempdir().unwrap();
+    let (brain, _loader) = form.start(bounded(ROOM, files.then(|| folder.path()))).await;
+    let model = brain.stats().await.unwrap().model;
+    let full = (model.kv_bytes_per_token * model.window.size) as f64;
+    // As large a run as there will be, and its conversation gone again.
+    let text = text_tokens(&default_model(), 400);
+    brain.step(Step::greedy("warm", text, 4)).await.unwrap();
+    brain.close("warm").await.unwrap();
+    let (before, mut most) = (resident(), [0.0_f64; 2]);
+    let half = form.visits.len().div_ceil(2);
+    for (place, (index, turn)) in form.visits.iter().cloned().enumerate() {
+        play(&brain, &format!("{index}"), turn).await;
+        most[place / half] = most[place / half].max(resident() - before);
+    }
+    let bound = ROOM as f64 * full;
+    println!(
+        "files: {files}: {:.1} MiB beside what was there in the first half of {} visits, {:.1} in the second; bound {:.1}, a \
+         conversation {:.1}",
+        most[0] / 1048576.0,
+        form.visits.len(),
+        most[1] / 1048576.0,
+        bound / 1048576.0,
+        full / 1048576.0
+    );
+    assert!(most[0].max(most[1]) <= bound + full + BESIDE_MAX, "{most:?}");
+    if form.visits.len() >= 100 {
+        assert!(most[1] <= most[0] + full, "it grows: {most:?}");
+    }
+}
+
+#[test]
+fn the_process_stays_within_its_bound() {
+    in_own_process("leaving::the_process_stays_within_its_bound", || {
+        tokio::runtime::Runtime::new().unwrap().block_on(stays_small(false));
+    });
+}
+
+#[test]
+fn the_process_stays_within_its_bound_with_files() {
+    in_own_process("leaving::the_process_stays_within_its_bound_with_files", || {
+        tokio::runtime::Runtime::new().unwrap().block_on(stays_small(true));
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn as_many_conversations_as_come_are_served_and_the_first_is_known_still() {
+    let form = Form::new("tiny-plain", &fixture("tiny-plain"), 1, [96, 24]);
+    let (brain, loader) = form.start(bounded(ROOM, None)).await;
+    let text = text_tokens(&fixture("tiny-plain"), 800);
+    let count = if visits_of_settings().is_some() { 20_000 } else { 300 };
+    let first = brain.step(Step::greedy("first", text[..20].to_vec(), 1)).await.unwrap();
+    let mut halves = [0; 2];
+    for index in 0..count {
+        let begin = index * 7 % 700;
+        brain.step(Step::greedy(format!("{index}"), text[begin..begin + 12].to_vec(), 1)).await.unwrap();
+        let half = &mut halves[2 * index / count];
+        *half = loader.kv_bytes().max(*half);
+    }
+    println!("{count} conversations; the most bytes of keys and values in each half: {halves:?}");
+    assert!(halves[1] <= halves[0], "memory grows: {halves:?}");
+    let next = brain.step(Step { input: None, ..Step::greedy("first", Vec::new(), 3) }).await.unwrap();
+    assert_eq!(next.context.context_len, first.context.context_len + 3);
+    let (whole, _) = form.start(|_, _| ()).await;
+    let expected = whole.step(Step::greedy("first", text[..20].to_vec(), 4)).await.unwrap();
+    assert_eq!([first.token_ids, next.token_ids].concat(), expected.token_ids);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_gives_back_sooner_what_took_long_to_read() {
+    let len = if visits_of_settings().is_some() { 1024 } else { 256 };
+    let form = Form::new("smollm2-135m", &default_model(), 1, [2 * len, len / 2]);
+    let text = text_tokens(&default_model(), 800).into_iter().cycle().take(len).collect::<Vec<_>>();
+    let mut took = [f64::MAX; 2];
+    for (which, files) in [true, false].into_iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        // For the one that is here, and not for another.
+        let (brain, _loader) = form.start(bounded(1, files.then(|| folder.path()))).await;
+        brain.step(Step::greedy("a", text.clone(), 1)).await.unwrap();
+        for _ in 0..3 {
+            let mut other = text.clone();
+            other.rotate_left(99);
+            other.extend_from_within(..len / 2);
+            brain.step(Step::greedy("b", other, 1)).await.unwrap();
+            while brain.inspect("a").await.unwrap().kv_bytes > 0 {
+                tokio::task::yield_now().await;
+            }
+            brain.close("b").await.unwrap();
+            let since = Instant::now();
+            let stepped = brain.step(Step { input: None, ..Step::greedy("a", Vec::new(), 1) }).await.unwrap();
+            took[which] = took[which].min(since.elapsed().as_secs_f64());
+            assert!(!stepped.context.rebuilt && stepped.context.context_len > len);
+        }
+    }
+    let [file, again] = took;
+    println!(
+        "{len} tokens: {:.1} ms from a file, {:.1} ms read again, {:.1} times",
+        file * 1e3,
+        again * 1e3,
+        again / file
+    );
+    // Of a few tokens it is less.
+    assert!(again / file >= if len >= 1024 { 5.0 } else { 1.2 }, "{file} {again}");
 }

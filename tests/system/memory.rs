@@ -23,7 +23,7 @@ const TOKENS: usize = 1000;
 const CONVERSATION_MAX: f64 = 1.1;
 
 /// Resident bytes of this process.
-fn resident() -> f64 {
+pub(crate) fn resident() -> f64 {
     let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let rss = text.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
     rss.trim().strip_suffix(" kB").unwrap().trim().parse::<f64>().unwrap() * 1024.0

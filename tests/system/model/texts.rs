@@ -7,7 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::LazyLock,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use motorbrain::model::ModelTokenizer;
@@ -205,6 +205,17 @@ fn every_script_survives_single_steps() {
     }
 }
 
+/// The least time of five that each takes, in turn: a machine that has other things to do makes none of them shorter.
+fn fastest<const N: usize>(counts: [usize; N], mut run: impl FnMut(usize) -> Duration) -> [Duration; N] {
+    let mut least = [Duration::MAX; N];
+    for _ in 0..5 {
+        for (least, count) in least.iter_mut().zip(counts) {
+            *least = run(count).min(*least);
+        }
+    }
+    least
+}
+
 #[test]
 fn tokens_that_never_become_text_cost_no_more_each_than_a_few() {
     let case = Case::read(&fixture("tokenizers/llama2.json"));
@@ -217,8 +228,7 @@ fn tokens_that_never_become_text_cost_no_more_each_than_a_few() {
         assert_eq!(text.chars().count(), count);
         began.elapsed()
     };
-    stream(1_000);
-    let (few, many) = (stream(1_000), stream(16_000));
+    let [few, many] = fastest([1_000, 16_000], stream);
     let whole = Instant::now();
     assert_eq!(case.ours.decode(&tokens(16_000)).chars().count(), 16_000);
     println!("1,000 tokens {few:?}, 16,000 tokens {many:?}, at once {:?}", whole.elapsed());
@@ -236,8 +246,7 @@ fn literal_text_of_bytes_takes_no_longer_a_character_than_a_little() {
         assert!(tokens.len() >= 3 * count);
         began.elapsed()
     };
-    encode(500);
-    let (few, many) = (encode(500), encode(8_000));
+    let [few, many] = fastest([500, 8_000], encode);
     println!("500 characters {few:?}, 8,000 {many:?}");
     // Sixteen times as long where it is linear, 256 times where each token has the whole text looked through.
     assert!(many < few * 64, "500 characters take {few:?}, 8,000 {many:?}");

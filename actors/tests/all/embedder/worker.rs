@@ -370,5 +370,5 @@ fn a_run_costs_what_rides_however_many_wait() {
     };
     let best = |waiting| (0..3).map(|_| runs(waiting)).min().unwrap();
     let (few, many) = (best(100), best(10_000));
-    assert!(many < 5 * few, "{few:?} with 100 waiting, {many:?} with 10,000");
+    assert!(many < 15 * few, "{few:?} with 100 waiting, {many:?} with 10,000");
 }
