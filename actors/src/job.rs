@@ -14,6 +14,7 @@ use std::{
 use crate::{
     clock::Time,
     engine::{EngineInfo, Held, Interrupt, LoadError, Resident, Sampled, Sampling},
+    keep::Kept,
     message::{BrainError, ConversationId, Party, check_vocabulary},
     text::StepText,
     tokens::TokenId,
@@ -257,6 +258,8 @@ pub enum Outcome {
     Scored(Vec<Option<f32>>),
     /// To what moves a conversation and runs nothing: never a job's.
     Moved,
+    /// What a conversation is: never a job's.
+    Exported(Vec<Kept>),
     /// To [`Work::Forget`].
     Forgotten,
 }

@@ -13,6 +13,7 @@ use std::{
 
 use crate::{
     engine::Sampling,
+    keep::Kept,
     tokens::{TokenId, TokenizerKind},
 };
 
@@ -332,6 +333,16 @@ pub struct Rewind {
     pub context_len: usize,
 }
 
+/// Makes a conversation of what another one was, perhaps elsewhere. Pages must be of this brain's loader; what has none
+/// is read again. It gives nothing to others, since who has made it is not known here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Import {
+    /// The new one's name: an unknown conversation, or one that is empty.
+    pub conversation: ConversationId,
+    /// Where it stands first, then the answers that wait in it; at least one.
+    pub states: Vec<Kept>,
+}
+
 /// What can be asked of the brain about conversations.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Request {
@@ -349,6 +360,10 @@ pub enum Request {
     Fork(Fork),
     /// See [`Rewind`].
     Rewind(Rewind),
+    /// What a conversation is, for [`Request::Import`]: where it stands first, then the answers that wait in it.
+    Export(ConversationId),
+    /// See [`Import`].
+    Import(Import),
 }
 
 /// What every reply about a conversation's tokens says of them.
@@ -431,8 +446,10 @@ pub enum Reply {
     Several(Several),
     /// To [`Request::Score`].
     Scored(Scored),
-    /// To [`Request::Fork`], of the new conversation, and to [`Request::Rewind`].
+    /// To [`Request::Fork`] and [`Request::Import`], of the new conversation, and to [`Request::Rewind`].
     Stands(Context),
+    /// To [`Request::Export`].
+    Exported(Vec<Kept>),
     /// To [`Request::Reset`] and [`Request::Close`].
     Done,
 }
@@ -476,11 +493,12 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All of them, in their order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::BadRequest,
         Self::EmptyInput,
         Self::InvalidToken,
         Self::InputTooLong,
+        Self::TooLarge,
         Self::ContextFull,
         Self::UnknownConversation,
         Self::ConversationExists,

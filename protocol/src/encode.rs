@@ -245,7 +245,8 @@ fn body(answer: &Answer) -> Body<'_> {
             tokens: scored.logprobs.len(),
             context: (&scored.context).into(),
         },
-        Answer::Reply { reply: Reply::Done, .. } | Answer::HandedOn => Body::Done {},
+        // What was exported goes to a file, and who writes that tells of it.
+        Answer::Reply { reply: Reply::Done | Reply::Exported(_), .. } | Answer::HandedOn => Body::Done {},
         Answer::Tokens(tokens) => Body::Tokens { token_ids: tokens.iter().map(|token| token.0).collect() },
         Answer::Text(text) => Body::Text { text },
         Answer::Listed(Listed { conversations, next }) => Body::Listed {

@@ -236,6 +236,7 @@ fn reply(
             Reply::Several(Several { choices: choices.into_iter().map(choice).collect::<Result<_, _>>()?, context })
         }
         Outcome::Moved => Reply::Stands(context),
+        Outcome::Exported(states) => Reply::Exported(states),
         Outcome::Forgotten => Reply::Done,
     })
 }

@@ -41,7 +41,12 @@ pub(super) fn price(request: &Request) -> (Lane, usize) {
     match request {
         Request::Reset(_) | Request::Close(_) => (Lane::Control, 1),
         Request::Step(step) => price_of_step(step),
-        Request::Embed(_) | Request::Score(_) | Request::Fork(_) | Request::Rewind(_) => (Lane::Work, 1),
+        Request::Embed(_)
+        | Request::Score(_)
+        | Request::Fork(_)
+        | Request::Rewind(_)
+        | Request::Export(_)
+        | Request::Import(_) => (Lane::Work, 1),
     }
 }
 

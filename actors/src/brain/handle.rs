@@ -16,9 +16,10 @@ use super::{
 };
 use crate::{
     engine::{EngineInfo, EngineLoader},
+    keep::Kept,
     message::{
-        BrainError, ClientId, Context, ConversationId, Embed, Embedded, Fork, Input, Party, Priority, Reply, Request,
-        Rewind, Score, Scored, Several, Step, Stepped,
+        BrainError, ClientId, Context, ConversationId, Embed, Embedded, Fork, Import, Input, Party, Priority, Reply,
+        Request, Rewind, Score, Scored, Several, Step, Stepped,
     },
     policy::{Health, Inspected, ListAsk, Listed, Stats},
     tokens::{TokenId, Tokenizer},
@@ -195,6 +196,26 @@ impl Brain {
         context_len: usize,
     ) -> Result<Context, BrainError> {
         self.stands(Request::Rewind(Rewind { conversation: conversation.into(), context_len })).await
+    }
+
+    /// What a conversation is: its tokens and, where engines have pages, their keys and values, as they are between two of
+    /// its requests. Where it stands comes first, then the answers that wait in it.
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn export(&self, conversation: impl Into<ConversationId>) -> Result<Vec<Kept>, BrainError> {
+        match self.request(Request::Export(conversation.into())).await? {
+            Reply::Exported(states) => Ok(states),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// Makes a conversation of what another one was: see [`Import`].
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn import(&self, import: Import) -> Result<Context, BrainError> {
+        self.stands(Request::Import(import)).await
     }
 
     async fn stands(&self, request: Request) -> Result<Context, BrainError> {

@@ -34,12 +34,14 @@ pub(super) enum Op {
     Close,
     Fork,
     Rewind,
+    Export,
+    Import,
     Tokenize,
     Detokenize,
 }
 
 impl Op {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 11] = [
         Self::Embed,
         Self::Step,
         Self::Score,
@@ -47,6 +49,8 @@ impl Op {
         Self::Close,
         Self::Fork,
         Self::Rewind,
+        Self::Export,
+        Self::Import,
         Self::Tokenize,
         Self::Detokenize,
     ];
@@ -60,6 +64,8 @@ impl Op {
             Self::Close => "close",
             Self::Fork => "fork",
             Self::Rewind => "rewind",
+            Self::Export => "export",
+            Self::Import => "import",
             Self::Tokenize => "tokenize",
             Self::Detokenize => "detokenize",
         }
@@ -76,6 +82,8 @@ impl From<&Request> for Op {
             Request::Close(_) => Self::Close,
             Request::Fork(_) => Self::Fork,
             Request::Rewind(_) => Self::Rewind,
+            Request::Export(_) => Self::Export,
+            Request::Import(_) => Self::Import,
         }
     }
 }

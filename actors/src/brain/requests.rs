@@ -16,8 +16,8 @@ use super::{
 use crate::{
     job::RequestId,
     message::{
-        BrainError, ClientId, ConversationId, Embed, ErrorCode, Fork, Input, PARTS_MAX, Party, Request, Rewind, Score,
-        Step, Terms, check_vocabulary,
+        BrainError, ClientId, ConversationId, Embed, ErrorCode, Fork, Import, Input, PARTS_MAX, Party, Request, Rewind,
+        Score, Step, Terms, check_vocabulary,
     },
     policy::{Arrival, Ask, Event, Given, NAME_BYTES_MAX, StepAsk, Time},
     text::StopTexts,
@@ -193,6 +193,8 @@ impl Shell {
                 Asked { terms, ..plain(from, Ask::Fork { to, at }) }
             }
             Request::Rewind(Rewind { conversation, context_len }) => plain(conversation, Ask::Rewind { context_len }),
+            Request::Export(conversation) => plain(conversation, Ask::Export),
+            Request::Import(Import { conversation, states }) => plain(conversation, Ask::Import { states }),
             Request::Step(Step { conversation, input, count, sampling, seed, top, stop, n, terms }) => {
                 let seed = seed.unwrap_or_else(|| self.draw_seed());
                 let ask = Ask::Step(StepAsk { count, sampling, seed, top, stream, n });

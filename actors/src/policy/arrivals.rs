@@ -49,10 +49,12 @@ impl Policy {
         self.check_queue(name, &arrival.ask)?;
         // What creates nothing of an unknown conversation is gone again when its turn is over, at once.
         let creates = match &arrival.ask {
-            Ask::Reset | Ask::Close | Ask::Rewind { .. } => 0,
+            Ask::Reset | Ask::Close | Ask::Rewind { .. } | Ask::Export => 0,
             // It may have to wait in both queues.
             Ask::Fork { to, .. } => [name, to].into_iter().filter(|it| !self.conversations.contains_key(*it)).count(),
-            Ask::Embed | Ask::Step(_) | Ask::Score => usize::from(!self.conversations.contains_key(name)),
+            Ask::Embed | Ask::Step(_) | Ask::Score | Ask::Import { .. } => {
+                usize::from(!self.conversations.contains_key(name))
+            }
         };
         self.check_room(creates)
     }

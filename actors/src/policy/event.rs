@@ -41,6 +41,13 @@ pub enum Ask {
         /// How many tokens it has; `None`: all.
         at: Option<usize>,
     },
+    /// See [`Request::Export`](crate::message::Request::Export).
+    Export,
+    /// See [`Import`](crate::message::Import).
+    Import {
+        /// What it is.
+        states: Vec<Kept>,
+    },
     /// See [`Rewind`](crate::message::Rewind).
     Rewind {
         /// How many tokens are left.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::{Effect, Notice, Policy, Time, conversations::Conversation};
 use crate::{
     engine::Resident,
-    job::History,
     keep::{KeepError, Kept, KeptId},
     message::ConversationId,
 };
@@ -226,13 +225,5 @@ impl Policy {
         if going != self.going {
             broken.push(format!("{going} bytes are being written, {} are counted", self.going));
         }
-    }
-}
-
-/// All tokens of a conversation's states, as a keeper is to find them.
-impl super::state::State {
-    fn kept(&self) -> Kept {
-        let (history, resident): (History, Resident) = (self.history.clone(), self.resident.clone());
-        Kept { history, floor: *self.lengths().start(), resident }
     }
 }

@@ -3,7 +3,8 @@
 use super::{Answer, Effect, Policy, conversations::Conversation, state::State};
 use crate::{
     job::{Outcome, RequestId},
-    message::{BrainError, ConversationId, Sharing},
+    keep::Kept,
+    message::{BrainError, ConversationId, N_MAX, Sharing},
 };
 
 impl Policy {
@@ -102,6 +103,65 @@ impl Policy {
         self.settle_down(name);
         self.remove(request);
         effects.push(stands(request, context_len));
+    }
+
+    /// Tells what a conversation is.
+    pub(super) fn export(&mut self, request: RequestId, name: &ConversationId, effects: &mut Vec<Effect>) {
+        let exported = self.known(name).map(|conversation| {
+            let states = conversation.states().map(State::kept).collect();
+            (Outcome::Exported(states), conversation.state.len())
+        });
+        match exported {
+            Err(error) => self.fail(request, error, effects),
+            Ok((outcome, context_len)) => {
+                self.remove(request);
+                let answer = Answer { outcome, tokens: 0, context_len, rebuilt: false, reused: 0 };
+                effects.push(Effect::Answer { request, answer });
+            }
+        }
+    }
+
+    /// Makes a conversation of what another one was.
+    pub(super) fn import(
+        &mut self,
+        request: RequestId,
+        name: &ConversationId,
+        states: Vec<Kept>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let imported = self.imported(name, states);
+        match imported {
+            Err(error) => self.fail(request, error, effects),
+            Ok((state, choices)) => {
+                let context_len = state.len();
+                self.clear(name, false, effects);
+                if let Some(conversation) = self.conversations.get_mut(name) {
+                    (conversation.state, conversation.choices, conversation.known) = (state, choices, true);
+                    // A file may say anything of its keys and values.
+                    conversation.withheld = true;
+                }
+                self.remove(request);
+                effects.push(stands(request, context_len));
+            }
+        }
+    }
+
+    fn imported(&self, name: &ConversationId, states: Vec<Kept>) -> Result<(State, Vec<State>), BrainError> {
+        if self.conversations.get(name).is_some_and(|there| there.state.history.total > 0) {
+            return Err(BrainError::ConversationExists { conversation: name.clone() });
+        }
+        let Some(model) = &self.model else {
+            return Err(BrainError::Unavailable { reason: "no actor has loaded the model yet".to_owned() });
+        };
+        let count = states.len();
+        let states: Option<Vec<State>> = states.into_iter().map(|kept| State::of(kept, model)).collect();
+        let mut states =
+            states.filter(|states| (1..=1 + N_MAX).contains(&states.len())).unwrap_or_default().into_iter();
+        let Some(state) = states.next() else {
+            let expected = "what a conversation of this model was".to_owned();
+            return Err(BrainError::BadRequest { what: "states", found: format!("{count} that cannot be"), expected });
+        };
+        Ok((state, states.collect()))
     }
 
     fn known(&self, name: &ConversationId) -> Result<&Conversation, BrainError> {

@@ -236,7 +236,9 @@ impl Pending {
                 top: step.top,
                 stream: step.stream,
             },
-            Ask::Reset | Ask::Close | Ask::Fork { .. } | Ask::Rewind { .. } => Work::Forget,
+            Ask::Reset | Ask::Close | Ask::Fork { .. } | Ask::Rewind { .. } | Ask::Export | Ask::Import { .. } => {
+                Work::Forget
+            }
         }
     }
 

@@ -6,8 +6,9 @@
 use std::{ops::RangeInclusive, sync::Arc};
 
 use crate::{
-    engine::{PageSize, Resident, Window},
+    engine::{EngineInfo, PageSize, Resident, Window},
     job::{Commit, History},
+    keep::Kept,
     tokens::TokenId,
 };
 
@@ -26,6 +27,24 @@ impl State {
     /// Tokens in the context.
     pub(super) fn len(&self) -> usize {
         self.history.tokens.len()
+    }
+
+    /// What it is, for a file.
+    pub(super) fn kept(&self) -> Kept {
+        Kept { history: self.history.clone(), floor: self.floor, resident: self.resident.clone() }
+    }
+
+    /// What a file says that it was; `None` where that cannot be.
+    pub(super) fn of(kept: Kept, model: &EngineInfo) -> Option<Self> {
+        let Kept { history, floor, resident } = kept;
+        let (len, left) = (history.tokens.len(), history.left.len());
+        let is_total = history.total == (len + left) as u64 || left == 0 && history.total > len as u64;
+        let tokens = history.tokens.iter().chain(&*history.left);
+        let are_known = tokens.into_iter().all(|token| (token.0 as usize) < model.vocab);
+        let state = Self { history, resident, floor };
+        let mut broken = Vec::new();
+        state.check_invariants(model.pages, &mut broken);
+        (is_total && are_known && len <= model.window.size && broken.is_empty()).then_some(state)
     }
 
     /// Bytes of its tokens.

@@ -5,6 +5,7 @@
 use super::{Answer, Ask, Effect, Policy, Stage, admission, blame::Fingerprint, moves::no_such_choice, state::State};
 use crate::{
     job::RequestId,
+    keep::Kept,
     message::{BrainError, ConversationId},
 };
 
@@ -20,6 +21,10 @@ enum Turn {
     Clear { close: bool },
     /// A new conversation of its tokens.
     Fork { from: ConversationId, to: ConversationId, at: Option<usize> },
+    /// What it is.
+    Export,
+    /// What another one was.
+    Import(Vec<Kept>),
     /// An earlier length.
     Rewind { context_len: usize },
     /// Several answers, each a part of its own.
@@ -31,7 +36,7 @@ enum Turn {
 impl Turn {
     /// Whether it needs keys and values that may be outside of memory.
     fn needs_rows(&self) -> bool {
-        matches!(self, Self::Fork { .. } | Self::Rewind { .. } | Self::Part | Self::Dispatch)
+        matches!(self, Self::Fork { .. } | Self::Rewind { .. } | Self::Export | Self::Part | Self::Dispatch)
     }
 
     /// Whose, where the turn is `name`'s.
@@ -106,6 +111,8 @@ impl Policy {
                     others.push(if *name == from { to } else { from });
                 }
                 Turn::Rewind { context_len } => self.rewind(request, name, context_len, effects),
+                Turn::Export => self.export(request, name, effects),
+                Turn::Import(states) => self.import(request, name, states, effects),
                 Turn::Part => return self.part(request, effects),
                 Turn::Dispatch => match self.actor_for(name, request, effects) {
                     Some(actor) => match self.check_work(request) {
@@ -138,6 +145,8 @@ impl Policy {
                 }
                 (Ask::Close, _) => Turn::Clear { close: true },
                 (_, Err(error)) => Turn::Refuse(error),
+                (Ask::Export, Ok(())) => Turn::Export,
+                (Ask::Import { states }, Ok(())) => Turn::Import(states.clone()),
                 (Ask::Rewind { context_len }, Ok(())) => Turn::Rewind { context_len: *context_len },
                 (_, Ok(())) => match conversation.base(pending.choice) {
                     None => Turn::Refuse(no_such_choice(conversation, pending.choice)),

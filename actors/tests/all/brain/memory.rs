@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use motorbrain_actors::{
     brain::Brain,
     engine::EngineInfo,
-    keep::Keep,
-    message::{BrainError, ErrorCode, Fork, Stepped},
+    keep::{Keep, Kept},
+    message::{BrainError, ErrorCode, Fork, Import, Step, Stepped},
 };
 use motorbrain_testing::{FakeKeep, fake_info, fake_info_without_pages};
 
@@ -178,4 +178,52 @@ async fn tokens_of_those_who_left_are_bounded_too() {
         known += usize::from(bench.brain.close(format!("{name}")).await.is_ok());
     }
     assert!((5..20).contains(&known), "{known} are known");
+}
+
+#[tokio::test]
+async fn what_is_exported_goes_on_elsewhere_under_any_name() {
+    for info in [fake_info(), fake_info_without_pages()] {
+        let bench = start_with(config(2), info.clone()).await;
+        for (from, text, several) in
+            [("short", "HELLO", false), ("slid", "HELLO, WORLD AND ALL", false), ("chosen", "HI", true)]
+        {
+            bench.brain.step(step(from, text, 2)).await.unwrap();
+            if several {
+                let sampling = motorbrain_actors::engine::Sampling { temperature: 1.0, ..step(from, "", 0).sampling };
+                bench.brain.several(Step { n: 3, sampling, ..step(from, "A", 2) }).await.unwrap();
+            }
+            let states = bench.brain.export(from).await.unwrap();
+            assert_eq!(states.len(), if several { 4 } else { 1 });
+            let to = format!("{from}, again");
+            let context = bench.brain.import(Import { conversation: to.as_str().into(), states: states.clone() }).await;
+            assert_eq!(context.unwrap().context_len, states[0].history.tokens.len());
+            let again = Import { conversation: to.as_str().into(), states };
+            assert_eq!(bench.brain.import(again).await.unwrap_err().code(), ErrorCode::ConversationExists);
+            let terms = motorbrain_actors::message::Terms { choice: several.then_some(2), ..Default::default() };
+            let [one, other] = [from, &to].map(|name| Step { terms: terms.clone(), ..step(name, "MORE", 9) });
+            assert_eq!(said(bench.brain.step(one).await.unwrap()), said(bench.brain.step(other).await.unwrap()));
+        }
+        assert_eq!(bench.brain.export("nobody").await.unwrap_err().code(), ErrorCode::UnknownConversation);
+        let mut kept = bench.brain.export("short").await.unwrap();
+        Arc::make_mut(&mut kept[0].history.tokens)[1] = motorbrain_actors::tokens::TokenId(info.vocab as u32);
+        for states in [Vec::new(), kept] {
+            let error = bench.brain.import(Import { conversation: "bad".into(), states }).await.unwrap_err();
+            assert_eq!(error.code(), ErrorCode::BadRequest);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_imported_is_not_given_to_others() {
+    let bench = start_with(config(1), fake_info()).await;
+    let text = "HELLO, WORLD";
+    bench.brain.step(step("a", text, 1)).await.unwrap();
+    let states = bench.brain.export("a").await.unwrap();
+    bench.brain.close("a").await.unwrap();
+    let other = start_with(config(1), fake_info()).await;
+    // Tokens alone, as another model's would be.
+    let states = states.into_iter().map(|kept| Kept { resident: Default::default(), ..kept }).collect();
+    other.brain.import(Import { conversation: "b".into(), states }).await.unwrap();
+    other.brain.step(step("b", "C", 1)).await.unwrap();
+    assert_eq!(other.brain.step(step("c", text, 1)).await.unwrap().context.reused, 0);
 }

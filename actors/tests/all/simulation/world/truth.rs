@@ -325,7 +325,9 @@ fn work(asked: &Asked, count_max: usize) -> Work {
         Ask::Embed => Work::Embed { tokens: tokens.into() },
         Ask::Score => Work::Score { tokens: tokens.into() },
         Ask::Step(step) => step_work(step, tokens, count_max),
-        Ask::Reset | Ask::Close | Ask::Fork { .. } | Ask::Rewind { .. } => Work::Forget,
+        Ask::Reset | Ask::Close | Ask::Fork { .. } | Ask::Rewind { .. } | Ask::Export | Ask::Import { .. } => {
+            Work::Forget
+        }
     }
 }
 
