@@ -54,10 +54,10 @@ impl Claim {
                 tracing::warn!(%error, folder = %above.path().join(process).display(), "what a dead process spilled stays");
             }
         }
-        Self::claim(above).map_err(failed("written"))
+        Self::below(above).map_err(failed("written"))
     }
 
-    fn claim(above: Folder) -> io::Result<Self> {
+    fn below(above: Folder) -> io::Result<Self> {
         for _ in 0..TRIALS {
             let mut chance = [0; DIGITS / 2];
             getrandom::fill(&mut chance).map_err(io::Error::other)?;

@@ -43,6 +43,13 @@ fn engine_reads_no_configuration() {
 }
 
 #[test]
+fn what_lies_outside_of_memory_knows_neither_sessions_nor_settings() {
+    for room in ["spill", "transfer"] {
+        never_names(room, &["crate::settings", "crate::model", "ort::", "use ort", "println!"]);
+    }
+}
+
+#[test]
 fn the_library_never_prints() {
     never_names("model", &["println!", "eprintln!"]);
     never_names("engine", &["println!", "eprintln!"]);

@@ -262,7 +262,7 @@ fn coming_back_from_a_file_is_faster_than_reading_again() {
     let keep = keeper(folder.path(), &loader);
     let tokens = text_tokens(&dir, 1024);
     let (mut reading, mut putting, mut taking, mut bytes) = (f64::MAX, f64::MAX, f64::MAX, 0);
-    for _ in 0..3 {
+    for _ in 0..2 {
         let begun = Instant::now();
         let (slot, mut state) = (engine.open().unwrap(), Kept::default());
         step(&mut *engine, slot, &mut state, &tokens);
@@ -287,5 +287,5 @@ fn coming_back_from_a_file_is_faster_than_reading_again() {
         taking * 1e3,
         reading / taking,
     );
-    assert!(reading > 2.0 * taking);
+    assert!(reading > 5.0 * taking);
 }

@@ -80,6 +80,7 @@ impl Folder {
             return Err(Unfit::Distrusted(format!("it is {found:?}, expected {expected:?}")));
         }
         let kind = if found == FileType::Directory { Kind::Folder } else { Kind::File };
+        #[allow(clippy::unnecessary_cast, reason = "it is shorter on macOS")]
         let mode = stat.st_mode as u32 & PERMISSIONS;
         let node = Node { path, kind, owner: stat.st_uid, group: stat.st_gid, mode };
         trust::judge(&[node], self.account).map_err(|distrust| Unfit::Distrusted(distrust.to_string()))?;
