@@ -3,7 +3,15 @@
 //! [`Parts`] are what a brain stands on. A program that wants a look at them first, as the command
 //! line does, finds them itself and starts the brain from them.
 
-use std::{env, error::Error as _, fmt, num::NonZero, path::PathBuf, sync::Arc, thread};
+use std::{
+    env,
+    error::Error as _,
+    fmt,
+    num::NonZero,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
 
 use motorbrain_actors::brain::{self, Brain};
 use tokio::task::{JoinError, spawn_blocking};
@@ -12,6 +20,7 @@ use crate::{
     engine::{EngineOptions, OnnxLoader, Runtime, RuntimeError, WindowError},
     library::{self, Found, LibraryError},
     model::{Model, ModelError, ModelOptions},
+    observe::{self, ObserveError},
     places,
     settings::{Settings, SettingsError},
 };
@@ -57,6 +66,9 @@ pub enum StartError {
     /// The window does not fit the model.
     #[error(transparent)]
     Window(#[from] WindowError),
+    /// The brain cannot be looked at as settings say.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
     /// The brain did not start; most often the library does not load the model.
     #[error(transparent)]
     Brain(#[from] brain::StartError),
@@ -75,6 +87,7 @@ impl StartError {
             Self::NoModel => Some(format!("{}, or name a model's folder in `model.dir`", places::RUN_SETUP)),
             Self::Model(error) => error.hint(),
             Self::Window(error) => Some(error.hint().into()),
+            Self::Observe(error) => Some(error.hint()),
             Self::Brain(error) => error.hint(),
             Self::Interrupted(_) => None,
         }
@@ -135,7 +148,38 @@ impl Parts {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(self, settings: &Settings, name: Option<String>) -> Result<Brain, StartError> {
-        Ok(Brain::start(settings.brain_config(name), self.loader, self.model.tokenizer.clone()).await?)
+        let observed = settings.observe.socket.as_deref().map(Observed::open).transpose()?;
+        let brain = Brain::start(settings.brain_config(name), self.loader, self.model.tokenizer.clone()).await?;
+        if let Some(observed) = observed {
+            observed.serve(&brain);
+        }
+        Ok(brain)
+    }
+}
+
+/// Where a brain is looked at.
+struct Observed {
+    #[cfg(unix)]
+    socket: observe::Socket,
+}
+
+impl Observed {
+    #[cfg(unix)]
+    fn open(path: &Path) -> Result<Self, ObserveError> {
+        Ok(Self { socket: observe::Socket::open(path)? })
+    }
+
+    #[cfg(not(unix))]
+    fn open(path: &Path) -> Result<Self, ObserveError> {
+        Err(ObserveError::Unsupported { path: path.to_owned() })
+    }
+
+    /// Until the brain ends.
+    fn serve(self, brain: &Brain) {
+        #[cfg(unix)]
+        tokio::spawn(observe::serve(self.socket, brain.clone()));
+        #[cfg(not(unix))]
+        let _ = brain;
     }
 }
 
