@@ -20,7 +20,7 @@ use crate::{
     engine::{EngineOptions, OnnxLoader, Runtime, RuntimeError, WindowError},
     library::{self, Found, LibraryError},
     model::{Model, ModelError, ModelOptions},
-    observe::{self, ObserveError},
+    observe::ObserveError,
     places,
     settings::{Settings, SettingsError},
 };
@@ -160,13 +160,13 @@ impl Parts {
 /// Where a brain is looked at.
 struct Observed {
     #[cfg(unix)]
-    socket: observe::Socket,
+    socket: crate::observe::Socket,
 }
 
 impl Observed {
     #[cfg(unix)]
     fn open(path: &Path) -> Result<Self, ObserveError> {
-        Ok(Self { socket: observe::Socket::open(path)? })
+        Ok(Self { socket: crate::observe::Socket::open(path)? })
     }
 
     #[cfg(not(unix))]
@@ -177,7 +177,7 @@ impl Observed {
     /// Until the brain ends.
     fn serve(self, brain: &Brain) {
         #[cfg(unix)]
-        tokio::spawn(observe::serve(self.socket, brain.clone()));
+        tokio::spawn(crate::observe::serve(self.socket, brain.clone()));
         #[cfg(not(unix))]
         let _ = brain;
     }

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 /// Why there is nothing to show.
 #[derive(Debug)]
+#[cfg_attr(not(unix), expect(dead_code, reason = "without sockets nobody answers"))]
 pub(crate) enum Problem {
     /// Nobody said where.
     NoSocket,
