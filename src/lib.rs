@@ -25,6 +25,7 @@ mod fakes;
 pub mod library;
 mod memory;
 pub mod model;
+pub mod observe;
 pub mod places;
 pub mod prepare;
 pub mod settings;
@@ -34,13 +35,13 @@ pub mod transfer;
 pub mod trust;
 
 pub use motorbrain_actors::{
-    brain::{Brain, BrainMessage, Delivery, Envelope, ReplyQueue, StepItem, StepStream},
+    brain::{Brain, BrainEvent, BrainMessage, Delivery, Envelope, Events, ReplyQueue, StepItem, StepStream},
     engine::{EngineInfo, Sampled, Sampling, Window},
     message::{
         BrainError, ClientId, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Fork, Input, Part,
         Priority, Reply, Request, Rewind, Scope, Score, Scored, Several, Sharing, Step, Stepped, Terms,
     },
-    policy::{ActorState, ActorStats, Health, Stats, WhenDown},
+    policy::{ActorState, ActorStats, Dwelling, Health, Inspected, ListAsk, Listed, SharingKind, Stats, WhenDown},
     tokens::{TokenId, TokenizerKind},
 };
 pub use settings::Settings;

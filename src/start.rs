@@ -3,7 +3,15 @@
 //! [`Parts`] are what a brain stands on. A program that wants a look at them first, as the command
 //! line does, finds them itself and starts the brain from them.
 
-use std::{env, error::Error as _, fmt, num::NonZero, path::PathBuf, sync::Arc, thread};
+use std::{
+    env,
+    error::Error as _,
+    fmt,
+    num::NonZero,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
 
 use motorbrain_actors::{
     brain::{self, Brain, BrainConfig},
@@ -16,6 +24,7 @@ use crate::{
     engine::{EngineOptions, OnnxLoader, Runtime, RuntimeError, WindowError},
     library::{self, Found, LibraryError},
     model::{Model, ModelError, ModelOptions},
+    observe::ObserveError,
     places,
     settings::{Settings, SettingsError},
     spill::{self, SpillError},
@@ -65,6 +74,9 @@ pub enum StartError {
     /// The folder for spilled conversations cannot be used.
     #[error(transparent)]
     Spill(#[from] SpillError),
+    /// The brain cannot be looked at as settings say.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
     /// The brain did not start; most often the library does not load the model.
     #[error(transparent)]
     Brain(#[from] brain::StartError),
@@ -84,6 +96,7 @@ impl StartError {
             Self::Model(error) => error.hint(),
             Self::Window(error) => Some(error.hint().into()),
             Self::Spill(error) => Some(error.hint()),
+            Self::Observe(error) => Some(error.hint()),
             Self::Brain(error) => error.hint(),
             Self::Interrupted(_) => None,
         }
@@ -156,9 +169,40 @@ impl Parts {
     /// See [`StartError`].
     pub async fn start(self, settings: &Settings, name: Option<String>) -> Result<Brain, StartError> {
         let config = settings.brain_config(name);
-        let (parts, settings) = (self.clone(), settings.clone());
-        let keep = spawn_blocking(move || parts.keep(&settings)).await.map_err(StartError::Interrupted)??;
-        Ok(Brain::start(BrainConfig { keep, ..config }, self.loader, self.model.tokenizer.clone()).await?)
+        let (parts, named) = (self.clone(), settings.clone());
+        let keep = spawn_blocking(move || parts.keep(&named)).await.map_err(StartError::Interrupted)??;
+        let observed = settings.observe.socket.as_deref().map(Observed::open).transpose()?;
+        let brain = Brain::start(BrainConfig { keep, ..config }, self.loader, self.model.tokenizer.clone()).await?;
+        if let Some(observed) = observed {
+            observed.serve(&brain);
+        }
+        Ok(brain)
+    }
+}
+
+/// Where a brain is looked at.
+struct Observed {
+    #[cfg(unix)]
+    socket: crate::observe::Socket,
+}
+
+impl Observed {
+    #[cfg(unix)]
+    fn open(path: &Path) -> Result<Self, ObserveError> {
+        Ok(Self { socket: crate::observe::Socket::open(path)? })
+    }
+
+    #[cfg(not(unix))]
+    fn open(path: &Path) -> Result<Self, ObserveError> {
+        Err(ObserveError::Unsupported { path: path.to_owned() })
+    }
+
+    /// Until the brain ends.
+    fn serve(self, brain: &Brain) {
+        #[cfg(unix)]
+        tokio::spawn(crate::observe::serve(self.socket, brain.clone()));
+        #[cfg(not(unix))]
+        let _ = brain;
     }
 }
 

@@ -139,6 +139,36 @@ Replies come as they are done, each with the id of its request. All keys: docs/p
         chaos: bool,
     },
 
+    /// See what a running brain does: its actors and its conversations, refreshed
+    #[command(after_help = "\
+Examples:
+  motorbrain pipe --set observe.socket=/tmp/brain.sock    in one terminal, and in another:
+  motorbrain top --socket /tmp/brain.sock
+  motorbrain top --socket /tmp/brain.sock --once --json | jq .stats
+
+Any program that starts a brain with `observe.socket` set opens such a socket, for its own user alone.")]
+    Top {
+        /// The brain's socket [default: observe.socket]
+        #[arg(long, value_name = "PATH")]
+        socket: Option<PathBuf>,
+
+        /// Look once and end
+        #[arg(long)]
+        once: bool,
+
+        /// Write a line of JSON a look instead of tables
+        #[arg(long)]
+        json: bool,
+
+        /// Milliseconds from one look to the next
+        #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(50..))]
+        every_ms: u64,
+
+        /// The most conversations to show: the busiest, then those used last
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        rows: usize,
+    },
+
     /// Write a model into a new folder with its weights in another form, and measure what that changed
     #[command(after_help = "\
 Examples:

@@ -40,7 +40,9 @@ impl Exit {
     /// The status of an error that kept a brain from starting.
     pub(crate) fn of(error: &StartError) -> Self {
         match error {
-            StartError::Settings(_) | StartError::Window(_) | StartError::Spill(_) => Self::Settings,
+            StartError::Settings(_) | StartError::Window(_) | StartError::Spill(_) | StartError::Observe(_) => {
+                Self::Settings
+            }
             StartError::Library(_) | StartError::Runtime(_) => Self::Library,
             StartError::NoModel | StartError::Model(_) => Self::Model,
             StartError::Brain(_) => Self::Engine,

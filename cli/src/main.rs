@@ -13,8 +13,9 @@ mod output;
 mod pipe;
 mod prepare;
 mod smoke;
+mod top;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use motorbrain::Parts;
 use tokio::runtime::Builder;
@@ -52,6 +53,10 @@ fn run(args: Args) -> Result<Exit, Failure> {
             Command::Doctor { json, write_manifest } => doctor::run(&args.common, json, write_manifest).await,
             Command::Smoke { json } => smoke::run(&args.common, json).await,
             Command::Pipe { chaos } => pipe(&args.common, chaos).await,
+            Command::Top { socket, once, json, every_ms, rows } => top::run(
+                &args.common,
+                &top::Request { socket, once, json, every: Duration::from_millis(every_ms), rows },
+            ),
             Command::Prepare { dir, out, weights, force, json } => {
                 prepare::run(&args.common, prepare::Request { model: dir, out, weights, force }, json).await
             }

@@ -12,5 +12,5 @@ pub const LOG: &str = "MOTORBRAIN_LOG";
 /// `runtime.library` beats it.
 pub const LIBRARY: &str = "ORT_DYLIB_PATH";
 
-/// Set to 1, the test of the documented settings file writes the file instead of comparing.
+/// Set to 1, the tests of the documented settings file and of `docs/metrics.md` write these files instead of comparing.
 pub const UPDATE_DOCUMENTED_FILE: &str = "MOTORBRAIN_UPDATE_CONFIG";

@@ -129,4 +129,9 @@ sections::sections! {
         /// How long a request may take; beyond it `timeout`. 0 is no limit.
         deadline_ms: u64 = 0;
     }
+    /// How others look at a brain that runs.
+    ObserveSettings observe {
+        /// Where a socket is opened for `motorbrain top`, which can look and do nothing; left out, nowhere. For this user alone; not on Windows.
+        socket: Option<PathBuf> = None, example "\"/run/user/1000/motorbrain.sock\"";
+    }
 }

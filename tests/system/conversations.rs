@@ -11,9 +11,9 @@ use std::{
 
 use crate::{
     choices::Choices,
-    common::{F32_TOLERANCE, fixture, graph_cache, largest_difference, text_tokens},
+    common::{fixture, graph_cache, text_tokens},
 };
-use motorbrain::{ActorState, Brain, ConversationId, Embed, Input, Settings, Step, Terms, TokenId};
+use motorbrain::{ActorState, Brain, Input, Settings, Step, TokenId};
 use tokio::{sync::Barrier, task::JoinSet};
 
 const CONVERSATIONS: usize = 32;

@@ -230,7 +230,7 @@ async fn as_many_conversations_as_come_are_served_and_the_first_is_known_still()
     }
     println!("{count} conversations; the most bytes of keys and values in each half: {halves:?}");
     assert!(halves[1] <= halves[0], "memory grows: {halves:?}");
-    let next = brain.step(Step { input: None, ..Step::greedy("first", Vec::new(), 3) }).await.unwrap();
+    let next = brain.step(Step { input: None, ..Step::greedy("first", "", 3) }).await.unwrap();
     assert_eq!(next.context.context_len, first.context.context_len + 3);
     let (whole, _) = form.start(|_, _| ()).await;
     let expected = whole.step(Step::greedy("first", text[..20].to_vec(), 4)).await.unwrap();
@@ -258,7 +258,7 @@ async fn a_file_gives_back_sooner_what_took_long_to_read() {
             }
             brain.close("b").await.unwrap();
             let since = Instant::now();
-            let stepped = brain.step(Step { input: None, ..Step::greedy("a", Vec::new(), 1) }).await.unwrap();
+            let stepped = brain.step(Step { input: None, ..Step::greedy("a", "", 1) }).await.unwrap();
             took[which] = took[which].min(since.elapsed().as_secs_f64());
             assert!(!stepped.context.rebuilt && stepped.context.context_len > len);
         }

@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 5] = [
     ("motorbrain-kernels", &["motorbrain", "motorbrain-actors", "ort", "prost"]),
     ("motorbrain-actors", &["motorbrain", "motorbrain-testing", "ort", "tokenizers", "config"]),
     ("motorbrain-protocol", &["motorbrain", "motorbrain-testing", "ort", "tokenizers"]),
-    ("motorbrain", &["clap", "miette", "indicatif", "motorbrain-protocol", "motorbrain-testing"]),
+    ("motorbrain", &["clap", "miette", "indicatif", "motorbrain-testing"]),
     ("motorbrain-cli", &["motorbrain-testing"]),
 ];
 

@@ -184,7 +184,10 @@ impl Told {
 }
 
 /// What a subscriber asks of the brain: to be put at its port.
-pub struct Subscribe(Box<dyn FnOnce(&OutputPort<Arc<Told>>) + Send>);
+pub struct Subscribe(Box<dyn FnOnce(&Port) + Send>);
+
+/// Where subscribers are told.
+type Port = OutputPort<Arc<Told>>;
 
 impl Subscribe {
     /// For an actor, which is sent what `converter` makes of each [`Told`]; `None` is not sent. It is forgotten once it has
@@ -297,7 +300,7 @@ impl Actor for Nobody {
 /// The brain's side: events are gathered while a message is handled and told together.
 #[derive(Default)]
 pub(super) struct Telling {
-    port: OutputPort<Arc<Told>>,
+    port: Port,
     /// Whether anybody ever subscribed; until then events are not made.
     listened: bool,
     /// The number of the first event that is not told.

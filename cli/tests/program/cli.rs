@@ -382,7 +382,7 @@ fn help_has_examples_and_exit_codes() {
     6  the smoke test found something wrong
     7  the prepared model would predict too much worse than the original
     "#);
-    for command in ["demo", "doctor", "smoke", "pipe", "prepare"] {
+    for command in ["demo", "doctor", "smoke", "pipe", "top", "prepare"] {
         let (_, help, _) = output(&mut motorbrain(&folder, &[command, "--help"]));
         assert!(help.contains("Examples:"), "{help}");
     }

@@ -10,3 +10,4 @@ mod corpus;
 mod fuzz;
 mod pipe;
 mod texts;
+mod top;
