@@ -13,7 +13,7 @@ use crate::{
     choices::Choices,
     common::{fixture, graph_cache, text_tokens},
 };
-use motorbrain::{ActorState, Brain, Input, Settings, Step, TokenId};
+use motorbrain::{ActorState, Brain, Embed, Input, Settings, Step, Terms, TokenId};
 use tokio::{sync::Barrier, task::JoinSet};
 
 const CONVERSATIONS: usize = 32;
