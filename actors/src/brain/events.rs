@@ -75,7 +75,7 @@ pub enum BrainEvent {
         /// In which of its lives, counted from 0.
         life: u64,
     },
-    /// A conversation that had slid was read again from its window, which happens only to models that run as exported.
+    /// A conversation that had slid was read again from its window, since what led there was not known any more.
     ConversationRebuilt {
         /// Which one.
         conversation: ConversationId,

@@ -105,6 +105,8 @@ async fn a_conversation_that_is_rebuilt_says_so() {
     let window = Window { size: 16, sinks: 2, slide: 4, slides: true };
     let bench = start_with(config(1), EngineInfo { window, ..fake_info_without_pages() }).await;
     bench.brain.step(step("a", "A TEXT THAT IS LONGER THAN THE WINDOW", 1)).await.unwrap();
+    // Behind that no tokens lead to where it stands.
+    bench.brain.rewind("a", 12).await.unwrap();
     let mut events = bench.brain.subscribe().await.unwrap();
     bench.brain.crash(0).await.unwrap();
     bench.brain.step(step("a", "MORE", 1)).await.unwrap();
