@@ -216,7 +216,7 @@ fn the_process_stays_within_its_bound_with_files() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn as_many_conversations_as_come_are_served_and_the_first_is_known_still() {
-    let form = Form::new("tiny-plain", &fixture("tiny-plain"), 1, [96, 24]);
+    let form = Form::new("tiny-plain", &fixture("tiny-plain"), 0, [96, 24]);
     let (brain, loader) = form.start(bounded(ROOM, None)).await;
     let text = text_tokens(&fixture("tiny-plain"), 800);
     let count = if visits_of_settings().is_some() { 20_000 } else { 300 };
@@ -240,7 +240,7 @@ async fn as_many_conversations_as_come_are_served_and_the_first_is_known_still()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_gives_back_sooner_what_took_long_to_read() {
     let len = if visits_of_settings().is_some() { 1024 } else { 256 };
-    let form = Form::new("smollm2-135m", &default_model(), 1, [2 * len, len / 2]);
+    let form = Form::new("smollm2-135m", &default_model(), 0, [2 * len, len / 2]);
     let text = text_tokens(&default_model(), 800).into_iter().cycle().take(len).collect::<Vec<_>>();
     let mut took = [f64::MAX; 2];
     for (which, files) in [true, false].into_iter().enumerate() {
