@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What a conversation that has left takes beside its tokens, in bytes: its name, its places in maps and queues. Rounded
-/// up from what 100,000 of them were measured to take.
+/// up from the 810 that each of 100,000 was measured to take.
 const CONVERSATION_BYTES: usize = 1024;
 
 /// A place in the order of those that rest; it grows.
@@ -100,7 +100,7 @@ impl Conversation {
 
 impl Policy {
     /// Nothing is asked of a conversation any more.
-    pub(super) fn rest(&mut self, name: &ConversationId) {
+    pub(super) fn rest(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
         let Some(conversation) = self.conversations.get_mut(name) else { return };
         debug_assert!(conversation.queue.is_empty(), "a conversation rests of which something is asked");
         let (resident, bytes) = (conversation.is_resident(), conversation.tokens_bytes());
@@ -108,6 +108,7 @@ impl Policy {
         if let Some(before) = before {
             self.resting.remove(before, bytes);
         }
+        self.forget_oldest(effects);
     }
 
     /// Something is asked of it.

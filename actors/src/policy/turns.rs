@@ -127,7 +127,7 @@ impl Policy {
             }
         }
         self.forget_if_blank(name, effects);
-        self.rest(name);
+        self.rest(name, effects);
     }
 
     fn turn(&self, name: &ConversationId, request: RequestId) -> Turn {
