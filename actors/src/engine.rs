@@ -36,6 +36,19 @@ pub struct Window {
     pub slides: bool,
 }
 
+impl Window {
+    /// Tokens in the context of a conversation that has had `total` and never gone back; `None` where it cannot have had so
+    /// many.
+    pub fn len_after(&self, total: u64) -> Option<usize> {
+        let size = self.size as u64;
+        match total.checked_sub(size + 1) {
+            None => Some(total as usize),
+            Some(_) if !self.slides => None,
+            Some(behind) => Some(self.size - self.slide + 1 + (behind % self.slide as u64) as usize),
+        }
+    }
+}
+
 /// What an engine is, read from the model's graph once.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineInfo {

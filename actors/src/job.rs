@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     clock::Time,
-    engine::{EngineInfo, Held, Interrupt, LoadError, Resident, Sampled, Sampling},
+    engine::{EngineInfo, Held, Interrupt, LoadError, Resident, Sampled, Sampling, Window},
     keep::Kept,
     message::{BrainError, ConversationId, Party, check_vocabulary},
     text::StepText,
@@ -31,13 +31,13 @@ pub struct History {
     pub tokens: Arc<Vec<TokenId>>,
     /// All tokens since the last reset, those that left included.
     pub total: u64,
-    /// The tokens that left, oldest first: all of them, or none where they are too many ([`LEFT_MAX`]) or were not all
-    /// there is to know, since the conversation went back to what the last slide left.
+    /// The tokens that left, oldest first: all of them, or none where they are too many ([`LEFT_MAX`]) or do not tell how
+    /// the context came to be.
     pub left: Arc<Vec<TokenId>>,
 }
 
 /// The most tokens that are remembered of those that left. Not a setting: it keeps what a conversation without end takes
-/// small beside its window's keys and values, and the time to read it again beside that of its next answer.
+/// small beside its window's keys and values, and the time to read it again within that of a long prompt.
 pub const LEFT_MAX: usize = 16_384;
 
 impl History {
@@ -46,16 +46,13 @@ impl History {
         self.total > self.tokens.len() as u64
     }
 
-    /// All tokens since the last reset, in order; reading them repeats the context, slides and all. `None` where they are
-    /// not all known. `sinks` is that of the engine's window.
-    pub fn all(&self, sinks: usize) -> Option<Vec<TokenId>> {
-        let (first, rest) = self.tokens.split_at(sinks.min(self.tokens.len()));
-        self.is_whole().then(|| [first, &self.left, rest].concat())
-    }
-
-    /// Whether all tokens are known.
-    fn is_whole(&self) -> bool {
-        self.total == (self.left.len() + self.tokens.len()) as u64
+    /// All tokens since the last reset, in order, where reading them repeats the context, slides and all. `None` where
+    /// they are not all known, or would lead elsewhere: behind a way back to what the last slide left, or in another window.
+    pub fn all(&self, window: &Window) -> Option<Vec<TokenId>> {
+        let (first, rest) = self.tokens.split_at(window.sinks.min(self.tokens.len()));
+        let is_whole = self.total == (self.left.len() + self.tokens.len()) as u64;
+        let leads_here = window.len_after(self.total) == Some(self.tokens.len());
+        (is_whole && leads_here).then(|| [first, &self.left, rest].concat())
     }
 
     /// Goes back to the first `context_len` tokens.

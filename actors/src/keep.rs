@@ -40,8 +40,7 @@ pub trait Keep: Send + Sync + 'static {
     /// kept until it is forgotten.
     ///
     /// # Errors
-    /// It is not as it was kept, or cannot be read. It will not be better another time, but for
-    /// [`KeepError::is_transient`].
+    /// It is not as it was kept, or cannot be read.
     fn take(&self, id: KeptId, name: &ConversationId, expected: &[History]) -> Result<Vec<Kept>, KeepError>;
 
     /// It is not wanted any more, if there is such a thing. Never fails.
@@ -159,11 +158,6 @@ impl KeepError {
     /// Whether there is only no room: nothing is wrong, and what leaves meanwhile leaves to its tokens alone.
     pub fn is_full(&self) -> bool {
         matches!(self, Self::Full { .. })
-    }
-
-    /// Whether it may succeed another time, though nothing is done about it but that memory becomes free.
-    pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Page(PageError::NoMemory { .. }))
     }
 
     /// What to do about it, one sentence; `None` where there is nothing or only the cause can say.

@@ -11,6 +11,7 @@ use motorbrain_actors::{
     engine::{Origin, Page, Resident},
     job::{History, LEFT_MAX},
     keep::Kept,
+    message::N_MAX,
     tokens::TokenId,
 };
 use xxhash_rust::xxh3::Xxh3;
@@ -22,7 +23,7 @@ use super::{
 use crate::{distinct, spill::hexadecimal};
 
 /// The most contexts of a file: where its conversation stands, and answers that wait.
-const CONTEXTS_MAX: usize = 1 << 10;
+const CONTEXTS_MAX: usize = 1 + N_MAX;
 
 /// Parts of a context, as tensors.
 const PARTS: [&str; 3] = ["tokens", "left", "pages"];

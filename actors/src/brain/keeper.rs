@@ -43,7 +43,10 @@ struct Shared {
 }
 
 /// The way to the thread; it ends when this is dropped.
-pub(super) struct Keeper(Arc<Shared>);
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    post: Post,
+}
 
 impl Keeper {
     /// Starts the thread.
@@ -52,7 +55,7 @@ impl Keeper {
     /// The system gives none.
     pub(super) fn start(keep: Arc<dyn Keep>, post: Post) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let keeper = Self(Arc::clone(&shared));
+        let keeper = Self { shared: Arc::clone(&shared), post: post.clone() };
         thread::Builder::new().name("keeper".to_owned()).spawn(move || shared.work(&*keep, &post))?;
         Ok(keeper)
     }
@@ -66,25 +69,34 @@ impl Keeper {
     }
 
     pub(super) fn forget(&self, id: KeptId) {
-        self.add(|queue| {
-            let before = queue.later.len();
-            queue.later.retain(|work| !matches!(work, Work::Put(its, ..) if *its == id));
-            if queue.later.len() == before {
-                queue.first.push_back(Work::Forget(id));
+        let mut queue = lock(&self.shared.queue);
+        let place = queue.later.iter().position(|work| matches!(work, Work::Put(its, ..) if *its == id));
+        match place.and_then(|place| queue.later.remove(place)) {
+            Some(Work::Put(id, conversation, states)) => {
+                drop(queue);
+                drop(states);
+                // All that was asked for is answered.
+                let result = Err(KeepError::Unknown(id));
+                self.post.put(Note::Kept(Event::Put { id, conversation, result }));
             }
-        });
+            _ => {
+                queue.first.push_back(Work::Forget(id));
+                drop(queue);
+                self.shared.changed.notify_one();
+            }
+        }
     }
 
     fn add(&self, add: impl FnOnce(&mut Queue)) {
-        add(&mut lock(&self.0.queue));
-        self.0.changed.notify_one();
+        add(&mut lock(&self.shared.queue));
+        self.shared.changed.notify_one();
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        *lock(&self.0.queue) = Queue { closed: true, ..Queue::default() };
-        self.0.changed.notify_one();
+        *lock(&self.shared.queue) = Queue { closed: true, ..Queue::default() };
+        self.shared.changed.notify_one();
     }
 }
 

@@ -45,7 +45,12 @@ pub(super) fn log(notice: Notice) {
         ),
         Notice::KeepFailed { conversation, error } => {
             let (conversation, hint) = (conversation.as_str(), error.hint());
-            tracing::warn!(conversation, %error, hint, "keys and values are not kept; tokens are read again");
+            // Room is short for many at once, and only time is lost for it.
+            if error.is_full() {
+                tracing::debug!(conversation, %error, hint, "keys and values are not kept; tokens are read again");
+            } else {
+                tracing::warn!(conversation, %error, hint, "keys and values are not kept; tokens are read again");
+            }
         }
         Notice::Left { conversation, to_file, bytes } => tracing::debug!(
             conversation = conversation.as_str(),

@@ -187,7 +187,9 @@ impl Lane {
             self.slot = Some(engine.open()?);
             restored = 0;
         }
-        self.replay = context.has_slid().then(|| context.all(sinks)).flatten().filter(|_| restored < committed);
+        let window = &engine.info().window;
+        let slid = restored < committed && context.has_slid();
+        self.replay = if slid { context.all(window) } else { None };
         if self.replay.is_some() && restored > 0 {
             self.give_back(engine);
             self.slot = Some(engine.open()?);
@@ -207,7 +209,7 @@ impl Lane {
     }
 
     /// Whether what the slot holds is on the way to the context and no beginning of it.
-    fn replays(&self) -> bool {
+    pub(super) fn replays(&self) -> bool {
         self.restoring() && self.replay.is_some()
     }
 
@@ -338,10 +340,10 @@ impl Lane {
         }
         let Some(slot) = self.slot else { return Ok((None, true)) };
         if engine.info().pages.is_some() {
-            let told = self.told;
+            let (told, replays) = (self.told, self.replays());
             let read = self.take_pending(engine);
             self.give_back(engine);
-            let is_more = read.dropped == 0 && read.held.as_ref().is_some_and(|held| held.kv_len > told);
+            let is_more = !replays && read.dropped == 0 && read.held.as_ref().is_some_and(|held| held.kv_len > told);
             return Ok((is_more.then_some(read), false));
         }
         let pending = mem::take(&mut self.pending);

@@ -161,7 +161,7 @@ impl Worker {
     }
 
     /// Gives jobs back with what was done of them, for others to go on with; those that are not here or not the first of
-    /// their conversation, or that the engine's own memory binds to it, are not.
+    /// their conversation, or that the engine's own memory binds to it, or that are on a long way back, are not.
     ///
     /// # Errors
     /// The engine's fatal error.
@@ -170,7 +170,7 @@ impl Worker {
             let Some((key, arrival)) = self.jobs.get(request).cloned() else { continue };
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             let is_first = lane.queue.first_key_value().is_some_and(|(first, _)| *first == arrival);
-            let is_bound = lane.begun && self.info.pages.is_none();
+            let is_bound = lane.begun && (self.info.pages.is_none() || lane.replays());
             if !is_first || is_bound {
                 continue;
             }

@@ -162,7 +162,7 @@ impl Actor {
     /// forgotten with time only by lives that served: loads that fail in a row count however long each of them took.
     pub(super) fn fall(&mut self, fall: Fall<'_>) -> (Sequel, BTreeSet<RequestId>) {
         let Fall { now, supervision, charged, crowded, seed } = fall;
-        self.kv_bytes = 0;
+        (self.kv_bytes, self.freeing) = (0, 0);
         self.watch_at = None;
         self.recalled.clear();
         let served = self.life == Life::Ready;

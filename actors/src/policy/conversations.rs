@@ -128,6 +128,8 @@ pub(super) struct Conversation {
     pub(super) moved: bool,
     /// Where its keys and values are beside memory.
     pub(super) away: Away,
+    /// Bytes of its pages that are free when it is written, while it is.
+    pub(super) going: usize,
     /// Its place among those of which nothing is asked, while nothing is.
     pub(super) place: Option<Place>,
     /// Unfinished requests in the order of their arrival; only the first may be with an actor.

@@ -139,7 +139,7 @@ impl Policy {
             self.remove(part);
             self.fail_parted(whole, BrainError::Restarted, effects);
         } else {
-            self.waiting.insert(part);
+            self.waiting.insert_part(part, whole);
         }
     }
 

@@ -49,7 +49,7 @@ impl Policy {
         if self.model.is_none() || !self.actors.iter().any(|actor| actor.life == Life::Ready) {
             return;
         }
-        if let Some(request) = self.waiting.first().filter(|request| self.has_room(**request)) {
+        if let Some(request) = self.waiting.first().filter(|request| self.has_room(*request)) {
             broken.push(format!("{request:?} waits for no actor beside one that is ready"));
         }
         for (name, conversation) in self.conversations.iter() {

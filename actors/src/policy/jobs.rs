@@ -14,7 +14,7 @@ use crate::{
 impl Policy {
     /// What waits for an actor is given to those that are ready, oldest request first.
     pub(super) fn place_waiting(&mut self, effects: &mut Vec<Effect>) {
-        while let Some(&request) = self.waiting.first() {
+        while let Some(request) = self.waiting.first() {
             let Some(actor) = self.least_busy(None, request).filter(|_| self.has_room(request)) else { return };
             self.waiting.remove(&request);
             let Some(pending) = self.requests.get(&request) else { continue };

@@ -4,7 +4,7 @@
 //! that was kept comes back when its turn needs its keys and values. What is not given back as it was is read again, so
 //! that a file that is cut, full or gone costs time and nothing else.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{Effect, Notice, Policy, Time, conversations::Conversation};
 use crate::{
@@ -13,8 +13,8 @@ use crate::{
     message::ConversationId,
 };
 
-/// What is written or read for longer is given up: a disk that hangs is no reason for others to wait. Not a setting: far
-/// more than a disk takes that works.
+/// What is written or read for longer, with all that stands before it in line, is given up: a disk that hangs is no reason
+/// for others to wait. Not a setting: a line so long is read again sooner.
 const KEEPING_MAX: Duration = Duration::from_secs(60);
 
 /// Where a conversation's keys and values are beside memory.
@@ -41,9 +41,20 @@ impl Away {
 }
 
 impl Conversation {
-    /// Whether a file could give back what only much reading would, or none at all.
-    fn is_worth_keeping(&self, page: usize) -> bool {
-        self.states().any(|state| state.history.has_slid() || state.resident.kv_len > page)
+    /// Whether a file could give back what only much reading would, or none at all. `own`: pages that nobody else has.
+    fn is_worth_keeping(&self, own: usize) -> bool {
+        own > 1 || own > 0 && self.states().any(|state| state.history.has_slid())
+    }
+
+    /// How many of its pages nobody else has: those that are free when it has left.
+    fn own_pages(&self) -> usize {
+        // Those that are shared through the tree are held there, too.
+        let seat = usize::from(self.seat.is_some());
+        let mut held: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+        for page in self.states().flat_map(|state| &state.resident.pages) {
+            held.entry(page.address()).or_insert((0, page.holders())).0 += 1;
+        }
+        held.values().filter(|(own, holders)| *holders <= own + seat).count()
     }
 
     /// Its pages, those that several of its states have counted once for each.
@@ -57,14 +68,17 @@ impl Policy {
     pub(super) fn put_away(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) -> bool {
         let (true, Some(page)) = (self.config.keeps, self.page_size()) else { return false };
         let Some(conversation) = self.conversations.get_mut(name) else { return false };
-        if !conversation.is_worth_keeping(page.tokens) {
+        let own = conversation.own_pages();
+        // A disk that hangs gets nothing more until it has answered.
+        if !self.stuck.is_empty() || !conversation.is_worth_keeping(own) {
             return false;
         }
         let id = KeptId(self.next_kept);
         self.next_kept += 1;
         conversation.away = Away::Going(id);
         self.under_way.push_back((self.now + KEEPING_MAX, name.clone(), id));
-        self.going += conversation.pages() * page.bytes;
+        conversation.going = own * page.bytes;
+        self.going += conversation.going;
         let states = conversation.states().map(|state| state.kept()).collect();
         effects.push(Effect::Put { id, conversation: name.clone(), states });
         true
@@ -78,6 +92,7 @@ impl Policy {
         result: Result<u64, KeepError>,
         effects: &mut Vec<Effect>,
     ) {
+        self.stuck.remove(&id);
         if self.conversations.get(name).is_none_or(|it| it.away != Away::Going(id)) {
             return; // it has not left after all
         }
@@ -117,6 +132,7 @@ impl Policy {
         result: Result<Vec<Kept>, KeepError>,
         effects: &mut Vec<Effect>,
     ) {
+        self.stuck.remove(&id);
         let page = self.page_size().map_or(0, |page| page.bytes);
         let Some(conversation) = self.conversations.get_mut(name).filter(|it| it.away == Away::Coming(id)) else {
             return; // it was emptied meanwhile
@@ -166,8 +182,12 @@ impl Policy {
                 Some(Away::Going(its)) if its == id => {
                     self.put(id, &name, Err(late("written")), effects);
                     effects.push(Effect::Forget(id));
+                    self.stuck.insert(id);
                 }
-                Some(Away::Coming(its)) if its == id => self.fetched(id, &name, Err(late("read")), effects),
+                Some(Away::Coming(its)) if its == id => {
+                    self.fetched(id, &name, Err(late("read")), effects);
+                    self.stuck.insert(id);
+                }
                 _ => {}
             }
         }
@@ -190,11 +210,8 @@ impl Policy {
 
     /// Its pages do not count any more as those that are about to be free.
     fn stop_going(&mut self, name: &ConversationId) {
-        let page = self.page_size().map_or(0, |page| page.bytes);
-        if let Some(conversation) = self.conversations.get(name)
-            && let Away::Going(_) = conversation.away
-        {
-            self.going -= conversation.pages() * page;
+        if let Some(conversation) = self.conversations.get_mut(name) {
+            self.going -= std::mem::take(&mut conversation.going);
         }
     }
 
@@ -210,13 +227,12 @@ impl Policy {
 
     /// What does not fit together, as sentences.
     pub(super) fn check_keeping(&self, broken: &mut Vec<String>) {
-        let page = self.page_size().map_or(0, |page| page.bytes);
         let mut going = 0;
         for (name, conversation) in self.conversations.iter() {
             let (rests, pages) = (conversation.place.is_some(), conversation.pages());
             match conversation.away {
                 Away::Not => {}
-                Away::Going(_) if rests => going += pages * page,
+                Away::Going(_) if rests => going += conversation.going,
                 Away::Kept(_) if pages == 0 => {}
                 Away::Coming(_) if pages == 0 => {}
                 away => broken.push(format!("`{name}` with {pages} pages, resting {rests}, is {away:?}")),

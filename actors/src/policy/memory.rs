@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Effect, Notice, Policy, Stage, Time,
+    Ask, Effect, Notice, Policy, Stage, Time,
     conversations::{Conversation, Slot},
     keeping::Away,
     prefixes::Prefixes,
@@ -27,6 +27,9 @@ use crate::{
 /// What a conversation that has left takes beside its tokens, in bytes: its name, its places in maps and queues. Rounded
 /// up from the 810 that each of 100,000 was measured to take.
 const CONVERSATION_BYTES: usize = 1024;
+
+/// How many of those that wait are looked at for memory, the last first, so that a look costs no more however many wait.
+const WAITING_LOOKED_AT: usize = 256;
 
 /// A place in the order of those that rest; it grows.
 pub(super) type Place = u64;
@@ -131,8 +134,23 @@ impl Policy {
         if self.prefixes.as_mut().is_some_and(Prefixes::shed) {
             return true;
         }
-        let Some(name) = self.resting.first_resident() else { return false };
-        self.leave(&name, effects);
+        if let Some(name) = self.resting.first_resident() {
+            self.leave(&name, effects);
+            return true;
+        }
+        self.take_from_waiting(effects)
+    }
+
+    /// Where nobody rests: who came last of those that wait, and would wait longest, gives up its rows.
+    fn take_from_waiting(&mut self, effects: &mut Vec<Effect>) -> bool {
+        let holds = |request: &RequestId| {
+            let pending = self.requests.get(request)?;
+            let (name, stage) = (pending.conversation.as_ref()?, pending.stage);
+            let conversation = self.conversations.get(name)?;
+            (stage == Stage::Waiting && conversation.pages() > 0).then(|| name.clone())
+        };
+        let Some(name) = self.waiting.latest().take(WAITING_LOOKED_AT).find_map(holds) else { return false };
+        self.let_rows_go(&name, false, effects);
         true
     }
 
@@ -233,8 +251,11 @@ impl Policy {
         let conversation = pending.conversation.as_ref().and_then(|name| self.conversations.get(name));
         let part = pending.part.as_ref().map(|part| &part.state);
         let begins = part.or(conversation.and_then(|conversation| conversation.base(pending.choice)));
-        let work = pending.work();
-        let tokens = begins.map_or(0, State::len).saturating_add(work.input().len()).saturating_add(work.count());
+        let count = match &pending.ask {
+            Ask::Step(step) => step.count.saturating_sub(pending.shown.sampled.len()),
+            _ => 0,
+        };
+        let tokens = begins.map_or(0, State::len).saturating_add(pending.to_read().len()).saturating_add(count);
         let tokens = tokens.min(model.window.size);
         match model.pages {
             Some(page) => tokens.div_ceil(page.tokens) * page.bytes,
@@ -262,10 +283,14 @@ impl Policy {
         if self.going > 0 && self.pages_held > limit {
             return false; // what leaves is not free yet
         }
-        if self.waiting.first().is_some_and(|first| *first < request) {
+        let needed = self.requests.get(&request).map_or(0, |pending| self.bytes_needed(pending));
+        if needed > limit {
+            return true; // to be refused
+        }
+        let serves = self.requests.get(&request).and_then(|pending| pending.whole_of()).unwrap_or(request);
+        if self.waiting.has_before(serves) {
             return false; // or who needs much would wait for ever
         }
-        let needed = self.requests.get(&request).map_or(0, |pending| self.bytes_needed(pending));
         self.reserved == 0 || self.reserved.saturating_add(needed) <= limit
     }
 

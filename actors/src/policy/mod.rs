@@ -29,6 +29,7 @@ mod inspect;
 mod invariants;
 mod jobs;
 mod keeping;
+mod line;
 mod loads;
 mod memory;
 mod moves;
@@ -69,6 +70,7 @@ use crate::{
 use actors::{Actor, Life};
 use blame::Blame;
 use conversations::Conversations;
+use line::Line;
 use memory::Resting;
 use prefixes::Prefixes;
 use requests::{Caller, Deadline, Pending, Stage};
@@ -108,6 +110,8 @@ pub struct Policy {
     going: usize,
     /// What is being written or read, by when it is given up; some of it may be over.
     under_way: VecDeque<(Time, ConversationId, KeptId)>,
+    /// What was given up and has not come to an end.
+    stuck: BTreeSet<KeptId>,
     /// What is kept is numbered.
     next_kept: u64,
     /// Bytes of keys and values that the jobs under way may come to take.
@@ -118,7 +122,7 @@ pub struct Policy {
     /// Boxed, since a tree moves its values about.
     requests: BTreeMap<RequestId, Box<Pending>>,
     /// Requests whose turn it is and that wait for an actor.
-    waiting: BTreeSet<RequestId>,
+    waiting: Line,
     deadlines: BTreeSet<(Time, RequestId)>,
     /// Who is charged with deaths.
     blame: Blame,
@@ -150,11 +154,12 @@ impl Policy {
             pages_held: 0,
             going: 0,
             under_way: VecDeque::new(),
+            stuck: BTreeSet::new(),
             next_kept: 0,
             reserved: 0,
             prefixes: None,
             requests: BTreeMap::new(),
-            waiting: BTreeSet::new(),
+            waiting: Line::default(),
             deadlines: BTreeSet::new(),
             abandoned: BTreeSet::new(),
             parted: 0,

@@ -4,6 +4,8 @@
 //! filled are then nobody's; a slot in the place of pages, which differs from the history now, is given back, and the
 //! context read again by the next job.
 
+use std::sync::Arc;
+
 use super::{
     ActorIndex, Answer, Caller, Effect, Notice, Pending, Policy, Stage, Time, broken_commit, conversations::Slot,
     requests::Commits,
@@ -83,6 +85,10 @@ impl Policy {
         }
         if let Some(conversation) = name.as_ref().and_then(|name| self.conversations.get_mut(name)) {
             conversation.rebuilt |= done.rebuilt;
+            if done.rebuilt {
+                // Reading all its tokens would lead elsewhere now.
+                conversation.state.history.left = Arc::default();
+            }
             if done.lost {
                 conversation.slot = Slot::Absent;
             }
@@ -126,7 +132,10 @@ impl Policy {
         match caller {
             Caller::Told => drop(self.remove(request)),
             Caller::Left => self.drop_left(request, effects),
-            Caller::Waits => drop(self.waiting.insert(request)),
+            Caller::Waits => match whole {
+                None => self.waiting.insert(request),
+                Some(whole) => self.waiting.insert_part(request, whole),
+            },
         }
         if let Some(whole) = whole.filter(|whole| self.is_given_up(*whole)) {
             self.give_up_parts(whole, effects);

@@ -35,6 +35,7 @@ impl Policy {
         pending.several = Some(Box::new(several));
         pending.stage = Stage::Parted;
         self.parted += 1;
+        self.waiting.remove(&request);
         if reads {
             self.add_part(request, Part::Reading);
         } else if lacks {
@@ -62,7 +63,7 @@ impl Policy {
         let state = several.start.clone();
         let Some(pending) = pending.as_part(request, number, part, state) else { return };
         self.requests.insert(number, Box::new(pending));
-        self.waiting.insert(number);
+        self.waiting.insert_part(number, request);
     }
 
     /// A part has come to something.

@@ -3,7 +3,7 @@
 //! Plain values. A state is cheap to copy, since pages and tokens are counted, and so a fork is one. Lengths are in
 //! tokens. Invariant: `resident.kv_len` is at most the context's length, and `resident.pages` are as many as it needs.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::ops::RangeInclusive;
 
 use crate::{
     engine::{EngineInfo, PageSize, Resident, Window},
@@ -38,7 +38,9 @@ impl State {
     pub(super) fn of(kept: Kept, model: &EngineInfo) -> Option<Self> {
         let Kept { history, floor, resident } = kept;
         let (len, left) = (history.tokens.len(), history.left.len());
+        // Far from where counting on would overflow.
         let is_total = history.total == (len + left) as u64 || left == 0 && history.total > len as u64;
+        let is_total = is_total && history.total <= i64::MAX as u64;
         let tokens = history.tokens.iter().chain(&*history.left);
         let are_known = tokens.into_iter().all(|token| (token.0 as usize) < model.vocab);
         let state = Self { history, resident, floor };
@@ -104,10 +106,6 @@ impl State {
     pub(super) fn rewind(&mut self, len: usize, pages: Option<PageSize>) {
         debug_assert!(self.lengths().contains(&len), "back to {len} of {:?}", self.lengths());
         self.history.truncate(len);
-        if len == self.floor {
-            // The token that made it slide is gone: reading all that are left would not.
-            self.history.left = Arc::default();
-        }
         if let Some(page) = pages {
             self.resident.truncate(len, page.tokens);
         }

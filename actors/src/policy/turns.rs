@@ -85,7 +85,7 @@ impl Policy {
             if turn.needs_rows() && self.is_coming(turn.whose(name)) {
                 return;
             }
-            let dispatches = matches!(turn, Turn::Dispatch);
+            let dispatches = matches!(turn, Turn::Dispatch | Turn::Part);
             if dispatches && !self.has_room(request) {
                 self.waiting.insert(request);
                 return;
@@ -102,6 +102,7 @@ impl Policy {
                 Turn::Tokenise => return self.tokenise(name, request, effects),
                 Turn::Refuse(error) => self.fail(request, error, effects),
                 Turn::Clear { close } => {
+                    self.blame.pardon(&Fingerprint::Conversation(name.clone()));
                     self.clear(name, close, effects);
                     self.remove(request);
                     effects.push(Effect::Answer { request, answer: Answer::done() });
@@ -203,7 +204,6 @@ impl Policy {
     }
 
     pub(super) fn clear(&mut self, name: &ConversationId, close: bool, effects: &mut Vec<Effect>) {
-        self.blame.pardon(&Fingerprint::Conversation(name.clone()));
         self.forget_kept(name, effects);
         self.give_slot_back(name, effects);
         self.stand_up(name);

@@ -41,13 +41,13 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "who waits for an actor is placed in reverse",
         "actors/src/policy/jobs.rs",
-        "while let Some(&request) = self.waiting.first() {",
-        "while let Some(&request) = self.waiting.last() {",
+        "while let Some(request) = self.waiting.first() {",
+        "while let Some(request) = self.waiting.latest().next().copied() {",
     ),
     mutation(
         "a reset pardons nobody",
         "actors/src/policy/turns.rs",
-        "        self.blame.pardon(&Fingerprint::Conversation(name.clone()));\n",
+        "                    self.blame.pardon(&Fingerprint::Conversation(name.clone()));\n",
         "",
     ),
     mutation(
@@ -286,9 +286,9 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     ),
     mutation(
         "what went back to its last slide is read again as if it had not",
-        "actors/src/policy/state.rs",
-        "        if len == self.floor {\n",
-        "        if len < self.floor {\n",
+        "actors/src/job.rs",
+        "(is_whole && leads_here).then",
+        "(is_whole && (leads_here || true)).then",
     ),
     mutation(
         "a context that is on its way again is carried along",

@@ -435,7 +435,7 @@ impl World {
                     alone: job.alone,
                     suspect: job.alone > 0,
                     cleared: job.alone == 0,
-                    context: (!job.context.tokens.is_empty()).then(|| job.context.all(WINDOW.sinks).is_none()),
+                    context: (!job.context.tokens.is_empty()).then(|| job.context.all(&WINDOW).is_none()),
                     lacks: lacks_rows(&job),
                     begun: false,
                     pages,

@@ -216,7 +216,6 @@ impl World {
         self.tally.forgotten += 1;
         self.left.remove(&name);
         self.rebuilding.remove(&name);
-        self.court.pardon(&name);
         let next = self.asked.last_key_value().map_or(0, |(request, _)| request.0 + 1);
         self.forgotten.push((RequestId(next), name));
     }
