@@ -45,4 +45,4 @@ pub use motorbrain_actors::{
     tokens::{TokenId, TokenizerKind},
 };
 pub use settings::Settings;
-pub use start::{Parts, StartError, engine_options, find_library, model_options, start, start_named};
+pub use start::{Parts, StartError, brain_config, engine_options, find_library, model_options, start, start_named};

@@ -168,7 +168,7 @@ impl Parts {
     /// # Errors
     /// See [`StartError`].
     pub async fn start(self, settings: &Settings, name: Option<String>) -> Result<Brain, StartError> {
-        let config = settings.brain_config(name);
+        let config = brain_config(settings, &self.model, name);
         let (parts, named) = (self.clone(), settings.clone());
         let keep = spawn_blocking(move || parts.keep(&named)).await.map_err(StartError::Interrupted)??;
         let observed = settings.observe.socket.as_deref().map(Observed::open).transpose()?;
@@ -223,6 +223,17 @@ pub fn model_options(settings: &Settings) -> Result<ModelOptions, StartError> {
     let default = || places::default_model(&env::current_dir().unwrap_or_else(|_| PathBuf::from(".")));
     let dir = named.or_else(default).ok_or(StartError::NoModel)?;
     Ok(settings.model_options(dir).map_err(ModelError::from)?)
+}
+
+/// What a brain of this model, which is not loaded yet, is to be like. Where the settings leave it to us how much memory
+/// keys and values may take, what the weights will take is no part of what is free.
+pub fn brain_config(settings: &Settings, model: &Model, name: Option<String>) -> BrainConfig {
+    let mut config = settings.brain_config(name);
+    let half = config.memory.kv_bytes;
+    if settings.memory.kv_bytes.is_none() && half != usize::MAX {
+        config.memory.kv_bytes = half.saturating_sub(model.weight_bytes() / 2).max(half / 4);
+    }
+    config
 }
 
 /// How engines are made on this machine.

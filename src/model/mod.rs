@@ -42,6 +42,7 @@ mod view;
 pub(crate) mod weights;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -206,6 +207,12 @@ impl Model {
             nodes,
             notes,
         })
+    }
+
+    /// Bytes of the files that the weights lie in; of one that cannot be looked at, none.
+    pub fn weight_bytes(&self) -> usize {
+        let bytes = self.data_files().filter_map(|file| fs::metadata(file).ok()).map(|file| file.len());
+        usize::try_from(bytes.sum::<u64>()).unwrap_or(usize::MAX)
     }
 
     /// The files that the model's weights lie in, however deep below its folder: the graph file among them

@@ -94,7 +94,7 @@ sections::sections! {
     }
     /// How much memory is used.
     MemorySettings memory {
-        /// Bytes of keys and values; beyond it idle conversations leave, least recently used first, and are read again when they are asked for something; left out, half of what is free at start.
+        /// Bytes of keys and values; beyond it idle conversations leave, least recently used first, and are read again when they are asked for something; left out, half of what is free at start beside the weights.
         kv_bytes: Option<usize> = None, example "4294967296";
         /// Bytes of tokens of conversations that have left; beyond it those idle for longest are forgotten.
         history_bytes: usize = 268_435_456;

@@ -90,7 +90,7 @@ pub enum BrainEvent {
         to: usize,
     },
     /// An idle conversation's keys and values have left memory.
-    ConversationSpilled {
+    ConversationLeft {
         /// Whose.
         conversation: ConversationId,
         /// They are in a file; else they are gone, and its tokens are read again.
@@ -152,7 +152,7 @@ impl BrainEvent {
                 Self::ConversationAdopted { conversation: conversation(name), from: from.0, to: to.0 }
             }
             Notice::Left { conversation: name, to_file, bytes } => {
-                Self::ConversationSpilled { conversation: conversation(name), to_file: *to_file, bytes: *bytes }
+                Self::ConversationLeft { conversation: conversation(name), to_file: *to_file, bytes: *bytes }
             }
             Notice::Back { conversation: name, bytes } => {
                 Self::ConversationBack { conversation: conversation(name), bytes: *bytes }

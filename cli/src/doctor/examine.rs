@@ -356,7 +356,7 @@ fn memory(settings: &Settings, loader: &OnnxLoader, model: &Model) -> Finding {
     if !matches!(loader.form(), Some(Form::Paged { .. })) {
         return finding(text);
     }
-    let config = settings.brain_config(None);
+    let config = motorbrain::brain_config(settings, model, None);
     let (all, cached) = (config.memory.kv_bytes, config.cached_bytes);
     let conversations = all / full.max(1);
     text += &format!(

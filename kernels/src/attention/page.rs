@@ -154,18 +154,21 @@ impl Page {
         }
     }
 
-    /// Appends numbers of a part to bytes, from number `place` on: all of them are of the first `rows`.
+    /// Appends numbers of a part to bytes, from number `place` on.
     ///
     /// # Panics
     /// Not so many rows are written.
-    pub(super) fn append(&self, part: Part, place: usize, numbers: Strided, rows: usize, to: &mut Vec<u8>) {
+    ///
+    /// # Safety
+    /// All of the numbers are of the first `rows`.
+    #[expect(unsafe_code, reason = "see the contract")]
+    pub(super) unsafe fn append(&self, part: Part, place: usize, numbers: Strided, rows: usize, to: &mut Vec<u8>) {
         let (written, start) = (self.written(), self.place(part, place, numbers));
         assert!(rows <= written, "{rows} rows of a page are to be saved, {written} are written");
         let room = numbers.numbers() * part.element.bytes();
         to.reserve(room);
         let room = &mut to.spare_capacity_mut()[..room];
-        #[expect(unsafe_code, reason = "see the comment")]
-        // SAFETY: they are within the part, and nobody writes what is written. Then so many bytes are.
+        // SAFETY: they are within the part and, by the contract, written, which nobody writes again. Then so many bytes are.
         unsafe {
             numbers.pack(part.element, start, room.as_mut_ptr().cast());
             to.set_len(to.len() + numbers.numbers() * part.element.bytes());

@@ -67,7 +67,13 @@ impl Page {
     pub fn save(&self, rows: usize, to: &mut Vec<u8>) -> Result<(), NotSaved> {
         to.reserve(self.saved_bytes(rows)?);
         to.push(u8::from(self.is_wide()));
-        stretches(self.layout(), rows).for_each(|(part, place, numbers)| self.append(part, place, numbers, rows, to));
+        for (part, place, numbers) in stretches(self.layout(), rows) {
+            #[expect(unsafe_code, reason = "see the comment")]
+            // SAFETY: these are the places of the first rows.
+            unsafe {
+                self.append(part, place, numbers, rows, to);
+            }
+        }
         Ok(())
     }
 
