@@ -334,7 +334,8 @@ pub struct Rewind {
 }
 
 /// Makes a conversation of what another one was, perhaps elsewhere. Pages must be of this brain's loader; what has none
-/// is read again. It gives nothing to others, since who has made it is not known here.
+/// is read again. It shares with nobody until a request says
+/// otherwise, and what it holds now stays its own, since who has made it is not known here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Import {
     /// The new one's name: an unknown conversation, or one that is empty.

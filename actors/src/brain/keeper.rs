@@ -7,8 +7,9 @@
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, PoisonError, mpsc},
     thread,
+    time::Duration,
 };
 
 use super::notes::{Note, Post};
@@ -18,6 +19,9 @@ use crate::{
     message::ConversationId,
     policy::Event,
 };
+
+/// How long the end of a brain waits for the thread: more than a file takes, and a disk that hangs holds up nobody.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is to be done.
 enum Work {
@@ -46,6 +50,8 @@ struct Shared {
 pub(super) struct Keeper {
     shared: Arc<Shared>,
     post: Post,
+    /// Closed when the thread has ended.
+    ends: mpsc::Receiver<()>,
 }
 
 impl Keeper {
@@ -55,8 +61,13 @@ impl Keeper {
     /// The system gives none.
     pub(super) fn start(keep: Arc<dyn Keep>, post: Post) -> std::io::Result<Self> {
         let shared = Arc::<Shared>::default();
-        let keeper = Self { shared: Arc::clone(&shared), post: post.clone() };
-        thread::Builder::new().name("keeper".to_owned()).spawn(move || shared.work(&*keep, &post))?;
+        let (end, ends) = mpsc::channel();
+        let keeper = Self { shared: Arc::clone(&shared), post: post.clone(), ends };
+        let life = move || {
+            shared.work(&*keep, &post);
+            drop((keep, end));
+        };
+        thread::Builder::new().name("keeper".to_owned()).spawn(life)?;
         Ok(keeper)
     }
 
@@ -97,6 +108,8 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         *lock(&self.shared.queue) = Queue { closed: true, ..Queue::default() };
         self.shared.changed.notify_one();
+        // A process that ended now would leave behind what the thread is at.
+        let _ = self.ends.recv_timeout(ENDS_WITHIN);
     }
 }
 

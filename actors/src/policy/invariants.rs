@@ -78,7 +78,11 @@ impl Policy {
             let comes = |name| self.conversations.get(&name).is_some_and(|it| matches!(it.away, Away::Coming(_)));
             let awaits = runs && pending.stage == Stage::Waiting && pending.names().all(is_first);
             let awaits = awaits && !pending.names().any(comes);
-            if !pending.names().all(is_queued) || self.waiting.contains(request) != awaits {
+            // What runs nothing waits there for memory, where it is in a file.
+            let waits = self.waiting.contains(request);
+            let waits_rightly =
+                waits == awaits || waits && !runs && pending.conversation.as_ref().is_some_and(|it| self.is_kept(it));
+            if !pending.names().all(is_queued) || !waits_rightly {
                 broken.push(format!("{request:?} in stage {:?} is not where it should wait", pending.stage));
             }
             if let Some(several) = &pending.several

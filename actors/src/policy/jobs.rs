@@ -14,8 +14,11 @@ use crate::{
 impl Policy {
     /// What waits for an actor is given to those that are ready, oldest request first.
     pub(super) fn place_waiting(&mut self, effects: &mut Vec<Effect>) {
-        while let Some(request) = self.waiting.first() {
-            let Some(actor) = self.least_busy(None, request).filter(|_| self.has_room(request)) else { return };
+        // What a request of several answers needs it has been given before its parts wait.
+        while let Some(request) =
+            self.waiting.first().filter(|it| self.has_room(*it)).or_else(|| self.waiting.first_part())
+        {
+            let Some(actor) = self.least_busy(None, request) else { return };
             self.waiting.remove(&request);
             let Some(pending) = self.requests.get(&request) else { continue };
             match pending.conversation.clone() {

@@ -113,15 +113,19 @@ impl Policy {
         self.conversations.get(name).is_some_and(|it| matches!(it.away, Away::Coming(_)))
     }
 
-    /// Has a conversation's keys and values fetched that are in a file; false where they are not.
-    pub(super) fn comes_back(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) -> bool {
-        let Some(conversation) = self.conversations.get_mut(name) else { return false };
-        let Away::Kept(id) = conversation.away else { return false };
+    /// Whether they are in a file.
+    pub(super) fn is_kept(&self, name: &ConversationId) -> bool {
+        self.conversations.get(name).is_some_and(|it| matches!(it.away, Away::Kept(_)))
+    }
+
+    /// Has a conversation's keys and values fetched that are in a file.
+    pub(super) fn fetch(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
+        let Some(conversation) = self.conversations.get_mut(name) else { return };
+        let Away::Kept(id) = conversation.away else { return };
         conversation.away = Away::Coming(id);
         self.under_way.push_back((self.now + KEEPING_MAX, name.clone(), id));
         let expected = conversation.states().map(|state| state.history.clone()).collect();
         effects.push(Effect::Fetch { id, conversation: name.clone(), expected });
-        true
     }
 
     /// A conversation was read from a file, or could not be.

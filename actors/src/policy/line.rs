@@ -40,6 +40,11 @@ impl Line {
         self.order.first().map(|&(_, request)| request)
     }
 
+    /// The first of those that are parts.
+    pub(super) fn first_part(&self) -> Option<RequestId> {
+        self.parts.iter().map(|(part, whole)| (*whole, *part)).min().map(|(_, part)| part)
+    }
+
     /// Whether somebody came before a request that serves `serves`.
     pub(super) fn has_before(&self, serves: RequestId) -> bool {
         self.order.first().is_some_and(|(first, _)| *first < serves)

@@ -91,8 +91,8 @@ impl Resting {
 
 impl Conversation {
     /// Bytes that it takes where it holds no keys and values.
-    fn tokens_bytes(&self) -> usize {
-        CONVERSATION_BYTES + self.states().map(State::tokens_bytes).sum::<usize>()
+    fn tokens_bytes(&self, name: &ConversationId) -> usize {
+        CONVERSATION_BYTES + 2 * name.as_str().len() + self.states().map(State::tokens_bytes).sum::<usize>()
     }
 
     /// Whether it has keys and values in memory.
@@ -106,7 +106,7 @@ impl Policy {
     pub(super) fn rest(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) {
         let Some(conversation) = self.conversations.get_mut(name) else { return };
         debug_assert!(conversation.queue.is_empty(), "a conversation rests of which something is asked");
-        let (resident, bytes) = (conversation.is_resident(), conversation.tokens_bytes());
+        let (resident, bytes) = (conversation.is_resident(), conversation.tokens_bytes(name));
         let before = conversation.place.replace(self.resting.add(name.clone(), self.now, resident, bytes));
         if let Some(before) = before {
             self.resting.remove(before, bytes);
@@ -120,7 +120,7 @@ impl Policy {
         if let Some(conversation) = self.conversations.get_mut(name)
             && let Some(place) = conversation.place.take()
         {
-            self.resting.remove(place, conversation.tokens_bytes());
+            self.resting.remove(place, conversation.tokens_bytes(name));
         }
     }
 
@@ -169,7 +169,7 @@ impl Policy {
         if let Some(conversation) = self.conversations.get(name)
             && let Some(place) = conversation.place
         {
-            let bytes = conversation.tokens_bytes();
+            let bytes = conversation.tokens_bytes(name);
             self.resting.resident.remove(&place);
             self.resting.put(place, false, bytes);
         }
@@ -245,21 +245,25 @@ impl Policy {
         }
     }
 
-    /// Bytes that a request's job may come to take, with what its conversation holds.
+    /// Bytes that a request may come to take, with what its conversation holds; of a part nothing, since its request has
+    /// asked for all of them.
     fn bytes_needed(&self, pending: &Pending) -> usize {
-        let Some(model) = &self.model else { return 0 };
+        let (Some(model), None) = (&self.model, &pending.part) else { return 0 };
         let conversation = pending.conversation.as_ref().and_then(|name| self.conversations.get(name));
-        let part = pending.part.as_ref().map(|part| &part.state);
-        let begins = part.or(conversation.and_then(|conversation| conversation.base(pending.choice)));
-        let count = match &pending.ask {
-            Ask::Step(step) => step.count.saturating_sub(pending.shown.sampled.len()),
-            _ => 0,
+        let begins = conversation.and_then(|conversation| conversation.base(pending.choice));
+        let (count, answers) = match &pending.ask {
+            Ask::Step(step) => (step.count.saturating_sub(pending.shown.sampled.len()), step.n),
+            _ => (0, 1),
         };
-        let tokens = begins.map_or(0, State::len).saturating_add(pending.to_read().len()).saturating_add(count);
-        let tokens = tokens.min(model.window.size);
-        match model.pages {
+        let (window, read) = (model.window.size, begins.map_or(0, State::len).saturating_add(pending.to_read().len()));
+        let bytes = |tokens: usize| match model.pages {
             Some(page) => tokens.div_ceil(page.tokens) * page.bytes,
             None => tokens * model.kv_bytes_per_token,
+        };
+        // Several answers share what they follow, until they slide.
+        match read.saturating_add(count) {
+            all if answers == 1 || all > window => answers * bytes(all.min(window)),
+            _ => bytes(read) + answers * bytes(count + model.pages.map_or(0, |page| page.tokens)),
         }
     }
 
@@ -273,22 +277,21 @@ impl Policy {
         }
     }
 
-    /// Whether a request's job may begin beside those that have, and beside what is being written and not free yet: one
+    /// Whether a request may begin beside those that have, and beside what is being written and not free yet: one
     /// alone always may.
     pub(super) fn has_room(&self, request: RequestId) -> bool {
         let limit = self.config.memory.kv_bytes;
         if limit == usize::MAX || self.reserved + self.going == 0 {
             return true;
         }
+        let needed = self.requests.get(&request).map_or(0, |pending| self.bytes_needed(pending));
+        if needed == 0 || needed > limit {
+            return true; // it has it, or is to be refused
+        }
         if self.going > 0 && self.pages_held > limit {
             return false; // what leaves is not free yet
         }
-        let needed = self.requests.get(&request).map_or(0, |pending| self.bytes_needed(pending));
-        if needed > limit {
-            return true; // to be refused
-        }
-        let serves = self.requests.get(&request).and_then(|pending| pending.whole_of()).unwrap_or(request);
-        if self.waiting.has_before(serves) {
+        if self.waiting.has_before(request) {
             return false; // or who needs much would wait for ever
         }
         self.reserved == 0 || self.reserved.saturating_add(needed) <= limit
@@ -337,7 +340,7 @@ impl Policy {
             if resident == gone || gone && !leaves && conversation.is_resident() {
                 broken.push(format!("`{name}` is counted as resident {resident}, gone {gone}"));
             }
-            bytes += if gone { conversation.tokens_bytes() } else { 0 };
+            bytes += if gone { conversation.tokens_bytes(name) } else { 0 };
         }
         let resting = self.resting.all.len();
         if resting != self.resting.resident.len() + self.resting.gone.len() || bytes != self.resting.gone_bytes {
@@ -347,7 +350,8 @@ impl Policy {
         let comes =
             |name: &ConversationId| self.conversations.get(name).is_some_and(|it| matches!(it.away, Away::Coming(_)));
         let out = |pending: &Pending| {
-            matches!(pending.stage, Stage::Assigned(_)) || pending.conversation.as_ref().is_some_and(comes)
+            matches!(pending.stage, Stage::Assigned(_) | Stage::Parted)
+                || pending.conversation.as_ref().is_some_and(comes)
         };
         if reserved != self.reserved || self.requests.values().any(|it| it.reserved > 0 && !out(it)) {
             broken.push(format!("{reserved} bytes are reserved, {} are counted", self.reserved));

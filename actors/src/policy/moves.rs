@@ -137,8 +137,8 @@ impl Policy {
                 self.clear(name, false, effects);
                 if let Some(conversation) = self.conversations.get_mut(name) {
                     (conversation.state, conversation.choices, conversation.known) = (state, choices, true);
-                    // A file may say anything of its keys and values.
-                    conversation.withheld = true;
+                    // A file may say anything of its keys and values, and not with whom it shared.
+                    (conversation.sharing, conversation.withheld) = (Sharing::Nobody, true);
                 }
                 self.remove(request);
                 effects.push(stands(request, context_len));

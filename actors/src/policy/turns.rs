@@ -86,16 +86,18 @@ impl Policy {
                 return;
             }
             let dispatches = matches!(turn, Turn::Dispatch | Turn::Part);
-            if dispatches && !self.has_room(request) {
+            let fetches = turn.needs_rows() && self.is_kept(turn.whose(name));
+            if (dispatches || fetches) && !self.has_room(request) {
                 self.waiting.insert(request);
                 return;
             }
-            if turn.needs_rows() && self.comes_back(turn.whose(name), effects) {
+            if fetches {
                 self.waiting.remove(&request);
-                if dispatches {
-                    self.reserve_for(request);
-                }
-                return;
+                self.reserve_for(request);
+                return self.fetch(turn.whose(name), effects);
+            }
+            if !dispatches {
+                self.waiting.remove(&request);
             }
             match turn {
                 Turn::Wait => return,
@@ -114,7 +116,10 @@ impl Policy {
                 Turn::Rewind { context_len } => self.rewind(request, name, context_len, effects),
                 Turn::Export => self.export(request, name, effects),
                 Turn::Import(states) => self.import(request, name, states, effects),
-                Turn::Part => return self.part(request, effects),
+                Turn::Part => match self.check_size(request) {
+                    Ok(()) => return self.part(request, effects),
+                    Err(error) => self.fail(request, error, effects),
+                },
                 Turn::Dispatch => match self.actor_for(name, request, effects) {
                     Some(actor) => match self.check_work(request) {
                         Ok(()) => return self.send(request, actor, effects),

@@ -41,8 +41,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "who waits for an actor is placed in reverse",
         "actors/src/policy/jobs.rs",
-        "while let Some(request) = self.waiting.first() {",
-        "while let Some(request) = self.waiting.latest().next().copied() {",
+        "while let Some(request) = self.waiting.first().filter(",
+        "while let Some(request) = self.waiting.latest().next().copied().filter(",
     ),
     mutation(
         "a reset pardons nobody",
@@ -299,7 +299,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "what was imported is given to others",
         "actors/src/policy/moves.rs",
-        "                    conversation.withheld = true;\n",
+        "(conversation.sharing, conversation.withheld) = (Sharing::Nobody, true);",
         "",
     ),
 ];

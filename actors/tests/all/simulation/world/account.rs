@@ -250,7 +250,10 @@ impl World {
             BrainError::Engine { .. } => self.blamed.contains(&request),
             BrainError::Unavailable { .. } => unavailable,
             BrainError::Cancelled => self.cancels.contains(&request),
-            BrainError::TooLarge { .. } => false,
+            // One answer always fits.
+            BrainError::TooLarge { .. } => {
+                matches!(&self.asked[&request].arrival.ask, Ask::Step(step) if step.n > 1)
+            }
             BrainError::Overloaded { what: "requests of a conversation", limit, .. } => {
                 self.queued_with(request) >= *limit
             }
