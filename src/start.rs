@@ -4,9 +4,7 @@
 //! line does, finds them itself and starts the brain from them.
 
 use std::{
-    env,
-    error::Error as _,
-    fmt,
+    env, fmt,
     num::NonZero,
     path::{Path, PathBuf},
     sync::Arc,
@@ -27,6 +25,7 @@ use crate::{
     observe::ObserveError,
     places,
     settings::{Settings, SettingsError},
+    shown::shown,
     spill::{self, SpillError},
 };
 
@@ -105,13 +104,7 @@ impl StartError {
 
 impl fmt::Debug for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        self.hint().map_or(Ok(()), |hint| write!(f, "\n{hint}"))
+        shown(f, self, self.hint())
     }
 }
 

@@ -475,6 +475,8 @@ pub enum ErrorCode {
     ConversationExists,
     /// Tokens that were asked for have left with a slide.
     BehindSlide,
+    /// What was imported is of another model.
+    Mismatch,
     /// No permit was free.
     Overloaded,
     /// The deadline passed.
@@ -493,7 +495,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All of them, in their order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::EmptyInput,
         Self::InvalidToken,
@@ -503,6 +505,7 @@ impl ErrorCode {
         Self::UnknownConversation,
         Self::ConversationExists,
         Self::BehindSlide,
+        Self::Mismatch,
         Self::Overloaded,
         Self::Timeout,
         Self::Restarted,
@@ -524,6 +527,7 @@ impl ErrorCode {
             Self::UnknownConversation => "unknown_conversation",
             Self::ConversationExists => "conversation_exists",
             Self::BehindSlide => "behind_slide",
+            Self::Mismatch => "mismatch",
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::Restarted => "restarted",
@@ -624,6 +628,16 @@ pub enum BrainError {
         /// Tokens in the context.
         most: usize,
     },
+    /// What was to be imported is of another model, or of one that is run in another way: its tokens alone may fit.
+    #[error("the conversation is of another {what}: {found}, expected {expected}")]
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// What it says.
+        found: String,
+        /// What it is here.
+        expected: String,
+    },
     /// No permit was free.
     #[error("{limit} {what} are the most at once{}", after(*retry_after))]
     Overloaded {
@@ -710,6 +724,7 @@ impl BrainError {
             Self::UnknownConversation { .. } => ErrorCode::UnknownConversation,
             Self::ConversationExists { .. } => ErrorCode::ConversationExists,
             Self::BehindSlide { .. } => ErrorCode::BehindSlide,
+            Self::Mismatch { .. } => ErrorCode::Mismatch,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
             Self::Timeout { .. } => ErrorCode::Timeout,
             Self::Restarted => ErrorCode::Restarted,

@@ -86,7 +86,7 @@ async fn answer(mut stream: UnixStream, brain: &Brain) -> io::Result<()> {
 }
 
 /// Nothing is asked here that names a token.
-const RULES: Rules = Rules { chaos: false, vocab: 0 };
+const RULES: Rules = Rules { chaos: false, files: false, vocab: 0 };
 
 async fn look(op: Op, brain: &Brain) -> Result<Answer, BrainError> {
     match op {
