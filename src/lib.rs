@@ -29,7 +29,6 @@ pub mod observe;
 pub mod places;
 pub mod prepare;
 pub mod settings;
-mod shown;
 pub mod spill;
 mod start;
 pub mod transfer;

@@ -546,7 +546,9 @@ impl ErrorCode {
 }
 
 /// Why a request was not served. The conversation is as it was before it.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+///
+/// `Debug` is what a `main` that returns it prints: its sentence, for people.
+#[derive(Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrainError {
     /// A value out of its range.
@@ -708,6 +710,12 @@ pub(crate) fn check_vocabulary<'t>(
     match tokens.into_iter().find(|token| token.0 as usize >= vocab) {
         Some(token) => Err(BrainError::InvalidToken { token: token.0.into(), vocab }),
         None => Ok(()),
+    }
+}
+
+impl fmt::Debug for BrainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -1,17 +1,23 @@
 //! Why a conversation is not written to a file, or not taken over from one.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
-use motorbrain_actors::{engine::PageError, message::BrainError};
+use motorbrain_actors::{
+    engine::PageError,
+    message::BrainError,
+    shown::{shown, with_causes},
+};
 use tokio::task::JoinError;
 
-use crate::{engine::IdentityError, shown::with_causes};
+use crate::engine::IdentityError;
 
 /// See the module's description. No conversation was changed.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` is what a `main` that returns it prints: message, causes and hint, for people.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum TransferError {
     /// It is of another model, or the model is run in another way.
@@ -120,6 +126,12 @@ impl TransferError {
             Self::Io { done, cause, .. } => Self::Io { done, path: path.to_owned(), cause },
             other => other,
         }
+    }
+}
+
+impl fmt::Debug for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(f, self, self.hint())
     }
 }
 
