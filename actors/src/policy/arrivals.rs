@@ -51,7 +51,7 @@ impl Policy {
         let creates = match &arrival.ask {
             Ask::Reset | Ask::Close | Ask::Rewind { .. } | Ask::Export => 0,
             // It may have to wait in both queues.
-            Ask::Fork { to, .. } => [name, to].into_iter().filter(|it| !self.conversations.contains_key(*it)).count(),
+            Ask::Fork { to, .. } => [name, to].into_iter().filter(|it| !self.conversations.contains_key(it)).count(),
             Ask::Embed | Ask::Step(_) | Ask::Score | Ask::Import { .. } => {
                 usize::from(!self.conversations.contains_key(name))
             }
