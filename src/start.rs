@@ -4,9 +4,7 @@
 //! line does, finds them itself and starts the brain from them.
 
 use std::{
-    env,
-    error::Error as _,
-    fmt,
+    env, fmt,
     num::NonZero,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,6 +15,7 @@ use motorbrain_actors::{
     brain::{self, Brain, BrainConfig},
     engine::EngineLoader,
     keep::Keep,
+    shown::shown,
 };
 use tokio::task::{JoinError, spawn_blocking};
 
@@ -105,13 +104,7 @@ impl StartError {
 
 impl fmt::Debug for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")?;
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        self.hint().map_or(Ok(()), |hint| write!(f, "\n{hint}"))
+        shown(f, self, self.hint())
     }
 }
 
@@ -245,12 +238,25 @@ pub fn engine_options(settings: &Settings) -> EngineOptions {
 
 #[cfg(test)]
 mod tests {
+    use motorbrain_actors::message::BrainError;
+
     use super::*;
+    use crate::transfer::TransferError;
 
     #[test]
     fn an_error_prints_what_to_do_where_main_returns_it() {
         let printed = format!("{:?}", StartError::NoModel);
         assert!(printed.starts_with("no model was named"), "{printed}");
         assert!(printed.contains("\nrun `cargo xtask setup`"), "{printed}");
+        let cause = std::io::Error::other("no such file");
+        let read = SettingsError::Read { path: "a.toml".into(), cause };
+        let expected = "cannot read the settings file a.toml: no such file\nname a file that exists, or leave the file out \
+                        to use the defaults";
+        assert_eq!(format!("{read:?}"), expected);
+        assert_eq!(format!("{:?}", StartError::from(read)), expected);
+        let refused = BrainError::Overloaded { what: "requests", limit: 8, retry_after: None };
+        assert_eq!(format!("{refused:?}"), "8 requests are the most at once");
+        let taken = TransferError::Exists { path: "a".into() };
+        assert_eq!(format!("{taken:?}"), "a is there already\nname a file that is not there yet");
     }
 }

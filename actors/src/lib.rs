@@ -15,5 +15,6 @@ pub mod metrics;
 pub mod policy;
 pub mod reuse;
 mod shares;
+pub mod shown;
 pub mod text;
 pub mod tokens;

@@ -476,6 +476,8 @@ pub enum ErrorCode {
     ConversationExists,
     /// Tokens that were asked for have left with a slide.
     BehindSlide,
+    /// What was imported is of another model.
+    Mismatch,
     /// No permit was free.
     Overloaded,
     /// The deadline passed.
@@ -494,7 +496,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// All of them, in their order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::BadRequest,
         Self::EmptyInput,
         Self::InvalidToken,
@@ -504,6 +506,7 @@ impl ErrorCode {
         Self::UnknownConversation,
         Self::ConversationExists,
         Self::BehindSlide,
+        Self::Mismatch,
         Self::Overloaded,
         Self::Timeout,
         Self::Restarted,
@@ -525,6 +528,7 @@ impl ErrorCode {
             Self::UnknownConversation => "unknown_conversation",
             Self::ConversationExists => "conversation_exists",
             Self::BehindSlide => "behind_slide",
+            Self::Mismatch => "mismatch",
             Self::Overloaded => "overloaded",
             Self::Timeout => "timeout",
             Self::Restarted => "restarted",
@@ -543,7 +547,9 @@ impl ErrorCode {
 }
 
 /// Why a request was not served. The conversation is as it was before it.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+///
+/// `Debug` is what a `main` that returns it prints: its sentence, for people.
+#[derive(Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BrainError {
     /// A value out of its range.
@@ -625,6 +631,16 @@ pub enum BrainError {
         /// Tokens in the context.
         most: usize,
     },
+    /// What was to be imported is of another model, or of one that is run in another way: its tokens alone may fit.
+    #[error("the conversation is of another {what}: {found}, expected {expected}")]
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// What it says.
+        found: String,
+        /// What it is here.
+        expected: String,
+    },
     /// No permit was free.
     #[error("{limit} {what} are the most at once{}", after(*retry_after))]
     Overloaded {
@@ -698,6 +714,12 @@ pub(crate) fn check_vocabulary<'t>(
     }
 }
 
+impl fmt::Debug for BrainError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl BrainError {
     /// The error's code.
     pub const fn code(&self) -> ErrorCode {
@@ -711,6 +733,7 @@ impl BrainError {
             Self::UnknownConversation { .. } => ErrorCode::UnknownConversation,
             Self::ConversationExists { .. } => ErrorCode::ConversationExists,
             Self::BehindSlide { .. } => ErrorCode::BehindSlide,
+            Self::Mismatch { .. } => ErrorCode::Mismatch,
             Self::Overloaded { .. } => ErrorCode::Overloaded,
             Self::Timeout { .. } => ErrorCode::Timeout,
             Self::Restarted => ErrorCode::Restarted,

@@ -130,13 +130,18 @@ Requests:
   {"id":6,"op":"fork","conversation":"a","to":"b"}    {"id":7,"op":"rewind","conversation":"a","context_len":5}
   {"id":8,"op":"tokenize","text":"..."}    {"id":9,"op":"detokenize","token_ids":[1,2]}
   {"id":10,"op":"cancel","request":2}    {"id":11,"op":"cancel","conversation":"a"}
-  {"id":12,"op":"stats"}
+  {"id":12,"op":"stats"}    {"id":13,"op":"list"}    {"id":14,"op":"inspect","conversation":"a"}
+  {"id":15,"op":"export","conversation":"a","path":"..."}    {"id":16,"op":"import","conversation":"b","path":"..."}
 
 Replies come as they are done, each with the id of its request. All keys: docs/pipe.md of the project."#)]
     Pipe {
         /// Also serve the ops `crash` and `hang`, which break actors on purpose (brain.chaos=true)
         #[arg(long)]
         chaos: bool,
+
+        /// Also serve the ops `export` and `import`, which write and read files that requests name
+        #[arg(long)]
+        allow_files: bool,
     },
 
     /// See what a running brain does: its actors and its conversations, refreshed

@@ -15,9 +15,9 @@ mod prepare;
 mod smoke;
 mod top;
 
-use std::{process::ExitCode, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use motorbrain::Parts;
+use motorbrain::{Parts, transfer::Transfers};
 use tokio::runtime::Builder;
 
 use args::{Args, Command, Common};
@@ -52,7 +52,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
             Command::Demo { record } => demo::run(&args.common, record).await,
             Command::Doctor { json, write_manifest } => doctor::run(&args.common, json, write_manifest).await,
             Command::Smoke { json } => smoke::run(&args.common, json).await,
-            Command::Pipe { chaos } => pipe(&args.common, chaos).await,
+            Command::Pipe { chaos, allow_files } => pipe(&args.common, chaos, allow_files).await,
             Command::Top { socket, once, json, every_ms, rows } => top::run(
                 &args.common,
                 &top::Request { socket, once, json, every: Duration::from_millis(every_ms), rows },
@@ -64,14 +64,14 @@ fn run(args: Args) -> Result<Exit, Failure> {
     })
 }
 
-async fn pipe(common: &Common, chaos: bool) -> Result<Exit, Failure> {
+async fn pipe(common: &Common, chaos: bool, files: bool) -> Result<Exit, Failure> {
     let mut settings = common.settings()?;
     settings.brain.chaos |= chaos;
     let parts = Parts::find(&settings).await?;
-    let vocab = parts.model.contract.vocab;
+    let (vocab, loader) = (parts.model.contract.vocab, Arc::clone(&parts.loader));
     let brain = parts.start(&settings, None).await?;
-    let rules = motorbrain_protocol::Rules { chaos: settings.brain.chaos, vocab };
-    let served = pipe::serve(&brain, rules, settings.limits.requests).await;
+    let rules = motorbrain_protocol::Rules { chaos: settings.brain.chaos, files, vocab };
+    let served = pipe::serve(&brain, Transfers::new(brain.clone(), loader), rules, settings.limits.requests).await;
     brain.shutdown().await;
     match served {
         Ok(()) => Ok(Exit::Fine),

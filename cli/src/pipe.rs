@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 
-use motorbrain::Brain;
+use motorbrain::{Brain, transfer::Transfers};
 use motorbrain_protocol::{Decoded, Line, Rules, decode, next_line, too_long};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
@@ -69,7 +69,7 @@ impl Drop for Written {
 /// # Errors
 /// Standard input cannot be read, or standard output not be written for another reason than that
 /// its reader is gone; or the brain has stopped by itself.
-pub(crate) async fn serve(brain: &Brain, rules: Rules, requests_max: usize) -> io::Result<()> {
+pub(crate) async fn serve(brain: &Brain, transfers: Transfers, rules: Rules, requests_max: usize) -> io::Result<()> {
     let (decoded, mut requests) = mpsc::channel(1);
     thread::Builder::new().name("stdin".into()).spawn(move || {
         read(BufReader::with_capacity(READ_LEN, io::stdin()), &rules, &decoded);
@@ -81,7 +81,7 @@ pub(crate) async fn serve(brain: &Brain, rules: Rules, requests_max: usize) -> i
     let writer = spawn_blocking(move || write(io::stdout(), outgoing));
 
     let slots = Slots::new(requests_max);
-    let mut counter = Counter::new(brain, replies, out, written);
+    let mut counter = Counter::new(brain, transfers, replies, out, written);
     let mut stopped = pin!(brain.actor_ref().wait(None));
     let mut lines = Vec::new().into_iter();
     let mut ended = None;

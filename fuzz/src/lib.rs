@@ -102,7 +102,7 @@ pub fn configs(data: &[u8]) {
 
 /// Lines of the pipe.
 pub fn lines(data: &[u8]) {
-    let rules = Rules { chaos: true, vocab: 1000 };
+    let rules = Rules { chaos: true, files: true, vocab: 1000 };
     let mut input = data;
     while let Ok(Some(line)) = next_line(&mut input, LINE_BYTES_MAX) {
         if let Line::Text(line) = line {

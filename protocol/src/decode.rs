@@ -3,7 +3,7 @@
 //! Keys and types are judged here; ranges and limits are the brain's to judge, the same for every
 //! caller. A key whose value is `null` was given, with a value of the wrong type: leave it out instead.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use motorbrain_actors::{
     engine::Sampling,
@@ -34,6 +34,8 @@ const OPS: &str = "one of `embed`, `step`, `score`, `reset`, `close`, `fork`, `r
 pub struct Rules {
     /// Whether `crash` and `hang` are served.
     pub chaos: bool,
+    /// Whether `export` and `import` are.
+    pub files: bool,
     /// Rows of the vocabulary.
     pub vocab: usize,
 }
@@ -77,6 +79,22 @@ pub enum Work {
     Tokenize(Input),
     /// The text of tokens.
     Detokenize(Vec<TokenId>),
+    /// To write a conversation to a file.
+    Export {
+        /// Which one.
+        conversation: ConversationId,
+        /// Where to.
+        path: PathBuf,
+    },
+    /// To make a conversation of a file.
+    Import {
+        /// The new one's name.
+        conversation: ConversationId,
+        /// Where it lies.
+        path: PathBuf,
+        /// Whether its tokens are enough.
+        tokens_only: bool,
+    },
 }
 
 /// For whom, how soon and by when; what is left out is as for any other request of the same caller.
@@ -185,6 +203,15 @@ fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
 /// `None`: there is no such op among them.
 fn work(name: &str, fields: &mut Fields<'_>, rules: &Rules) -> Result<Option<Work>, BrainError> {
     Ok(Some(match name {
+        "export" | "import" if !rules.files => {
+            return Err(bad("op", format!("`{name}`, which needs `--allow-files`"), OPS));
+        }
+        "export" => Work::Export { conversation: conversation(fields)?, path: path(fields)? },
+        "import" => Work::Import {
+            conversation: conversation(fields)?,
+            path: path(fields)?,
+            tokens_only: fields.take("tokens_only").map_or(Ok(false), |raw| values::flag("tokens_only", raw))?,
+        },
         "embed" => Work::Ask(Request::Embed(embed(fields, rules)?)),
         "step" => match fields.take("stream").map_or(Ok(false), |raw| values::flag("stream", raw))? {
             true => Work::Stream(step(fields, rules)?),
@@ -330,6 +357,11 @@ fn conversation(fields: &mut Fields<'_>) -> Result<ConversationId, BrainError> {
     values::text("conversation", raw).map(ConversationId::from)
 }
 
+fn path(fields: &mut Fields<'_>) -> Result<PathBuf, BrainError> {
+    let raw = fields.take("path").ok_or_else(|| missing("path", "a string"))?;
+    values::text("path", raw).map(PathBuf::from)
+}
+
 fn input(fields: &mut Fields<'_>, rules: &Rules) -> Result<Option<Input>, BrainError> {
     let one = "one of `text`, `token_ids` and `parts`";
     match (fields.take("text"), fields.take("token_ids"), fields.take("parts")) {
@@ -402,7 +434,7 @@ mod tests {
 
     use super::*;
 
-    const RULES: Rules = Rules { chaos: true, vocab: 576 };
+    const RULES: Rules = Rules { chaos: true, files: true, vocab: 576 };
 
     /// What a line asks for, with its id.
     fn check(line: &str, id: &str, op: Op) {
@@ -666,6 +698,39 @@ mod tests {
         check_refused(r#"{"id":1,"op":"embed"}"#, "1", "bad_request", "expected `text`, `token_ids` or `parts`");
         check_refused(r#"{"id":1,"op":"crash"}"#, "1", "bad_request", "actor is missing");
         check_refused(r#"{"id":1,"op":"hang","actor":0}"#, "1", "bad_request", "ms is missing");
+    }
+
+    #[test]
+    fn files_are_written_and_read_where_that_is_allowed() {
+        let work = |work| Op::Work(work, Manner::default());
+        let path = PathBuf::from("a b/ä");
+        let exported = Work::Export { conversation: a(), path: path.clone() };
+        check(r#"{"id":1,"op":"export","conversation":"a","path":"a b/ä"}"#, "1", work(exported));
+        for (more, tokens_only) in [("", false), (r#","tokens_only":false"#, false), (r#","tokens_only":true"#, true)] {
+            let imported = Work::Import { conversation: a(), path: path.clone(), tokens_only };
+            let line = format!(r#"{{"id":1,"op":"import","conversation":"a","path":"a b/ä"{more}}}"#);
+            check(&line, "1", work(imported));
+        }
+        let rules = Rules { files: false, ..RULES };
+        for op in ["export", "import"] {
+            let line = format!(r#"{{"id":1,"op":"{op}","conversation":"a"}}"#);
+            check_refused(&line, "1", "bad_request", "path is missing");
+            check_refused(line.replace("\"a\"}", r#""a","path":1}"#), "1", "bad_request", "path is 1");
+            let error = decode(line.as_bytes(), &rules).op.expect_err(&line);
+            assert!(error.to_string().contains("--allow-files"), "{error}");
+        }
+        check_refused(
+            r#"{"id":1,"op":"export","conversation":"a","path":"x","tokens_only":true}"#,
+            "1",
+            "bad_request",
+            "`tokens_only`",
+        );
+        check_refused(
+            r#"{"id":1,"op":"import","conversation":"a","path":"x","tokens_only":1}"#,
+            "1",
+            "bad_request",
+            "tokens_only is 1",
+        );
     }
 
     #[test]

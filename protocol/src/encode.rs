@@ -38,6 +38,13 @@ pub enum Answer {
     Listed(Listed),
     /// To `inspect`.
     Inspected(Inspected),
+    /// To `export`.
+    Exported {
+        /// How long the file is.
+        bytes: u64,
+        /// Tokens in the context.
+        context_len: usize,
+    },
     /// To `cancel`: how many requests were taken back.
     Cancelled(usize),
     /// To `crash` and `hang`: handed on.
@@ -139,6 +146,8 @@ enum Body<'a> {
         abandoned: usize,
         conversations: usize,
         kv_bytes: usize,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        kv_bytes_max: Option<usize>,
         cached_bytes: usize,
         shared_bytes: usize,
         model: ModelBody,
@@ -149,6 +158,10 @@ enum Body<'a> {
         next: Option<&'a str>,
     },
     Inspected(ConversationBody<'a>),
+    Exported {
+        bytes: u64,
+        context_len: usize,
+    },
     Cancelled {
         cancelled: usize,
     },
@@ -254,6 +267,7 @@ fn body(answer: &Answer) -> Body<'_> {
             next: next.as_ref().map(ConversationId::as_str),
         },
         Answer::Inspected(inspected) => Body::Inspected(conversation(inspected)),
+        Answer::Exported { bytes, context_len } => Body::Exported { bytes: *bytes, context_len: *context_len },
         Answer::Cancelled(cancelled) => Body::Cancelled { cancelled: *cancelled },
         Answer::Stats(stats) => Body::Stats {
             protocol: PROTOCOL,
@@ -264,6 +278,7 @@ fn body(answer: &Answer) -> Body<'_> {
             abandoned: stats.abandoned,
             conversations: stats.conversations,
             kv_bytes: stats.kv_bytes,
+            kv_bytes_max: stats.kv_bytes_max,
             cached_bytes: stats.cached_bytes,
             shared_bytes: stats.shared_bytes,
             model: ModelBody {
@@ -425,6 +440,7 @@ mod tests {
         insta::assert_snapshot!(check("7", reply(Reply::Stands(CONTEXT), false)), @r#"{"id":7,"ok":{"context_len":40}}"#);
         insta::assert_snapshot!(check("3", reply(Reply::Done, false)), @r#"{"id":3,"ok":{}}"#);
         insta::assert_snapshot!(check("3", Ok(Answer::HandedOn)), @r#"{"id":3,"ok":{}}"#);
+        insta::assert_snapshot!(check("3", Ok(Answer::Exported { bytes: 7, context_len: 40 })), @r#"{"id":3,"ok":{"bytes":7,"context_len":40}}"#);
         insta::assert_snapshot!(check("3", Ok(Answer::Cancelled(2))), @r#"{"id":3,"ok":{"cancelled":2}}"#);
     }
 
@@ -468,6 +484,7 @@ mod tests {
             waiting: 5,
             actors: vec![actor],
             kv_bytes: 4096,
+            kv_bytes_max: Some(8192),
             cached_bytes: 1024,
             shared_bytes: 512,
             conversations: 7,
@@ -482,7 +499,9 @@ mod tests {
             let line = check("4", Ok(Answer::Stats(Stats { health, ..stats.clone() })));
             assert!(line.contains(expected), "{line}");
         }
-        insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"health":"ready","actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"waiting":5,"abandoned":0,"conversations":7,"kv_bytes":4096,"cached_bytes":1024,"shared_bytes":512,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
+        let line = check("4", Ok(Answer::Stats(Stats { kv_bytes_max: None, ..stats.clone() })));
+        assert!(line.contains(r#""kv_bytes":4096,"cached_bytes":1024"#), "{line}");
+        insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"health":"ready","actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"waiting":5,"abandoned":0,"conversations":7,"kv_bytes":4096,"kv_bytes_max":8192,"cached_bytes":1024,"shared_bytes":512,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 35] = [
+const KEYS: [&str; 37] = [
     "id",
     "op",
     "conversation",
@@ -46,6 +46,8 @@ const KEYS: [&str; 35] = [
     "request",
     "after",
     "limit",
+    "path",
+    "tokens_only",
 ];
 
 /// What is wrong with a request's keys, whatever their values.

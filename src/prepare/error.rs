@@ -1,9 +1,10 @@
 //! Why a model cannot be prepared.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
 
 use motorbrain_actors::{
     engine::{EngineError, LoadError},
+    shown::shown,
     tokens::EncodeError,
 };
 
@@ -14,7 +15,9 @@ use crate::{
 };
 
 /// Why a model cannot be prepared. It was not changed, and there is no new folder.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` is what a `main` that returns it prints: message, causes and hint, for people.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum PrepareError {
     /// The model, or what was made of it, cannot be served.
@@ -126,5 +129,11 @@ impl PrepareError {
                 "use `--weights faithful`, which loses nothing, or `--weights small`, which says what it loses".into(),
             ),
         }
+    }
+}
+
+impl fmt::Debug for PrepareError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(f, self, self.hint())
     }
 }

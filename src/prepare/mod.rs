@@ -63,7 +63,7 @@ pub struct Prepared {
     pub rewritten: Rewritten,
     /// The model as it was.
     pub original: Measured,
-    /// The model as it is.
+    /// The model as it is. Where nothing was changed that is what was measured before.
     pub result: Measured,
 }
 
@@ -99,9 +99,15 @@ pub fn prepare(
         let rewritten = write(&model, partial.path(), (options.weights, block_size), progress)?;
         progress(Progress { what: "hashing", done: 0, total: 1 });
         Manifest::write(partial.path())?;
-        progress(Progress { what: "measuring the new model", done: 0, total: 1 });
         let new = ModelOptions { dir: partial.path().to_owned(), ..ModelOptions::default() };
-        let result = measurer.measure(&Arc::new(Model::open(&new)?), rewritten.bytes)?;
+        let new = Arc::new(Model::open(&new)?);
+        if !rewritten.changed {
+            // What differed would be the machine's mood.
+            let dir = partial.keep()?;
+            return Ok(Prepared { dir, weights: options.weights, rewritten, result: original, original });
+        }
+        progress(Progress { what: "measuring the new model", done: 0, total: 1 });
+        let result = measurer.measure(&new, rewritten.bytes)?;
         match result.perplexity.check(options.weights, original.perplexity) {
             Err(error) if block_sizes.peek().is_some() => {
                 tracing::info!(%error, block_size, "smaller blocks are tried")

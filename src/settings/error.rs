@@ -1,12 +1,16 @@
 //! What can be wrong with settings. Each error names the key, the value and what to write instead.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf};
+
+use motorbrain_actors::shown::shown;
 
 use super::load::Place;
 use crate::engine::WindowError;
 
 /// Why settings cannot be used.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` is what a `main` that returns it prints: message, causes and hint, for people.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingsError {
     /// The file is not there or not readable.
@@ -108,5 +112,11 @@ impl SettingsError {
             Self::AboveOther { key, limit_key, .. } => Some(format!("lower `{key}` or raise `{limit_key}`")),
             Self::Window(_) => Some("`window.sinks` and `window.slide` follow the size where they are left out".into()),
         }
+    }
+}
+
+impl fmt::Debug for SettingsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(f, self, self.hint())
     }
 }

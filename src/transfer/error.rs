@@ -1,14 +1,23 @@
 //! Why a conversation is not written to a file, or not taken over from one.
 
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
-use motorbrain_actors::engine::PageError;
+use motorbrain_actors::{
+    engine::PageError,
+    message::BrainError,
+    shown::{shown, with_causes},
+};
+use tokio::task::JoinError;
+
+use crate::engine::IdentityError;
 
 /// See the module's description. No conversation was changed.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` is what a `main` that returns it prints: message, causes and hint, for people.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum TransferError {
     /// It is of another model, or the model is run in another way.
@@ -52,6 +61,14 @@ pub enum TransferError {
         /// Bytes that it should have.
         expected: u64,
     },
+    /// It brings more keys and values than there may be.
+    #[error("the file brings {needed} bytes of keys and values, all conversations together may take {limit}")]
+    TooLarge {
+        /// Bytes of its pages.
+        needed: usize,
+        /// The most there may be.
+        limit: usize,
+    },
     /// Pages cannot be made, or have no bytes.
     #[error(transparent)]
     Page(#[from] PageError),
@@ -61,6 +78,15 @@ pub enum TransferError {
         /// Where.
         path: PathBuf,
     },
+    /// The brain does not give the conversation, or does not take it.
+    #[error(transparent)]
+    Brain(#[from] BrainError),
+    /// It is not known any more which model is served.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The program is stopping, or what reads and writes files panicked.
+    #[error("the file was not read or written to its end")]
+    Interrupted(#[source] JoinError),
     /// The system does not read or write it.
     #[error("{} cannot be {done}", path.display())]
     Io {
@@ -88,7 +114,9 @@ impl TransferError {
                 Some("name a file that `export` has written".into())
             }
             Self::Exists { .. } => Some("name a file that is not there yet".into()),
-            Self::Page(_) | Self::Io { .. } => None,
+            Self::TooLarge { .. } => Some("raise `memory.kv_bytes`, or import its tokens alone".into()),
+            Self::Identity(_) => Some("start again with the files that are there now".into()),
+            Self::Brain(_) | Self::Page(_) | Self::Interrupted(_) | Self::Io { .. } => None,
         }
     }
 
@@ -99,4 +127,35 @@ impl TransferError {
             other => other,
         }
     }
+}
+
+impl fmt::Debug for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(f, self, self.hint())
+    }
+}
+
+/// As whoever asks the brain is told it.
+impl From<TransferError> for BrainError {
+    fn from(error: TransferError) -> Self {
+        let said = with_causes(&error);
+        match error {
+            TransferError::Brain(error) => error,
+            TransferError::Mismatch { what, found, expected } => Self::Mismatch { what, found, expected },
+            TransferError::TooLarge { needed, limit } => Self::TooLarge { needed, limit },
+            TransferError::Page(_) => Self::Engine { message: said },
+            TransferError::Identity(_) | TransferError::Interrupted(_) => Self::Unavailable { reason: said },
+            TransferError::Exists { .. } => no_use(said, "one that is not there yet"),
+            TransferError::Io { .. } => no_use(said, "one that can be read, or written where nothing is"),
+            TransferError::NoConversation { .. }
+            | TransferError::Version { .. }
+            | TransferError::Malformed { .. }
+            | TransferError::Damaged
+            | TransferError::Cut { .. } => no_use(said, "a file as `export` of this version has written it"),
+        }
+    }
+}
+
+fn no_use(said: String, expected: &str) -> BrainError {
+    BrainError::BadRequest { what: "path", found: format!("of no use here: {said}"), expected: expected.to_owned() }
 }

@@ -14,7 +14,8 @@
 //! But what he types is read here: so pages that were imported are for their conversation alone, never for others that
 //! begin with the same tokens.
 //!
-//! `header.rs` is what safetensors says, `write.rs` and `read.rs` are what we say in it. (The crate of that name wants all
+//! `header.rs` is what safetensors says, `write.rs` and `read.rs` are what we say in it, `transfers.rs` does both for a
+//! running brain. (The crate of that name wants all
 //! of a file in memory, or mapped, where it ends the process if somebody shortens it.)
 
 use std::{fs, io, path::Path};
@@ -29,10 +30,12 @@ mod header;
 mod read;
 #[cfg(test)]
 mod tests;
+mod transfers;
 mod write;
 
 pub use error::TransferError;
 pub use read::import;
+pub use transfers::{Exported, Transfers};
 pub use write::export;
 
 use crate::engine::Fingerprint;
@@ -64,6 +67,8 @@ pub struct Here<'a> {
     pub info: &'a EngineInfo,
     /// Its bytes.
     pub fingerprint: &'a Fingerprint,
+    /// The most bytes of keys and values that a file may bring.
+    pub kv_bytes_max: usize,
 }
 
 impl Here<'_> {

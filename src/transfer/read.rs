@@ -48,8 +48,12 @@ pub fn import(from: &mut impl Read, bytes: u64, wanted: Wanted, here: &Here<'_>)
     let contexts = contexts.collect::<Result<Vec<_>, _>>()?;
     // Behind them come pages, then the sum.
     let of_pages = header.tensors.len().checked_sub(count * PARTS.len() + 1).ok_or(malformed("it has no sum"))?;
+    let rows = rows(&contexts, of_pages, page)?;
+    if wanted == Wanted::All {
+        check_room(&header, of_pages, here)?;
+    }
     let mut pages = Vec::new();
-    for (index, rows) in rows(&contexts, of_pages, page)?.into_iter().enumerate() {
+    for (index, rows) in rows.into_iter().enumerate() {
         let tensor = source.next(&header, &format!("page.{index}"), Type::U8)?;
         match wanted {
             Wanted::All => pages.push(source.page(tensor, rows, here)?),
@@ -164,6 +168,16 @@ fn rows(contexts: &[Context], pages: usize, page: usize) -> Result<Vec<usize>, T
         }
     }
     if rows.contains(&0) { Err(malformed("it has pages that no context has")) } else { Ok(rows) }
+}
+
+/// Whether there may be so many pages at all, by their memory and by the bytes that they are made of, which are more where
+/// keys are kept in f32.
+fn check_room(header: &Header, pages: usize, here: &Here<'_>) -> Result<(), TransferError> {
+    let memory = here.info.pages.map_or(0, |page| page.bytes).saturating_mul(pages);
+    let tensors = header.tensors.iter().filter(|(name, _)| name.starts_with("page."));
+    let bytes = tensors.map(|(_, tensor)| tensor.bytes()).fold(0, u64::saturating_add);
+    let (needed, limit) = (memory.max(usize::try_from(bytes).unwrap_or(usize::MAX)), here.kv_bytes_max);
+    if needed > limit { Err(TransferError::TooLarge { needed, limit }) } else { Ok(()) }
 }
 
 fn malformed(why: &'static str) -> TransferError {

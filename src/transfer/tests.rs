@@ -3,7 +3,11 @@
 
 use std::sync::Arc;
 
-use motorbrain_actors::{job::History, tokens::TokenId};
+use motorbrain_actors::{
+    job::History,
+    message::{BrainError, ErrorCode},
+    tokens::TokenId,
+};
 use motorbrain_testing::{FakeLoader, states_in};
 
 use super::*;
@@ -12,7 +16,7 @@ use crate::fakes::{PAGE, assert_same, context, fork, loader};
 const FINGERPRINT: Fingerprint = Fingerprint { model: [3; 32], tokenizer: [5; 32] };
 
 fn here(loader: &FakeLoader) -> Here<'_> {
-    Here { loader, info: &loader.info, fingerprint: &FINGERPRINT }
+    Here { loader, info: &loader.info, fingerprint: &FINGERPRINT, kv_bytes_max: usize::MAX }
 }
 
 fn exported(loader: &FakeLoader, states: &[Kept]) -> Vec<u8> {
@@ -66,7 +70,7 @@ fn what_is_of_another_model_is_refused_but_for_its_tokens() {
     let check = |what: &str, change: &dyn Fn(&mut FakeLoader, &mut Fingerprint)| {
         let (mut other, mut fingerprint) = (loader.clone(), FINGERPRINT);
         change(&mut other, &mut fingerprint);
-        let there = Here { loader: &other, info: &other.info, fingerprint: &fingerprint };
+        let there = Here { info: &other.info, fingerprint: &fingerprint, ..here(&other) };
         let told = imported(&bytes, Wanted::All, &there).unwrap_err();
         assert!(matches!(&told, TransferError::Mismatch { what: found, .. } if *found == what), "{what}: {told}");
         assert!(told.hint().is_some());
@@ -211,6 +215,26 @@ fn sizes_that_are_only_said_cost_nothing() {
         let is_told = matches!(told, TransferError::Malformed { .. } | TransferError::Mismatch { what: "window", .. });
         assert!(is_told, "{name}: {told}");
     }
+}
+
+#[test]
+fn what_is_more_than_there_may_be_is_refused_before_a_page_of_it_is_made() {
+    let loader = loader();
+    let states = case(&loader);
+    let bytes = exported(&loader, &states);
+    drop(states);
+    let room = |kv_bytes_max| Here { kv_bytes_max, ..here(&loader) };
+    // Six pages of 64 bytes, some of which two contexts share.
+    let most = 64 * 6;
+    assert!(imported(&bytes, Wanted::All, &room(most)).is_ok());
+    let told = imported(&bytes, Wanted::All, &room(most - 1)).unwrap_err();
+    assert!(matches!(told, TransferError::TooLarge { needed, limit } if (needed, limit) == (most, most - 1)), "{told}");
+    assert_eq!(BrainError::from(told).code(), ErrorCode::TooLarge);
+    let read = &mut &bytes[..bytes.len() - 1];
+    let told = import(read, bytes.len() as u64, Wanted::All, &room(0)).unwrap_err();
+    assert!(matches!(told, TransferError::TooLarge { .. }) && !read.is_empty(), "{told}");
+    assert!(imported(&bytes, Wanted::Tokens, &room(0)).is_ok());
+    assert_eq!(loader.control.pages(), 0);
 }
 
 #[test]

@@ -381,3 +381,20 @@ fn mistakes_are_typed_and_leave_nothing_behind() {
     assert!(matches!(error, PrepareError::Model(ModelError::External(_))), "{error}");
     assert_eq!(names(folder.path()), ["model"]);
 }
+
+/// What has few bits has them already, and what is merged is: the folder is the same model, and nothing is compared.
+#[test]
+fn where_nothing_is_to_be_done_nothing_changes_and_that_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    for (first, then) in [(Weights::Fast, Weights::Small), (Weights::Faithful, Weights::Faithful)] {
+        let [once, twice] = ["once", "twice"].map(|name| folder.path().join(format!("{first:?} {then:?} {name}")));
+        let done = prepared(&fixture("tiny-plain"), &once, first, false).unwrap();
+        assert!(done.rewritten.changed && done.rewritten.kept_bits.is_empty(), "{:?}", done.rewritten);
+        let again = prepared(&once, &twice, then, false).unwrap();
+        let bits: Vec<_> = again.rewritten.kept_bits.iter().copied().collect();
+        assert_eq!(bits, if first == Weights::Fast { vec![8] } else { vec![] });
+        assert!(!again.rewritten.changed && again.result == again.original, "{again:?}");
+        assert_eq!(again.rewritten.bytes, done.rewritten.bytes);
+        assert_eq!(read(&twice), read(&once), "it is another model");
+    }
+}

@@ -39,7 +39,7 @@ impl Place {
     }
 
     fn here(&self) -> Here<'_> {
-        Here { loader: &*self.loader, info: &self.info, fingerprint: &self.fingerprint }
+        Here { loader: &*self.loader, info: &self.info, fingerprint: &self.fingerprint, kv_bytes_max: usize::MAX }
     }
 }
 

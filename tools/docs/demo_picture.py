@@ -82,6 +82,11 @@ class Recording:
     tokens: int
 
     @property
+    def settled(self) -> float:
+        """When the actor served again and its conversations went on, be it there or with another actor."""
+        return max(self.ready, self.went_on)
+
+    @property
     def actors(self) -> list[int]:
         return sorted({story.actor for story in self.stories})
 
@@ -151,6 +156,10 @@ def wrap(letters: list[Letter], columns: int) -> list[list[Letter]]:
 def number(value: float) -> str:
     """Two digits behind the point at most."""
     return f"{value:.2f}".rstrip("0").rstrip(".") or "0"
+
+
+def milliseconds(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms"
 
 
 class Film:
@@ -229,13 +238,13 @@ class Picture:
         x, y = MARGIN + INDENT, self.y + 19
         right = WIDTH - MARGIN - INDENT
         if actor == self.recording.dead:
-            died, ready = self.recording.died, self.recording.ready
-            gone = self.film.shown(died, ready)
+            died, settled = self.recording.died, self.recording.settled
+            gone = self.film.shown(died, settled)
             self.parts.append(f'<rect {box} fill="var(--red)" stroke="var(--dead)" opacity="0">{gone}</rect>')
             self.state(right, y, "running", "name", 0, died)
-            self.state(right, y, "killed, starts again", "name dead", died, ready)
-            self.state(right, y, "restarted, reads its histories again", "name after", ready, self.recording.went_on)
-            self.state(right, y, "running again", "name after", self.recording.went_on, None)
+            self.state(right, y, "killed, starts again", "name dead", died, settled)
+            started = f"killed, started again after {milliseconds(self.recording.ready - died)}"
+            self.state(right, y, started, "name after", settled, None)
         else:
             self.state(right, y, "running", "name", 0, None)
         self.text(x, y, f"actor {actor}", "title")
@@ -293,17 +302,16 @@ class Picture:
             )
 
         bar(0, recording.end, "--edge")
-        bar(recording.died, recording.ready, "--dead")
-        bar(recording.ready, recording.went_on, "--back-again")
+        bar(recording.died, recording.settled, "--dead")
         stops = f"0;{number(TELLING / self.film.length)};1"
         self.parts.append(
             f'<circle cx="{number(right)}" cy="{y}" r="5" fill="var(--ink)"><animate attributeName="cx" '
             f'dur="{number(self.film.length)}s" repeatCount="indefinite" keyTimes="{stops}" '
             f'values="{left};{number(right)};{number(right)}"/></circle>'
         )
-        pause = recording.went_on - recording.died
+        pause = milliseconds(recording.went_on - recording.died)
         note = f"{recording.end:.1f} s, shown {self.film.factor:.0f} times slower; "
-        note += f"actor {recording.dead}'s conversations paused for {pause:.1f} s"
+        note += f"actor {recording.dead}'s conversations paused for {pause}"
         self.text(left, y + 20, note, "time name")
         self.y += 34
 

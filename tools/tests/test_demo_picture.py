@@ -35,6 +35,8 @@ class DemoPicture(unittest.TestCase):
         self.assertEqual(svg, demo_picture.Picture(recording).draw())
         texts = ["".join(text.itertext()) for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
         self.assertIn("A young <fox> & co ran off. In the end,", texts)
+        self.assertIn("killed, started again after 20 ms", texts)
+        self.assertTrue(any("conversations paused for 30 ms" in text for text in texts), texts)
         self.assertIn("All 3 tokens are the same as without the kill.", texts)
 
     def test_times_of_each_animation_grow_from_0_to_at_most_1(self):

@@ -10,6 +10,7 @@ use crate::{
     engine::{EngineLoader, LoadError},
     keep::Keep,
     policy::{Limits, Memory, PolicyConfig, Supervision, WhenDown},
+    shown::shown,
     tokens::Tokenizer,
 };
 
@@ -147,7 +148,9 @@ impl fmt::Debug for BrainArguments {
 }
 
 /// Why a brain did not start.
-#[derive(Debug, thiserror::Error)]
+///
+/// `Debug` is what a `main` that returns it prints: message, causes and hint, for people.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// A setting is out of its range.
@@ -180,5 +183,11 @@ impl StartError {
             Self::Spawn(_) => Some("give each brain of a process a name of its own".to_owned()),
             Self::Stopped => None,
         }
+    }
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        shown(f, self, self.hint())
     }
 }

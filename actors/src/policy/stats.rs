@@ -16,6 +16,8 @@ pub struct Stats {
     pub actors: Vec<ActorStats>,
     /// Bytes of keys and values, those that are only kept for conversations to come among them.
     pub kv_bytes: usize,
+    /// The most of them that there may be; `None` where nothing bounds them.
+    pub kv_bytes_max: Option<usize>,
     /// Bytes of keys and values that no conversation uses.
     pub cached_bytes: usize,
     /// Bytes of those that several conversations use, each page once.
@@ -99,6 +101,7 @@ impl Policy {
             waiting: self.requests.len() - assigned - self.parted,
             actors: actors.collect(),
             kv_bytes,
+            kv_bytes_max: Some(self.config.memory.kv_bytes).filter(|most| *most != usize::MAX),
             cached_bytes: idle * page,
             shared_bytes: shared * page,
             conversations: self.conversations.len(),

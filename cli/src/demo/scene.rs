@@ -193,6 +193,7 @@ mod tests {
             waiting: 0,
             actors: vec![actor],
             kv_bytes: 0,
+            kv_bytes_max: None,
             cached_bytes: 0,
             shared_bytes: 0,
             conversations: 1,

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, future::poll_fn, task::Poll};
 
-use motorbrain::{Brain, BrainError, ConversationId, Reply};
+use motorbrain::{
+    Brain, BrainError, ConversationId, Reply,
+    transfer::{Exported, Transfers, Wanted},
+};
 use motorbrain_actors::{
     brain::{Delivery, ReplyQueue, Ticket},
     engine::Sampled,
@@ -40,6 +43,7 @@ enum Held {
 /// Hands requests over, and answers out.
 pub(super) struct Counter {
     brain: Brain,
+    transfers: Transfers,
     replies: ReplyQueue,
     /// What goes out; closed when nobody reads it.
     pub(super) out: mpsc::UnboundedSender<Outgoing>,
@@ -57,12 +61,14 @@ pub(super) struct Counter {
 impl Counter {
     pub(super) fn new(
         brain: &Brain,
+        transfers: Transfers,
         replies: ReplyQueue,
         out: mpsc::UnboundedSender<Outgoing>,
         written: mpsc::UnboundedSender<u64>,
     ) -> Self {
         Self {
             brain: brain.clone(),
+            transfers,
             replies,
             out,
             written,
@@ -130,6 +136,23 @@ impl Counter {
             Work::Detokenize(tokens) => {
                 let text = async move { brain.detokenize(tokens).await.map(Answer::Text) };
                 self.task(id, slot, true, text).await;
+            }
+            Work::Export { conversation, path } => {
+                let transfers = self.transfers.through(brain);
+                let exported = async move {
+                    let Exported { bytes, context_len } = transfers.export(conversation, path).await?;
+                    Ok(Answer::Exported { bytes, context_len })
+                };
+                self.task(id, slot, true, exported).await;
+            }
+            Work::Import { conversation, path, tokens_only } => {
+                let transfers = self.transfers.through(brain);
+                let wanted = if tokens_only { Wanted::Tokens } else { Wanted::All };
+                let imported = async move {
+                    let context = transfers.import(conversation, path, wanted).await?;
+                    Ok(Answer::Reply { reply: Reply::Stands(context), top: false })
+                };
+                self.task(id, slot, true, imported).await;
             }
         }
     }

@@ -70,7 +70,7 @@ fn exit(error: &PrepareError) -> Exit {
     }
 }
 
-/// A line for each form: its bytes, how well it predicts, how fast it is.
+/// A line for each form: its bytes, how well it predicts, how fast it is. Where there was nothing to do, the only one.
 fn report(prepared: &Prepared) -> String {
     let header = ["form", "weights, MiB", "perplexity, code", "English", "decode, tokens/s", "prefill, tokens/s"];
     let mut table = output::table(header);
@@ -80,8 +80,11 @@ fn report(prepared: &Prepared) -> String {
         }
     }
     table.add_row(row("as it was", &prepared.original));
-    table.add_row(row(prepared.weights.as_str(), &prepared.result));
     let Prepared { rewritten, dir, .. } = prepared;
+    if !rewritten.changed {
+        return format!("{table}\n{}\n{} is the same model.", nothing(prepared), dir.display());
+    }
+    table.add_row(row(prepared.weights.as_str(), &prepared.result));
     let blocks = match rewritten.quantized {
         0 => String::new(),
         _ => format!(" in blocks of {}", rewritten.block_size),
@@ -93,6 +96,17 @@ fn report(prepared: &Prepared) -> String {
         rewritten.merged,
         dir.display()
     )
+}
+
+/// Why nothing was changed.
+fn nothing(Prepared { weights, rewritten, .. }: &Prepared) -> String {
+    let bits: Vec<_> = rewritten.kept_bits.iter().map(ToString::to_string).collect();
+    let why = match (bits.as_slice(), weights) {
+        ([], Weights::Faithful) => "its products are merged already".to_owned(),
+        ([], _) => "none of its matrices can be put into blocks".to_owned(),
+        (bits, _) => format!("its weights have {} bits already; begin with the model in floats", bits.join(" and ")),
+    };
+    format!("There was nothing to do: {why}.")
 }
 
 fn row(form: &str, measured: &Measured) -> [String; 6] {

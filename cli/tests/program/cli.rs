@@ -361,6 +361,14 @@ fn a_prepared_model_is_served_and_not_overwritten_unasked() {
     assert!(report["result"]["weight_bytes"].as_u64() < report["original"]["weight_bytes"].as_u64());
     assert_eq!(output(&mut motorbrain(&folder, &["doctor", "--model", "new"])).0, Some(0));
     check(motorbrain(&folder, &prepare), SETTINGS, &["new is not empty", "--force"]);
+    for (out, weights) in [("fast again", "fast"), ("smaller", "small")] {
+        let again = ["prepare", "new", "--out", out, "--weights", weights];
+        let (code, report, stderr) = output(&mut motorbrain(&folder, &again));
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(report.contains("There was nothing to do: its weights have 8 bits already"), "{report}");
+        assert!(report.contains("as it was") && !report.contains("quantised"), "{report}");
+        assert_eq!(output(&mut motorbrain(&folder, &["doctor", "--model", out])).0, Some(0));
+    }
     let unknown = ["prepare", dir, "--out", "other", "--weights", "best"];
     check(motorbrain(&folder, &unknown), SETTINGS, &["`best` names no weights"]);
     let twice = ["prepare", dir, "--model", dir, "--out", "other", "--weights", "fast"];

@@ -22,7 +22,7 @@ mod settle;
 mod source;
 mod widen;
 
-use std::{fs::File, io::Write as _, path::Path};
+use std::{collections::BTreeSet, fs::File, io::Write as _, path::Path};
 
 use motorbrain_kernels::blocks::Format;
 use prost::Message as _;
@@ -58,8 +58,12 @@ pub(crate) const GRAPH: &str = "model.onnx";
 const IR_VERSION_MIN: i64 = 4;
 
 /// What a rewrite did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Rewritten {
+    /// Whether anything is another than it was.
+    pub changed: bool,
+    /// Bits of a number of those matrices that were in blocks before and stay so: each kind once.
+    pub kept_bits: BTreeSet<i64>,
     /// Projections that became part of another one.
     pub merged: usize,
     /// Matrices that were quantised.
@@ -127,6 +131,8 @@ fn rewrite(
         let lookups = lookups::find(&view);
         let lm_head = lm_head::find(&view).ok().map(|plan| plan.entry);
         let mut emitter = Emitter { view: &view, source: &mut source, data: &mut data, edit: &mut edit, widened };
+        let blocks = groups.iter().flat_map(|group| &group.members).filter_map(|member| member.weights.blocks());
+        rewritten.kept_bits = blocks.map(|blocks| blocks.bits).collect();
         for (done, group) in groups.iter().enumerate() {
             rewritten.merged += group.members.len() - 1;
             let first = &group.members[0];
@@ -142,11 +148,13 @@ fn rewrite(
         widen::types(graph);
     }
     import_microsoft(model, graph);
-    if !rounds {
+    let says = model.metadata_props.iter().any(|entry| entry.key() == ACTIVATIONS_ENTRY);
+    if !rounds && !says {
         // Nothing rounded its activations before; other runtimes may, now that they can.
         model.metadata_props.push(StringStringEntryProto::new(ACTIVATIONS_ENTRY, weights.activations().entry()));
     }
     model.ir_version = model.ir_version.max(Some(IR_VERSION_MIN));
+    rewritten.changed = rewritten.merged + rewritten.quantized > 0 || widened || !rounds && !says;
     data.finish()?;
     rewritten.bytes = settle::bytes(graph)?;
     Ok(rewritten)
