@@ -41,8 +41,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "who waits for an actor is placed in reverse",
         "actors/src/policy/jobs.rs",
-        "while let Some(request) = self.waiting.first().filter(",
-        "while let Some(request) = self.waiting.latest().next().copied().filter(",
+        "self.waiting.first().filter(|it| self.has_room(*it)).or_else(",
+        "self.waiting.latest().next().copied().filter(|it| self.has_room(*it)).or_else(",
     ),
     mutation(
         "a reset pardons nobody",
