@@ -8,7 +8,7 @@ use std::{
 };
 
 use motorbrain_actors::{
-    engine::{Origin, Page, Resident},
+    engine::{Origin, Page, Resident, Window},
     job::{History, LEFT_MAX},
     keep::Kept,
     message::N_MAX,
@@ -45,7 +45,11 @@ pub fn import(from: &mut impl Read, bytes: u64, wanted: Wanted, here: &Here<'_>)
         return Err(malformed("it has not the contexts that it says"));
     }
     let contexts = (0..count).map(|index| Context::read(&mut source, &header, index, page, here));
-    let contexts = contexts.collect::<Result<Vec<_>, _>>()?;
+    let mut contexts = contexts.collect::<Result<Vec<_>, _>>()?;
+    if compare_window(&metadata, &here.info.window).is_err() {
+        // Reading what left another window leads elsewhere in this one.
+        contexts.iter_mut().for_each(|context| context.history.left = Arc::default());
+    }
     // Behind them come pages, then the sum.
     let of_pages = header.tensors.len().checked_sub(count * PARTS.len() + 1).ok_or(malformed("it has no sum"))?;
     let rows = rows(&contexts, of_pages, page)?;
@@ -82,11 +86,7 @@ fn compare(metadata: &Metadata<'_>, wanted: Wanted, here: &Here<'_>) -> Result<(
         return Err(TransferError::Version { found: shown(version), expected: VERSION });
     }
     let Origin { model, form, layout, page, window } = here.origin()?;
-    let same = |what, key, expected: String| {
-        let found = metadata.text(key)?;
-        let mismatch = || TransferError::Mismatch { what, found: shown(found), expected: shown(&expected) };
-        if found == expected { Ok(()) } else { Err(mismatch()) }
-    };
+    let same = |what, key, expected| metadata.same(what, key, expected);
     same("tokenizer", "tokenizer", hexadecimal(&here.fingerprint.tokenizer, 64))?;
     if wanted == Wanted::Tokens {
         return Ok(());
@@ -95,10 +95,15 @@ fn compare(metadata: &Metadata<'_>, wanted: Wanted, here: &Here<'_>) -> Result<(
     same("form of the model", "form", form)?;
     same("layout", "layout", layout)?;
     same("layout", "page", page.to_string())?;
-    same("window", "window.size", window.size.to_string())?;
-    same("window", "window.sinks", window.sinks.to_string())?;
-    same("window", "window.slide", window.slide.to_string())?;
-    same("window", "window.slides", window.slides.to_string())
+    compare_window(metadata, &window)
+}
+
+fn compare_window(metadata: &Metadata<'_>, window: &Window) -> Result<(), TransferError> {
+    let same = |key, expected: String| metadata.same("window", key, expected);
+    same("window.size", window.size.to_string())?;
+    same("window.sinks", window.sinks.to_string())?;
+    same("window.slide", window.slide.to_string())?;
+    same("window.slides", window.slides.to_string())
 }
 
 /// A context, without its pages' memory.
@@ -198,6 +203,13 @@ impl Metadata<'_> {
 
     fn number(&self, key: &str) -> Result<usize, TransferError> {
         self.text(key)?.parse().map_err(|_| malformed("its metadata have something else for a number"))
+    }
+
+    /// Whether it says what is so here.
+    fn same(&self, what: &'static str, key: &str, expected: String) -> Result<(), TransferError> {
+        let found = self.text(key)?;
+        let mismatch = || TransferError::Mismatch { what, found: shown(found), expected: shown(&expected) };
+        if found == expected { Ok(()) } else { Err(mismatch()) }
     }
 }
 

@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use motorbrain_actors::{
     brain::Brain,
-    engine::EngineInfo,
+    engine::{EngineInfo, Window},
+    job::History,
     keep::{Keep, Kept},
     message::{BrainError, ErrorCode, Fork, Import, Step, Stepped},
+    tokens::TokenId,
 };
 use motorbrain_testing::{FakeKeep, fake_info, fake_info_without_pages};
 
@@ -226,4 +228,45 @@ async fn what_was_imported_is_not_given_to_others() {
     other.brain.import(Import { conversation: "b".into(), states }).await.unwrap();
     other.brain.step(step("b", "C", 1)).await.unwrap();
     assert_eq!(other.brain.step(step("c", text, 1)).await.unwrap().context.reused, 0);
+}
+
+#[tokio::test]
+async fn an_imported_history_is_read_again_only_where_that_leads_to_it() {
+    let bench = start_with(config(1), fake_info()).await;
+    bench.brain.step(step("a", "HELLO, WORLD AND ALL OF YOU", 3)).await.unwrap();
+    let kept = bench.brain.export("a").await.unwrap().remove(0);
+    assert!(kept.history.has_slid() && !kept.history.left.is_empty());
+    let tokens = |history| vec![Kept { history, floor: 0, resident: Default::default() }];
+    let window = fake_info().window;
+    let windows = [
+        (window, false),
+        (Window { slide: 7, ..window }, true),
+        (Window { sinks: 0, ..window }, false),
+        (Window { size: 20, ..window }, true),
+        (Window { size: 64, ..window }, true),
+        (Window { slides: false, ..window }, true),
+    ];
+    for (window, rebuilt) in windows {
+        let other = start_with(config(1), EngineInfo { window, ..fake_info() }).await;
+        let states = tokens(kept.history.clone());
+        other.brain.import(Import { conversation: "b".into(), states }).await.unwrap();
+        let stepped = other.brain.step(step("b", "C", 1)).await.unwrap();
+        assert_eq!(stepped.context.rebuilt, rebuilt, "{window:?}");
+        assert_eq!(other.brain.stats().await.unwrap().actors[0].restarts, 0);
+    }
+    // As many as no conversation has had, and histories that no slide leaves.
+    let History { tokens: held, .. } = kept.history.clone();
+    for total in [u64::MAX, u64::MAX - 12, 3] {
+        let states = tokens(History { tokens: Arc::clone(&held), total, left: Arc::default() });
+        let error = bench.brain.import(Import { conversation: "b".into(), states }).await.unwrap_err();
+        assert_eq!(error.code(), ErrorCode::BadRequest, "{total}");
+    }
+    for (len, left) in [(5, 7), (1, 1), (16, 1), (12, 9)] {
+        let of = |count: u32| Arc::new((0..count).map(TokenId).collect::<Vec<_>>());
+        let states = tokens(History { tokens: of(len), total: u64::from(len + left), left: of(left) });
+        let name = format!("{len} behind {left}");
+        bench.brain.import(Import { conversation: name.as_str().into(), states }).await.unwrap();
+        bench.brain.step(step(&name, "C", 1)).await.unwrap();
+    }
+    assert_eq!(bench.brain.stats().await.unwrap().actors[0].restarts, 0);
 }
