@@ -174,9 +174,11 @@ async fn stays_small(files: bool) {
     let (brain, _loader) = form.start(bounded(ROOM, files.then(|| folder.path()))).await;
     let model = brain.stats().await.unwrap().model;
     let full = (model.kv_bytes_per_token * model.window.size) as f64;
-    // As large a run as there will be, and its conversation gone again.
-    let text = text_tokens(&default_model(), 400);
-    brain.step(Step::greedy("warm", text, 4)).await.unwrap();
+    // As large runs as there will be, and their conversation gone again: a score has logits of each of its tokens.
+    let tokens = text_tokens(&default_model(), 300);
+    for deed in [Deed::Greedy, Deed::Score, Deed::Several] {
+        play(&brain, "warm", Turn { deed, tokens: tokens.clone(), count: 4, seed: 1 }).await;
+    }
     brain.close("warm").await.unwrap();
     let (before, mut most) = (resident(), [0.0_f64; 2]);
     let half = form.visits.len().div_ceil(2);
