@@ -257,6 +257,10 @@ mod tests {
         pace.room(beside(rows)).tokens
     }
 
+    /// A thousand rows of one client beside eight others with one each.
+    const FLOOD: Alive =
+        Alive { decodes: 1008, readers: 0, others: 0, rows: 1008, parties: 9, modest: 1, steps: false, prompt: false };
+
     #[test]
     fn what_is_not_known_is_read_whole() {
         let mut pace = Pace::new(256, BESIDE);
@@ -301,40 +305,20 @@ mod tests {
             pace.observe(8, 0, ms(16));
         }
         // 8 ms and 1 ms a row: nine rows of as many clients take 17 ms, a run 69.7.
-        let flood = Alive {
-            decodes: 1008,
-            readers: 0,
-            others: 0,
-            rows: 1008,
-            parties: 9,
-            modest: 1,
-            steps: false,
-            prompt: false,
-        };
-        assert_eq!(pace.room(flood).rows, 61);
-        assert_eq!(pace.room(Alive { steps: true, ..flood }).rows, 24, "half as long for those who step");
-        let one_client = pace.room(Alive { decodes: 1000, rows: 1000, parties: 1, modest: 1000, ..flood }).rows;
+        assert_eq!(pace.room(FLOOD).rows, 61);
+        assert_eq!(pace.room(Alive { steps: true, ..FLOOD }).rows, 24, "half as long for those who step");
+        let one_client = pace.room(Alive { decodes: 1000, rows: 1000, parties: 1, modest: 1000, ..FLOOD }).rows;
         assert!((241..=242).contains(&one_client), "{one_client}: 250 ms");
     }
 
     #[test]
     fn what_fewer_rows_would_take_is_looked_at_where_many_are_cut() {
         let mut pace = Pace::new(256, BESIDE);
-        let flood = Alive {
-            decodes: 1008,
-            readers: 0,
-            others: 0,
-            rows: 1008,
-            parties: 9,
-            modest: 1,
-            steps: false,
-            prompt: false,
-        };
         for _ in 0..6 * LOOK {
-            let rows = pace.room(flood).rows;
+            let rows = pace.room(FLOOD).rows;
             pace.observe(rows, 0, seconds(8.0 + rows as f64));
         }
-        assert_eq!(pace.room(flood).rows, 61, "4.1 times 17 ms");
+        assert_eq!(pace.room(FLOOD).rows, 61, "4.1 times 17 ms");
     }
 
     #[test]

@@ -108,8 +108,8 @@ impl Policy {
         for request in jobs {
             let killed = running.contains(&request);
             let guilty = killed && self.fingerprint(request).is_some_and(|who| condemned.contains(&who));
+            self.unreserve(request);
             let Some(pending) = self.requests.get_mut(&request) else { continue };
-            self.reserved -= std::mem::take(&mut pending.reserved);
             pending.stage = Stage::Waiting;
             pending.base = None;
             pending.moves = true;

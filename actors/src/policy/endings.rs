@@ -125,8 +125,8 @@ impl Policy {
 
     /// Takes a request out of everything.
     pub(super) fn remove(&mut self, request: RequestId) -> Option<Box<Pending>> {
-        let mut pending = self.requests.remove(&request)?;
-        self.unreserve(&mut pending);
+        self.unreserve(request);
+        let pending = self.requests.remove(&request)?;
         if let Some(deadline) = pending.deadline {
             self.deadlines.remove(&(deadline.at, request));
         }

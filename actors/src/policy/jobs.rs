@@ -46,6 +46,7 @@ impl Policy {
         let sharing = self.sharing_of(serves);
         let suspect = if self.blame.is_empty() { None } else { self.fingerprint(request) };
         let alone = suspect.map_or(0, |who| self.blame.runs_alone(&who, self.now));
+        self.reserve(request);
         let Some(mut pending) = self.requests.remove(&request) else { return };
         let incarnation = self.actors[actor.0].incarnation;
         let (state, slot) = self.begins_at(request, &pending, actor, incarnation);
@@ -53,7 +54,6 @@ impl Policy {
             Some(_) => Holding::Pages(self.begins_on(&state, &mut pending, &sharing)),
             None => slot,
         };
-        self.reserve(&mut pending);
         (pending.stage, pending.alone) = (Stage::Assigned(actor), alone);
         let carried = pending.carried.take();
         if carried.is_none() {

@@ -155,7 +155,7 @@ impl Policy {
             }
         }
         let first = self.conversations.get(name).and_then(|conversation| conversation.queue.first().copied());
-        first.into_iter().for_each(|request| self.unreserve_for(request));
+        first.into_iter().for_each(|request| self.unreserve(request));
         self.forget_kept(name, effects);
         self.advance(name, effects);
     }

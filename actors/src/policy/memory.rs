@@ -297,33 +297,24 @@ impl Policy {
         self.reserved == 0 || self.reserved.saturating_add(needed) <= limit
     }
 
-    /// A request's job begins, or what it needs is being read from a file.
-    pub(super) fn reserve(&mut self, pending: &mut Pending) {
-        self.unreserve(pending);
-        if self.config.memory.kv_bytes != usize::MAX {
-            pending.reserved = self.bytes_needed(pending);
-            self.reserved += pending.reserved;
+    /// A request begins, or what it needs is being read from a file: others have to leave it so much.
+    pub(super) fn reserve(&mut self, request: RequestId) {
+        self.unreserve(request);
+        if self.config.memory.kv_bytes == usize::MAX {
+            return;
+        }
+        let needed = self.requests.get(&request).map_or(0, |pending| self.bytes_needed(pending));
+        if let Some(pending) = self.requests.get_mut(&request) {
+            pending.reserved = needed;
+            self.reserved += needed;
         }
     }
 
-    /// The same of one that is not with an actor yet.
-    pub(super) fn reserve_for(&mut self, request: RequestId) {
-        if let Some(mut pending) = self.requests.remove(&request) {
-            self.reserve(&mut pending);
-            self.requests.insert(request, pending);
-        }
-    }
-
-    /// It has been read, or could not be: the request asks for room again.
-    pub(super) fn unreserve_for(&mut self, request: RequestId) {
+    /// It is over, taken back, or asks for room again.
+    pub(super) fn unreserve(&mut self, request: RequestId) {
         if let Some(pending) = self.requests.get_mut(&request) {
             self.reserved -= std::mem::take(&mut pending.reserved);
         }
-    }
-
-    /// It is over, or taken back.
-    pub(super) fn unreserve(&mut self, pending: &mut Pending) {
-        self.reserved -= std::mem::take(&mut pending.reserved);
     }
 
     /// What does not fit together, as sentences.

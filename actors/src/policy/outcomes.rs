@@ -119,11 +119,11 @@ impl Policy {
         effects: &mut Vec<Effect>,
     ) {
         self.actors[actor.0].let_go(request);
+        self.unreserve(request);
         let Some(pending) = self.requests.get_mut(&request) else {
             effects.push(Effect::Notice(Notice::Impossible("an actor gave back a job of no request")));
             return;
         };
-        self.reserved -= std::mem::take(&mut pending.reserved);
         pending.stage = Stage::Waiting;
         pending.carried = Some(carried);
         pending.moves = false;

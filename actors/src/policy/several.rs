@@ -36,7 +36,7 @@ impl Policy {
         pending.stage = Stage::Parted;
         self.parted += 1;
         self.waiting.remove(&request);
-        self.reserve_for(request);
+        self.reserve(request);
         if reads {
             self.add_part(request, Part::Reading);
         } else if lacks {

@@ -93,7 +93,7 @@ impl Policy {
             }
             if fetches {
                 self.waiting.remove(&request);
-                self.reserve_for(request);
+                self.reserve(request);
                 return self.fetch(turn.whose(name), effects);
             }
             if !dispatches {

@@ -257,8 +257,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "what a job may come to take is never free again",
         "actors/src/policy/memory.rs",
-        "        self.reserved -= std::mem::take(&mut pending.reserved);\n    }\n\n    /// What does not fit",
-        "        pending.reserved = 0;\n    }\n\n    /// What does not fit",
+        "self.reserved -= std::mem::take(&mut pending.reserved);",
+        "pending.reserved = 0;",
     ),
     mutation(
         "jobs do not wait for memory",
