@@ -101,6 +101,7 @@ impl<B: Backend> OnnxEngine<B> {
     fn plan(&self, rows: &[Row<'_>], planned: &mut Vec<Planned>) -> Result<(), EngineError> {
         let window = &self.info.window;
         planned.resize_with(planned.len().max(rows.len()), Planned::default);
+        let mut scored_max = window::scored_max(self.info.vocab);
         for (index, (row, planned)) in rows.iter().zip(planned).enumerate() {
             self.check(index, row, rows)?;
             let slot = &self.slots[&row.slot];
@@ -114,6 +115,9 @@ impl<B: Backend> OnnxEngine<B> {
                         window.size
                     ),
                 })?;
+            if matches!(row.want, Want::Scores { .. }) {
+                planned.plan = planned.plan.scored(&mut scored_max);
+            }
             planned.fed.fill(&slot.context, slot.kv_len, row, planned.plan, window);
         }
         Ok(())

@@ -128,6 +128,22 @@ pub(crate) struct RowPlan {
     pub take: usize,
 }
 
+impl RowPlan {
+    /// The same where at most so many of its tokens may be scored, but for one: `most` is less by those that are.
+    pub(crate) fn scored(self, most: &mut usize) -> Self {
+        let take = self.take.min((*most).max(1));
+        *most = most.saturating_sub(take);
+        Self { take, ..self }
+    }
+}
+
+/// How many tokens one run scores at most, of all its rows: a score takes the logits of the whole vocabulary, in f32, and
+/// a run has those of all its tokens at once. 32 MiB are 55 tokens of a vocabulary of 151,936, and with a copy, where the
+/// graph gives fewer bits, less than 64.
+pub(crate) fn scored_max(vocab: usize) -> usize {
+    (32 << 20) / (vocab.max(1) * size_of::<f32>())
+}
+
 /// The row's new tokens, and perhaps the one it samples, do not fit and the window does not slide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DoesNotFit;
@@ -215,6 +231,18 @@ mod tests {
         check(0, 0, 3, &SCORE, false, false, 3);
         check(5, 5, 3, &SCORE, false, true, 3);
         check(16, 16, 3, &SCORE, false, true, 0);
+    }
+
+    #[test]
+    fn what_is_scored_in_a_run_has_a_bound_and_every_row_goes_on() {
+        assert_eq!(scored_max(151_936), 55);
+        let mut most = 10;
+        let mut taken = |context_len, new| {
+            let row = plan(&WINDOW, context_len, context_len, new, &SCORE).unwrap();
+            row.scored(&mut most).take
+        };
+        let rows = [taken(0, 7), taken(5, 9), taken(5, 9), taken(0, 1), taken(16, 9)];
+        assert_eq!(rows, [7, 3, 1, 1, 0], "the last one scores the token that stands before it");
     }
 
     #[test]

@@ -245,8 +245,7 @@ impl Worker {
         let (made, wanted) = (rows.len(), riders.len());
         assert!(made == wanted, "{made} of {wanted} riders have a slot and a job");
         let decodes: usize = riders.iter().filter(|rider| rider.decodes).map(|rider| 1 + rider.tokens).sum();
-        let tokens: usize = riders.iter().filter(|rider| !rider.decodes).map(|rider| rider.tokens).sum();
-        tracing::trace!(rows = rows.len(), decodes, tokens, "run");
+        tracing::trace!(rows = rows.len(), decodes, "run");
         let since = self.clock.now();
         self.pulse.begin(Running { since, requests });
         self.running = true;
@@ -257,6 +256,9 @@ impl Worker {
                 if !std::mem::replace(&mut self.has_run, true) {
                     (self.report)(Report::Runs);
                 }
+                // Not what was offered: a row ends where a slide is due, and where enough is scored.
+                let reads = riders.iter().zip(&self.outputs).filter(|(rider, _)| !rider.decodes);
+                let tokens = reads.map(|(_, output)| output.taken).sum();
                 self.pace.observe(decodes, tokens, self.clock.now().since(since));
                 let read = self.outputs.iter().map(|output| output.taken).sum();
                 let sampled = self.outputs.iter().filter(|output| output.sampled.is_some()).count();
