@@ -13,6 +13,7 @@ pub mod keep;
 pub mod message;
 pub mod metrics;
 pub mod policy;
+pub mod rerank;
 pub mod reuse;
 mod shares;
 pub mod shown;

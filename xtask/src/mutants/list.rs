@@ -42,7 +42,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         "who waits for an actor is placed in reverse",
         "actors/src/policy/jobs.rs",
         "self.waiting.first().filter(|it| self.has_room(*it)).or_else(",
-        "self.waiting.latest().next().copied().filter(|it| self.has_room(*it)).or_else(",
+        "{ let last = self.waiting.latest().next().copied(); last }.filter(|it| self.has_room(*it)).or_else(",
     ),
     mutation(
         "a reset pardons nobody",

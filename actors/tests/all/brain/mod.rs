@@ -19,6 +19,7 @@ mod life;
 mod limits;
 mod makers;
 mod memory;
+mod reranking;
 mod serving;
 mod sharing;
 mod streams;

@@ -1,0 +1,137 @@
+//! Documents in the order of how likely a query is behind them.
+
+use motorbrain_actors::{
+    message::ErrorCode,
+    rerank::{Relevance, Rerank, Reranked},
+};
+use tokio::task::yield_now;
+
+use super::{
+    Bench, config, embed, score,
+    sharing::{roomy, text, tokens_read},
+    start_with, step, within,
+};
+
+const COUNT: usize = 20;
+
+fn documents() -> Vec<String> {
+    (0..COUNT).map(|index| text(40 + index).chars().rev().collect()).collect()
+}
+
+fn rerank(relevance: Relevance) -> Rerank {
+    Rerank { relevance, ..Rerank::new("WHO?", documents()) }
+}
+
+fn likelihood() -> Relevance {
+    Relevance::Likelihood { before: "<".into(), between: "> ".into() }
+}
+
+async fn bench() -> Bench {
+    start_with(config(2), roomy(128)).await
+}
+
+/// The sum of a text's log-probabilities behind another text, and how many there are.
+async fn behind(bench: &Bench, context: &str, scored: &str) -> (f32, usize) {
+    bench.brain.step(super::Step { count: 0, ..step("by hand", context, 0) }).await.unwrap();
+    let logprobs: Vec<_> = bench.brain.score(score("by hand", scored)).await.unwrap().logprobs;
+    bench.brain.close("by hand").await.unwrap();
+    (logprobs.iter().flatten().sum(), logprobs.len())
+}
+
+/// That no conversation is left over.
+async fn until_empty(bench: &Bench) {
+    within(async {
+        while bench.brain.stats().await.unwrap().conversations > 0 {
+            yield_now().await;
+        }
+    })
+    .await;
+}
+
+fn check_order(reranked: &Reranked) {
+    let mut places = reranked.order.clone();
+    assert!(places.is_sorted_by(|a, b| reranked.scores[*a] >= reranked.scores[*b]));
+    places.sort_unstable();
+    assert!(places.into_iter().eq(0..reranked.scores.len()));
+}
+
+#[tokio::test]
+async fn a_score_is_the_querys_likelihood_behind_the_document_less_that_alone() {
+    let bench = bench().await;
+    let reranked = bench.brain.rerank(rerank(likelihood())).await.unwrap();
+    check_order(&reranked);
+    let (alone, count) = behind(&bench, "> ", "WHO?").await;
+    for (document, found) in documents().iter().zip(&reranked.scores) {
+        let (there, _) = behind(&bench, &format!("<{document}> "), "WHO?").await;
+        assert!((found - (there - alone) / count as f32).abs() < 1e-6, "{document}: {found}");
+    }
+    until_empty(&bench).await;
+}
+
+#[tokio::test]
+async fn of_documents_that_were_seen_before_nothing_is_read_again() {
+    let bench = bench().await;
+    let first = bench.brain.rerank(rerank(likelihood())).await.unwrap();
+    assert_eq!(first.tokens, 2 + (0..COUNT).map(|index| 40 + index + 3).sum::<usize>());
+    bench.control.record();
+    let other = Rerank { query: "HOW?".into(), ..rerank(likelihood()) };
+    let second = bench.brain.rerank(other).await.unwrap();
+    assert_ne!(second.scores, first.scores);
+    // Each document's last token runs again for its logits, and of two tokens alone neither is worth to be kept.
+    assert_eq!(second.reused, second.tokens - (COUNT + 2));
+    assert!(tokens_read(&bench.control) <= (COUNT + 2) * (1 + 1 + "HOW?".len()));
+}
+
+#[tokio::test]
+async fn by_answers_a_score_is_by_how_much_one_is_likelier() {
+    let bench = bench().await;
+    let prompt = "{query} IN {document}: ".to_owned();
+    let by_answers = Relevance::Answer { prompt, yes: "YES".into(), no: "NO".into() };
+    let reranked = bench.brain.rerank(rerank(by_answers)).await.unwrap();
+    check_order(&reranked);
+    for (document, found) in documents().iter().zip(&reranked.scores) {
+        let context = format!("WHO? IN {document}: ");
+        let ((yes, _), (no, _)) = (behind(&bench, &context, "YES").await, behind(&bench, &context, "NO").await);
+        assert!((found - (yes - no)).abs() < 1e-5, "{document}: {found}");
+    }
+    until_empty(&bench).await;
+}
+
+#[tokio::test]
+async fn the_cosine_of_the_vectors_is_mixed_in() {
+    let bench = bench().await;
+    let plain = bench.brain.rerank(rerank(likelihood())).await.unwrap();
+    let mixed = bench.brain.rerank(Rerank { mix: Some(0.25), ..rerank(likelihood()) }).await.unwrap();
+    let query = bench.brain.embed(embed(None, "WHO?")).await.unwrap().embedding;
+    for (index, document) in documents().iter().enumerate() {
+        let vector = bench.brain.embed(embed(None, document)).await.unwrap().embedding;
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let cosine = dot(&query, &vector) / (dot(&query, &query) * dot(&vector, &vector)).sqrt();
+        let expected = cosine + 0.25 * plain.scores[index];
+        assert!((mixed.scores[index] - expected).abs() < 1e-5, "{document}: {} {expected}", mixed.scores[index]);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_what_fails_or_is_given_up() {
+    let bench = bench().await;
+    assert_eq!(bench.brain.rerank(Rerank::new("", documents())).await.unwrap_err().code(), ErrorCode::BadRequest);
+    let bad = Rerank { documents: vec!["FINE".into(), "\u{e9}".into()], ..rerank(likelihood()) };
+    bench.brain.rerank(bad).await.unwrap_err();
+    until_empty(&bench).await;
+    for runs in 1..6 {
+        bench.control.record();
+        tokio::select! {
+            biased;
+            _ = bench.brain.rerank(rerank(likelihood())) => {}
+            () = async {
+                while bench.control.recorded().len() < runs {
+                    yield_now().await;
+                }
+            } => {}
+        }
+        until_empty(&bench).await;
+    }
+    let none = bench.brain.rerank(Rerank::new("WHO?", Vec::new())).await.unwrap();
+    assert_eq!(none, Reranked::default());
+}
