@@ -90,8 +90,8 @@ pub enum CalibrationError {
         /// The model's.
         expected: usize,
     },
-    /// A vector to calibrate from has a number that is none.
-    #[error("a vector has a number that is not finite")]
+    /// What is calibrated from, vectors or weights, has a number that is none.
+    #[error("a number to calibrate from is not finite")]
     NotFinite,
     /// There is too little to calibrate from.
     #[error("there are {found} {what}, expected at least {expected}")]

@@ -73,18 +73,15 @@ impl Pairs {
         let too_few = || CalibrationError::TooFew { what: "pairs", found, expected };
         let Covariance { mean, matrix: total } =
             self.all.covariance().filter(|_| found >= expected).ok_or_else(too_few)?;
-        let within = scatter(&self.within.covariance().ok_or_else(too_few)?);
-        let shrinkage = {
-            let within = space.g().around(&within).mean_of_diagonal();
-            // Pairs of the same text twice: nothing differs, and all directions are as good.
-            if within > 0.0 { SHRINKAGE * within } else { 1.0 }
+        let within = space.g().around(&scatter(&self.within.covariance().ok_or_else(too_few)?));
+        let shrinkage = match within.mean_of_diagonal() {
+            mean if mean > 0.0 => SHRINKAGE * mean,
+            // Of pairs that are the same text twice all directions are as good.
+            _ => 1.0,
         };
-        let whitening = {
-            let Directions { values, vectors } =
-                space.g().around(&within).directions().ok_or(CalibrationError::NotFinite)?;
-            let scales: Vec<f64> = values.iter().map(|e| (e.max(0.0) + shrinkage).powf(-0.5)).collect();
-            space.g().times(&vectors.scaled(&scales))
-        };
+        let Directions { values, vectors } = within.directions().ok_or(CalibrationError::NotFinite)?;
+        let scales: Vec<f64> = values.iter().map(|e| (e.max(0.0) + shrinkage).sqrt().recip()).collect();
+        let whitening = space.g().times(&vectors.scaled(&scales));
         let Directions { values, vectors } =
             whitening.around(&total).directions().ok_or(CalibrationError::NotFinite)?;
         let kept = vec![1.0; DIM_MAX.min(values.len())];

@@ -161,7 +161,7 @@ fn what_cannot_be_calibrated_from_is_told() {
     assert_eq!(told, "there are 0 texts, expected at least 2");
     for (vector, expected) in [
         (&[1.0][..], "a vector has 1 numbers, expected 2"),
-        (&[1.0, f32::NAN], "a vector has a number that is not finite"),
+        (&[1.0, f32::NAN], "a number to calibrate from is not finite"),
     ] {
         assert_eq!(texts.add(vector).unwrap_err().to_string(), expected);
         assert_eq!(Pairs::new(2).add(&[0.0, 0.0], vector).unwrap_err().to_string(), expected);

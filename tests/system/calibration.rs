@@ -173,9 +173,9 @@ fn the_default_models_are_nearly_the_same_in_both_forms() {
     let [default, f32] = dirs.map(|dir| {
         assert!(dir.is_dir(), "{} is missing; run `cargo xtask setup` first", dir.display());
         let (model, began) = (model(&dir), Instant::now());
-        let calibration = calibration_of(&model);
+        LogitSpace::of(&model).unwrap();
         println!("{}: from its weights in {:.1?}", dir.display(), began.elapsed());
-        calibration
+        calibration_of(&model)
     });
     let folder = TempDir::new().unwrap();
     let path = folder.path().join(calibration::FILE);

@@ -16,7 +16,6 @@ use motorbrain_kernels::{
 use super::{WeightsError, floats::constant, source::Source};
 use crate::model::{
     ElementType, external,
-    lm_head::LmHeadPlan,
     onnx::{self, NodeProto, TensorProto},
     view::{CONSTANT_DEPTH_MAX, View},
 };
@@ -37,17 +36,17 @@ pub(crate) struct HeadRows<'a> {
     pub(crate) values: &'a [f32],
 }
 
-/// Reads all rows of the projection that a plan has found, in order.
+/// Reads all rows of the projection that a node is, in order.
 ///
 /// # Errors
 /// Its weights are of a kind that is not understood, or cannot be read.
 pub(crate) fn each(
     view: &View<'_>,
-    plan: &LmHeadPlan,
+    projection: usize,
     source: &mut Source,
     visit: &mut dyn FnMut(HeadRows<'_>),
 ) -> Result<(), WeightsError> {
-    let node = &view.graph.node[plan.projection];
+    let node = &view.graph.node[projection];
     let [hidden, vocab] = view.product(node).unwrap_or_default();
     let not_understood = || WeightsError::Projection { operator: node.op_type().to_owned() };
     // What is read below is bounded by the files, but for these.
@@ -305,4 +304,199 @@ fn numbers(data_type: i32, bytes: &[u8]) -> Option<Vec<f32>> {
         onnx::INT8 => bytes.iter().map(|byte| f32::from(byte.cast_signed())).collect(),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use std::path::PathBuf;
+
+    use half::f16;
+
+    use super::*;
+    use crate::model::{
+        build::{int, operator, with},
+        onnx::{AttributeProto, GraphProto},
+    };
+
+    /// More rows than are read at once.
+    const VOCAB: usize = ROWS + 50;
+    const HIDDEN: usize = 32;
+    const BLOCK: usize = 16;
+
+    /// An integer that any type here holds.
+    fn code(row: usize, column: usize) -> i32 {
+        (row * 7 + column * 3) as i32 % 200 - 100
+    }
+
+    fn scale(row: usize) -> f32 {
+        [1.0, 0.5, 0.25][row % 3]
+    }
+
+    fn zero(row: usize) -> i32 {
+        row as i32 % 5
+    }
+
+    /// A constant; dimensions and numbers in row-major order.
+    fn tensor(name: &str, data_type: i32, dims: &[usize], numbers: impl Iterator<Item = f32>) -> TensorProto {
+        let bytes: Vec<u8> = match data_type {
+            onnx::FLOAT => numbers.flat_map(f32::to_le_bytes).collect(),
+            onnx::FLOAT16 => numbers.flat_map(|x| f16::from_f32(x).to_le_bytes()).collect(),
+            onnx::BFLOAT16 => numbers.flat_map(|x| bf16::from_f32(x).to_le_bytes()).collect(),
+            _ => numbers.map(|x| (x as i32).to_le_bytes()[0]).collect(),
+        };
+        TensorProto {
+            name: Some(name.to_owned()),
+            dims: dims.iter().map(|dim| *dim as i64).collect(),
+            data_type: Some(data_type),
+            raw_data: Some(Bytes::from(bytes)),
+            ..TensorProto::default()
+        }
+    }
+
+    /// The matrix `w`: by rows or by columns.
+    fn matrix(data_type: i32, by_rows: bool, value: impl Fn(usize, usize) -> f32) -> TensorProto {
+        let dims = if by_rows { [VOCAB, HIDDEN] } else { [HIDDEN, VOCAB] };
+        let numbers = (0..VOCAB * HIDDEN).map(|index| (index / dims[1], index % dims[1]));
+        tensor("w", data_type, &dims, numbers.map(|(x, y)| if by_rows { value(x, y) } else { value(y, x) }))
+    }
+
+    /// All rows of the last node's projection.
+    fn rows(node: Vec<NodeProto>, initializer: Vec<TensorProto>) -> Option<Vec<f32>> {
+        let graph = GraphProto { node, initializer, ..GraphProto::default() };
+        let view = View::new(&graph);
+        let projection = graph.node.iter().rposition(|node| node.input[0] == "x").unwrap();
+        let mut all = Vec::new();
+        let mut add = |rows: HeadRows<'_>| {
+            assert_eq!((rows.vocab, rows.hidden, rows.first * HIDDEN), (VOCAB, HIDDEN, all.len()));
+            assert!(rows.values.len() <= ROWS * HIDDEN);
+            all.extend_from_slice(rows.values);
+        };
+        match each(&view, projection, &mut Source::new(PathBuf::new()), &mut add) {
+            Ok(()) => Some(all),
+            Err(WeightsError::Projection { .. }) => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn expected(value: impl Fn(usize, usize) -> f32) -> Option<Vec<f32>> {
+        Some((0..VOCAB * HIDDEN).map(|index| value(index / HIDDEN, index % HIDDEN)).collect())
+    }
+
+    fn plain(row: usize, column: usize) -> f32 {
+        code(row, column) as f32
+    }
+
+    fn scaled(row: usize, column: usize) -> f32 {
+        (code(row, column) - zero(row)) as f32 * scale(row)
+    }
+
+    #[test]
+    fn floats_are_read_however_they_lie() {
+        let product = |op_type: &str, input: &str, attributes: Vec<AttributeProto>| {
+            with(operator(op_type, &["x", input], &["logits"]), attributes)
+        };
+        for data_type in [onnx::FLOAT, onnx::FLOAT16, onnx::BFLOAT16] {
+            let turn = || operator("Transpose", &["w"], &["turned"]);
+            let cast = || with(operator("Cast", &["w"], &["wide"]), vec![int("to", 1)]);
+            let cases = [
+                (false, vec![product("MatMul", "w", vec![])]),
+                (false, vec![cast(), product("MatMul", "wide", vec![])]),
+                (true, vec![turn(), product("MatMul", "turned", vec![])]),
+                (true, vec![product("Gemm", "w", vec![int("transB", 1)])]),
+                (true, vec![product("FusedMatMul", "w", vec![int("transB", 1)])]),
+                (false, vec![turn(), product("Gemm", "turned", vec![int("transB", 1)])]),
+            ];
+            for (by_rows, nodes) in cases {
+                assert_eq!(rows(nodes, vec![matrix(data_type, by_rows, plain)]), expected(plain), "{data_type}");
+            }
+        }
+    }
+
+    #[test]
+    fn integers_are_read_with_the_scales_and_zeros_of_their_rows() {
+        let scales = || tensor("scale", onnx::FLOAT, &[VOCAB], (0..VOCAB).map(scale));
+        let zeros = |data_type| tensor("zero", data_type, &[VOCAB], (0..VOCAB).map(|row| zero(row) as f32));
+        let one = || tensor("scale", onnx::FLOAT, &[], [0.5].into_iter());
+        let dequantize =
+            |axis: i64| with(operator("DequantizeLinear", &["w", "scale", "zero"], &["wide"]), vec![int("axis", axis)]);
+        let all = |by_rows| vec![matrix(onnx::INT8, by_rows, plain), scales(), zeros(onnx::INT8)];
+        let product = |input: &str| operator("MatMul", &["x", input], &["logits"]);
+        let turn = || operator("Transpose", &["wide"], &["turned"]);
+        for (by_rows, axis) in [(true, 0), (true, -2), (false, 1), (false, -1)] {
+            let nodes = if by_rows { vec![turn(), product("turned")] } else { vec![product("wide")] };
+            let nodes = [vec![dequantize(axis)], nodes].concat();
+            assert_eq!(rows(nodes.clone(), all(by_rows)), expected(scaled), "{by_rows} {axis}");
+            // Scales of columns cannot be those of as many rows.
+            let nodes = [vec![dequantize(1 - axis.rem_euclid(2))], nodes[1..].to_vec()].concat();
+            assert_eq!(rows(nodes, all(by_rows)), None);
+        }
+        let single = vec![operator("DequantizeLinear", &["w", "scale"], &["wide"]), product("wide")];
+        let halved = |row, column| plain(row, column) * 0.5;
+        assert_eq!(rows(single, vec![matrix(onnx::INT8, false, plain), one()]), expected(halved));
+
+        // As dynamic quantisation makes them: unsigned, the scale behind the product.
+        let unsigned = |row, column| plain(row, column) + 100.0;
+        let shifted = |row: usize, column| (unsigned(row, column) - zero(row) as f32) * scale(row);
+        let all = || vec![matrix(onnx::UINT8, false, unsigned), scales(), zeros(onnx::UINT8)];
+        let behind = [
+            operator("MatMulInteger", &["x", "w", "xz", "zero"], &["product"]),
+            with(operator("Cast", &["product"], &["wide"]), vec![int("to", 1)]),
+            operator("Mul", &["xs", "scale"], &["scales"]),
+            operator("Mul", &["wide", "scales"], &["logits"]),
+        ];
+        // The factor is made before the product, as nodes stand in their order.
+        let behind = [2, 0, 1, 3].map(|index| behind[index].clone()).to_vec();
+        assert_eq!(rows(behind.clone(), all()), expected(shifted));
+        assert_eq!(rows(behind[1..2].to_vec(), all()), None, "no scales are found");
+        for (op_type, inputs) in [
+            ("MatMulIntegerToFloat", &["x", "w", "xs", "scale", "xz", "zero"][..]),
+            ("DynamicQuantizeMatMul", &["x", "w", "scale", "zero"]),
+        ] {
+            assert_eq!(rows(vec![operator(op_type, inputs, &["logits"])], all()), expected(shifted), "{op_type}");
+        }
+    }
+
+    #[test]
+    fn blocks_are_read_with_any_zero_points_and_what_is_not_understood_is_refused() {
+        let blocks = HIDDEN / BLOCK;
+        let node = |inputs: &[&str], block: usize| {
+            let sizes = [("K", HIDDEN), ("N", VOCAB), ("block_size", block), ("bits", 8)];
+            let sizes = sizes.map(|(name, size)| int(name, size as i64)).to_vec();
+            vec![with(operator("MatMulNBits", inputs, &["logits"]), sizes)]
+        };
+        let codes = || {
+            let codes = (0..VOCAB * HIDDEN).map(|index| plain(index / HIDDEN, index % HIDDEN) + 128.0);
+            tensor("codes", onnx::UINT8, &[VOCAB, blocks, BLOCK], codes)
+        };
+        let each = |name: &str, data_type, value: fn(usize) -> f32| {
+            let numbers = (0..VOCAB * blocks).map(move |index| value(index / blocks));
+            tensor(name, data_type, &[VOCAB * blocks], numbers)
+        };
+        for data_type in [onnx::FLOAT, onnx::FLOAT16] {
+            let scales = || each("scales", data_type, scale);
+            let middle = |row, column| plain(row, column) * scale(row);
+            let found = rows(node(&["x", "codes", "scales"], BLOCK), vec![codes(), scales()]);
+            assert_eq!(found, expected(middle));
+            for zeros in [onnx::UINT8, data_type] {
+                let zeros = each("zeros", zeros, |row| 128.0 + zero(row) as f32);
+                let found = rows(node(&["x", "codes", "scales", "zeros"], BLOCK), vec![codes(), scales(), zeros]);
+                assert_eq!(found, expected(scaled), "{data_type}");
+            }
+        }
+        let scales = || each("scales", onnx::FLOAT, scale);
+        let order = tensor("order", onnx::UINT8, &[HIDDEN], (0..HIDDEN).map(|x| x as f32));
+        let reordered = node(&["x", "codes", "scales", "", "order"], BLOCK);
+        assert_eq!(rows(reordered, vec![codes(), scales(), order]), None);
+        for block in [8, 24, 1 << 40] {
+            assert_eq!(rows(node(&["x", "codes", "scales"], block), vec![codes(), scales()]), None, "{block}");
+        }
+        let short = tensor("codes", onnx::UINT8, &[8], (0..8).map(|x| x as f32));
+        assert_eq!(rows(node(&["x", "codes", "scales"], BLOCK), vec![short, scales()]), None);
+        let sizes = [("K", 1_i64 << 40), ("N", 1 << 40), ("block_size", 16)].map(|(name, size)| int(name, size));
+        let huge = vec![with(operator("MatMulNBits", &["x", "codes", "scales"], &["logits"]), sizes.to_vec())];
+        assert_eq!(rows(huge, vec![codes(), scales()]), None);
+        let other = vec![with(operator("MatMulBnb4", &["x", "codes", "scales"], &["logits"]), sizes.to_vec())];
+        assert_eq!(rows(other, vec![codes(), scales()]), None);
+    }
 }

@@ -111,7 +111,7 @@ pub(crate) fn each_head_row(path: &Path, visit: &mut dyn FnMut(HeadRows<'_>)) ->
     let view = View::new(&graph);
     let plan = lm_head::find(&view).map_err(WeightsError::NoLmHead)?;
     let mut source = Source::new(home.folder().to_owned());
-    Ok(head::each(&view, &plan, &mut source, visit)?)
+    Ok(head::each(&view, plan.projection, &mut source, visit)?)
 }
 
 fn resolved(path: &Path, home: &Home) -> Result<GraphFile, ModelError> {
