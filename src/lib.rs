@@ -18,6 +18,7 @@
 //! The everyday names stand here. What is under them, such as the ports of engines and tokenizers or
 //! an embedder actor to be used alone, is the crate `motorbrain-actors`.
 
+pub mod calibration;
 mod distinct;
 pub mod engine;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub mod model;
 pub mod observe;
 pub mod places;
 pub mod prepare;
+mod safetensors;
 pub mod settings;
 pub mod spill;
 mod start;

@@ -74,7 +74,7 @@ def convert(source: Path, out: Path, forms: tuple[Form, ...]) -> None:
             with partial_folder(out / form.folder) as partial:
                 write_form(form, file, model, partial, progress)
                 check_form(form, model, partial, progress)
-                write_manifest(partial)
+                write_manifest(partial, path)
 
 
 def write_form(form: Form, file: GgufFile, model: Model, folder: Path, progress: Progress) -> None:

@@ -10,11 +10,13 @@
 
 pub mod attention;
 pub mod blocks;
+pub mod dense;
 pub mod drawing;
 mod element;
 mod features;
 pub mod linear;
 pub mod matrix;
+pub mod moments;
 pub mod penalties;
 pub mod ranking;
 pub mod rotary;

@@ -44,6 +44,26 @@ pub struct Fingerprint {
     pub tokenizer: [u8; 32],
 }
 
+/// What a model goes back to, whichever of its forms it is: what is worked out for one holds for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lineage {
+    /// Of what its weights were made of, where its manifest says, else of its graph and weights.
+    pub weights: [u8; 32],
+    /// As in [`Fingerprint`].
+    pub tokenizer: [u8; 32],
+}
+
+impl Lineage {
+    /// That of a model. Where its manifest does not say what its weights were made of, all of their bytes are read.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub fn of(model: &Model) -> Result<Self, IdentityError> {
+        let weights = model.origin.map_or_else(|| weights(model), Ok)?;
+        Ok(Self { weights, tokenizer: tokenizer_bytes(model)? })
+    }
+}
+
 /// A hash of where a model's files lie and when they were written.
 pub(super) fn look(model: &Model) -> [u8; 32] {
     let mut hash = Sha256::new();
@@ -57,18 +77,27 @@ pub(super) fn look(model: &Model) -> [u8; 32] {
 /// # Errors
 /// They cannot be read, or are not those any more that `look` was taken of.
 pub(super) fn read(model: &Model, look: &[u8; 32]) -> Result<Fingerprint, IdentityError> {
+    let (weights, tokenizer) = (weights(model)?, tokenizer_bytes(model)?);
+    if self::look(model) != *look {
+        return Err(IdentityError::Changed);
+    }
+    Ok(Fingerprint { model: weights, tokenizer })
+}
+
+/// A hash of the bytes of graph and weights.
+fn weights(model: &Model) -> Result<[u8; 32], IdentityError> {
     let mut hash = Sha256::new();
     for file in files(model) {
         hash.update(digest(&file)?);
     }
-    let tokenizer = match model.tokenizer.kind() {
-        TokenizerKind::Bytes => [0; 32],
-        _ => digest(&tokenizer(model))?,
-    };
-    if self::look(model) != *look {
-        return Err(IdentityError::Changed);
+    Ok(hash.finalize().into())
+}
+
+fn tokenizer_bytes(model: &Model) -> Result<[u8; 32], IdentityError> {
+    match model.tokenizer.kind() {
+        TokenizerKind::Bytes => Ok([0; 32]),
+        _ => digest(&tokenizer(model)),
     }
-    Ok(Fingerprint { model: hash.finalize().into(), tokenizer })
 }
 
 /// The graph, then its other files in the order in which it names them.

@@ -1,5 +1,6 @@
-//! Forms that earlier processes have made, a file each: that a form gives the model's own numbers, and the graph of a
-//! plain export that was rewritten. Later processes neither load the slow graph nor compare again.
+//! What earlier processes have made of a model, a file each. Of forms: that one gives the model's own numbers, and the
+//! graph of a plain export that was rewritten, so that later processes neither load the slow graph nor compare again. And
+//! what `calibration` makes from weights.
 //!
 //! So what is kept is believed, and three things make it fit to be. Its name is a hash of all that it depends on, so
 //! that another model, runtime or machine looks elsewhere. It begins with a hash of that name and of what follows, so
@@ -25,13 +26,13 @@ use crate::{
 /// none is taken over that this code did not compare.
 const FORMS_VERSION: u32 = 5;
 
-/// Forms that are kept, those that were last used: of a large model one has some megabytes.
-const FORMS_MAX: usize = 8;
+/// Files of a kind that are kept, those that were last used: of a large model one has some megabytes.
+const KEPT_MAX: usize = 8;
 
 /// What the names of forms begin with, after which come [`NAME_LEN`] digits.
-const PREFIX: &str = "form-";
+const FORMS: &str = "form-";
 
-/// Hexadecimal digits of a kept form's name.
+/// Hexadecimal digits of a file's name.
 const NAME_LEN: usize = 32;
 
 /// Bytes of a hash, with which a file begins.
@@ -79,15 +80,17 @@ impl Unkept {
     }
 }
 
-/// The place of one form.
-pub(super) struct Cache {
+/// The place of one thing that is kept.
+pub(crate) struct Cache {
     /// `None`: nothing is kept.
     place: Option<Place>,
 }
 
 struct Place {
     file: PathBuf,
-    /// Of everything that the form depends on.
+    /// What the names of its kind begin with.
+    prefix: &'static str,
+    /// Of everything that it depends on.
     hash: [u8; HASH_LEN],
 }
 
@@ -108,20 +111,25 @@ impl Cache {
             hash.update([options.activations as u8]);
             hash.update(&model.overlay.bytes);
             model.data_files().for_each(|file| hash.update(identity::facts(&file)));
-            Place::new(folder, hash.finalize().into())
+            Place::new(folder, FORMS, hash.finalize().into())
         });
         Self { place }
     }
 
-    /// What [`Self::keep`] kept: a rewritten graph, or nothing but the fact. The error is what is worth telling, if
+    /// The place of something else, whose kind's names begin with `prefix`; `hash` is of all that it depends on.
+    pub(super) fn at(folder: Option<&Path>, prefix: &'static str, hash: [u8; HASH_LEN]) -> Self {
+        Self { place: folder.map(|folder| Place::new(folder, prefix, hash)) }
+    }
+
+    /// What [`Self::keep`] kept; of a form, a rewritten graph or nothing but the fact. The error is what is worth telling, if
     /// anything is.
-    pub(super) fn get(&self) -> Result<Vec<u8>, Option<Unkept>> {
+    pub(crate) fn get(&self) -> Result<Vec<u8>, Option<Unkept>> {
         let place = self.place.as_ref().ok_or(None)?;
         let file = &place.file;
         let Ok(metadata) = fs::symlink_metadata(file) else { return Err(None) };
         trust::check(file).map_err(warned)?;
         let damaged = || {
-            tracing::warn!(file = %file.display(), "a kept form was damaged, so it is made again");
+            tracing::warn!(file = %file.display(), "what was kept was damaged, so it is made again");
             Some(Unkept::Damaged { file: file.clone() })
         };
         if !metadata.is_file() {
@@ -137,18 +145,18 @@ impl Cache {
         Ok(graph.to_vec())
     }
 
-    /// Keeps a form. That it cannot is no matter but of time; why is worth telling.
-    pub(super) fn keep(&self, graph: &[u8]) -> Result<(), Unkept> {
+    /// Keeps a form, or what else it is. That it cannot is no matter but of time; why is worth telling.
+    pub(crate) fn keep(&self, graph: &[u8]) -> Result<(), Unkept> {
         let Some(place) = &self.place else { return Ok(()) };
         let folder = place.file.parent().unwrap_or(Path::new("."));
         let unwritten = |error: io::Error| {
-            tracing::warn!(%error, file = %place.file.display(), "a model's form is made again at each start");
+            tracing::warn!(%error, file = %place.file.display(), "what was made of a model is made again at each start");
             Unkept::NotWritten { file: place.file.clone(), reason: error.to_string() }
         };
         make(folder).map_err(unwritten)?;
         trust::check(folder).map_err(warned)?;
         place.write(folder, graph).map_err(unwritten)?;
-        forget(folder);
+        forget(folder, place.prefix);
         Ok(())
     }
 
@@ -159,9 +167,9 @@ impl Cache {
 }
 
 impl Place {
-    fn new(folder: &Path, hash: [u8; HASH_LEN]) -> Self {
+    fn new(folder: &Path, prefix: &'static str, hash: [u8; HASH_LEN]) -> Self {
         let name: String = hash.iter().take(NAME_LEN / 2).map(|byte| format!("{byte:02x}")).collect();
-        Self { file: folder.join(format!("{PREFIX}{name}")), hash }
+        Self { file: folder.join(format!("{prefix}{name}")), prefix, hash }
     }
 
     /// What a file with this graph begins with.
@@ -181,7 +189,7 @@ impl Place {
 }
 
 fn warned(distrust: Distrust) -> Unkept {
-    tracing::warn!(why = %distrust, "forms are not kept where others may write");
+    tracing::warn!(why = %distrust, "nothing is kept where others may write");
     distrust.into()
 }
 
@@ -193,25 +201,25 @@ fn make(folder: &Path) -> io::Result<()> {
     builder.recursive(true).create(folder)
 }
 
-/// Deletes the forms that were not used for longest, and what processes have left that died while they
+/// Deletes of a kind what was not used for longest, and what processes have left that died while they
 /// wrote. Nothing else that lies in the folder.
-fn forget(folder: &Path) {
-    let is_form = |name: &str| {
-        let digits = name.strip_prefix(PREFIX).and_then(|name| name.as_bytes().get(..NAME_LEN));
+fn forget(folder: &Path, prefix: &str) {
+    let is_kept = |name: &str| {
+        let digits = name.strip_prefix(prefix).and_then(|name| name.as_bytes().get(..NAME_LEN));
         digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
     };
-    let mut forms: Vec<(SystemTime, PathBuf)> = fs::read_dir(folder)
+    let mut kept: Vec<(SystemTime, PathBuf)> = fs::read_dir(folder)
         .into_iter()
         .flatten()
         .flatten()
-        .filter(|entry| entry.file_name().to_str().is_some_and(is_form))
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_kept))
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
-    forms.sort();
-    let old = forms.len().saturating_sub(FORMS_MAX);
-    for (_, form) in &forms[..old] {
-        if let Err(error) = fs::remove_file(form) {
-            tracing::debug!(%error, file = %form.display(), "an old form stays");
+    kept.sort();
+    let old = kept.len().saturating_sub(KEPT_MAX);
+    for (_, file) in &kept[..old] {
+        if let Err(error) = fs::remove_file(file) {
+            tracing::debug!(%error, file = %file.display(), "an old file stays");
         }
     }
 }
@@ -224,7 +232,7 @@ mod tests {
     use super::*;
 
     fn cache(folder: &Path, number: u8) -> Cache {
-        Cache { place: Some(Place::new(folder, [number; HASH_LEN])) }
+        Cache { place: Some(Place::new(folder, FORMS, [number; HASH_LEN])) }
     }
 
     fn file(cache: &Cache) -> PathBuf {
@@ -304,18 +312,22 @@ mod tests {
     #[test]
     fn the_forms_that_were_last_used_are_kept() {
         let folder = tempfile::tempdir().unwrap();
-        let forms: Vec<Cache> = (0..=FORMS_MAX as u8).map(|number| cache(folder.path(), number)).collect();
-        for (number, form) in forms[..FORMS_MAX].iter().enumerate() {
+        let forms: Vec<Cache> = (0..=KEPT_MAX as u8).map(|number| cache(folder.path(), number)).collect();
+        for (number, form) in forms[..KEPT_MAX].iter().enumerate() {
             form.keep(b"graph").unwrap();
             let long_ago = SystemTime::now() - Duration::from_secs(1000 - number as u64);
             File::options().append(true).open(file(form)).unwrap().set_modified(long_ago).unwrap();
         }
         let own = ["notes.txt", "0123456789abcdef0123456789abcdef"].map(|name| folder.path().join(name));
         own.iter().for_each(|own| fs::write(own, "a user's own").unwrap());
+        // Another kind has files of its own, by the same hash.
+        let other = Cache::at(Some(folder.path()), "other-", [0; HASH_LEN]);
+        other.keep(b"another kind").unwrap();
         assert!(forms[0].get().is_ok());
-        forms[FORMS_MAX].keep(b"graph").unwrap();
+        forms[KEPT_MAX].keep(b"graph").unwrap();
         let left: Vec<usize> = (0..forms.len()).filter(|&number| file(&forms[number]).exists()).collect();
         assert_eq!(left, [0, 2, 3, 4, 5, 6, 7, 8]);
         assert!(own.iter().all(|own| own.exists()));
+        assert_eq!(other.get().as_deref(), Ok(&b"another kind"[..]));
     }
 }

@@ -14,15 +14,16 @@ use motorbrain_actors::{
     tokens::TokenId,
 };
 use motorbrain_kernels::attention::{self, KvStore, KvTypes, NoMemory, NotSaved};
+use sha2::{Digest, Sha256};
 
 use super::{
     backend::Backend,
     chosen::{Chosen, Shared},
     form::{Form, FormOptions},
     graph::Graph,
-    identity::{self, Fingerprint, IdentityError},
+    identity::{self, Fingerprint, IdentityError, Lineage},
     initializers::Initializers,
-    kept::Unkept,
+    kept::{Cache, Unkept},
     onnx::OnnxEngine,
     paged::PagedGraph,
     rotation::positions,
@@ -130,6 +131,30 @@ impl OnnxLoader {
         }
         let read = identity::read(&self.model, &self.look)?;
         Ok(*self.fingerprint.get_or_init(|| read))
+    }
+
+    /// What the model goes back to. Where its manifest does not say, the first time all of its bytes are read.
+    ///
+    /// # Errors
+    /// As [`Self::fingerprint`].
+    pub fn lineage(&self) -> Result<Lineage, IdentityError> {
+        if self.model.origin.is_some() {
+            return Lineage::of(&self.model);
+        }
+        self.fingerprint().map(|Fingerprint { model, tokenizer }| Lineage { weights: model, tokenizer })
+    }
+
+    /// The model on disk.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Where something is kept that was made of the model's files as they lie there, by what `version` stands for; names
+    /// of its kind begin with `prefix`.
+    pub(crate) fn cache(&self, prefix: &'static str, version: u32) -> Cache {
+        let parts = [env!("CARGO_PKG_VERSION").as_bytes(), &version.to_le_bytes(), &self.look];
+        let hash = parts.into_iter().fold(Sha256::new(), |hash, part| hash.chain_update(part));
+        Cache::at(self.form.cache.as_deref(), prefix, hash.finalize().into())
     }
 
     /// An engine on the model's own graph, one row at a time: the reference that every other form is

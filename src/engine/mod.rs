@@ -35,7 +35,7 @@ mod window;
 
 pub use crate::model::Activations;
 pub use form::{Form, FormOptions, WhyPlain};
-pub use identity::{Fingerprint, IdentityError};
+pub use identity::{Fingerprint, IdentityError, Lineage};
 pub use kept::Unkept;
 pub use loader::{EngineOptions, OnnxLoader};
 pub use motorbrain_kernels::rotary::Layout;

@@ -18,6 +18,8 @@ pub(crate) struct LmHeadPlan {
     /// The hidden states, [batch, seq, hidden].
     pub(crate) hidden_states: String,
     pub(crate) facts: LmHeadFacts,
+    /// Index of the product with the constant matrix.
+    pub(crate) projection: usize,
     /// Index of the node that takes the picked rows as its first input.
     pub(crate) entry: usize,
     /// Indices of nodes that give `logits` its batch and sequence back, or pick rows of it; they become the
@@ -79,6 +81,7 @@ pub(crate) fn find(view: &View<'_>) -> Result<LmHeadPlan, NoLmHead> {
     Ok(LmHeadPlan {
         hidden_states: hidden_states.into(),
         facts: LmHeadFacts { hidden, hidden_type },
+        projection,
         entry,
         unflatten: walk.unflatten,
         stale,

@@ -3,6 +3,9 @@
 //! A bit that flipped in the weights loads without complaint and speaks nonsense, so files are hashed:
 //! once in full; that this was done is recorded beside the manifest, and while manifest, sizes and
 //! times stay as recorded it is not done again. A folder that cannot be written is hashed each time.
+//!
+//! It may also say what the weights were made of, by a hash that all forms of a model have in common: who makes another
+//! form of a model carries it along.
 
 use std::{
     fs,
@@ -16,6 +19,9 @@ use sha2::{Digest, Sha256};
 
 use super::files;
 
+/// A calibration's file in its model's folder. It is not listed: it may be made at any time, and has a sum of its own.
+pub const CALIBRATION: &str = "calibration.safetensors";
+
 const VERSION: u32 = 1;
 /// What a full check leaves behind.
 const RECORD: &str = ".manifest.checked";
@@ -28,6 +34,9 @@ const SETTLED: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     version: u32,
+    /// A SHA-256 of what the weights go back to, in hexadecimal; `None` where that is these weights themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// Sorted by path.
     pub files: Vec<ManifestFile>,
 }
@@ -82,6 +91,14 @@ pub enum ManifestError {
         /// Its version.
         found: u32,
     },
+    /// What the weights go back to is said by something else than a hash.
+    #[error("the manifest {} says that the weights go back to `{found}`, expected 64 hexadecimal digits", file.display())]
+    Origin {
+        /// The manifest.
+        file: PathBuf,
+        /// What it says.
+        found: String,
+    },
     /// A path that leads out of the folder.
     #[error("the manifest names `{path}`, which is not a path inside the folder")]
     OutsideFolder {
@@ -125,7 +142,7 @@ impl ManifestError {
                 "fetch the file again; if you changed it on purpose, write the manifest anew (`motorbrain doctor --write-manifest`)"
                     .into(),
             ),
-            Self::Parse { .. } | Self::Version { .. } | Self::OutsideFolder { .. } => Some(
+            Self::Parse { .. } | Self::Version { .. } | Self::Origin { .. } | Self::OutsideFolder { .. } => Some(
                 "write the manifest anew (`motorbrain doctor --write-manifest`), or remove it".into(),
             ),
         }
@@ -151,12 +168,20 @@ impl Manifest {
         if manifest.version != VERSION {
             return Err(ManifestError::Version { file, found: manifest.version });
         }
+        if let Some(found) = manifest.origin.as_ref().filter(|origin| digest(origin).is_none()) {
+            return Err(ManifestError::Origin { file, found: found.chars().take(80).collect() });
+        }
         let inside =
             |path: &str| Path::new(path).components().all(|component| matches!(component, Component::Normal(_)));
         match manifest.files.iter().find(|listed| !inside(&listed.path)) {
             Some(listed) => Err(ManifestError::OutsideFolder { path: listed.path.clone() }),
             None => Ok(Some(manifest)),
         }
+    }
+
+    /// What the weights go back to, where it is said.
+    pub fn origin(&self) -> Option<[u8; 32]> {
+        self.origin.as_deref().and_then(digest)
     }
 
     /// Compares a folder with the manifest: in full, unless an earlier full check still holds.
@@ -192,24 +217,53 @@ impl Manifest {
         Ok(())
     }
 
-    /// Hashes every file of a folder (but hidden ones) and writes its manifest.
+    /// Hashes every file of a folder (but hidden ones) and writes its manifest. What the one before said that the weights
+    /// go back to is kept, unless a file has changed since that is not JSON, which are the config files.
     ///
     /// # Errors
     /// A file cannot be read or the manifest not written.
     pub fn write(dir: &Path) -> Result<Self, ManifestError> {
+        let before = Self::read(dir).ok().flatten();
+        Self::hashed(dir)?.placed(dir, |files| {
+            let before = before?;
+            let is_config = |file: &ManifestFile| file.path.ends_with(".json");
+            let is_same = before.files.iter().all(|file| is_config(file) || files.contains(file));
+            before.origin.filter(|_| is_same)
+        })
+    }
+
+    /// Hashes every file of a folder (but hidden ones) and writes its manifest, which says what the weights go back to.
+    ///
+    /// # Errors
+    /// A file cannot be read or the manifest not written.
+    pub fn write_from(dir: &Path, origin: &[u8; 32]) -> Result<Self, ManifestError> {
+        let origin = origin.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self::hashed(dir)?.placed(dir, |_| Some(origin))
+    }
+
+    fn placed(
+        mut self,
+        dir: &Path,
+        origin: impl FnOnce(&[ManifestFile]) -> Option<String>,
+    ) -> Result<Self, ManifestError> {
+        self.origin = origin(&self.files);
+        let file = dir.join(Self::FILE);
+        replace(&file, &self).map_err(|cause| ManifestError::Io { file, cause })?;
+        Ok(self)
+    }
+
+    fn hashed(dir: &Path) -> Result<Self, ManifestError> {
         let mut paths = Vec::new();
         list(dir, "", &mut paths)?;
         paths.sort();
-        let files = paths.into_iter().filter(|path| path != Self::FILE).map(|path| {
+        let is_listed = |path: &String| path != Self::FILE && path != CALIBRATION;
+        let files = paths.into_iter().filter(is_listed).map(|path| {
             let file = dir.join(&path);
             let io = |cause| ManifestError::Io { file: file.clone(), cause };
             let size = fs::metadata(&file).map_err(io)?.len();
             Ok(ManifestFile { path, size, sha256: hash_of(&file).map_err(io)? })
         });
-        let manifest = Self { version: VERSION, files: files.collect::<Result<_, ManifestError>>()? };
-        replace(&dir.join(Self::FILE), &manifest)
-            .map_err(|cause| ManifestError::Io { file: dir.join(Self::FILE), cause })?;
-        Ok(manifest)
+        Ok(Self { version: VERSION, origin: None, files: files.collect::<Result<_, ManifestError>>()? })
     }
 
     /// When each listed file last changed. Every file is there and has its size.
@@ -288,6 +342,15 @@ fn list(dir: &Path, folder: &str, paths: &mut Vec<String>) -> Result<(), Manifes
         }
     }
     Ok(())
+}
+
+/// A SHA-256 in hexadecimal.
+fn digest(hexadecimal: &str) -> Option<[u8; 32]> {
+    let (pairs, rest) = hexadecimal.as_bytes().as_chunks::<2>();
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let byte = |&[high, low]: &[u8; 2]| u8::try_from(digit(high)? * 16 + digit(low)?).ok();
+    let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+    bytes.filter(|_| rest.is_empty())?.try_into().ok()
 }
 
 fn hash_of(file: &Path) -> io::Result<String> {

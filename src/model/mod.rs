@@ -64,7 +64,7 @@ pub use self::{
     graph::GraphError,
     layout::LayoutError,
     lm_head::NoLmHead,
-    manifest::{Checked, Manifest, ManifestError, ManifestFile},
+    manifest::{CALIBRATION, Checked, Manifest, ManifestError, ManifestFile},
     note::Note,
     overlay::{LmHead, Overlay},
     paged::{NotPaged, Paged},
@@ -110,6 +110,8 @@ pub struct Model {
     pub context: ContextLimit,
     /// What the files say of the rotary position embedding.
     pub rotation: RotationClaims,
+    /// A hash of what the weights go back to, where `manifest.json` says that: the same for every form of a model.
+    pub origin: Option<[u8; 32]>,
     /// How the files were compared with `manifest.json`; `None` where there is none.
     pub manifest: Option<Checked>,
     /// Who wrote the graph, as the graph has it; may be empty.
@@ -135,10 +137,8 @@ impl Model {
             dir => dir,
         };
         layout::check(dir)?;
-        let manifest = match Manifest::read(dir)? {
-            Some(manifest) => Some(manifest.verify(dir)?),
-            None => None,
-        };
+        let listed = Manifest::read(dir)?;
+        let manifest = listed.as_ref().map(|manifest| manifest.verify(dir)).transpose()?;
         let configs = ConfigFiles::read(dir)?;
         let path = layout::find_graph(dir, options.file.as_deref(), configs.genai.graph.as_deref())?;
         let mut file = GraphFile::read(&path)?;
@@ -201,6 +201,7 @@ impl Model {
             end_tokens_source,
             context,
             rotation,
+            origin: listed.as_ref().and_then(Manifest::origin),
             manifest,
             producer,
             activations,

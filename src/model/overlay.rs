@@ -113,7 +113,7 @@ impl Overlay {
 
 /// The two edits at the LM head.
 fn edit(graph: &mut GraphProto, names: LmHead, plan: LmHeadPlan, contract: &Contract) {
-    let LmHeadPlan { hidden_states, facts, entry, unflatten, stale } = plan;
+    let LmHeadPlan { hidden_states, facts, entry, unflatten, stale, .. } = plan;
     graph.value_info.retain(|value| !stale.contains(value.name()));
     for index in unflatten {
         let node = &mut graph.node[index];

@@ -10,7 +10,7 @@ use motorbrain_actors::{
 
 use super::Perplexity;
 use crate::{
-    engine::WindowError,
+    engine::{IdentityError, WindowError},
     model::{ManifestError, ModelError},
 };
 
@@ -23,6 +23,9 @@ pub enum PrepareError {
     /// The model, or what was made of it, cannot be served.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The model's files cannot be read any more.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The new folder's manifest cannot be written.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -115,7 +118,7 @@ impl PrepareError {
         match self {
             Self::Model(error) => error.hint(),
             Self::Folder { .. } => Some("`--out` must be in a folder that can be written to".into()),
-            Self::Manifest(_) | Self::Copy { .. } | Self::Encode(_) => None,
+            Self::Identity(_) | Self::Manifest(_) | Self::Copy { .. } | Self::Encode(_) => None,
             Self::Window(error) => Some(error.hint().into()),
             Self::NoName { .. } | Self::NotAFolder { .. } | Self::NotAModel { .. } | Self::HoldsTheModel { .. } => {
                 Some("name a folder that does not exist yet".into())

@@ -24,7 +24,8 @@ use self::{
     measure::{Measurer, Texts},
 };
 use crate::{
-    engine::{Runtime, SessionOptions},
+    calibration,
+    engine::{Lineage, Runtime, SessionOptions},
     model::{
         Manifest, Model, ModelOptions, Rewritten, Weights,
         weights::{bytes_of_file, rewrite_file},
@@ -34,8 +35,9 @@ use crate::{
 /// How much larger a perplexity may get where the weights are [`Weights::Fast`].
 const LOSS_MAX: f64 = 0.02;
 
-/// Files that a model's folder may have beside graph and weights.
-const COMPANIONS: [&str; 4] = ["tokenizer.json", "config.json", "generation_config.json", "genai_config.json"];
+/// Files that a model's folder may have beside graph and weights. A calibration is for every form of a model.
+const COMPANIONS: [&str; 5] =
+    ["tokenizer.json", "config.json", "generation_config.json", "genai_config.json", calibration::FILE];
 
 /// What to prepare, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,12 +95,13 @@ pub fn prepare(
     let measurer = Measurer { runtime, session: options.session, texts: Texts::of(&model)? };
     progress(Progress { what: "measuring the model as it is", done: 0, total: 1 });
     let original = measurer.measure(&model, bytes_of_file(&model.graph)?)?;
+    let lineage = Lineage::of(&model)?;
 
     let mut block_sizes = options.weights.block_sizes().iter().copied().peekable();
     while let Some(block_size) = block_sizes.next() {
         let rewritten = write(&model, partial.path(), (options.weights, block_size), progress)?;
         progress(Progress { what: "hashing", done: 0, total: 1 });
-        Manifest::write(partial.path())?;
+        Manifest::write_from(partial.path(), &lineage.weights)?;
         let new = ModelOptions { dir: partial.path().to_owned(), ..ModelOptions::default() };
         let new = Arc::new(Model::open(&new)?);
         if !rewritten.changed {

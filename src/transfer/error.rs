@@ -12,7 +12,7 @@ use motorbrain_actors::{
 };
 use tokio::task::JoinError;
 
-use crate::engine::IdentityError;
+use crate::{engine::IdentityError, safetensors::Misfit};
 
 /// See the module's description. No conversation was changed.
 ///
@@ -132,6 +132,16 @@ impl TransferError {
 impl fmt::Debug for TransferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         shown(f, self, self.hint())
+    }
+}
+
+impl From<Misfit> for TransferError {
+    fn from(misfit: Misfit) -> Self {
+        match misfit {
+            Misfit::NoSafetensors => Self::NoConversation { why: "it is not safetensors" },
+            Misfit::Malformed(why) => Self::Malformed { why },
+            Misfit::Length { found, expected } => Self::Cut { found, expected },
+        }
     }
 }
 

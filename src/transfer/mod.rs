@@ -14,9 +14,7 @@
 //! But what he types is read here: so pages that were imported are for their conversation alone, never for others that
 //! begin with the same tokens.
 //!
-//! `header.rs` is what safetensors says, `write.rs` and `read.rs` are what we say in it, `transfers.rs` does both for a
-//! running brain. (The crate of that name wants all
-//! of a file in memory, or mapped, where it ends the process if somebody shortens it.)
+//! `write.rs` and `read.rs` are what we say in such a file, `transfers.rs` does both for a running brain.
 
 use std::{fs, io, path::Path};
 
@@ -26,7 +24,6 @@ use motorbrain_actors::{
 };
 
 mod error;
-mod header;
 mod read;
 #[cfg(test)]
 mod tests;

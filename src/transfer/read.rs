@@ -16,11 +16,12 @@ use motorbrain_actors::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{
-    FORMAT, Here, SUM, TransferError, VERSION, Wanted,
-    header::{HEADER_MAX, Header, LENGTH, Tensor, Type},
+use super::{FORMAT, Here, SUM, TransferError, VERSION, Wanted};
+use crate::{
+    distinct,
+    safetensors::{HEADER_MAX, Header, LENGTH, Tensor, Type},
+    spill::hexadecimal,
 };
-use crate::{distinct, spill::hexadecimal};
 
 /// The most contexts of a file: where its conversation stands, and answers that wait.
 const CONTEXTS_MAX: usize = 1 + N_MAX;
@@ -236,13 +237,14 @@ impl<R: Read> Source<'_, R> {
         let mut json = vec![0; length as usize];
         self.exact(&mut json)?;
         self.data = self.at;
-        Header::decode(&json, left - length)
+        Ok(Header::decode(&json, left - length)?)
     }
 
     /// The tensor that is read next, if it is the one of that name.
     fn next(&self, header: &Header, name: &str, dtype: Type) -> Result<Tensor, TransferError> {
         let tensor = header.tensors.get(name).copied();
-        let is_next = |tensor: &Tensor| tensor.dtype == dtype && self.data + tensor.start == self.at;
+        let is_next =
+            |tensor: &Tensor| tensor.dtype == dtype && tensor.columns.is_none() && self.data + tensor.start == self.at;
         tensor.filter(is_next).ok_or(malformed("its tensors are others"))
     }
 

@@ -14,11 +14,12 @@ use motorbrain_actors::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{
-    FORMAT, Here, SUM, TransferError, VERSION,
-    header::{Header, Type},
+use super::{FORMAT, Here, SUM, TransferError, VERSION};
+use crate::{
+    distinct::Distinct,
+    safetensors::{Header, Type},
+    spill::hexadecimal,
 };
-use crate::{distinct::Distinct, spill::hexadecimal};
 
 /// Writes contexts, where a conversation stands first, then its waiting answers: how many bytes.
 ///

@@ -5,6 +5,7 @@
 
 mod abandoned;
 mod allocations;
+mod calibration;
 mod choices;
 mod common;
 mod conversations;

@@ -8,11 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::common::{engine, fixture, largest_difference, loader, runtime, scores, text_tokens, window};
+use crate::common::{engine, fixture, largest_difference, loader, model, runtime, scores, text_tokens, window};
 use bytes::Bytes;
 use half::f16;
 use motorbrain::{
-    engine::{Form, SessionOptions},
+    calibration::{self, Calibration, LogitSpace, Maker, Recipe},
+    engine::{Form, Lineage, SessionOptions},
     model::{
         ModelError, ModelOptions, Weights,
         onnx::{self, GraphProto, ModelProto, NodeProto, TensorProto, type_proto},
@@ -296,18 +297,45 @@ fn a_prepared_folder_needs_no_other_and_is_as_its_manifest_says() {
     let folder = tempfile::tempdir().unwrap();
     let (model, out) = (folder.path().join("model"), folder.path().join("new"));
     copy(&fixture("tiny-gqa-fp32"), &model);
+    let calibration = calibration_of(&model);
+    calibration.write(&model.join(calibration::FILE)).unwrap();
     prepared(&model, &out, Weights::Fast, false).unwrap();
     fs::remove_dir_all(&model).unwrap();
     assert_eq!(names(folder.path()), ["new"]);
-    let expected =
-        ["config.json", "genai_config.json", "manifest.json", "model.onnx", "model.onnx.data", "tokenizer.json"];
+    let expected = [
+        calibration::FILE,
+        "config.json",
+        "genai_config.json",
+        "manifest.json",
+        "model.onnx",
+        "model.onnx.data",
+        "tokenizer.json",
+    ];
     assert_eq!(names(&out), expected);
+    // What was made for the model holds for what it became, and for what becomes of that.
+    let again = folder.path().join("again");
+    prepared(&out, &again, Weights::Faithful, false).unwrap();
+    for dir in [&out, &again] {
+        let loader = loader(dir, window(64, 4, 8));
+        assert_eq!(calibration::open(&loader, None).unwrap().as_ref(), Some(&calibration));
+    }
     read(&out);
     // Large tensors begin at a page.
     for tensor in open(&out).0.graph.unwrap().initializer {
         for entry in tensor.external_data.iter().filter(|entry| entry.key() == "offset") {
             assert_eq!(entry.value().parse::<u64>().unwrap() % 4096, 0, "{}", tensor.name());
         }
+    }
+}
+
+fn calibration_of(dir: &Path) -> Calibration {
+    let model = model(dir);
+    Calibration {
+        affine: LogitSpace::of(&model).unwrap().affine().unwrap(),
+        recipe: Recipe::Last,
+        lineage: Lineage::of(&model).unwrap(),
+        maker: Maker::Weights,
+        made_from: "its weights".into(),
     }
 }
 

@@ -50,6 +50,11 @@ fn what_lies_outside_of_memory_knows_neither_sessions_nor_settings() {
 }
 
 #[test]
+fn calibrations_know_neither_sessions_nor_settings() {
+    never_names("calibration", &["crate::settings", "ort::", "use ort", "println!"]);
+}
+
+#[test]
 fn the_library_never_prints() {
     never_names("model", &["println!", "eprintln!"]);
     never_names("engine", &["println!", "eprintln!"]);

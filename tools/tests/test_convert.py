@@ -1,5 +1,6 @@
 """What surrounds the conversion: manifests, the move into place, the tokenizer's files."""
 
+import json
 import tempfile
 import unittest
 from pathlib import Path
@@ -24,12 +25,25 @@ class Folders(unittest.TestCase):
     def test_a_manifest_notices_changed_missing_and_extra_files(self):
         model = self.make("model", "weights")
         (model / "other").write_text("")
-        write_manifest(model)
+        write_manifest(model, model / "other")
+        for later in (".manifest.checked", "calibration.safetensors"):
+            (model / later).write_text("")
         self.assertEqual(differences(model), [])
         (model / "file").write_text("Weights")
         (model / "other").rename(model / "another")
         self.assertEqual(
             differences(model), ["another is not in the manifest", "file has changed", "other is missing"]
+        )
+
+    def test_a_manifest_says_what_a_model_was_made_of(self):
+        model = self.make("model", "weights")
+        source = self.folder / "source"
+        source.write_text("abc")
+        write_manifest(model, source)
+        manifest = json.loads((model / "manifest.json").read_text())
+        # The test vector of FIPS 180 for "abc".
+        self.assertEqual(
+            manifest["origin"], "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         )
 
     def test_the_new_folder_takes_the_place_of_the_old(self):

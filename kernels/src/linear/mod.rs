@@ -20,7 +20,7 @@ mod rounded;
 mod shape;
 mod tile;
 
-pub use packed::{PackError, Packed, pack};
+pub use packed::{PackError, Packed, pack, unpack};
 pub use product::multiply;
 pub use rounded::{Inputs, Precision};
 pub use shape::{LinearShape, ZeroPoints};

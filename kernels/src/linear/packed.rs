@@ -156,6 +156,30 @@ pub fn pack(
     Ok(packed)
 }
 
+/// The same weights as numbers, `[outputs, inputs]`: `(q - zero) * scale`, nothing packed. Also of 2 bits, which no
+/// product of ours takes.
+///
+/// # Errors
+/// The tensors are not as large as the shape says.
+pub fn unpack(shape: &LinearShape, codes: &[u8], scales: &[u8], zeros: &[u8]) -> Result<Vec<f32>, PackError> {
+    let tensors = Tensors { shape, codes, scales, zeros };
+    tensors.check()?;
+    let LinearShape { inputs, bits, block, zero_points, .. } = *shape;
+    let mut numbers = Vec::with_capacity(shape.outputs * inputs);
+    let (mut scales, mut offsets) = (vec![0.0; tensors.blocks()], vec![0.0; tensors.blocks()]);
+    for (output, codes) in tensors.codes.chunks_exact(inputs * bits as usize / 8).enumerate() {
+        tensors.scales(output, &mut scales);
+        match zero_points {
+            ZeroPoints::Middle => offsets.iter_mut().zip(&scales).for_each(|(to, scale)| *to = -middle(bits) * scale),
+            ZeroPoints::Codes => tensors.code_offsets(output, &mut offsets),
+            ZeroPoints::Floats => tensors.float_offsets(output, &mut offsets),
+        }
+        let number = |index| f32::from(code(codes, index, bits)).mul_add(scales[index / block], offsets[index / block]);
+        numbers.extend((0..inputs).map(number));
+    }
+    Ok(numbers)
+}
+
 /// A node's tensors. Blocks are the node's own.
 struct Tensors<'a> {
     shape: &'a LinearShape,
@@ -290,18 +314,43 @@ fn interleaved(codes: &[u8]) -> [u8; 4] {
     (gather(all) | gather(all >> 4) << 16).to_le_bytes()
 }
 
-/// Code number `index` of a packed row.
+/// Code number `index` of a packed row, of 2, 4 or 8 bits.
 fn code(row: &[u8], index: usize, bits: u32) -> u8 {
-    match bits {
-        4 => (row[index / 2] >> (4 * (index % 2))) & 15,
-        _ => row[index],
-    }
+    let (bits, mask) = (bits as usize, u8::MAX >> (8 - bits));
+    (row[index * bits / 8] >> (index * bits % 8)) & mask
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
+
+    #[test]
+    fn what_is_unpacked_is_what_the_operator_says() {
+        let floats = |floats: &[f32]| crate::bytes_of(floats);
+        let (scales, codes) = (floats(&[0.5, 2.0]), [0b1110_0100, 0x10, 0x32, 0x54]);
+        // Two outputs of one block of 16; each code is read as one of 2, of 4 and of 8 bits.
+        for (bits, expected) in [(2, [0.0, 1.0, 2.0, 3.0, 0.0, 0.0]), (4, [4.0, 14.0, 0.0, 1.0, 2.0, 3.0])] {
+            for zero_points in [ZeroPoints::Middle, ZeroPoints::Codes, ZeroPoints::Floats] {
+                let shape = LinearShape { inputs: 16, outputs: 2, bits, block: 16, zero_points };
+                let mut all = vec![0; 2 * 16 * bits as usize / 8];
+                all[..4].copy_from_slice(&codes);
+                let (zeros, [one, other]) = match zero_points {
+                    ZeroPoints::Middle => (vec![], [middle(bits); 2]),
+                    ZeroPoints::Codes => (vec![1, 2], [1.0, 2.0]),
+                    ZeroPoints::Floats => (floats(&[0.25, 1.5]), [0.25, 1.5]),
+                };
+                let found = unpack(&shape, &all, &scales, &zeros).unwrap();
+                assert_eq!(found.len(), 32);
+                expected.iter().zip(&found).for_each(|(q, found)| assert_eq!(*found, (q - one) * 0.5));
+                found[16..].iter().for_each(|found| assert_eq!(*found, -other * 2.0));
+                assert!(unpack(&shape, &all[1..], &scales, &zeros).is_err());
+            }
+        }
+        let shape = LinearShape { inputs: 16, outputs: 1, bits: 8, block: 16, zero_points: ZeroPoints::Middle };
+        let found = unpack(&shape, &[200; 16], &floats(&[0.5]), &[]).unwrap();
+        assert_eq!(found, [36.0; 16]);
+    }
 
     #[test]
     fn tensors_of_another_size_are_refused() {

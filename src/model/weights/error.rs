@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::model::external::ExternalError;
+use crate::model::{external::ExternalError, lm_head::NoLmHead};
 
 /// Why weights cannot be rewritten. The model they come from was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +37,15 @@ pub enum WeightsError {
         /// As ONNX numbers them.
         data_type: i32,
     },
+    /// The output projection is of a kind whose weights are not read.
+    #[error("the output projection is a `{operator}` of weights that are not understood")]
+    Projection {
+        /// Its type.
+        operator: String,
+    },
+    /// There is no output projection.
+    #[error(transparent)]
+    NoLmHead(#[from] NoLmHead),
     /// The new weights cannot be written.
     #[error("cannot write the new weights")]
     Write(#[from] io::Error),
@@ -50,6 +59,10 @@ impl WeightsError {
             Self::Length { .. } | Self::NoConstant { .. } | Self::NoFloats { .. } => {
                 Some("export the model again; the graph is damaged".into())
             }
+            Self::Projection { .. } => {
+                Some("export the model with weights in f32, f16, or blocks of 2, 4 or 8 bits (MatMulNBits)".into())
+            }
+            Self::NoLmHead(_) => None,
             Self::Write(_) => Some("the new folder takes as much space as the model, or less".into()),
         }
     }

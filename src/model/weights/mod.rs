@@ -15,6 +15,7 @@ mod emit;
 mod error;
 mod floats;
 mod groups;
+mod head;
 mod kinds;
 mod lookups;
 mod products;
@@ -28,6 +29,7 @@ use motorbrain_kernels::blocks::Format;
 use prost::Message as _;
 use serde::Serialize;
 
+pub(crate) use self::head::HeadRows;
 use self::{
     data_file::DataFile,
     edit::Edit,
@@ -97,6 +99,19 @@ pub(crate) fn rewrite_file(
 pub(crate) fn bytes_of_file(path: &Path) -> Result<u64, ModelError> {
     let graph = resolved(path, &Home::of(path))?.graph;
     Ok(settle::bytes(&graph)?)
+}
+
+/// Reads the rows of a graph file's output projection as numbers, some at a time: what nodes make logits of.
+///
+/// # Errors
+/// There is no such projection, its weights are of a kind that is not understood, or they cannot be read.
+pub(crate) fn each_head_row(path: &Path, visit: &mut dyn FnMut(HeadRows<'_>)) -> Result<(), ModelError> {
+    let home = Home::of(path);
+    let graph = resolved(path, &home)?.graph;
+    let view = View::new(&graph);
+    let plan = lm_head::find(&view).map_err(WeightsError::NoLmHead)?;
+    let mut source = Source::new(home.folder().to_owned());
+    Ok(head::each(&view, plan.projection, &mut source, visit)?)
 }
 
 fn resolved(path: &Path, home: &Home) -> Result<GraphFile, ModelError> {

@@ -44,9 +44,39 @@ impl Source {
         }
     }
 
+    /// `length` bytes of a tensor from `offset` on, and no others are read where they lie in a file.
+    pub(crate) fn part(&mut self, tensor: &TensorProto, offset: u64, length: u64) -> Result<Bytes, WeightsError> {
+        let end = offset.saturating_add(length);
+        let lacks = |found| WeightsError::Length {
+            tensor: tensor.name().to_owned(),
+            dims: tensor.dims.clone(),
+            expected: end,
+            found,
+        };
+        if bytes_of(tensor).is_some_and(|bytes| end > bytes) {
+            return Err(lacks(bytes_of(tensor).unwrap_or(0)));
+        }
+        if tensor.data_location() == onnx::EXTERNAL {
+            let Reference { location, offset: first, length: its } = Reference::of(tensor)?;
+            if let Some(found) = its.filter(|its| end > *its) {
+                return Err(lacks(found));
+            }
+            return Ok(self.read(tensor, location, first.saturating_add(offset), length)?);
+        }
+        let bytes = self.bytes(tensor)?;
+        if end > bytes.len() as u64 {
+            return Err(lacks(bytes.len() as u64));
+        }
+        Ok(bytes.slice(offset as usize..end as usize))
+    }
+
     fn external(&mut self, tensor: &TensorProto) -> Result<Bytes, ExternalError> {
         let Reference { location, offset, length } = Reference::of(tensor)?;
         let length = length.or_else(|| bytes_of(tensor)).unwrap_or(0);
+        self.read(tensor, location, offset, length)
+    }
+
+    fn read(&mut self, tensor: &TensorProto, location: &str, offset: u64, length: u64) -> Result<Bytes, ExternalError> {
         self.files.part(location, offset, length).map_err(|cause| {
             let (tensor, file) = (tensor.name().to_owned(), self.files.path(location));
             match self.files.length(location) {
@@ -80,6 +110,7 @@ fn typed(tensor: &TensorProto) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
 
     #[test]
@@ -95,6 +126,29 @@ mod tests {
         let f32 =
             TensorProto { dims: vec![], data_type: Some(onnx::FLOAT), float_data: vec![1.0], ..TensorProto::default() };
         assert_eq!(source.bytes(&f32).ok(), Some(Bytes::copy_from_slice(&1f32.to_le_bytes())));
+    }
+
+    #[test]
+    fn a_part_is_read_alone_wherever_a_tensor_lies() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("data"), b"..0123456789").unwrap();
+        let entry = |key: &str, value: &str| onnx::StringStringEntryProto::new(key, value);
+        let tensor = TensorProto { dims: vec![2, 5], data_type: Some(onnx::UINT8), ..TensorProto::default() };
+        let entries = vec![entry("location", "data"), entry("offset", "2")];
+        let file =
+            TensorProto { data_location: Some(onnx::EXTERNAL), external_data: entries.clone(), ..tensor.clone() };
+        let sized = TensorProto { external_data: [entries, vec![entry("length", "10")]].concat(), ..file.clone() };
+        let inline = TensorProto { raw_data: Some(Bytes::from_static(b"0123456789")), ..tensor.clone() };
+        let typed = TensorProto { int32_data: (i32::from(b'0')..=i32::from(b'9')).collect(), ..tensor };
+        let mut source = Source::new(folder.path().to_owned());
+        for tensor in [file, sized, inline, typed] {
+            assert_eq!(source.part(&tensor, 3, 4).unwrap(), "3456");
+            assert_eq!(source.part(&tensor, 10, 0).unwrap(), "");
+            for (offset, length) in [(3, 8), (11, 0), (u64::MAX, 1)] {
+                let error = source.part(&tensor, offset, length);
+                assert!(matches!(error, Err(WeightsError::Length { found: 10, .. })), "{error:?}");
+            }
+        }
     }
 
     #[test]

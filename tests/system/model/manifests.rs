@@ -44,6 +44,26 @@ fn lists_every_file_but_itself() {
 }
 
 #[test]
+fn what_weights_go_back_to_is_said_until_they_are_others() {
+    let dir = copy(GQA);
+    let origin = |dir: &Path| open(dir).unwrap().origin;
+    Manifest::write(dir.path()).unwrap();
+    assert_eq!(origin(dir.path()), None);
+    Manifest::write_from(dir.path(), &[0xa5; 32]).unwrap();
+    assert_eq!(origin(dir.path()), Some([0xa5; 32]));
+    // Config files are the user's to change; a calibration is made later, and not listed.
+    let config = dir.path().join("config.json");
+    fs::write(&config, fs::read_to_string(&config).unwrap() + "\n").unwrap();
+    fs::write(dir.path().join("calibration.safetensors"), "").unwrap();
+    let manifest = Manifest::write(dir.path()).unwrap();
+    assert!(!manifest.files.iter().any(|file| file.path == "calibration.safetensors"));
+    assert_eq!(origin(dir.path()), Some([0xa5; 32]));
+    flip_a_bit(&dir.path().join("model.onnx.data"));
+    Manifest::write(dir.path()).unwrap();
+    assert_eq!(origin(dir.path()), None);
+}
+
+#[test]
 fn is_checked_fully_once() {
     let dir = copy(GQA);
     Manifest::write(dir.path()).unwrap();
@@ -90,6 +110,10 @@ fn is_checked_itself() {
     let cases = [
         ("{", "the manifest DIR/manifest.json does not parse"),
         (r#"{"version": 2, "files": []}"#, "DIR/manifest.json is of version 2, expected 1"),
+        (
+            r#"{"version": 1, "origin": "0a", "files": []}"#,
+            "DIR/manifest.json says that the weights go back to `0a`, expected 64 hexadecimal digits",
+        ),
         (
             r#"{"version": 1, "files": [{"path": "../x", "size": 1, "sha256": ""}]}"#,
             "the manifest names `../x`, which is not a path inside the folder",
