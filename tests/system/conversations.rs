@@ -209,7 +209,7 @@ async fn behind_slides(brain: &Brain, text: &[TokenId], crash: bool) -> (Vec<(Ve
         answers.push((found.token_ids, found.logprobs.into_iter().map(f32::to_bits).collect()));
     }
     let input = text[140..].to_vec().into();
-    let vector = Embed { conversation: Some("slid".into()), input, terms: Terms::default() };
+    let vector = Embed { conversation: Some("slid".into()), ..Embed::of(input) };
     if crash {
         brain.crash(0).await.unwrap();
     }

@@ -125,7 +125,7 @@ async fn conversation(brain: &Brain) -> Result<Seen, BrainError> {
 }
 
 async fn embed(brain: &Brain, name: &ConversationId, text: &str) -> Result<Embedded, BrainError> {
-    brain.embed(Embed { conversation: Some(name.clone()), input: text.into(), terms: Terms::default() }).await
+    brain.embed(Embed { conversation: Some(name.clone()), ..Embed::of(text) }).await
 }
 
 fn report(seen: &Seen, checks: &[Check]) -> String {
