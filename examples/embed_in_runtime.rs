@@ -13,7 +13,7 @@
 
 use std::{error::Error, process::ExitCode};
 
-use motorbrain::{Brain, BrainError, Embed, Settings, Step, StepItem, Terms};
+use motorbrain::{Brain, BrainError, Embed, Settings, Step, StepItem};
 use tokio::{runtime::Builder, task::JoinSet};
 
 const NOTES: [&str; 4] = [

@@ -16,7 +16,7 @@ use std::{
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use motorbrain_actors::{
     brain::{Brain, BrainConfig},
-    message::{Embed, Input, Terms},
+    message::Embed,
     tokens::TokenId,
 };
 use tokio::{runtime::Runtime, task::JoinSet};

@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Instant};
 
 use comfy_table::CellAlignment;
 use motorbrain::{
-    Brain, BrainError, ConversationId, Embed, Embedded, Parts, Settings, StartError, Step, Terms, engine::OnnxLoader,
+    Brain, BrainError, ConversationId, Embed, Embedded, Parts, Settings, StartError, Step, engine::OnnxLoader,
 };
 use serde::Serialize;
 
