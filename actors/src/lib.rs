@@ -19,3 +19,4 @@ mod shares;
 pub mod shown;
 pub mod text;
 pub mod tokens;
+pub mod vectors;

@@ -20,6 +20,7 @@ mod limits;
 mod makers;
 mod memory;
 mod reranking;
+mod recipes;
 mod serving;
 mod sharing;
 mod streams;
@@ -138,5 +139,5 @@ fn score(conversation: &str, text: &str) -> Score {
 }
 
 fn embed(conversation: Option<&str>, text: &str) -> Embed {
-    Embed { conversation: conversation.map(Into::into), input: text.into(), terms: Terms::default() }
+    Embed { conversation: conversation.map(Into::into), ..Embed::of(text) }
 }
