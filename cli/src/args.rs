@@ -8,7 +8,7 @@ use motorbrain::{
     settings::{Settings, SettingsError, Sources, env},
 };
 
-use crate::exit::Exit;
+use crate::{eval::Eval, exit::Exit};
 
 /// Many conversations on one local language model: supervised actors on ONNX Runtime.
 #[derive(Debug, Parser)]
@@ -172,6 +172,12 @@ Any program that starts a brain with `observe.socket` set opens such a socket, f
         /// The most conversations to show: the busiest, then those used last
         #[arg(long, value_name = "N", default_value_t = 20)]
         rows: usize,
+    },
+
+    /// Measure vectors and windows on texts of your own
+    Eval {
+        #[command(subcommand)]
+        eval: Eval,
     },
 
     /// Write a model into a new folder with its weights in another form, and measure what that changed

@@ -6,9 +6,11 @@
 mod args;
 mod demo;
 mod doctor;
+mod eval;
 mod exit;
 mod failure;
 mod logging;
+mod notice;
 mod output;
 mod pipe;
 mod prepare;
@@ -57,6 +59,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
                 &args.common,
                 &top::Request { socket, once, json, every: Duration::from_millis(every_ms), rows },
             ),
+            Command::Eval { eval } => eval::run(&args.common, eval).await,
             Command::Prepare { dir, out, weights, force, json } => {
                 prepare::run(&args.common, prepare::Request { model: dir, out, weights, force }, json).await
             }

@@ -1,7 +1,5 @@
 //! `motorbrain prepare`: a model in another form of weights, with what that cost and brought.
 
-mod notice;
-
 use std::path::PathBuf;
 
 use comfy_table::CellAlignment;
@@ -9,12 +7,11 @@ use motorbrain::{
     Settings, StartError,
     engine::{Runtime, SessionOptions},
     model::{ModelError, Weights},
-    prepare::{Measured, PrepareError, PrepareOptions, Prepared, prepare},
+    prepare::{Measured, PrepareError, PrepareOptions, Prepared, Progress, prepare},
 };
 use tokio::task::spawn_blocking;
 
-use crate::{args::Common, exit::Exit, failure::Failure, output};
-use notice::Notice;
+use crate::{args::Common, exit::Exit, failure::Failure, notice::Notice, output};
 
 /// What the command line asks for.
 pub(crate) struct Request {
@@ -49,7 +46,9 @@ fn prepared(settings: &Settings, request: Request) -> Result<Prepared, Failure> 
     let session = SessionOptions { spinning: true, ..motorbrain::engine_options(settings).session };
     let options = PrepareOptions { model, out: request.out, weights: request.weights, force: request.force, session };
     let mut notice = Notice::new();
-    let prepared = prepare(&runtime, &options, &mut |progress| notice.tell(progress));
+    let prepared = prepare(&runtime, &options, &mut |Progress { what, done, total }| {
+        notice.tell(what, done, total);
+    });
     prepared.map_err(|error| {
         let hint = error.hint();
         Failure::new(exit(&error), error, hint)

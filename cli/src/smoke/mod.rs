@@ -15,7 +15,8 @@ use motorbrain::{
 use serde::Serialize;
 
 use crate::{args::Common, exit::Exit, failure::Failure, output};
-use checks::{Again, Check, Seen, Turn, cosine};
+pub(crate) use checks::cosine;
+use checks::{Again, Check, Seen, Turn};
 
 /// The window where the settings name none: soon full, and enough for a turn.
 const WINDOW_SIZE: usize = 96;

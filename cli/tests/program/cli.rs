@@ -390,8 +390,10 @@ fn help_has_examples_and_exit_codes() {
     6  the smoke test found something wrong
     7  the prepared model would predict too much worse than the original
     "#);
-    for command in ["demo", "doctor", "smoke", "pipe", "top", "prepare"] {
-        let (_, help, _) = output(&mut motorbrain(&folder, &[command, "--help"]));
+    let evals = [["eval", "retrieval"], ["eval", "perplexity"], ["eval", "drift"]];
+    let commands = ["demo", "doctor", "smoke", "pipe", "top", "prepare"];
+    for command in commands.iter().map(std::slice::from_ref).chain(evals.iter().map(|words| &words[..])) {
+        let (_, help, _) = output(&mut motorbrain(&folder, &[command, &["--help"]].concat()));
         assert!(help.contains("Examples:"), "{help}");
     }
 }

@@ -5,6 +5,7 @@ mod cli;
 #[path = "../../../tests/system/common/mod.rs"]
 mod common;
 mod corpus;
+mod eval;
 mod files;
 #[path = "../../../fuzz/src/lib.rs"]
 #[allow(unreachable_pub, reason = "there it is a library")]

@@ -1,4 +1,4 @@
-//! How far a preparation is, on standard error: nothing within the first two seconds, a line where no
+//! How far something long is, on standard error: nothing within the first two seconds, a line where no
 //! terminal rewrites it.
 
 use std::{
@@ -6,33 +6,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use motorbrain::prepare::Progress;
-
 /// Whoever waits longer wants to know for what.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Tells how far it is.
-pub(super) struct Notice {
+pub(crate) struct Notice {
     began: Instant,
     /// The last step that was told.
-    told: Option<&'static str>,
+    told: Option<String>,
     terminal: bool,
 }
 
 impl Notice {
     /// Begins to wait.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { began: Instant::now(), told: None, terminal: io::stderr().is_terminal() }
     }
 
     /// Tells a step: on a terminal each part of it, elsewhere its beginning.
-    pub(super) fn tell(&mut self, progress: Progress) {
-        let Progress { what, done, total } = progress;
-        let again = self.told == Some(what);
+    pub(crate) fn tell(&mut self, what: &str, done: usize, total: usize) {
+        let again = self.told.as_deref() == Some(what);
         if self.began.elapsed() < PATIENCE || (again && !self.terminal) {
             return;
         }
-        self.told = Some(what);
+        self.told = Some(what.to_owned());
         let parts = if total > 1 { format!(" {done}/{total}") } else { String::new() };
         // Nothing is left to do where standard error is closed.
         let _ = match self.terminal {
