@@ -16,10 +16,12 @@ use motorbrain_actors::{
     engine::EngineLoader,
     keep::Keep,
     shown::shown,
+    vectors::{EmbeddingConfig, Straighten},
 };
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::{
+    calibration::{self, Calibration, CalibrationError},
     engine::{EngineOptions, OnnxLoader, Runtime, RuntimeError, WindowError},
     library::{self, Found, LibraryError},
     model::{Model, ModelError, ModelOptions, Preset, RecipeName},
@@ -73,6 +75,9 @@ pub enum StartError {
     /// The folder for spilled conversations cannot be used.
     #[error(transparent)]
     Spill(#[from] SpillError),
+    /// The calibration of vectors cannot be used.
+    #[error(transparent)]
+    Calibration(#[from] CalibrationError),
     /// The brain cannot be looked at as settings say.
     #[error(transparent)]
     Observe(#[from] ObserveError),
@@ -95,6 +100,7 @@ impl StartError {
             Self::Model(error) => error.hint(),
             Self::Window(error) => Some(error.hint().into()),
             Self::Spill(error) => Some(error.hint()),
+            Self::Calibration(error) => error.hint(),
             Self::Observe(error) => Some(error.hint()),
             Self::Brain(error) => error.hint(),
             Self::Interrupted(_) => None,
@@ -156,6 +162,41 @@ impl Parts {
         spill::open(folder, settings.memory.spill_bytes, loader).map(Some)
     }
 
+    /// How vectors are made, as calibrations name it, where no calibration has a say.
+    pub fn recipe(&self, settings: &Settings) -> calibration::Recipe {
+        settings.calibrated_recipe(settings.recipe(named_recipe(settings)))
+    }
+
+    /// How vectors are made, their calibration with it. Blocks, for seconds where that is made from the weights.
+    ///
+    /// # Errors
+    /// The calibration is damaged, another model's, or of another recipe than settings say.
+    pub fn vectors(&self, settings: &Settings) -> Result<EmbeddingConfig, CalibrationError> {
+        let named = settings.embedding.calibration.as_deref();
+        let file = calibration::find(named, &self.model.dir).filter(|_| settings.embedding.calibrated);
+        let found = file.map(|path| Ok((calibration::open(&self.loader, &path)?, path))).transpose()?;
+        let probed = |(found, _): &(Calibration, _)| matches!(found.recipe, calibration::Recipe::Probe { .. });
+        let by_file = found.as_ref().filter(|found| probed(found)).map(|_| RecipeName::Probe);
+        let recipe = settings.recipe(by_file.or_else(|| named_recipe(settings)));
+        let expected = settings.calibrated_recipe(recipe);
+        let affine = match found {
+            Some((found, _)) if found.recipe == expected => Some(found.affine),
+            Some((found, path)) if named.is_some() => {
+                return Err(CalibrationError::Recipe { path, found: found.recipe, expected });
+            }
+            found => {
+                if let Some((found, path)) = found {
+                    let found = found.recipe.to_string();
+                    tracing::warn!(path = %path.display(), found, "the model's calibration is of another recipe than settings say");
+                }
+                let made = settings.embedding.calibrated && recipe == RecipeName::Probe && self.model.overlay.lm_head.is_some();
+                if made { calibration::of_weights(&self.loader).map(Some)? } else { None }
+            }
+        };
+        let straighten = affine.map(|affine| Arc::new(affine) as Arc<dyn Straighten>);
+        Ok(EmbeddingConfig { straighten, ..settings.embedding_config(recipe, &self.model.tokenizer.opening()) })
+    }
+
     /// Starts a brain on these parts, which were found with the same settings.
     ///
     /// # Errors
@@ -163,9 +204,11 @@ impl Parts {
     pub async fn start(self, settings: &Settings, name: Option<String>) -> Result<Brain, StartError> {
         let config = brain_config(settings, &self.model, name);
         let (parts, named) = (self.clone(), settings.clone());
-        let keep = spawn_blocking(move || parts.keep(&named)).await.map_err(StartError::Interrupted)??;
+        let found = move || Ok((parts.keep(&named)?, parts.vectors(&named)?));
+        let found: Result<_, StartError> = spawn_blocking(found).await.map_err(StartError::Interrupted)?;
+        let (keep, embedding) = found?;
         let observed = settings.observe.socket.as_deref().map(Observed::open).transpose()?;
-        let brain = Brain::start(BrainConfig { keep, ..config }, self.loader, self.model.tokenizer.clone()).await?;
+        let brain = Brain::start(BrainConfig { keep, embedding, ..config }, self.loader, self.model.tokenizer.clone()).await?;
         if let Some(observed) = observed {
             observed.serve(&brain);
         }
@@ -222,7 +265,6 @@ pub fn model_options(settings: &Settings) -> Result<ModelOptions, StartError> {
 /// keys and values may take, what the weights will take is no part of what is free.
 pub fn brain_config(settings: &Settings, model: &Model, name: Option<String>) -> BrainConfig {
     let mut config = settings.brain_config(name);
-    config.embedding = settings.embedding_config(settings.recipe(named_recipe(settings)), &model.tokenizer.opening());
     let half = config.memory.kv_bytes;
     if settings.memory.kv_bytes.is_none() && half != usize::MAX {
         config.memory.kv_bytes = half.saturating_sub(model.weight_bytes() / 2).max(half / 4);

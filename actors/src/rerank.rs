@@ -13,7 +13,8 @@ use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
     brain::Brain,
-    message::{BrainError, Context, ConversationId, Embed, Input, Part, Score, Sharing, Step, Terms},
+    message::{BrainError, Context, ConversationId, Embed, Input, Part, Score, Sharing, Step, Terms, VectorTerms},
+    vectors::Kind,
 };
 
 /// As many documents are read at once. Not a setting: it only keeps one request from taking every permit.
@@ -160,7 +161,7 @@ struct Judge {
 
 impl Judge {
     async fn query(&self) -> Result<Query, BrainError> {
-        let mut query = Query { vector: self.vector(&self.rerank.query).await?, ..Query::default() };
+        let mut query = Query { vector: self.vector(&self.rerank.query, Kind::Query).await?, ..Query::default() };
         if let Relevance::Likelihood { between, .. } = &self.rerank.relevance {
             let (asked, context) = self.read(vec![Part::Text(between.clone())]).await?;
             query.alone = mean(&asked.score(&self.rerank.query).await?);
@@ -192,7 +193,7 @@ impl Judge {
         };
         let score = match (&query.vector, self.rerank.mix) {
             (Some(vector), Some(mix)) => {
-                let other = self.vector(document).await?.unwrap_or_default();
+                let other = self.vector(document, Kind::Document).await?.unwrap_or_default();
                 cosine(vector, &other) + mix * score
             }
             _ => score,
@@ -211,12 +212,12 @@ impl Judge {
     }
 
     /// A text's vector, where vectors are mixed in.
-    async fn vector(&self, text: &str) -> Result<Option<Vec<f32>>, BrainError> {
+    async fn vector(&self, text: &str, kind: Kind) -> Result<Option<Vec<f32>>, BrainError> {
         if self.rerank.mix.is_none() {
             return Ok(None);
         }
         let input = Input::Parts(vec![Part::Literal(text.to_owned())]);
-        let embed = Embed { conversation: None, input, terms: Terms::default() };
+        let embed = Embed { vector: VectorTerms { kind, ..VectorTerms::default() }, ..Embed::of(input) };
         self.brain.embed(embed).await.map(|embedded| Some(embedded.embedding))
     }
 }

@@ -8,7 +8,7 @@ use motorbrain::{
     settings::{Settings, SettingsError, Sources, env},
 };
 
-use crate::{eval::Eval, exit::Exit};
+use crate::{calibrate, eval::Eval, exit::Exit};
 
 /// Many conversations on one local language model: supervised actors on ONNX Runtime.
 #[derive(Debug, Parser)]
@@ -173,6 +173,16 @@ Any program that starts a brain with `observe.socket` set opens such a socket, f
         #[arg(long, value_name = "N", default_value_t = 20)]
         rows: usize,
     },
+
+    /// Make a model's vectors worth comparing, from texts or pairs of your own
+    #[command(after_help = "\
+Examples:
+  motorbrain calibrate models/mine --texts docs src
+  motorbrain calibrate models/mine --pairs questions.jsonl --out questions.safetensors
+  motorbrain pipe --model models/mine --set embedding.calibration=questions.safetensors
+
+A thousand texts of the kinds that will be embedded are enough. Whoever is stopped goes on when started again.")]
+    Calibrate(calibrate::Request),
 
     /// Measure vectors and windows on texts of your own
     Eval {

@@ -4,6 +4,7 @@
 //! tells whose turn it is (see [`exit::Exit`]).
 
 mod args;
+mod calibrate;
 mod demo;
 mod doctor;
 mod eval;
@@ -59,6 +60,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
                 &args.common,
                 &top::Request { socket, once, json, every: Duration::from_millis(every_ms), rows },
             ),
+            Command::Calibrate(request) => calibrate::run(&args.common, request).await,
             Command::Eval { eval } => eval::run(&args.common, eval).await,
             Command::Prepare { dir, out, weights, force, json } => {
                 prepare::run(&args.common, prepare::Request { model: dir, out, weights, force }, json).await

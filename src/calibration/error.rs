@@ -7,6 +7,7 @@ use std::{
 
 use motorbrain_actors::shown::shown;
 
+use super::Recipe;
 use crate::{engine::IdentityError, model::ModelError, safetensors::Misfit};
 
 /// Why there is no calibration. Nothing was changed.
@@ -115,9 +116,16 @@ pub enum CalibrationError {
     /// It is not known any more which model is served.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// What made it ended in a panic.
-    #[error("what was making the calibration has ended without one")]
-    Interrupted,
+    /// It is of vectors that are made in another way.
+    #[error("{} was made for vectors by another recipe: {found}, expected {expected}", path.display())]
+    Recipe {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: Recipe,
+        /// What settings say.
+        expected: Recipe,
+    },
 }
 
 impl CalibrationError {
@@ -138,7 +146,10 @@ impl CalibrationError {
             Self::TooFew { .. } | Self::Alike { .. } => Some("name more texts, and different ones".into()),
             Self::Projection(error) => error.hint(),
             Self::Identity(_) => Some("start again with the files that are there now".into()),
-            Self::Io { .. } | Self::Size { .. } | Self::NotFinite | Self::Interrupted => None,
+            Self::Recipe { .. } => Some(
+                "set `embedding.recipe`, `prefix` and `probe` as it says, or calibrate with those that are set".into(),
+            ),
+            Self::Io { .. } | Self::Size { .. } | Self::NotFinite => None,
         }
     }
 

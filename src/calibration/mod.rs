@@ -10,13 +10,13 @@
 //!
 //! Directions are in falling order, so that the first numbers of a vector say the most. A calibration fits one model,
 //! in whatever form: it names the tokenizer and what the weights go back to ([`Lineage`]), and another model refuses it.
-//! `file.rs` is how it lies on disk, `making.rs` makes one from the weights while others wait for it.
+//! `file.rs` is how it lies on disk, `of_weights.rs` makes one from the weights where a model has none.
 
 mod affine;
 mod error;
 mod file;
 mod logits;
-mod making;
+mod of_weights;
 mod pairs;
 mod sealed;
 mod sums;
@@ -24,12 +24,16 @@ mod sums;
 mod tests;
 mod texts;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
+use motorbrain_actors::vectors::Straighten;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    affine::Affine, error::CalibrationError, logits::LogitSpace, making::Making, pairs::Pairs, texts::Texts,
+    affine::Affine, error::CalibrationError, logits::LogitSpace, of_weights::of_weights, pairs::Pairs, texts::Texts,
 };
 use crate::engine::{Lineage, OnnxLoader};
 pub use crate::model::CALIBRATION as FILE;
@@ -66,6 +70,16 @@ pub enum Recipe {
     Last,
 }
 
+impl fmt::Display for Recipe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Probe { prefix, probe } => write!(f, "prefix {prefix:?} and probe {probe:?}"),
+            Self::Mean => f.write_str("the mean of a text's states"),
+            Self::Last => f.write_str("a text's last state"),
+        }
+    }
+}
+
 /// How a calibration was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -84,15 +98,13 @@ pub fn find(named: Option<&Path>, model: &Path) -> Option<PathBuf> {
     named.map(Path::to_owned).or_else(beside)
 }
 
-/// The calibration of a model that is loaded, read and checked; `None` where there is none. Blocks; where the model does
-/// not say what its weights go back to, all of their bytes are read.
+/// The calibration of a model that is loaded, read and checked. Blocks; where the model does not say what its weights go
+/// back to, all of their bytes are read.
 ///
 /// # Errors
 /// It cannot be read, is damaged, or is another model's.
-pub fn open(loader: &OnnxLoader, named: Option<&Path>) -> Result<Option<Calibration>, CalibrationError> {
-    let model = loader.model();
-    let Some(path) = find(named, &model.dir) else { return Ok(None) };
-    Calibration::read(&path, model.contract.hidden.unwrap_or(0), &loader.lineage()?).map(Some)
+pub fn open(loader: &OnnxLoader, path: &Path) -> Result<Calibration, CalibrationError> {
+    Calibration::read(path, loader.model().contract.hidden.unwrap_or(0), &loader.lineage()?)
 }
 
 impl Calibration {
@@ -107,5 +119,15 @@ impl Calibration {
     /// Where it has not as many numbers as the model's hidden states.
     pub fn apply(&self, hidden: &[f32]) -> Vec<f32> {
         self.affine.apply(hidden)
+    }
+}
+
+impl Straighten for Affine {
+    fn dim(&self) -> usize {
+        self.dim()
+    }
+
+    fn straighten(&self, hidden: &[f32]) -> Vec<f32> {
+        self.apply(hidden)
     }
 }

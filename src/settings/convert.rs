@@ -8,11 +8,12 @@ use motorbrain_actors::{
     message::{Input, Part},
     policy::{Limits, Memory, Supervision},
     tokens::TokenId,
-    vectors::{EmbeddingConfig, Frame, Recipe},
+    vectors::{EmbeddingConfig, Frame, Pooling, Recipe},
 };
 
 use super::{EmbeddingSettings, Settings};
 use crate::{
+    calibration,
     engine::{EngineOptions, FormOptions, SessionOptions, WindowOptions},
     memory,
     model::{ModelOptions, Preset, PresetError, RecipeName},
@@ -74,6 +75,16 @@ impl Settings {
     pub fn recipe(&self, named: Option<RecipeName>) -> RecipeName {
         let own = self.embedding.pooling.map(|_| RecipeName::Pooled);
         self.embedding.recipe.or(own).or(named).unwrap_or(RecipeName::Pooled)
+    }
+
+    /// What vectors by this recipe come from, as calibrations name it.
+    pub fn calibrated_recipe(&self, recipe: RecipeName) -> calibration::Recipe {
+        let EmbeddingSettings { pooling, prefix, probe, .. } = &self.embedding;
+        match (recipe, pooling) {
+            (RecipeName::Probe, _) => calibration::Recipe::Probe { prefix: prefix.clone(), probe: probe.clone() },
+            (RecipeName::Pooled, Some(Pooling::Last)) => calibration::Recipe::Last,
+            (RecipeName::Pooled, _) => calibration::Recipe::Mean,
+        }
     }
 
     /// How vectors are made by this recipe, uncalibrated. `opening`: the tokens that the model's texts begin with.

@@ -127,6 +127,10 @@ sections::sections! {
         query_prefix: Option<String> = None, example "\"This question: \\\"\"";
         /// The probe of such texts; left out, that of all.
         query_probe: Option<String> = None, example "\"\\\"\\nA good name for what answers it: `\"";
+        /// The calibration of vectors, as `motorbrain calibrate` writes it; left out, the model's own `calibration.safetensors`, and where there is none, for probed vectors, what the weights tell.
+        calibration: Option<PathBuf> = None, example "\"models/mine/calibration.safetensors\"";
+        /// Whether vectors are calibrated at all.
+        calibrated: bool = true;
         /// How many numbers a vector has, 64 or more; left out, all.
         dim: Option<usize> = None, example "256";
         /// Vectors of length 1, so that a dot product is a cosine.

@@ -12,7 +12,7 @@ use std::{
 
 use crate::common::{copy, fixture, form, loader_of, model, root, run, window};
 use motorbrain::{
-    calibration::{self, Affine, Calibration, CalibrationError, LogitSpace, Maker, Making, Recipe},
+    calibration::{self, Affine, Calibration, CalibrationError, LogitSpace, Maker, Recipe},
     engine::{FormOptions, Lineage, OnnxLoader},
     model::Manifest,
 };
@@ -149,19 +149,17 @@ fn a_calibration_from_weights_is_made_once_and_found_again() {
     let cache = TempDir::new().unwrap();
     let form = FormOptions { cache: Some(cache.path().to_owned()), ..FormOptions::default() };
     let dir = copy("tiny-plain");
-    let begin = || Making::begin(&Arc::new(loader_of(model(dir.path()), window(64, 4, 8), form.clone()))).unwrap();
+    let of_weights =
+        || calibration::of_weights(&loader_of(model(dir.path()), window(64, 4, 8), form.clone())).unwrap();
     let kept = || fs::read_dir(cache.path()).map_or(0, Iterator::count);
-    let making = begin();
-    assert_eq!(making.dim(), 64);
-    let made = making.wait().unwrap();
-    assert_eq!(*made, LogitSpace::of(&model(dir.path())).unwrap().affine().unwrap());
-    let again = begin().wait().unwrap();
-    assert_eq!((again, kept()), (Arc::clone(&made), 1));
+    let made = of_weights();
+    assert_eq!(made, LogitSpace::of(&model(dir.path())).unwrap().affine().unwrap());
+    assert_eq!((of_weights(), kept()), (made.clone(), 1));
     let file = fs::read_dir(cache.path()).unwrap().next().unwrap().unwrap().path();
     let whole = fs::read(&file).unwrap();
     for damaged in [whole[..whole.len() / 2].to_vec(), Vec::new()] {
         fs::write(&file, damaged).unwrap();
-        assert_eq!(begin().wait().unwrap(), made);
+        assert_eq!(of_weights(), made);
         assert_eq!(fs::read(&file).unwrap(), whole);
     }
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use motorbrain::{Brain, BrainError, ConversationId, Embed, Embedded, Input, Terms};
+use motorbrain::{Brain, BrainError, ConversationId, Embed, Embedded, Input, VectorTerms};
 use tokio::task::JoinSet;
 
 /// A vector a text.
-pub(super) type Vectors = Vec<Vec<f32>>;
+pub(crate) type Vectors = Vec<Vec<f32>>;
 
 /// How many texts wait at once: enough to fill runs, and far from any limit.
 const AT_ONCE: usize = 64;
@@ -15,15 +15,20 @@ const AT_ONCE: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A vector a text, in their order; `tell` is called with how many are done.
-pub(super) async fn all(brain: &Brain, texts: &[String], mut tell: impl FnMut(usize)) -> Result<Vectors, BrainError> {
+pub(crate) async fn all<T: Clone + Into<Input>>(
+    brain: &Brain,
+    texts: &[T],
+    vector: VectorTerms,
+    mut tell: impl FnMut(usize),
+) -> Result<Vectors, BrainError> {
     let brain = brain.waiting(PATIENCE);
     let mut vectors = vec![Vec::new(); texts.len()];
     let mut waiting = texts.iter().cloned().enumerate();
     let (mut riding, mut done) = (JoinSet::new(), 0);
     loop {
         for (place, text) in waiting.by_ref().take(AT_ONCE - riding.len()) {
-            let brain = brain.clone();
-            riding.spawn(async move { (place, alone(&brain, text).await) });
+            let (brain, embed) = (brain.clone(), Embed { vector, ..Embed::of(text) });
+            riding.spawn(async move { (place, brain.embed(embed).await) });
         }
         let Some(joined) = riding.join_next().await else { return Ok(vectors) };
         let (place, embedded) = joined.map_err(panicked)?;
@@ -35,7 +40,7 @@ pub(super) async fn all(brain: &Brain, texts: &[String], mut tell: impl FnMut(us
 
 /// The vector of a text by itself.
 pub(super) async fn alone(brain: &Brain, text: String) -> Result<Embedded, BrainError> {
-    brain.embed(Embed { conversation: None, input: text.into(), terms: Terms::default() }).await
+    brain.embed(Embed::of(text)).await
 }
 
 /// The vector of what a conversation reads next.
@@ -44,7 +49,7 @@ pub(super) async fn next(
     conversation: &ConversationId,
     input: impl Into<Input>,
 ) -> Result<Embedded, BrainError> {
-    brain.embed(Embed { conversation: Some(conversation.clone()), input: input.into(), terms: Terms::default() }).await
+    brain.embed(Embed { conversation: Some(conversation.clone()), ..Embed::of(input) }).await
 }
 
 /// What a task of ours that has died is told as.

@@ -7,7 +7,7 @@
 mod bootstrap;
 mod chart;
 mod drift;
-mod embed;
+pub(crate) mod embed;
 mod error;
 mod perplexity;
 mod retrieval;

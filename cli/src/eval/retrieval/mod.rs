@@ -12,7 +12,7 @@ mod variants;
 
 use std::path::PathBuf;
 
-use motorbrain::Settings;
+use motorbrain::{Settings, VectorTerms};
 use serde::Serialize;
 
 pub(crate) use self::variants::{External, Variant};
@@ -153,7 +153,7 @@ impl Table {
         let texts: Vec<String> = queries.chain(self.pairs.iter().map(|pair| pair.document.clone())).collect();
         let mut notice = Notice::new();
         let what = format!("embedding ({name})");
-        let embedded = embed::all(&brain, &texts, |done| notice.tell(&what, done, texts.len())).await;
+        let embedded = embed::all(&brain, &texts, VectorTerms::default(), |done| notice.tell(&what, done, texts.len())).await;
         brain.shutdown().await;
         let mut queries = embedded.map_err(EvalError::Brain)?;
         let documents = queries.split_off(self.pairs.len());
