@@ -72,7 +72,7 @@ struct Sizes {
 enum Stored {
     /// Each number by itself: `(x - zero) * scale`.
     Numbers {
-        tensor: TensorProto,
+        tensor: Box<TensorProto>,
         /// Whether it is `[vocab, hidden]`, else `[hidden, vocab]`.
         by_rows: bool,
         /// One for each row, or one for all.
@@ -81,7 +81,7 @@ enum Stored {
         zeros: Vec<f32>,
     },
     /// In blocks.
-    Blocks { shape: LinearShape, codes: TensorProto, scales: TensorProto, zeros: Option<TensorProto> },
+    Blocks { shape: LinearShape, codes: Box<TensorProto>, scales: Box<TensorProto>, zeros: Option<Box<TensorProto>> },
 }
 
 /// A constant matrix and the way to it.
@@ -173,9 +173,8 @@ impl Stored {
             Self::Blocks { shape, codes, scales, zeros } => {
                 let shape = LinearShape { outputs: count, ..*shape };
                 let (bits, blocks) = (shape.bits as usize, hidden / shape.block);
-                let mut part = |tensor: &TensorProto, row: usize| {
-                    Ok::<_, WeightsError>(source.part(tensor, (first * row) as u64, (count * row) as u64)?)
-                };
+                let mut part =
+                    |tensor: &TensorProto, row: usize| source.part(tensor, (first * row) as u64, (count * row) as u64);
                 let floats = |tensor: &TensorProto, bytes: &Bytes| {
                     bytes_of(&numbers(tensor.data_type(), bytes).unwrap_or_default())
                 };
@@ -267,13 +266,13 @@ fn scale_behind<'g>(view: &View<'g>, node: &NodeProto) -> Option<&'g str> {
 }
 
 /// A tensor whose parts can be cut: its bytes are in a file, or as they would be there.
-fn settled(tensor: &TensorProto, source: &mut Source) -> Result<TensorProto, WeightsError> {
+fn settled(tensor: &TensorProto, source: &mut Source) -> Result<Box<TensorProto>, WeightsError> {
     if tensor.data_location() == onnx::EXTERNAL {
-        return Ok(tensor.clone());
+        return Ok(Box::new(tensor.clone()));
     }
     let TensorProto { name, dims, data_type, .. } = tensor;
     let (name, dims, raw_data) = (name.clone(), dims.clone(), Some(source.bytes(tensor)?));
-    Ok(TensorProto { name, dims, data_type: *data_type, raw_data, ..TensorProto::default() })
+    Ok(Box::new(TensorProto { name, dims, data_type: *data_type, raw_data, ..TensorProto::default() }))
 }
 
 fn is_one_number(tensor: &TensorProto) -> bool {
