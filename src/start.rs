@@ -174,7 +174,8 @@ impl Parts {
     pub fn vectors(&self, settings: &Settings) -> Result<EmbeddingConfig, CalibrationError> {
         let named = settings.embedding.calibration.as_deref();
         let file = calibration::find(named, &self.model.dir).filter(|_| settings.embedding.calibrated);
-        let found = file.map(|path| Ok((calibration::open(&self.loader, &path)?, path))).transpose()?;
+        let open = |path: PathBuf| calibration::open(&self.loader, &path).map(|found| (found, path));
+        let found = file.map(open).transpose()?;
         let probed = |(found, _): &(Calibration, _)| matches!(found.recipe, calibration::Recipe::Probe { .. });
         let by_file = found.as_ref().filter(|found| probed(found)).map(|_| RecipeName::Probe);
         let recipe = settings.recipe(by_file.or_else(|| named_recipe(settings)));

@@ -119,15 +119,18 @@ fn calibration_of(model: &motorbrain::model::Model) -> Calibration {
 #[test]
 fn a_calibration_in_its_models_folder_is_found_and_another_models_refused() {
     let (dir, other) = (copy("tiny-gqa-fp32"), copy("tiny-plain"));
-    let open = |dir: &Path| calibration::open(&loader_of(model(dir), window(64, 4, 8), form()), None);
+    let open = |dir: &Path| {
+        let loader = loader_of(model(dir), window(64, 4, 8), form());
+        calibration::find(None, dir).map(|file| calibration::open(&loader, &file)).transpose()
+    };
     assert_eq!(open(dir.path()).unwrap(), None);
     let calibration = calibration_of(&model(dir.path()));
     calibration.write(&dir.path().join(calibration::FILE)).unwrap();
     assert_eq!(open(dir.path()).unwrap(), Some(calibration.clone()));
     let named = loader_of(model(other.path()), window(64, 4, 8), form());
-    let told = calibration::open(&named, Some(&dir.path().join(calibration::FILE))).unwrap_err();
+    let told = calibration::open(&named, &dir.path().join(calibration::FILE)).unwrap_err();
     assert!(matches!(told, CalibrationError::Foreign { what: "the weights", .. }), "{told}");
-    let told = calibration::open(&named, Some(Path::new("nowhere"))).unwrap_err();
+    let told = calibration::open(&named, Path::new("nowhere")).unwrap_err();
     assert!(matches!(told, CalibrationError::Io { done: "read", .. }), "{told}");
 
     // Another form of one model is made of the same; its manifest says so.
