@@ -13,7 +13,7 @@
 
 use std::{error::Error, process::ExitCode};
 
-use motorbrain::{Brain, BrainError, Embed, Settings, Step, StepItem, Terms};
+use motorbrain::{Brain, BrainError, Embed, Settings, Step, StepItem};
 use tokio::{runtime::Builder, task::JoinSet};
 
 const NOTES: [&str; 4] = [
@@ -77,7 +77,7 @@ async fn embed_all(brain: &Brain) -> Result<Vec<Vec<f32>>, Box<dyn Error>> {
     for (index, note) in NOTES.into_iter().enumerate() {
         let brain = brain.clone();
         tasks.spawn(async move {
-            let embed = Embed { conversation: None, input: note.into(), terms: Terms::default() };
+            let embed = Embed::of(note);
             (index, brain.embed(embed).await)
         });
     }

@@ -39,10 +39,11 @@ pub use motorbrain_actors::{
     engine::{EngineInfo, Sampled, Sampling, Window},
     message::{
         BrainError, ClientId, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Fork, Input, Part,
-        Priority, Reply, Request, Rewind, Scope, Score, Scored, Several, Sharing, Step, Stepped, Terms,
+        Priority, Reply, Request, Rewind, Scope, Score, Scored, Several, Sharing, Step, Stepped, Terms, VectorTerms,
     },
     policy::{ActorState, ActorStats, Dwelling, Health, Inspected, ListAsk, Listed, SharingKind, Stats, WhenDown},
     tokens::{TokenId, TokenizerKind},
+    vectors::{Codes, Format, Kind, MadeBy},
 };
 pub use settings::Settings;
 pub use start::{Parts, StartError, brain_config, engine_options, find_library, model_options, start, start_named};

@@ -22,7 +22,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use crate::{
     engine::{EngineOptions, OnnxLoader, Runtime, RuntimeError, WindowError},
     library::{self, Found, LibraryError},
-    model::{Model, ModelError, ModelOptions},
+    model::{Model, ModelError, ModelOptions, Preset, RecipeName},
     observe::ObserveError,
     places,
     settings::{Settings, SettingsError},
@@ -222,11 +222,20 @@ pub fn model_options(settings: &Settings) -> Result<ModelOptions, StartError> {
 /// keys and values may take, what the weights will take is no part of what is free.
 pub fn brain_config(settings: &Settings, model: &Model, name: Option<String>) -> BrainConfig {
     let mut config = settings.brain_config(name);
+    config.embedding = settings.embedding_config(settings.recipe(named_recipe(settings)), &model.tokenizer.opening());
     let half = config.memory.kv_bytes;
     if settings.memory.kv_bytes.is_none() && half != usize::MAX {
         config.memory.kv_bytes = half.saturating_sub(model.weight_bytes() / 2).max(half / 4);
     }
     config
+}
+
+/// The recipe that the preset names, or where no model is named the default one's.
+fn named_recipe(settings: &Settings) -> Option<RecipeName> {
+    let default = settings.model.dir.is_none().then_some(places::DEFAULT_PRESET);
+    let preset = settings.model.preset.as_deref().or(default)?;
+    // One that cannot be read was an error before, where the model was opened.
+    Preset::find(preset).ok()?.claims.recipe
 }
 
 /// How engines are made on this machine.

@@ -16,7 +16,7 @@ use std::{
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use motorbrain_actors::{
     brain::{Brain, BrainConfig},
-    message::{Embed, Input, Terms},
+    message::Embed,
     tokens::TokenId,
 };
 use tokio::{runtime::Runtime, task::JoinSet};
@@ -27,16 +27,16 @@ use self::at_once::{Bytes, Loader};
 type Ask = fn() -> Embed;
 
 fn tokens() -> Embed {
-    Embed { conversation: None, input: Input::Tokens(vec![TokenId(1)]), terms: Terms::default() }
+    Embed::of(vec![TokenId(1)])
 }
 
 fn text() -> Embed {
-    Embed { conversation: None, input: Input::from("A"), terms: Terms::default() }
+    Embed::of("A")
 }
 
 /// Long enough to be tokenised on a thread of its own.
 fn long_text() -> Embed {
-    Embed { conversation: None, input: Input::from("A".repeat(100)), terms: Terms::default() }
+    Embed::of("A".repeat(100))
 }
 
 /// As many callers, each asking again as soon as it has its answer, `turns` times.

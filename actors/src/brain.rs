@@ -25,6 +25,7 @@ mod meters;
 mod notes;
 mod notices;
 mod quotas;
+mod recipes;
 mod requests;
 mod shell;
 mod stream;

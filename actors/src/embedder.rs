@@ -27,7 +27,6 @@ mod pace;
 mod ports;
 mod stream;
 mod task;
-mod vector;
 mod worker;
 
 /// The words with which an actor panics that is told to crash, so that whoever asked for it knows its panic.
@@ -35,13 +34,13 @@ pub const CRASH: &str = "crashed on request";
 
 pub use client::{Answer, Embedder, EmbedderOptions, StartError, TokenStep};
 pub use stream::{TokenItem, TokenStream};
-pub use vector::{EmbeddingConfig, Pooling};
 pub use worker::Worker;
 
 use crate::{
     clock::Clock,
     engine::EngineLoader,
     job::{Job, Pulse, Report, RequestId, Running},
+    vectors::Straighten,
 };
 
 /// Where an actor's reports go. Called on the actor's thread, so it must not block.
@@ -62,8 +61,8 @@ pub struct EmbedderArguments {
     pub pulse: Pulse,
     /// What its times are read from.
     pub clock: Clock,
-    /// How vectors are made.
-    pub embedding: EmbeddingConfig,
+    /// For vectors that ask for it: a calibration.
+    pub straighten: Option<Arc<dyn Straighten>>,
     /// The most prefill tokens in one run, at least 1; fewer ride where others wait.
     pub chunk: usize,
     /// No run beside others that wait is longer than this, as far as can be foreseen.

@@ -18,6 +18,7 @@ use crate::{
     message::{BrainError, ConversationId, Party, check_vocabulary},
     text::StepText,
     tokens::TokenId,
+    vectors::{Pooling, Shape},
 };
 
 /// A request's number, unique in its owner's life.
@@ -113,8 +114,10 @@ impl fmt::Debug for Carried {
 pub enum Work {
     /// See [`Embed`](crate::message::Embed). Not empty.
     Embed {
-        /// What is embedded.
+        /// What is run.
         tokens: Arc<Vec<TokenId>>,
+        /// How its hidden states become the vector.
+        shape: Shape,
     },
     /// See [`Step`](crate::message::Step). Not both empty and of count 0.
     Step {
@@ -144,8 +147,17 @@ impl Work {
     /// What is read before anything is sampled.
     pub fn input(&self) -> &[TokenId] {
         match self {
-            Self::Embed { tokens } | Self::Step { tokens, .. } | Self::Score { tokens } => tokens,
+            Self::Embed { tokens, .. } | Self::Step { tokens, .. } | Self::Score { tokens } => tokens,
             Self::Forget => &[],
+        }
+    }
+
+    /// Whether something is wanted of each token of the input, so that none of them may be taken over from others.
+    pub fn reads_all(&self) -> bool {
+        match self {
+            Self::Embed { shape, .. } => shape.pooling == Pooling::Mean,
+            Self::Score { .. } => true,
+            Self::Step { .. } | Self::Forget => false,
         }
     }
 
@@ -240,8 +252,10 @@ impl Commit {
 /// What a job came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// To [`Work::Embed`]: pooled and normalised as the actor's settings say.
+    /// To [`Work::Embed`]: the vector, in the shape asked for.
     Embedded(Vec<f32>),
+    /// To a text that is embedded in pieces, a vector each: never a job's.
+    Pieces(Vec<Vec<f32>>),
     /// To [`Work::Step`]: everything sampled, streamed or not.
     Stepped {
         /// One entry a token.

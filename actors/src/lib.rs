@@ -18,3 +18,4 @@ mod shares;
 pub mod shown;
 pub mod text;
 pub mod tokens;
+pub mod vectors;

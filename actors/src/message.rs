@@ -15,6 +15,7 @@ use crate::{
     engine::Sampling,
     keep::Kept,
     tokens::{TokenId, TokenizerKind},
+    vectors::{Codes, Format, Kind, MadeBy},
 };
 
 /// The name of a conversation, chosen by its caller: at most 1,024 bytes. Their order is any that stays.
@@ -248,8 +249,30 @@ pub struct Embed {
     pub conversation: Option<ConversationId>,
     /// What is embedded.
     pub input: Input,
+    /// How the vector is made, where it is to be otherwise than settings say.
+    pub vector: VectorTerms,
     /// How the conversation is used.
     pub terms: Terms,
+}
+
+/// How a vector is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VectorTerms {
+    /// What the text is for.
+    pub kind: Kind,
+    /// How many numbers it has, from [`DIM_MIN`](crate::vectors::DIM_MIN) up to all; `None`: as settings say.
+    pub dim: Option<usize>,
+    /// Which numbers; `None`: as settings say.
+    pub format: Option<Format>,
+    /// It is given as the recipe makes it, `[hidden]`: not calibrated, cut, scaled or rounded. For who makes calibrations.
+    pub raw: bool,
+}
+
+impl Embed {
+    /// The vector of an input alone, made as settings say.
+    pub fn of(input: impl Into<Input>) -> Self {
+        Self { conversation: None, input: input.into(), vector: VectorTerms::default(), terms: Terms::default() }
+    }
 }
 
 /// Appends the input, if any, then samples `count` tokens, each appended.
@@ -383,11 +406,19 @@ pub struct Context {
 /// The reply to [`Embed`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedded {
-    /// The vector, `[hidden]`, pooled and normalised as the settings say.
+    /// The vector, made as settings and request say; where it was asked for as bytes, what these stand for.
     pub embedding: Vec<f32>,
+    /// The bytes, where it was asked for as such.
+    pub codes: Option<Codes>,
+    /// By which recipe.
+    pub recipe: MadeBy,
+    /// Whether a calibration was applied.
+    pub calibrated: bool,
+    /// Of how many pieces of the text it is the mean, overlapping ones: more than 1 where the text is too long for one.
+    pub pieces: usize,
     /// Tokens of the input.
     pub tokens: usize,
-    /// The conversation afterwards; of a stateless embed, the tokens of the text in the window.
+    /// The conversation afterwards; of a stateless embed, the tokens in the window, those around the text among them.
     pub context: Context,
 }
 

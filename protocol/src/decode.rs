@@ -9,10 +9,11 @@ use motorbrain_actors::{
     engine::Sampling,
     message::{
         BrainError, ClientId, ConversationId, Embed, Fork, Input, Part, Priority, Request, Rewind, Score, Sharing,
-        Step, Terms,
+        Step, Terms, VectorTerms,
     },
     policy::{ListAsk, NAME_BYTES_MAX},
     tokens::TokenId,
+    vectors::{Format, Kind},
 };
 use serde_json::value::RawValue;
 
@@ -293,7 +294,30 @@ fn list(fields: &mut Fields<'_>) -> Result<ListAsk, BrainError> {
 fn embed(fields: &mut Fields<'_>, rules: &Rules) -> Result<Embed, BrainError> {
     let conversation = fields.take("conversation").map(|raw| values::text("conversation", raw)).transpose()?;
     let conversation = conversation.map(ConversationId::from);
-    Ok(Embed { conversation, input: required_input(fields, rules)?, terms: terms(fields)? })
+    Ok(Embed { conversation, vector: vector(fields)?, input: required_input(fields, rules)?, terms: terms(fields)? })
+}
+
+fn vector(fields: &mut Fields<'_>) -> Result<VectorTerms, BrainError> {
+    let kinds = [("query", Kind::Query), ("document", Kind::Document)];
+    Ok(VectorTerms {
+        kind: word(fields, "kind", kinds, "`query` or `document`")?.unwrap_or_default(),
+        dim: fields.take("dim").map(|raw| values::count("dim", raw)).transpose()?,
+        format: word(fields, "format", [("f32", Format::F32), ("i8", Format::I8)], "`f32` or `i8`")?,
+        raw: false,
+    })
+}
+
+/// What one of two words stands for.
+fn word<T>(
+    fields: &mut Fields<'_>,
+    key: &'static str,
+    words: [(&str, T); 2],
+    expected: &str,
+) -> Result<Option<T>, BrainError> {
+    let Some(raw) = fields.take(key) else { return Ok(None) };
+    let text = values::text(key, raw).map_err(|_| wrong(key, raw, expected))?;
+    let found = words.into_iter().find(|(word, _)| *word == text);
+    found.map(|(_, value)| Some(value)).ok_or_else(|| wrong(key, raw, expected))
 }
 
 fn step(fields: &mut Fields<'_>, rules: &Rules) -> Result<Step, BrainError> {
@@ -464,11 +488,27 @@ mod tests {
     #[test]
     fn every_op_is_read() {
         let text = |text: &str| Input::from(text);
-        let stateless = Embed { conversation: None, input: text("x"), terms: Terms::default() };
+        let stateless = Embed::of("x");
         check(r#"{"id":1,"op":"embed","text":"x"}"#, "1", ask(Request::Embed(stateless)));
         let input = Input::Tokens(vec![TokenId(5), TokenId(0)]);
-        let embed = Embed { conversation: Some(a()), input, terms: Terms::default() };
+        let embed = Embed { conversation: Some(a()), ..Embed::of(input) };
         check(r#"{"op":"embed","token_ids":[5,0],"conversation":"a","id":"x"}"#, r#""x""#, ask(Request::Embed(embed)));
+        let vector = VectorTerms { kind: Kind::Query, dim: Some(256), format: Some(Format::I8), raw: false };
+        let line = r#"{"id":1,"op":"embed","text":"x","kind":"query","dim":256,"format":"i8"}"#;
+        check(line, "1", ask(Request::Embed(Embed { vector, ..Embed::of("x") })));
+        let vector = VectorTerms { format: Some(Format::F32), ..VectorTerms::default() };
+        let line = r#"{"id":1,"op":"embed","text":"x","kind":"document","format":"f32"}"#;
+        check(line, "1", ask(Request::Embed(Embed { vector, ..Embed::of("x") })));
+        for (key, told) in [
+            (r#""kind":"answer""#, "`query` or `document`"),
+            (r#""kind":1"#, "kind is 1"),
+            (r#""format":"f16""#, "`f32` or `i8`"),
+            (r#""dim":-1"#, "dim is -1"),
+            (r#""dim":"all""#, "dim is"),
+            (r#""raw":true"#, "unknown key"),
+        ] {
+            check_refused(format!(r#"{{"id":1,"op":"embed","text":"x",{key}}}"#), "1", "bad_request", told);
+        }
         let step = Step::greedy(a(), "x", 1);
         let bare = Step { input: None, ..step.clone() };
         check(r#"{"id":1,"op":"step","conversation":"a"}"#, "1", ask(Request::Step(bare)));

@@ -108,11 +108,25 @@ struct PartBody<'a> {
     top: Option<Vec<Vec<(u32, f32)>>>,
 }
 
+/// A vector's.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Numbers<'a> {
+    Floats(Vec<f32>),
+    Codes(&'a [i8]),
+}
+
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Body<'a> {
     Embedded {
-        embedding: Vec<f32>,
+        embedding: Numbers<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scale: Option<f32>,
+        recipe: &'static str,
+        calibrated: bool,
+        #[serde(skip_serializing_if = "is_one")]
+        pieces: usize,
         tokens: usize,
         #[serde(flatten)]
         context: ContextBody,
@@ -239,10 +253,22 @@ struct ErrorBody {
     retry_after_ms: Option<u64>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's")]
+fn is_one(pieces: &usize) -> bool {
+    *pieces == 1
+}
+
 fn body(answer: &Answer) -> Body<'_> {
     match answer {
         Answer::Reply { reply: Reply::Embedded(embedded), .. } => Body::Embedded {
-            embedding: embedded.embedding.iter().copied().map(finite).collect(),
+            embedding: match &embedded.codes {
+                Some(codes) => Numbers::Codes(&codes.codes),
+                None => Numbers::Floats(embedded.embedding.iter().copied().map(finite).collect()),
+            },
+            scale: embedded.codes.as_ref().map(|codes| finite(codes.scale)),
+            recipe: embedded.recipe.as_str(),
+            calibrated: embedded.calibrated,
+            pieces: embedded.pieces,
             tokens: embedded.tokens,
             context: (&embedded.context).into(),
         },
@@ -394,6 +420,7 @@ mod tests {
         engine::{EngineInfo, Window},
         message::{Embedded, Scored, Several, Stepped},
         policy::{ActorState, Dwelling, Health, SharingKind},
+        vectors::{Codes, MadeBy},
     };
 
     use super::*;
@@ -425,8 +452,20 @@ mod tests {
 
     #[test]
     fn every_reply_is_written_as_the_protocol_says() {
-        let embedded = Embedded { embedding: vec![0.1, -3.0, 1.0e-8], tokens: 2, context: CONTEXT };
-        insta::assert_snapshot!(check("1", reply(Reply::Embedded(embedded), false)), @r#"{"id":1,"ok":{"embedding":[0.1,-3.0,1e-8],"tokens":2,"context_len":40}}"#);
+        let embedded = Embedded {
+            embedding: vec![0.1, -3.0, 1.0e-8],
+            codes: None,
+            recipe: MadeBy::Probe,
+            calibrated: true,
+            pieces: 1,
+            tokens: 2,
+            context: CONTEXT,
+        };
+        insta::assert_snapshot!(check("1", reply(Reply::Embedded(embedded.clone()), false)), @r#"{"id":1,"ok":{"embedding":[0.1,-3.0,1e-8],"recipe":"probe","calibrated":true,"tokens":2,"context_len":40}}"#);
+        let codes = Some(Codes { codes: vec![127, -127, 0], scale: 0.25 });
+        let embedded =
+            Embedded { codes, recipe: MadeBy::ProbeInConversation, calibrated: false, pieces: 3, ..embedded };
+        insta::assert_snapshot!(check("1", reply(Reply::Embedded(embedded), false)), @r#"{"id":1,"ok":{"embedding":[127,-127,0],"scale":0.25,"recipe":"probe_in_conversation","calibrated":false,"pieces":3,"tokens":2,"context_len":40}}"#);
         insta::assert_snapshot!(check("2", reply(Reply::Stepped(stepped()), false)), @r#"{"id":2,"ok":{"token_ids":[7,2],"text":"\u0001\nä","logprobs":[-0.1,-3.4028235e+38],"context_len":40,"finished":"stop"}}"#);
         insta::assert_snapshot!(check("2", reply(Reply::Stepped(stepped()), true)), @r#"{"id":2,"ok":{"token_ids":[7,2],"text":"\u0001\nä","logprobs":[-0.1,-3.4028235e+38],"top":[[[7,-0.1],[8,-1e-10]],[]],"context_len":40,"finished":"stop"}}"#);
         let scored = Scored { logprobs: vec![None, Some(-3.2)], context: CONTEXT };

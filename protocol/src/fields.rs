@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 37] = [
+const KEYS: [&str; 40] = [
     "id",
     "op",
     "conversation",
@@ -48,6 +48,9 @@ const KEYS: [&str; 37] = [
     "limit",
     "path",
     "tokens_only",
+    "kind",
+    "dim",
+    "format",
 ];
 
 /// What is wrong with a request's keys, whatever their values.

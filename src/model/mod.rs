@@ -68,7 +68,7 @@ pub use self::{
     note::Note,
     overlay::{LmHead, Overlay},
     paged::{NotPaged, Paged},
-    presets::{Claims, Fact, Preset, PresetError},
+    presets::{Claims, Fact, Preset, PresetError, RecipeName},
     rotation_claims::RotationClaims,
     tokenizer::{ModelTokenizer, TokenizerError},
     weights::{Rewritten, UnknownWeights, Weights, WeightsError},

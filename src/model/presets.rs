@@ -30,8 +30,18 @@ pub struct Preset {
     pub claims: Claims,
 }
 
+/// How a model's texts become vectors, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecipeName {
+    /// By the hidden state of a probe that follows the text.
+    Probe,
+    /// By the text's own hidden states.
+    Pooled,
+}
+
 /// The claims of a preset. All of them are compared with graph, tokenizer and config.json, but the
-/// rotation base (measured when the model is loaded) and the context (the smallest said anywhere holds).
+/// rotation base (measured when the model is loaded), the context (the smallest said anywhere holds) and the recipe.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claims {
@@ -53,6 +63,8 @@ pub struct Claims {
     pub context: usize,
     /// Tokens that end a reply.
     pub end_tokens: Vec<u32>,
+    /// How its texts become vectors, where settings do not say; `None`: nobody has looked what does well.
+    pub recipe: Option<RecipeName>,
 }
 
 /// One thing that a preset claims.

@@ -188,6 +188,16 @@ impl ModelTokenizer {
         }
     }
 
+    /// The tokens that a text begins with as the model was trained: what its tokenizer puts before one if asked to add
+    /// special tokens, a token that begins texts or nothing.
+    pub fn opening(&self) -> Vec<TokenId> {
+        let Rule::Model(loaded) = &self.0 else { return Vec::new() };
+        // Any text will do, since nothing in it is special.
+        let Ok(Ok(encoding)) = guarded(|| loaded.tokenizer.encode("a", true)) else { return Vec::new() };
+        let special = encoding.get_special_tokens_mask().iter().map(|mask| *mask == 1);
+        encoding.get_ids().iter().zip(special).take_while(|(_, special)| *special).map(|(id, _)| TokenId(*id)).collect()
+    }
+
     /// How many tokens it knows.
     pub fn tokens(&self) -> usize {
         match &self.0 {

@@ -5,15 +5,17 @@ use std::{num::NonZero, path::PathBuf, time::Duration};
 
 use motorbrain_actors::{
     brain::BrainConfig,
-    embedder::EmbeddingConfig,
+    message::{Input, Part},
     policy::{Limits, Memory, Supervision},
+    tokens::TokenId,
+    vectors::{EmbeddingConfig, Frame, Recipe},
 };
 
-use super::Settings;
+use super::{EmbeddingSettings, Settings};
 use crate::{
     engine::{EngineOptions, FormOptions, SessionOptions, WindowOptions},
     memory,
-    model::{ModelOptions, Preset, PresetError},
+    model::{ModelOptions, Preset, PresetError, RecipeName},
 };
 
 /// Of the memory that is free, one part in so many is kept for conversations to come: what they find there they need
@@ -38,7 +40,7 @@ impl Settings {
                 conversations: self.limits.conversations,
                 deadline: Some(self.limits.deadline_ms).filter(|ms| *ms > 0).map(milliseconds),
             },
-            embedding: EmbeddingConfig { pooling: self.embedding.pooling, normalize: self.embedding.normalize },
+            embedding: self.embedding_config(self.recipe(None), &[]),
             supervision: Supervision {
                 run_max: milliseconds(self.brain.run_ms_max),
                 load_max: milliseconds(self.brain.load_ms_max),
@@ -66,6 +68,30 @@ impl Settings {
             },
             ..BrainConfig::default()
         }
+    }
+
+    /// How vectors are made where preset or calibration name a recipe, or none does.
+    pub fn recipe(&self, named: Option<RecipeName>) -> RecipeName {
+        let own = self.embedding.pooling.map(|_| RecipeName::Pooled);
+        self.embedding.recipe.or(own).or(named).unwrap_or(RecipeName::Pooled)
+    }
+
+    /// How vectors are made by this recipe, uncalibrated. `opening`: the tokens that the model's texts begin with.
+    pub fn embedding_config(&self, recipe: RecipeName, opening: &[TokenId]) -> EmbeddingConfig {
+        let EmbeddingSettings { pooling, prefix, probe, query_prefix, query_probe, dim, normalize, format, .. } =
+            &self.embedding;
+        let frame = |prefix: &str, probe: &str| Frame {
+            prefix: Input::Parts(vec![Part::Tokens(opening.to_vec()), Part::Text(prefix.to_owned())]),
+            probe: probe.into(),
+        };
+        let recipe = match recipe {
+            RecipeName::Pooled => Recipe::Pooled(pooling.unwrap_or_default()),
+            RecipeName::Probe => Recipe::Probe {
+                document: frame(prefix, probe),
+                query: frame(query_prefix.as_ref().unwrap_or(prefix), query_probe.as_ref().unwrap_or(probe)),
+            },
+        };
+        EmbeddingConfig { recipe, straighten: None, dim: *dim, normalize: *normalize, format: *format }
     }
 
     /// The engines' part, on a machine of so many cores.
@@ -107,6 +133,8 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use motorbrain_actors::vectors::Pooling;
+
     use super::*;
 
     fn cores(number: usize) -> NonZero<usize> {
@@ -120,7 +148,7 @@ mod tests {
         let theirs = BrainConfig::default();
         assert_eq!(ours.actors, theirs.actors);
         assert_eq!(ours.limits, theirs.limits);
-        assert_eq!(ours.embedding, theirs.embedding);
+        assert_eq!(format!("{:?}", ours.embedding), format!("{:?}", theirs.embedding));
         assert_eq!(ours.supervision, theirs.supervision);
         assert_eq!(ours.beside_max, theirs.beside_max);
         assert_eq!(ours.when_down, theirs.when_down);
@@ -138,6 +166,35 @@ mod tests {
         }
         settings.runtime.threads = Some(5);
         assert_eq!(settings.engine_options(cores(8)).session.threads, 5);
+    }
+
+    #[test]
+    fn a_recipe_is_what_settings_say_first_then_what_is_named_and_pooling_alone_means_pooled() {
+        let mut settings = Settings::default();
+        let (probe, pooled) = (RecipeName::Probe, RecipeName::Pooled);
+        assert_eq!((settings.recipe(None), settings.recipe(Some(probe))), (pooled, probe));
+        settings.embedding.pooling = Some(Pooling::Last);
+        assert_eq!((settings.recipe(None), settings.recipe(Some(probe))), (pooled, pooled));
+        assert_eq!(settings.embedding_config(pooled, &[]).recipe, Recipe::Pooled(Pooling::Last));
+        settings.embedding.recipe = Some(probe);
+        assert_eq!((settings.recipe(None), settings.recipe(Some(pooled))), (probe, probe));
+    }
+
+    #[test]
+    fn a_query_has_what_stands_around_documents_unless_it_has_its_own() {
+        let mut settings = Settings::default();
+        let frames = |settings: &Settings| match settings.embedding_config(RecipeName::Probe, &[TokenId(7)]).recipe {
+            Recipe::Probe { document, query } => (document, query),
+            recipe @ Recipe::Pooled(_) => panic!("{recipe:?}"),
+        };
+        let (document, query) = frames(&settings);
+        assert_eq!(document, query);
+        settings.embedding.query_prefix = Some("Asked: ".to_owned());
+        let opening = Part::Tokens(vec![TokenId(7)]);
+        let (still, query) = frames(&settings);
+        assert_eq!(still, document);
+        assert_eq!(query.prefix, Input::Parts(vec![opening, Part::Text("Asked: ".to_owned())]));
+        assert_eq!(query.probe, document.probe);
     }
 
     #[test]

@@ -19,13 +19,19 @@ mod value;
 
 use std::path::PathBuf;
 
-use motorbrain_actors::{embedder::Pooling, policy::WhenDown};
+use motorbrain_actors::{
+    policy::WhenDown,
+    vectors::{Format, Pooling},
+};
 
 pub use error::SettingsError;
 pub use file::documented_file;
 pub use load::{DEFAULT_FILE, Place, Sources};
 
-use crate::engine::{Activations, Overflow};
+use crate::{
+    engine::{Activations, Overflow},
+    model::RecipeName,
+};
 
 sections::sections! {
     /// The model: a folder with `model.onnx` and `tokenizer.json`, and `config.json` where there is one.
@@ -107,12 +113,26 @@ sections::sections! {
         /// Bytes of all files there; beyond it, or where the disk is full, only tokens are kept. Left out, half of the room that the disk has at start.
         spill_bytes: Option<u64> = None, example "17179869184";
     }
-    /// How hidden states become one vector.
+    /// How a text becomes a vector.
     EmbeddingSettings embedding {
-        /// `mean` or `last` of the text's own tokens.
-        pooling: Pooling = Pooling::Mean;
+        /// `probe`: the state of a short text behind the text; `pooled`: the text's own states. Left out, what the preset says, but `pooled` where `pooling` is set.
+        recipe: Option<RecipeName> = None, example "\"probe\"";
+        /// Of `pooled` vectors: `mean` or `last` of the text's own tokens; left out, `mean`.
+        pooling: Option<Pooling> = None, example "\"mean\"";
+        /// What stands before a text that is embedded with a probe and without a conversation; it is read once for all.
+        prefix: String = "This text: \"".to_owned();
+        /// What stands behind a text, and gives the vector: the state where the model is about to go on is used.
+        probe: String = "\"\nA good name for it: `".to_owned();
+        /// The prefix of texts that are embedded as a `query`; left out, that of all.
+        query_prefix: Option<String> = None, example "\"This question: \\\"\"";
+        /// The probe of such texts; left out, that of all.
+        query_probe: Option<String> = None, example "\"\\\"\\nA good name for what answers it: `\"";
+        /// How many numbers a vector has, 64 or more; left out, all.
+        dim: Option<usize> = None, example "256";
         /// Vectors of length 1, so that a dot product is a cosine.
         normalize: bool = true;
+        /// `f32`, or `i8`: whole numbers from -127 to 127 with one scale for all, a quarter of the bytes.
+        format: Format = Format::F32;
     }
     /// What a single caller may ask for, so that one cannot starve the others.
     LimitsSettings limits {

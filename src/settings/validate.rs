@@ -2,6 +2,8 @@
 //!
 //! What depends on the model (its context, its rotation) is judged by the engine.
 
+use motorbrain_actors::vectors::DIM_MIN;
+
 use super::{Settings, SettingsError};
 
 /// More threads than any machine has cores for. ONNX Runtime starts as many as it is told, for minutes,
@@ -41,6 +43,10 @@ impl Settings {
             if found > THREADS_MAX {
                 return Err(SettingsError::TooLarge { key, found, most: THREADS_MAX });
             }
+        }
+        if let Some(found) = self.embedding.dim.filter(|dim| *dim < DIM_MIN) {
+            let (found, least) = (found as u64, DIM_MIN as u64);
+            return Err(SettingsError::TooSmall { key: "embedding.dim", found, least });
         }
         let ordered = [
             ("brain.backoff_ms_min", self.brain.backoff_ms_min, "brain.backoff_ms_max", self.brain.backoff_ms_max),

@@ -6,9 +6,15 @@
 use std::path::PathBuf;
 
 use config::{Value, ValueKind};
-use motorbrain_actors::{embedder::Pooling, policy::WhenDown};
+use motorbrain_actors::{
+    policy::WhenDown,
+    vectors::{Format, Pooling},
+};
 
-use crate::engine::{Activations, Overflow};
+use crate::{
+    engine::{Activations, Overflow},
+    model::RecipeName,
+};
 
 /// A type that a setting may have.
 pub(super) trait Setting: Sized {
@@ -161,6 +167,8 @@ macro_rules! words {
 }
 
 words!(Activations, "`as_exported`, `f32` or `int8`", "as_exported" => AsExported "f32" => F32 "int8" => Int8);
+words!(Format, "`f32` or `i8`", "f32" => F32 "i8" => I8);
 words!(Overflow, "`slide` or `error`", "slide" => Slide "error" => Error);
 words!(Pooling, "`mean` or `last`", "mean" => Mean "last" => Last);
+words!(RecipeName, "`probe` or `pooled`", "probe" => Probe "pooled" => Pooled);
 words!(WhenDown, "`retry` or `stop`", "retry" => Retry "stop" => Stop);

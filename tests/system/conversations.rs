@@ -13,7 +13,7 @@ use crate::{
     choices::Choices,
     common::{fixture, graph_cache, text_tokens},
 };
-use motorbrain::{ActorState, Brain, Embed, Input, Settings, Step, Terms, TokenId};
+use motorbrain::{ActorState, Brain, Embed, Input, Settings, Step, TokenId};
 use tokio::{sync::Barrier, task::JoinSet};
 
 const CONVERSATIONS: usize = 32;
@@ -208,8 +208,8 @@ async fn behind_slides(brain: &Brain, text: &[TokenId], crash: bool) -> (Vec<(Ve
         assert!(!found.context.rebuilt, "turn {turn}");
         answers.push((found.token_ids, found.logprobs.into_iter().map(f32::to_bits).collect()));
     }
-    let input = text[140..].to_vec().into();
-    let vector = Embed { conversation: Some("slid".into()), input, terms: Terms::default() };
+    let input = text[140..].to_vec();
+    let vector = Embed { conversation: Some("slid".into()), ..Embed::of(input) };
     if crash {
         brain.crash(0).await.unwrap();
     }

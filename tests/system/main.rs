@@ -26,4 +26,5 @@ mod shrunk;
 mod smollm2;
 mod spill;
 mod transfer;
+mod vectors;
 mod window_reference;

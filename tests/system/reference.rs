@@ -11,7 +11,7 @@ use crate::common::{
     reference::{ids, numbers, references, run_cuts},
 };
 use motorbrain::{Brain, Embed, Input, Score, Settings, Step, Terms, TokenId, engine::Activations};
-use motorbrain_actors::embedder::Pooling;
+use motorbrain_actors::vectors::Pooling;
 use serde_json::Value;
 
 async fn brain(dir: &Path, activations: Activations) -> Brain {
@@ -20,7 +20,7 @@ async fn brain(dir: &Path, activations: Activations) -> Brain {
     settings.runtime.cache = Some(graph_cache());
     settings.runtime.activations = activations;
     settings.runtime.threads = Some(1);
-    settings.embedding.pooling = Pooling::Last;
+    settings.embedding.pooling = Some(Pooling::Last);
     settings.embedding.normalize = false;
     motorbrain::start(&settings).await.expect("the brain starts")
 }
@@ -55,11 +55,7 @@ async fn check(form: &str, logprob_tolerance: f32, hidden_tolerance: f32) {
             }
             // The same turn, embedded first and then gone on with.
             let embedded = brain
-                .embed(Embed {
-                    conversation: Some(vectors.as_str().into()),
-                    input: text(turn).into(),
-                    terms: Terms::default(),
-                })
+                .embed(Embed { conversation: Some(vectors.as_str().into()), ..Embed::of(text(turn)) })
                 .await
                 .unwrap();
             assert_eq!(embedded.context.context_len as u64, turn["context_len"].as_u64().unwrap());

@@ -96,10 +96,7 @@ fn every_request_ends_with_an_answer_or_an_error() {
                 // Nothing is loaded anew yet.
                 let again = brain.step(Step::greedy("b", tokens.clone(), 4)).await.unwrap();
                 assert_eq!(again.token_ids, first.token_ids, "{name}");
-                brain
-                    .embed(Embed { conversation: None, input: tokens.clone(), terms: Terms::default() })
-                    .await
-                    .unwrap();
+                brain.embed(Embed::of(tokens.clone())).await.unwrap();
                 brain
                     .score(Score { conversation: "c".into(), input: tokens.clone(), terms: Terms::default() })
                     .await

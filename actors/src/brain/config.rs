@@ -6,12 +6,12 @@ use tokio::sync::oneshot;
 
 use super::gate::Gate;
 use crate::{
-    embedder::EmbeddingConfig,
     engine::{EngineLoader, LoadError},
     keep::Keep,
     policy::{Limits, Memory, PolicyConfig, Supervision, WhenDown},
     shown::shown,
     tokens::Tokenizer,
+    vectors::{DIM_MIN, EmbeddingConfig},
 };
 
 /// A brain's settings.
@@ -100,6 +100,9 @@ impl BrainConfig {
         let setting = |what, found, expected| Err(StartError::Setting { what, found, expected });
         if let Some(&(what, _)) = counts.iter().find(|(_, count)| *count == 0) {
             return setting(what, "0".to_owned(), "1 or more".to_owned());
+        }
+        if let Some(dim) = self.embedding.dim.filter(|dim| *dim < DIM_MIN) {
+            return setting("embedding.dim", dim.to_string(), format!("{DIM_MIN} or more"));
         }
         if let Some(&(what, _)) = times.iter().find(|(_, time)| time.is_zero()) {
             return setting(what, "0".to_owned(), "a time longer than that".to_owned());

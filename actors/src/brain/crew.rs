@@ -74,7 +74,7 @@ impl Crew {
             report: Arc::new(move |report| life.tell(report)),
             pulse: pulse.clone(),
             clock: clock.clone(),
-            embedding: config.embedding,
+            straighten: config.embedding.straighten.clone(),
             chunk: config.chunk,
             beside_max: config.beside_max,
         };

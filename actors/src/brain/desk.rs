@@ -9,6 +9,7 @@ use super::{
     gate::Permit,
     message::{QueuePort, StepItem, StreamPort, Ticket},
     meters::Op,
+    recipes::{Label, Vector},
     tokenizing::Made,
 };
 use crate::{
@@ -60,6 +61,8 @@ pub(super) struct Open {
     pub(super) until: Option<Until>,
     /// Where a step's text ends.
     pub(super) stops: StopTexts,
+    /// What is said of a vector.
+    pub(super) made: Option<Label>,
     /// The text of a step, from the first time that an actor has it.
     pub(super) text: Option<StepText>,
     /// It is being taken back, since its text is broken.
@@ -107,6 +110,7 @@ impl Open {
             makes: false,
             until: None,
             stops: StopTexts::default(),
+            made: None,
             text: None,
             broken: false,
             gone: false,
@@ -155,14 +159,14 @@ impl Open {
 
     /// Gives the caller its answer, once and for all.
     pub(super) fn answer(self, answer: Answer, end_tokens: &[TokenId], tokenizer: TokenizerKind) {
-        let Self { caller, text, permit, .. } = self;
+        let Self { caller, text, made, permit, .. } = self;
         // First, so that whoever has the answer may ask again.
         drop(permit);
         let committed = match &answer.outcome {
             Outcome::Stepped { sampled, .. } => sampled.len(),
             _ => 0,
         };
-        let reply = || reply(answer, text, end_tokens, tokenizer);
+        let reply = || reply(answer, text, made, end_tokens, tokenizer);
         // A caller that went away wants nothing.
         match caller {
             Caller::Nobody | Caller::Tokens(_) | Caller::Text(_) => {}
@@ -220,13 +224,15 @@ impl Caller {
 fn reply(
     answer: Answer,
     text: Option<StepText>,
+    made: Option<Label>,
     end_tokens: &[TokenId],
     tokenizer: TokenizerKind,
 ) -> Result<Reply, BrainError> {
     let Answer { context_len, rebuilt, reused, .. } = answer;
     let context = Context { context_len, rebuilt, reused, tokenizer };
     Ok(match answer.outcome {
-        Outcome::Embedded(embedding) => Reply::Embedded(Embedded { embedding, tokens: answer.tokens, context }),
+        Outcome::Embedded(vector) => embedded(vec![vector], made, answer.tokens, context),
+        Outcome::Pieces(vectors) => embedded(vectors, made, answer.tokens, context),
         Outcome::Stepped { sampled, stopped } => Reply::Stepped(stepped(sampled, stopped, text, end_tokens, context)?),
         Outcome::Scored(logprobs) => Reply::Scored(Scored { logprobs, context }),
         Outcome::Several(choices) => {
@@ -239,6 +245,11 @@ fn reply(
         Outcome::Exported(states) => Reply::Exported(states),
         Outcome::Forgotten => Reply::Done,
     })
+}
+
+fn embedded(vectors: Vec<Vec<f32>>, made: Option<Label>, tokens: usize, context: Context) -> Reply {
+    let Vector { embedding, codes, by: recipe, calibrated, pieces } = made.unwrap_or_default().of(vectors);
+    Reply::Embedded(Embedded { embedding, codes, recipe, calibrated, pieces, tokens, context })
 }
 
 /// `text` knows the tokens that were shown.

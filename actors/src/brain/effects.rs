@@ -90,6 +90,7 @@ impl Shell {
             Effect::Started(model) => {
                 self.end_tokens = model.end_tokens;
                 self.vocab = model.vocab;
+                self.recipes.hidden = model.hidden;
                 let nobody = self.started.is_some() && !self.say_started(Ok(()));
                 if nobody {
                     // Whoever started the brain and went away has left it without an owner.

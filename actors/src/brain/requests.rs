@@ -10,6 +10,7 @@ use super::{
     gate::{Lane, Permit, price},
     message::{Envelope, Ticket},
     meters::{Came, Op},
+    recipes::Label,
     shell::Shell,
     tokenizing::{Made, Work},
 };
@@ -31,9 +32,11 @@ impl Shell {
         let stream = matches!(caller, Caller::Stream(_) | Caller::QueuedStream(_));
         let (lane, count) = price(&request);
         let op = Op::from(&request);
-        let Asked { conversation, ask, input, stop, terms } = self.take_apart(request, stream);
+        let checked = self.check_vector(&request);
+        let Asked { conversation, ask, input, stop, made, terms } = self.take_apart(request, stream);
         // What the policy, which knows no text, cannot judge.
-        let checked = input.as_ref().map_or(Ok(()), check_parts).and_then(|()| StopTexts::new(&stop));
+        let checked =
+            checked.and_then(|()| input.as_ref().map_or(Ok(()), check_parts)).and_then(|()| StopTexts::new(&stop));
         let checked = checked.and_then(|stops| Ok((stops, self.let_in(permit, lane, &party, count)?)));
         let (stops, permit) = match checked {
             Ok(checked) => checked,
@@ -46,8 +49,14 @@ impl Shell {
         };
         let came = if stream { self.clock.now() } else { Time::default() };
         let op = Some(op);
-        let open =
-            Open { input: text, stops, op, came, ..self.opened(caller, conversation.as_ref(), &party, ticket, permit) };
+        let open = Open {
+            input: text,
+            stops,
+            op,
+            came,
+            made,
+            ..self.opened(caller, conversation.as_ref(), &party, ticket, permit)
+        };
         let request = self.enter(open);
         self.tell(Event::Arrived(Arrival { request, conversation, ask, input, terms, party, deadline }));
     }
@@ -177,11 +186,20 @@ impl Shell {
         request
     }
 
+    /// Whether a vector can be as it is asked for.
+    fn check_vector(&self, request: &Request) -> Result<(), BrainError> {
+        match request {
+            Request::Embed(embed) => self.recipes.check(embed),
+            _ => Ok(()),
+        }
+    }
+
     fn take_apart(&self, request: Request, stream: bool) -> Asked {
         let plain = |conversation, ask| Asked::new(Some(conversation), ask);
         match request {
-            Request::Embed(Embed { conversation, input, terms }) => {
-                Asked { input: Some(input), terms, ..Asked::new(conversation, Ask::Embed) }
+            Request::Embed(Embed { conversation, input, vector, terms }) => {
+                let (embed, made) = self.recipes.ask(&vector, conversation.is_some());
+                Asked { input: Some(input), made: Some(made), terms, ..Asked::new(conversation, Ask::Embed(embed)) }
             }
             Request::Score(Score { conversation, input, terms }) => {
                 Asked { input: Some(input), terms, ..plain(conversation, Ask::Score) }
@@ -210,12 +228,14 @@ struct Asked {
     ask: Ask,
     input: Option<Input>,
     stop: Vec<String>,
+    /// What is said of a vector.
+    made: Option<Label>,
     terms: Terms,
 }
 
 impl Asked {
     fn new(conversation: Option<ConversationId>, ask: Ask) -> Self {
-        Self { conversation, ask, input: None, stop: Vec::new(), terms: Terms::default() }
+        Self { conversation, ask, input: None, stop: Vec::new(), made: None, terms: Terms::default() }
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     message::{BrainMessage, Envelope, Inner, Internal, Ticket},
     meters::Meters,
     notes::{self, Note, Notes, Post},
+    recipes::Recipes,
     tokenizing::{Made, Tokenizing},
 };
 use crate::{
@@ -51,6 +52,8 @@ pub(super) struct Shell {
     pub(super) crew: Crew,
     /// Turns tokens into text on the brain's own thread, which is quick.
     pub(super) tokenizer: Arc<dyn Tokenizer>,
+    /// How its vectors are made.
+    pub(super) recipes: Recipes,
     /// Turns text into tokens on threads of its own, which may not be.
     pub(super) tokenizing: Tokenizing,
     /// Keeps conversations outside of memory, where there is something to keep them in.
@@ -113,6 +116,7 @@ impl Shell {
             clock: gate.clock().clone(),
             alarm: Alarm::default(),
             crew: Crew::new(myself.clone(), post.clone(), loader, config.actors),
+            recipes: Recipes::new(config.embedding.clone(), &*tokenizer)?,
             tokenizing: Tokenizing::start(&tokenizer, &post)?,
             keeper: config.keep.clone().map(|keep| Keeper::start(keep, post.clone())).transpose()?,
             tokenizer,

@@ -177,7 +177,15 @@ fn make(tokenizer: &dyn Tokenizer, work: Work) -> Result<Made, BrainError> {
     }
 }
 
-fn encode(tokenizer: &dyn Tokenizer, input: Input, behind: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError> {
+/// The tokens of an input behind a token.
+///
+/// # Errors
+/// The tokenizer's.
+pub(super) fn encode(
+    tokenizer: &dyn Tokenizer,
+    input: Input,
+    behind: Option<TokenId>,
+) -> Result<Vec<TokenId>, EncodeError> {
     match input {
         Input::Text(text) => tokenizer.encode_behind(Spelled::Marked(&text), behind),
         Input::Tokens(tokens) => Ok(tokens),

@@ -34,7 +34,7 @@ use tokio::{
 };
 
 use super::{
-    EmbedderArguments, EmbedderMessage, EmbeddingConfig,
+    EmbedderArguments, EmbedderMessage,
     conversations::{Conversations, Life},
     ports::{Port, Ports, Waiting},
     spawn_on_thread,
@@ -46,6 +46,7 @@ use crate::{
     job::{Done, History, Holding, Job, JobError, Outcome, Pulse, RequestId, Work, lock},
     message::{BrainError, ClientId, ConversationId, Party, Priority},
     tokens::TokenId,
+    vectors::Shape,
 };
 
 /// A handle to an embedder actor, and to those that follow it; clones share it. An actor ends with its supervisor, or
@@ -60,8 +61,8 @@ pub struct Embedder {
 /// What an [`Embedder`] starts its actors with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EmbedderOptions {
-    /// How vectors are made.
-    pub embedding: EmbeddingConfig,
+    /// How vectors are made; there is nothing here that makes them straight.
+    pub shape: Shape,
     /// The most prefill tokens in one run, at least 1.
     pub chunk: usize,
     /// No run beside others that wait is longer than this, as far as can be foreseen.
@@ -73,12 +74,7 @@ pub struct EmbedderOptions {
 
 impl Default for EmbedderOptions {
     fn default() -> Self {
-        Self {
-            embedding: EmbeddingConfig::default(),
-            chunk: 256,
-            beside_max: Duration::from_millis(250),
-            jobs_max: 1024,
-        }
+        Self { shape: Shape::default(), chunk: 256, beside_max: Duration::from_millis(250), jobs_max: 1024 }
     }
 }
 
@@ -266,7 +262,9 @@ impl Embedder {
         conversation: Option<ConversationId>,
         tokens: Vec<TokenId>,
     ) -> Result<Answer<Vec<f32>>, JobError> {
-        let done = self.request(conversation, Work::Embed { tokens: Arc::new(tokens) }).await?;
+        let done = self
+            .request(conversation, Work::Embed { tokens: Arc::new(tokens), shape: self.shared.options.shape })
+            .await?;
         answer(done, |outcome| match outcome {
             Outcome::Embedded(vector) => Some(vector),
             _ => None,
@@ -410,7 +408,7 @@ fn spawn(
         report: Arc::new(move |report| owned.report(report)),
         pulse: pulse.clone(),
         clock: Clock::start(),
-        embedding: options.embedding,
+        straighten: None,
         chunk: options.chunk,
         beside_max: options.beside_max,
     };

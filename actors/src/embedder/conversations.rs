@@ -57,8 +57,9 @@ impl Conversation {
     }
 
     fn holding(&self, work: &Work, life: Life, info: &EngineInfo) -> Holding {
-        // An embed and a score need something of each of their tokens.
-        if let (Some(read), Some(page), Work::Step { tokens, .. }) = (&self.read, info.pages, work) {
+        // What needs something of each of its tokens takes over none of them.
+        if let (Some(read), Some(page), false) = (&self.read, info.pages, work.reads_all()) {
+            let tokens = work.input();
             let same = read.appended.iter().zip(tokens.iter()).take_while(|(one, other)| one == other).count();
             // At least one token is left to read.
             let reused = same.min(tokens.len().saturating_sub(1));

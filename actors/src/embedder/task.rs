@@ -7,13 +7,13 @@
 //! Lengths are in tokens. Invariant: `read` never exceeds the input, `scores` runs at most one token
 //! ahead of `read`.
 
-use super::EmbeddingConfig;
 use crate::{
     engine::{EngineInfo, RowOutput, Sampled, Want},
     job::{Carried, Commit, Job, Outcome, Work},
     message::BrainError,
     text::StepText,
     tokens::TokenId,
+    vectors::Straighten,
 };
 
 /// A job and how far it has come.
@@ -106,12 +106,12 @@ impl Task {
 
     /// Its next row: at most `tokens_max` new tokens and what it wants. `total`: how many tokens the
     /// conversation has had since its last reset.
-    pub(super) fn row(&self, tokens_max: usize, total: u64, embedding: EmbeddingConfig) -> (&[TokenId], Want<'_>) {
+    pub(super) fn row(&self, tokens_max: usize, total: u64) -> (&[TokenId], Want<'_>) {
         let rest = &self.input()[self.read..];
         let tokens = &rest[..rest.len().min(tokens_max)];
         let ends = tokens.len() == rest.len();
         let want = match &self.job.work {
-            Work::Embed { .. } => embedding.want(ends),
+            Work::Embed { shape, .. } => shape.want(ends),
             Work::Score { .. } => {
                 Want::Scores { first: self.scores.len() == self.read, next: rest.get(tokens.len()).copied() }
             }
@@ -123,17 +123,22 @@ impl Task {
         (tokens, want)
     }
 
-    /// Takes in what a row gave.
-    pub(super) fn absorb(&mut self, output: RowOutput, embedding: EmbeddingConfig, end_tokens: &[TokenId]) -> Progress {
+    /// Takes in what a row gave. `straighten`: what the actor has for vectors that ask for it.
+    pub(super) fn absorb(
+        &mut self,
+        output: RowOutput,
+        straighten: Option<&dyn Straighten>,
+        end_tokens: &[TokenId],
+    ) -> Progress {
         let (taken, rest) = (output.taken, self.rest());
         assert!(taken <= rest, "{taken} tokens of the input were taken, {rest} were left");
         self.read += taken;
         let all_read = self.rest() == 0;
         match &self.job.work {
-            Work::Embed { tokens } => {
-                embedding.absorb(&mut self.pooled, output.hidden);
-                let outcome = all_read
-                    .then(|| Ok(Outcome::Embedded(embedding.finish(std::mem::take(&mut self.pooled), tokens.len()))));
+            Work::Embed { tokens, shape } => {
+                shape.absorb(&mut self.pooled, output.hidden);
+                let finish = |pooled| shape.finish(pooled, tokens.len(), straighten);
+                let outcome = all_read.then(|| Ok(Outcome::Embedded(finish(std::mem::take(&mut self.pooled)))));
                 Progress { token: None, outcome }
             }
             Work::Score { tokens } => {

@@ -8,10 +8,10 @@
 //! Whatever is done with the engine stands in the [`Pulse`], with the jobs that it is done for. A panic of the engine
 //! passes through, and so does a fatal error: the pulse then still names what was done, for the owner to see for whom.
 
-use std::{collections::BTreeMap, mem, time::Duration};
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
 use super::{
-    EmbedderArguments, EmbeddingConfig, ReportTo,
+    EmbedderArguments, ReportTo,
     crowd::Crowd,
     lane::{Lane, LaneKey},
     pace::{FEW, Pace},
@@ -23,6 +23,7 @@ use crate::{
     job::{Carried, Job, Pulse, Report, RequestId, Running},
     reuse::emptied,
     shares::Shares,
+    vectors::Straighten,
 };
 
 mod ending;
@@ -80,7 +81,7 @@ pub struct Worker {
     report: ReportTo,
     pulse: Pulse,
     clock: Clock,
-    embedding: EmbeddingConfig,
+    straighten: Option<Arc<dyn Straighten>>,
     /// As last reported.
     kv_bytes: usize,
     /// Whether the pulse is that of a run, and so of all that is done until it ends.
@@ -117,7 +118,7 @@ impl Worker {
             report: arguments.report.clone(),
             pulse: arguments.pulse.clone(),
             clock: arguments.clock.clone(),
-            embedding: arguments.embedding,
+            straighten: arguments.straighten.clone(),
             kv_bytes: 0,
             running: false,
             riders: Vec::new(),
@@ -238,7 +239,7 @@ impl Worker {
             let (tokens, want) = if rider.restoring {
                 (&lane.to_restore()[..rider.tokens], Want::Nothing)
             } else {
-                task.row(rider.tokens, lane.total(), self.embedding)
+                task.row(rider.tokens, lane.total())
             };
             rows.push(Row { slot, tokens, want });
         }
@@ -315,8 +316,8 @@ impl Worker {
         let Some((arrival, mut task)) = lane.queue.pop_first() else { return Ok(()) };
         let span = task.job.span.clone();
         let _entered = span.enter();
-        lane.absorb(&*self.engine, task.row(rider.tokens, 0, self.embedding).0, &output);
-        let progress = task.absorb(output, self.embedding, &self.info.end_tokens);
+        lane.absorb(&*self.engine, task.row(rider.tokens, 0).0, &output);
+        let progress = task.absorb(output, self.straighten.as_deref(), &self.info.end_tokens);
         let request = task.job.request;
         lane.queue.insert(arrival, task);
         if let Some((sampled, stopped)) = progress.token {

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     engine::{EngineInfo, Sampling},
-    message::{BrainError, ConversationId, N_MAX, Sharing},
+    message::{BrainError, ConversationId, N_MAX, Sharing, check_vocabulary},
     tokens::TokenId,
 };
 
@@ -128,7 +128,7 @@ fn check_input(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
     let bytes = match (&arrival.input, &arrival.ask) {
         (Some(Given::Text { bytes }), _) => *bytes,
         (Some(Given::Tokens(tokens)), _) => tokens.len().saturating_mul(size_of::<TokenId>()),
-        (None, Ask::Embed | Ask::Score) => 0,
+        (None, Ask::Embed(_) | Ask::Score) => 0,
         (None, Ask::Step(step)) if step.count == 0 => {
             return Err(BrainError::EmptyInput { reason: "a step of count 0 without input" });
         }
@@ -145,8 +145,11 @@ fn check_input(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
 
 /// What can be said once a request's tokens are known and those that it follows. `context_len`: how many these are.
 pub(super) fn check_work(pending: &Pending, context_len: usize, model: &EngineInfo) -> Result<(), BrainError> {
-    if pending.has_input && pending.tokens.is_empty() {
+    if pending.has_input && pending.text_len == 0 {
         return Err(BrainError::EmptyInput { reason: "the text has no tokens" });
+    }
+    if let Some(frame) = pending.frame() {
+        check_vocabulary(frame.prefix.iter().chain(&frame.probe), model.vocab)?;
     }
     pending.work().check(context_len, model)
 }
@@ -159,6 +162,7 @@ mod tests {
     use crate::{
         job::RequestId,
         message::{ErrorCode, Party, Terms},
+        policy::EmbedAsk,
     };
 
     /// The code with which an arrival is refused, `None` if it is not.
@@ -256,7 +260,7 @@ mod tests {
     #[test]
     fn nothing_to_read_is_an_empty_input() {
         let empty = Some(ErrorCode::EmptyInput);
-        assert_eq!(check(Ask::Embed, None), empty);
+        assert_eq!(check(Ask::Embed(EmbedAsk::default()), None), empty);
         assert_eq!(check(Ask::Score, Some(Given::Tokens(vec![]))), empty);
         assert_eq!(check(step(|_| ()), Some(Given::Text { bytes: 0 })), empty);
         assert_eq!(check(step(|s| s.count = 0), None), empty);
@@ -267,8 +271,8 @@ mod tests {
     #[test]
     fn inputs_over_the_limit_are_too_long() {
         let long = Some(ErrorCode::InputTooLong);
-        assert_eq!(check(Ask::Embed, Some(Given::Text { bytes: 100 })), None);
-        assert_eq!(check(Ask::Embed, Some(Given::Text { bytes: 101 })), long);
-        assert_eq!(check(Ask::Embed, Some(Given::Tokens(vec![TokenId(1); 26]))), long);
+        assert_eq!(check(Ask::Embed(EmbedAsk::default()), Some(Given::Text { bytes: 100 })), None);
+        assert_eq!(check(Ask::Embed(EmbedAsk::default()), Some(Given::Text { bytes: 101 })), long);
+        assert_eq!(check(Ask::Embed(EmbedAsk::default()), Some(Given::Tokens(vec![TokenId(1); 26]))), long);
     }
 }

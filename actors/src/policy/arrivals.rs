@@ -24,7 +24,8 @@ impl Policy {
         let is_loose = pending.conversation.is_none();
         if is_loose && pending.stage == Stage::Untokenised {
             pending.stage = Stage::Tokenising;
-            effects.push(Effect::Tokenise { request, conversation: None, behind: None });
+            let behind = pending.frame().and_then(|frame| frame.prefix.last().copied());
+            effects.push(Effect::Tokenise { request, conversation: None, behind });
         } else if is_loose {
             self.waiting.insert(request);
         }
@@ -52,7 +53,7 @@ impl Policy {
             Ask::Reset | Ask::Close | Ask::Rewind { .. } | Ask::Export => 0,
             // It may have to wait in both queues.
             Ask::Fork { to, .. } => [name, to].into_iter().filter(|it| !self.conversations.contains_key(it)).count(),
-            Ask::Embed | Ask::Step(_) | Ask::Score | Ask::Import { .. } => {
+            Ask::Embed(_) | Ask::Step(_) | Ask::Score | Ask::Import { .. } => {
                 usize::from(!self.conversations.contains_key(name))
             }
         };
@@ -101,7 +102,8 @@ impl Policy {
                 self.fail(request, error, effects);
             }
             Ok(tokens) => {
-                (pending.stage, pending.tokens) = (Stage::Waiting, tokens.into());
+                pending.stage = Stage::Waiting;
+                pending.take_text(tokens);
                 if pending.conversation.is_none() {
                     self.waiting.insert(request);
                     self.place_waiting(effects);

@@ -130,7 +130,7 @@ impl Policy {
         self.advance_each(names.into_iter(), effects);
     }
 
-    /// A part of several answers comes back from a dead actor.
+    /// A part of a request comes back from a dead actor.
     fn take_part_back(&mut self, part: RequestId, whole: RequestId, guilty: bool, effects: &mut Vec<Effect>) {
         if self.requests.get(&whole).is_none_or(|whole| whole.caller == Caller::Told) {
             self.remove(part);

@@ -3,7 +3,7 @@
 //! They carry tokens and lengths, never text: a text that has arrived is known here by its number of
 //! bytes until its tokens follow.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     engine::{EngineInfo, LoadError, Sampled, Sampling},
@@ -11,6 +11,7 @@ use crate::{
     keep::{KeepError, Kept, KeptId},
     message::{BrainError, ConversationId, Party, Terms},
     tokens::TokenId,
+    vectors::{Framed, Shape},
 };
 
 /// Which embedder actor; it keeps its index over restarts.
@@ -25,7 +26,7 @@ pub struct Incarnation(pub u64);
 #[derive(Clone, Debug, PartialEq)]
 pub enum Ask {
     /// See [`Embed`](crate::message::Embed).
-    Embed,
+    Embed(EmbedAsk),
     /// See [`Step`](crate::message::Step).
     Step(StepAsk),
     /// See [`Score`](crate::message::Score).
@@ -53,6 +54,15 @@ pub enum Ask {
         /// How many tokens are left.
         context_len: usize,
     },
+}
+
+/// What an embed asks for, its input aside.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EmbedAsk {
+    /// What stands around the text where a probe gives the vector; `None`: the text's own states do.
+    pub frame: Option<Arc<Framed>>,
+    /// How hidden states become the vector.
+    pub shape: Shape,
 }
 
 /// What a step asks for, its input aside.

@@ -34,6 +34,7 @@ impl Policy {
         let known = if self.blame.is_empty() { None } else { self.fingerprint(request) };
         let checked = known.map_or(Ok(()), |who| self.check_blame(&who)).and_then(|()| self.check_work(request));
         match (checked, whole) {
+            (Ok(()), None) if self.is_long(request) => self.part(request),
             (Ok(()), _) => self.send(request, actor, effects),
             (Err(error), Some(whole)) => self.fail_parted(whole, error, effects),
             (Err(error), None) => self.fail(request, error, effects),

@@ -54,7 +54,7 @@ use std::{
 pub use admission::{LOGIT_BIAS_MAX, NAME_BYTES_MAX, TOP_MAX};
 pub use config::{Limits, Memory, PolicyConfig, Supervision, WhenDown};
 pub use event::{
-    ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, Event, Given, Incarnation, Notice, StepAsk,
+    ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, EmbedAsk, Event, Given, Incarnation, Notice, StepAsk,
 };
 pub use health::Health;
 pub use inspect::{Dwelling, Inspected, LIST_MAX, ListAsk, Listed, SharingKind};

@@ -144,7 +144,7 @@ impl Policy {
         self.place_waiting(effects);
     }
 
-    /// A part of several answers has ended.
+    /// A part of a request has ended.
     fn part_ended(&mut self, request: RequestId, done: Done, part: Box<Pending>, effects: &mut Vec<Effect>) {
         let whole = self.requests.get(&request).and_then(|whole| whole.conversation.as_ref());
         if let Some(name) = whole.filter(|_| done.rebuilt) {
@@ -171,6 +171,9 @@ impl Policy {
     ) {
         let Done { request, outcome, commit, context_len, .. } = done;
         let committed = pending.shown.sampled.len();
+        if outcome.is_ok() {
+            self.keep_prefix(&pending, &commit);
+        }
         let fail = |error| Effect::Fail { request, error, committed, lingers: false };
         match outcome {
             // What it committed after its caller was told does not count.
@@ -182,7 +185,7 @@ impl Policy {
             Ok(outcome) if self.commit(pending.commits(), &commit) => {
                 let conversation = name.and_then(|name| self.conversations.get_mut(name));
                 let rebuilt = conversation.is_some_and(|conversation| std::mem::take(&mut conversation.rebuilt));
-                let (tokens, reused) = (pending.tokens.len(), pending.reused);
+                let (tokens, reused) = (pending.text_len, pending.reused);
                 self.took(pending.since);
                 let outcome = pending.whole(outcome);
                 effects
@@ -199,7 +202,7 @@ impl Policy {
     }
 
     /// A request was answered that came then.
-    fn took(&mut self, since: Time) {
+    pub(super) fn took(&mut self, since: Time) {
         self.takes = (self.takes * 7 + self.now.since(since)) / 8;
     }
 
@@ -237,7 +240,7 @@ impl Policy {
         let conversation = pending.conversation.as_ref().and_then(|name| self.conversations.get_mut(name));
         let (context_len, rebuilt) = conversation
             .map_or((0, false), |conversation| (conversation.state.len(), std::mem::take(&mut conversation.rebuilt)));
-        let (tokens, reused) = (pending.tokens.len(), pending.reused);
+        let (tokens, reused) = (pending.text_len, pending.reused);
         self.took(pending.since);
         effects.push(Effect::Answer { request, answer: Answer { outcome, tokens, context_len, rebuilt, reused } });
     }

@@ -5,15 +5,16 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Time,
     config::mix,
-    event::{ActorIndex, Arrival, Ask, Given, StepAsk},
+    event::{ActorIndex, Arrival, Ask, EmbedAsk, Given, StepAsk},
     parts::{Part, PartOf, Several},
     state::State,
 };
 use crate::{
-    engine::{Resident, Sampled},
+    engine::{Resident, Sampled, Sampling},
     job::{Carried, Outcome, RequestId, Work},
     message::{ConversationId, Party, Sharing, Terms},
     tokens::TokenId,
+    vectors::{Framed, Pooling},
 };
 
 /// How far a request is.
@@ -27,7 +28,7 @@ pub(super) enum Stage {
     Waiting,
     /// An actor has it.
     Assigned(ActorIndex),
-    /// Its parts are being done: several answers.
+    /// Its parts are being done.
     Parted,
 }
 
@@ -86,8 +87,10 @@ pub(super) struct Pending {
     pub(super) ask: Ask,
     /// Whether it brought an input at all, be it one without tokens.
     pub(super) has_input: bool,
-    /// Its input; empty until it is tokenised.
+    /// What is run of it: its input, and around that what its vector needs; empty until it is tokenised.
     pub(super) tokens: Arc<Vec<TokenId>>,
+    /// How many of them are its own.
+    pub(super) text_len: usize,
     /// How far it has come.
     pub(super) stage: Stage,
     /// Whether somebody waits for it.
@@ -111,7 +114,7 @@ pub(super) struct Pending {
     pub(super) reused: usize,
     /// What an actor has done of it that gave it back.
     pub(super) carried: Option<Carried>,
-    /// The answers under way, where several are asked for.
+    /// Its parts, while they are being done.
     pub(super) several: Option<Box<Several>>,
     /// Of which request it is a part, if it is one.
     pub(super) part: Option<Box<PartOf>>,
@@ -141,7 +144,7 @@ impl Pending {
             Some(Given::Text { .. }) => (Vec::new(), Stage::Untokenised),
             None => (Vec::new(), Stage::Waiting),
         };
-        Self {
+        let mut pending = Self {
             conversation: arrival.conversation,
             other,
             choice: arrival.terms.choice,
@@ -149,7 +152,8 @@ impl Pending {
             party: arrival.party,
             ask: arrival.ask,
             has_input,
-            tokens: Arc::new(tokens),
+            tokens: Arc::default(),
+            text_len: 0,
             stage,
             caller: Caller::Waits,
             since,
@@ -163,7 +167,26 @@ impl Pending {
             carried: None,
             several: None,
             part: None,
+        };
+        pending.take_text(tokens);
+        pending
+    }
+
+    /// What stands around its text where a probe gives the vector.
+    pub(super) fn frame(&self) -> Option<&Arc<Framed>> {
+        match &self.ask {
+            Ask::Embed(embed) => embed.frame.as_ref(),
+            _ => None,
         }
+    }
+
+    /// Its input is there as tokens. Where no conversation stands before it, its frame does.
+    pub(super) fn take_text(&mut self, tokens: Vec<TokenId>) {
+        self.text_len = tokens.len();
+        self.tokens = Arc::new(match self.frame() {
+            Some(frame) if self.conversation.is_none() && !tokens.is_empty() => frame.around(&tokens),
+            _ => tokens,
+        });
     }
 
     /// The conversations in whose queues it stands.
@@ -182,15 +205,23 @@ impl Pending {
         Some(self.part.as_ref()?.whole)
     }
 
-    /// A part of this request, which begins at `state`; `None` where it is no step.
+    /// A part of this request, which begins at `state`; `None` where it has no such part.
     pub(super) fn as_part(&self, whole: RequestId, number: RequestId, part: Part, state: State) -> Option<Self> {
-        let Ask::Step(step) = &self.ask else { return None };
-        let (tokens, count, seed) = match part {
-            Part::Reading => (Arc::clone(&self.tokens), 0, step.seed),
-            Part::Answering(0) => (Arc::default(), step.count, step.seed),
-            Part::Answering(index) => (Arc::default(), step.count, seed_of(step.seed, index)),
+        let (ask, tokens) = match (part, &self.ask) {
+            (Part::Reading, Ask::Step(step)) => (step.part(0, step.seed), Arc::clone(&self.tokens)),
+            (Part::Reading, Ask::Embed(_)) => (StepAsk::reading(), Arc::clone(&self.tokens)),
+            (Part::Answering(0), Ask::Step(step)) => (step.part(step.count, step.seed), Arc::default()),
+            (Part::Answering(index), Ask::Step(step)) => {
+                (step.part(step.count, seed_of(step.seed, index)), Arc::default())
+            }
+            (Part::Probing, Ask::Embed(embed)) => (embed.plain(), Arc::new(self.frame()?.probe.clone())),
+            (Part::Piece(index), Ask::Embed(embed)) => {
+                let (frame, piece) = (self.frame()?, self.several.as_ref()?.pieces.get(index)?);
+                let begin = frame.prefix.len();
+                (embed.plain(), Arc::new(frame.around(self.tokens.get(begin + piece.start..begin + piece.end)?)))
+            }
+            _ => return None,
         };
-        let ask = Ask::Step(StepAsk { count, seed, n: 1, ..step.clone() });
         let arrival = Arrival {
             request: number,
             conversation: None,
@@ -200,13 +231,22 @@ impl Pending {
             party: self.party.clone(),
             deadline: None,
         };
-        let (has_input, part) = (!tokens.is_empty(), Some(Box::new(PartOf { whole, part, state })));
-        Some(Self { has_input, tokens, part, ..Self::new(arrival, self.since, None) })
+        let (has_input, text_len) = (!tokens.is_empty(), tokens.len());
+        let part = Some(Box::new(PartOf { whole, part, state }));
+        Some(Self { has_input, tokens, text_len, part, ..Self::new(arrival, self.since, None) })
     }
 
     /// Whether it is read to its end for what it gives for each token, which nobody else's reading has left.
     pub(super) fn reads_all(&self) -> bool {
-        matches!(self.ask, Ask::Embed | Ask::Score)
+        match &self.ask {
+            Ask::Embed(embed) => embed.shape.pooling == Pooling::Mean,
+            ask => matches!(ask, Ask::Score),
+        }
+    }
+
+    /// Whether it is done in parts: several answers, and a probe behind a conversation.
+    pub(super) fn is_parted(&self) -> bool {
+        self.answers() > 1 || self.conversation.is_some() && self.frame().is_some()
     }
 
     /// How many answers are asked for.
@@ -226,7 +266,7 @@ impl Pending {
     pub(super) fn work(&self) -> Work {
         let tokens = if self.shown.sampled.is_empty() { Arc::clone(&self.tokens) } else { Arc::default() };
         match &self.ask {
-            Ask::Embed => Work::Embed { tokens },
+            Ask::Embed(embed) => Work::Embed { tokens, shape: embed.shape },
             Ask::Score => Work::Score { tokens },
             Ask::Step(step) => Work::Step {
                 tokens,
@@ -268,6 +308,26 @@ impl Pending {
             }
             outcome => outcome,
         }
+    }
+}
+
+impl StepAsk {
+    /// What only reads.
+    fn reading() -> Ask {
+        let sampling = Sampling::GREEDY;
+        Ask::Step(Self { count: 0, sampling, seed: 0, top: 0, stream: false, n: 1 })
+    }
+
+    /// A part of this step.
+    fn part(&self, count: usize, seed: u64) -> Ask {
+        Ask::Step(Self { count, seed, n: 1, ..self.clone() })
+    }
+}
+
+impl EmbedAsk {
+    /// The same with nothing around what is run.
+    fn plain(&self) -> Ask {
+        Ask::Embed(Self { frame: None, ..self.clone() })
     }
 }
 

@@ -1,15 +1,18 @@
-//! Several answers to one step: the input is read once, then each answer is a part of its own that goes on from there.
+//! Requests that are done in parts. Several answers to one step: the input is read once, then each answer is a part of
+//! its own that goes on from there. A vector by a probe behind a conversation: the input is read, then the probe goes on
+//! from there, and what it has led to is dropped. A text of its own that is too long for the window: piece by piece.
 //!
 //! A part is a request of nobody, with a number of its own and a state in the place of a conversation: first the one
 //! that reads the input, then one for each answer, which runs the last token again for its logits and decodes beside
-//! the others. They share pages, so none of them reads what another has read. Nothing of it belongs to the conversation
-//! before all are done: then the conversation stands at the input, and the answers wait beside it.
+//! the others, or the one that runs the probe. They share pages, so none of them reads what another has read. Nothing of
+//! it belongs to the conversation before all are done: then the conversation stands at the input, and the answers wait
+//! beside it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::Range};
 
 use super::{
     Answer, Ask, Caller, Effect, Pending, Policy, Stage, broken_commit,
-    parts::{Part, PartOf, Several},
+    parts::{Part, PartOf, Several, pieces},
 };
 use crate::{
     job::{Choice, Commit, Outcome, RequestId},
@@ -17,35 +20,54 @@ use crate::{
 };
 
 impl Policy {
-    /// Begins with the answers of a request whose turn has come.
-    pub(super) fn part(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
+    /// Begins with the parts of a request whose turn has come.
+    pub(super) fn part(&mut self, request: RequestId) {
+        let pieces = self.pieces(request);
         let Some(pending) = self.requests.get_mut(&request) else { return };
-        let Ask::Step(step) = &pending.ask else { return };
+        let answers = match &pending.ask {
+            Ask::Step(step) => step.n,
+            _ => 0,
+        };
         let conversation = pending.conversation.as_ref().and_then(|name| self.conversations.get(name));
-        let Some(start) = conversation.and_then(|conversation| conversation.base(pending.choice)) else { return };
-        let several = Several {
+        let start = conversation.and_then(|conversation| conversation.base(pending.choice));
+        let start = start.cloned().unwrap_or_default();
+        let first = match (&pending.conversation, pending.frame()) {
+            (None, _) => Some(Part::Piece(0)),
+            (_, Some(_)) => Some(Part::Reading),
+            (_, None) => (!pending.tokens.is_empty()).then_some(Part::Reading),
+        };
+        let lacks = self.model.as_ref().is_some_and(|model| model.pages.is_some()) && start.lacks_rows();
+        pending.several = Some(Box::new(Several {
             parts: BTreeSet::new(),
             had: start.len() > 0,
-            start: start.clone(),
+            start,
             rebuilt: false,
-            done: vec![None; step.n],
-        };
-        let reads = !pending.tokens.is_empty();
-        let lacks = self.model.as_ref().is_some_and(|model| model.pages.is_some()) && start.lacks_rows();
-        pending.several = Some(Box::new(several));
+            done: vec![None; answers],
+            pieces,
+            vectors: Vec::new(),
+        }));
         pending.stage = Stage::Parted;
         self.parted += 1;
         self.waiting.remove(&request);
         self.reserve(request);
-        if reads {
-            self.add_part(request, Part::Reading);
-        } else if lacks {
+        match first {
+            Some(part) => self.add_part(request, part),
             // What left memory is read again once, and then the others go on from there.
-            self.add_part(request, Part::Answering(0));
-        } else {
-            self.add_answers(request, 0);
+            None if lacks => self.add_part(request, Part::Answering(0)),
+            None => self.add_answers(request, 0),
         }
-        self.place_waiting(effects);
+    }
+
+    /// Whether a text that stands in no conversation is too long for one piece.
+    pub(super) fn is_long(&self, request: RequestId) -> bool {
+        self.pieces(request).len() > 1
+    }
+
+    /// The pieces of a text that a probe gives the vector of and no conversation stands before.
+    fn pieces(&self, request: RequestId) -> Vec<Range<usize>> {
+        let pending = self.requests.get(&request).filter(|pending| pending.conversation.is_none());
+        let frame = pending.and_then(|pending| Some((pending.text_len, pending.frame()?)));
+        frame.map_or(Vec::new(), |(len, frame)| pieces(len, self.window().size.saturating_sub(frame.len())))
     }
 
     fn add_answers(&mut self, request: RequestId, first: usize) {
@@ -88,8 +110,25 @@ impl Policy {
             _ if !possible => self.fail_parted(request, broken_commit(), effects),
             (Part::Reading, _) => {
                 several.start = state;
-                self.add_answers(request, 0);
+                match pending.frame() {
+                    Some(_) => self.add_part(request, Part::Probing),
+                    None => self.add_answers(request, 0),
+                }
                 self.place_waiting(effects);
+            }
+            (Part::Probing, outcome @ Outcome::Embedded(_)) => {
+                self.answer_parted(request, outcome, effects);
+            }
+            // One after the other, so that they take no more memory than one.
+            (Part::Piece(index), Outcome::Embedded(vector)) => {
+                several.vectors.push(vector);
+                if several.vectors.len() < several.pieces.len() {
+                    self.add_part(request, Part::Piece(index + 1));
+                    self.place_waiting(effects);
+                } else {
+                    let vectors = std::mem::take(&mut several.vectors);
+                    self.answer_pieces(request, vectors, effects);
+                }
             }
             (Part::Answering(index), Outcome::Stepped { sampled, stopped }) => {
                 let alone = index == 0 && several.parts.is_empty() && several.done.iter().all(Option::is_none);
@@ -98,23 +137,25 @@ impl Policy {
                 }
                 several.done[index] = Some((Choice { sampled, stopped, context_len }, state));
                 if several.done.iter().all(Option::is_some) {
-                    self.answer_parted(request, effects);
+                    self.choose_later(request, effects);
                 } else if alone {
                     self.add_answers(request, 1);
                     self.place_waiting(effects);
                 }
             }
-            (Part::Answering(_), _) => self.fail_parted(request, broken_commit(), effects),
+            (Part::Answering(_) | Part::Probing | Part::Piece(_), _) => {
+                self.fail_parted(request, broken_commit(), effects)
+            }
         }
     }
 
-    /// Ends a request of several answers with an error; its parts are given up.
+    /// Ends a request with an error whose parts are given up.
     pub(super) fn fail_parted(&mut self, request: RequestId, error: BrainError, effects: &mut Vec<Effect>) {
         self.tell(request, error, effects);
         self.give_up_parts(request, effects);
     }
 
-    /// Nobody waits for a request of several answers any more.
+    /// Nobody waits for a request any more that is done in parts.
     pub(super) fn drop_parted(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
         self.tell_nothing(request, effects);
         self.give_up_parts(request, effects);
@@ -151,11 +192,28 @@ impl Policy {
         }
     }
 
-    /// All answers are there: the conversation stands at the input, and they wait beside it.
-    fn answer_parted(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
+    /// All answers are there.
+    fn choose_later(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
+        let several = self.requests.get(&request).and_then(|pending| pending.several.as_ref());
+        let answers = several.map_or(&[][..], |several| &several.done[..]);
+        let choices = answers.iter().flatten().map(|(choice, _)| choice.clone()).collect();
+        self.answer_parted(request, Outcome::Several(choices), effects);
+    }
+
+    /// All pieces of a text have their vectors.
+    fn answer_pieces(&mut self, request: RequestId, vectors: Vec<Vec<f32>>, effects: &mut Vec<Effect>) {
+        let Some(pending) = self.remove(request) else { return };
+        self.took(pending.since);
+        let (tokens, reused, context_len) = (pending.text_len, pending.reused, self.window().size);
+        let answer = Answer { outcome: Outcome::Pieces(vectors), tokens, context_len, rebuilt: false, reused };
+        effects.push(Effect::Answer { request, answer });
+    }
+
+    /// All parts are done: the conversation stands at the input, and answers, if there are any, wait beside it.
+    fn answer_parted(&mut self, request: RequestId, outcome: Outcome, effects: &mut Vec<Effect>) {
         let Some(mut pending) = self.remove(request) else { return };
         let (Some(several), Some(name)) = (pending.several.take(), pending.conversation.take()) else { return };
-        let (choices, states): (Vec<_>, Vec<_>) = several.done.into_iter().flatten().unzip();
+        let states = several.done.into_iter().flatten().map(|(_, state)| state).collect();
         let state = several.start;
         let context_len = state.len();
         let Some(conversation) = self.conversations.get_mut(&name) else { return };
@@ -167,8 +225,9 @@ impl Policy {
         let rebuilt = std::mem::take(&mut conversation.rebuilt) || several.rebuilt;
         self.give_slot_back(&name, effects);
         self.leave_wrong_seat(&name, &before);
-        let (tokens, reused) = (pending.tokens.len(), pending.reused);
-        let answer = Answer { outcome: Outcome::Several(choices), tokens, context_len, rebuilt, reused };
+        let (tokens, reused) = (pending.text_len, pending.reused);
+        self.took(pending.since);
+        let answer = Answer { outcome, tokens, context_len, rebuilt, reused };
         effects.push(Effect::Answer { request, answer });
         self.advance(&name, effects);
     }

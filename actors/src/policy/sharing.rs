@@ -81,6 +81,24 @@ impl Policy {
         }
     }
 
+    /// The rows of the prefix that a text stood behind are left for the texts to come; those of the text are not, since
+    /// few are embedded twice.
+    pub(super) fn keep_prefix(&mut self, pending: &Pending, commit: &Commit) {
+        let (Some(frame), None, Some(base)) = (pending.frame(), &pending.conversation, &pending.base) else { return };
+        let (len, pages, window) = (frame.prefix.len(), self.page_size(), self.window());
+        let Sharing::With(scope) = pending.sharing.clone().unwrap_or_default() else { return };
+        let mut state = State::default();
+        if base.kv_len >= len || commit.dropped > 0 || !state.commit(commit, Some(base.clone()), &window) {
+            return;
+        }
+        state.rewind(len, pages);
+        if let Some(prefixes) = &mut self.prefixes {
+            let mut seat = prefixes.sit(scope.as_ref(), &[]);
+            prefixes.settle(&mut seat, &state.history.tokens, &mut state.resident);
+            prefixes.leave(seat);
+        }
+    }
+
     /// Where a conversation has come to stand elsewhere and no job is out: what it holds now is there for others.
     pub(super) fn settle_down(&mut self, name: &ConversationId) {
         let (Some(prefixes), Some(conversation)) = (&mut self.prefixes, self.conversations.get_mut(name)) else {

@@ -27,7 +27,7 @@ enum Turn {
     Import(Vec<Kept>),
     /// An earlier length.
     Rewind { context_len: usize },
-    /// Several answers, each a part of its own.
+    /// Several answers, or a probe behind what it reads: parts of their own.
     Part,
     /// An actor.
     Dispatch,
@@ -117,7 +117,10 @@ impl Policy {
                 Turn::Export => self.export(request, name, effects),
                 Turn::Import(states) => self.import(request, name, states, effects),
                 Turn::Part => match self.check_size(request) {
-                    Ok(()) => return self.part(request, effects),
+                    Ok(()) => {
+                        self.part(request);
+                        return self.place_waiting(effects);
+                    }
                     Err(error) => self.fail(request, error, effects),
                 },
                 Turn::Dispatch => match self.actor_for(name, request, effects) {
@@ -157,7 +160,7 @@ impl Policy {
                 (_, Ok(())) => match conversation.base(pending.choice) {
                     None => Turn::Refuse(no_such_choice(conversation, pending.choice)),
                     _ if pending.stage == Stage::Untokenised => Turn::Tokenise,
-                    _ if pending.answers() > 1 => Turn::Part,
+                    _ if pending.is_parted() => Turn::Part,
                     _ => Turn::Dispatch,
                 },
             },

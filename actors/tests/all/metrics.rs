@@ -108,7 +108,7 @@ fn a_brain_emits_what_the_table_says_and_counts_rightly() {
         while stream.next().await.is_some() {}
         let again = brain.step(step("b", text, 1)).await.unwrap();
         assert_eq!(again.context.reused, 19);
-        brain.embed(Embed { conversation: None, input: "AB".into(), terms: Terms::default() }).await.unwrap();
+        brain.embed(Embed::of("AB")).await.unwrap();
         brain.score(Score { conversation: "c".into(), input: "AB".into(), terms: Terms::default() }).await.unwrap();
         brain.fork(Fork { from: "a".into(), to: "f".into(), at: None, choice: None }).await.unwrap();
         brain.rewind("f", 20).await.unwrap();

@@ -150,7 +150,7 @@ impl Actors {
     }
 
     async fn embed(&self, tokens: usize) -> Outcome<Value> {
-        let embed = Embed { conversation: None, input: self.tokens.of(0, 0, tokens).into(), terms: unshared() };
+        let embed = Embed { terms: unshared(), ..Embed::of(self.tokens.of(0, 0, tokens)) };
         let began = Instant::now();
         self.brain.embed(embed).await?;
         Ok(json!({ "seconds": began.elapsed().as_secs_f64() }))

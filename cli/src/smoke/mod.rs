@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Instant};
 
 use comfy_table::CellAlignment;
 use motorbrain::{
-    Brain, BrainError, ConversationId, Embed, Embedded, Parts, Settings, StartError, Step, Terms, engine::OnnxLoader,
+    Brain, BrainError, ConversationId, Embed, Embedded, Parts, Settings, StartError, Step, engine::OnnxLoader,
 };
 use serde::Serialize;
 
@@ -125,7 +125,7 @@ async fn conversation(brain: &Brain) -> Result<Seen, BrainError> {
 }
 
 async fn embed(brain: &Brain, name: &ConversationId, text: &str) -> Result<Embedded, BrainError> {
-    brain.embed(Embed { conversation: Some(name.clone()), input: text.into(), terms: Terms::default() }).await
+    brain.embed(Embed { conversation: Some(name.clone()), ..Embed::of(text) }).await
 }
 
 fn report(seen: &Seen, checks: &[Check]) -> String {

@@ -214,7 +214,7 @@ impl Asked {
                 Request::Score(Score { conversation, input: input.into(), terms: terms(choice) })
             }
             Self::Embed { input, choice } => {
-                Request::Embed(Embed { conversation: Some(conversation), input: input.into(), terms: terms(choice) })
+                Request::Embed(Embed { conversation: Some(conversation), terms: terms(choice), ..Embed::of(input) })
             }
             Self::Reset => Request::Reset(conversation),
             Self::Close => Request::Close(conversation),

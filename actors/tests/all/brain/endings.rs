@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use motorbrain_actors::{
     brain::{Brain, BrainArguments, BrainConfig, Delivery, MotorBrain},
     clock::Clock,
-    embedder::{EmbedderArguments, EmbedderMessage, EmbeddingConfig, spawn_on_thread},
+    embedder::{EmbedderArguments, EmbedderMessage, spawn_on_thread},
     engine::LoadError,
     job::Pulse,
     message::{ErrorCode, Request},
@@ -245,7 +245,7 @@ async fn what_an_actor_reports_to_is_dropped_with_it() {
             }),
             pulse: Pulse::default(),
             clock: Clock::start(),
-            embedding: EmbeddingConfig::default(),
+            straighten: None,
             chunk: 8,
             beside_max: Duration::from_secs(1),
         };

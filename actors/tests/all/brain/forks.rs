@@ -321,7 +321,7 @@ async fn an_answer_is_chosen_by_whatever_comes_next() {
         let of_twin = brain.several(Step { conversation: "other twin".into(), ..several }).await.unwrap();
         let tokens = |several: &Several| several.choices.iter().map(|it| it.token_ids.clone()).collect::<Vec<_>>();
         assert_eq!(tokens(&of_b), tokens(&of_twin));
-        let embed = |name: &str| Embed { conversation: Some(name.into()), input: words(), terms: chosen(1) };
+        let embed = |name: &str| Embed { conversation: Some(name.into()), terms: chosen(1), ..Embed::of(words()) };
         let (b, twin) = (brain.embed(embed("b")).await.unwrap(), brain.embed(embed("other twin")).await.unwrap());
         assert_eq!((b.embedding, b.context.context_len), (twin.embedding, twin.context.context_len));
     }

@@ -19,6 +19,7 @@ mod life;
 mod limits;
 mod makers;
 mod memory;
+mod recipes;
 mod serving;
 mod sharing;
 mod streams;
@@ -137,5 +138,5 @@ fn score(conversation: &str, text: &str) -> Score {
 }
 
 fn embed(conversation: Option<&str>, text: &str) -> Embed {
-    Embed { conversation: conversation.map(Into::into), input: text.into(), terms: Terms::default() }
+    Embed { conversation: conversation.map(Into::into), ..Embed::of(text) }
 }

@@ -3,11 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use motorbrain_actors::{
-    embedder::{Embedder, EmbedderOptions, EmbeddingConfig, StartError, TokenItem, TokenStep},
+    embedder::{Embedder, EmbedderOptions, StartError, TokenItem, TokenStep},
     engine::{EngineInfo, LoadError, Window},
     job::{JobError, Work},
     message::{BrainError, ConversationId},
     tokens::TokenId,
+    vectors::Shape,
 };
 use motorbrain_testing::{FakeControl, FakeLoader, Fault, LoadFault, fake_info, fake_info_without_pages};
 use ractor::ActorRef;
@@ -37,24 +38,23 @@ async fn requests_get_their_replies() {
     let (embedder, _ended) = start(&FakeControl::default()).await.unwrap();
     let a = ConversationId::from("a");
     let mut reference = Reference::new(fake_info());
-    let config = EmbeddingConfig::default();
 
-    let (text, work) = (tokens(1, 5), Work::Embed { tokens: Arc::new(tokens(1, 5)) });
+    let (text, work) = (tokens(1, 5), Work::Embed { tokens: Arc::new(tokens(1, 5)), shape: Shape::default() });
     let stateless = embedder.embed(None, text.clone()).await.unwrap();
     let kept = embedder.embed(Some(a.clone()), text).await.unwrap();
     assert_eq!(stateless, kept, "a conversation's first text stands alone");
-    assert_equal(&Outcome::Embedded(kept.value), &reference.answer(&work, config));
+    assert_equal(&Outcome::Embedded(kept.value), &reference.answer(&work));
 
     let (tokens, sampling) = (tokens(9, 2), Sampling::GREEDY);
     let stepped = embedder.step(a.clone(), TokenStep::greedy(tokens.clone(), 3)).await.unwrap();
     let work = Work::Step { tokens: Arc::new(tokens), count: 3, sampling, seed: 0, top: 0, stream: false };
     let (sampled, stopped) = stepped.value;
-    assert_eq!(Outcome::Stepped { sampled, stopped }, reference.answer(&work, config));
+    assert_eq!(Outcome::Stepped { sampled, stopped }, reference.answer(&work));
     assert_eq!(stepped.context_len, 10);
 
     let scored = embedder.score(a.clone(), vec![TokenId(3)]).await.unwrap();
     let work = Work::Score { tokens: Arc::new(vec![TokenId(3)]) };
-    assert_eq!(Outcome::Scored(scored.value), reference.answer(&work, config));
+    assert_eq!(Outcome::Scored(scored.value), reference.answer(&work));
 
     embedder.forget(a.clone()).await.unwrap();
     assert_eq!(embedder.score(a, vec![TokenId(3)]).await.unwrap().value, [None]);

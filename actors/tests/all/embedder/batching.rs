@@ -1,8 +1,11 @@
 //! What shares a run: order, company, chunks, and those that ride alone.
 
+use std::sync::Arc;
+
 use motorbrain_actors::{
-    embedder::{EmbeddingConfig, Pooling},
-    job::Outcome,
+    job::{Outcome, Work},
+    tokens::TokenId,
+    vectors::{Pooling, Shape},
 };
 use motorbrain_testing::{FakeControl, Fault, RowSeen, fake_info};
 
@@ -18,7 +21,7 @@ async fn jobs_of_a_conversation_are_done_in_the_order_of_their_arrival() {
     let mut reference = Reference::new(fake_info());
     for (request, work) in sent.into_iter().zip(works) {
         let done = bench.done(request).await;
-        assert_equal(outcome(&done), &reference.answer(&work, EmbeddingConfig::default()));
+        assert_equal(outcome(&done), &reference.answer(&work));
         assert_eq!((done.context_len, done.rebuilt), (reference.context_len, false));
     }
 }
@@ -30,7 +33,7 @@ async fn decode_rows_of_all_conversations_share_every_run() {
     let sent: Vec<_> = (0..4).map(|i| bench.send(&format!("{i}"), work(i))).collect();
     bench.release();
     for (i, request) in (0..).zip(sent) {
-        let expected = Reference::new(fake_info()).answer(&work(i), EmbeddingConfig::default());
+        let expected = Reference::new(fake_info()).answer(&work(i));
         assert_equal(outcome(&bench.done(request).await), &expected);
     }
     let tally = bench.control.tally();
@@ -69,13 +72,14 @@ async fn a_long_prompt_delays_others_by_one_chunk() {
 async fn chunks_change_no_answer() {
     for pooling in [Pooling::Mean, Pooling::Last] {
         for (chunk, normalize) in [(1, true), (3, false), (7, true), (100, false)] {
-            let embedding = EmbeddingConfig { pooling, normalize };
-            let mut bench = Bench::new(fake_info(), embedding, chunk, FakeControl::default()).await;
+            let shape = Shape { pooling, normalize, ..Shape::default() };
+            let vector = |tokens: Vec<TokenId>| Work::Embed { tokens: Arc::new(tokens), shape };
+            let mut bench = Bench::new(fake_info(), chunk, FakeControl::default()).await;
             let mut reference = Reference::new(fake_info());
             // Five windows, with slides inside of every kind of work.
-            for work in [embed(tokens(1, 21)), score(tokens(5, 21)), step(tokens(9, 21), 21), embed(tokens(3, 1))] {
+            for work in [vector(tokens(1, 21)), score(tokens(5, 21)), step(tokens(9, 21), 21), vector(tokens(3, 1))] {
                 let done = bench.ask("a", work.clone()).await;
-                assert_equal(outcome(&done), &reference.answer(&work, embedding));
+                assert_equal(outcome(&done), &reference.answer(&work));
                 assert_eq!(done.context_len, reference.context_len, "in chunks of {chunk}");
             }
         }
@@ -112,7 +116,7 @@ async fn a_job_without_a_conversation_leaves_nothing() {
     let passing = bench.send_stateless(embed(tokens(1, 5)));
     bench.release();
     let (kept, passing) = (bench.done(kept).await, bench.done(passing).await);
-    let expected = Reference::new(fake_info()).answer(&embed(tokens(1, 5)), EmbeddingConfig::default());
+    let expected = Reference::new(fake_info()).answer(&embed(tokens(1, 5)));
     assert_equal(outcome(&passing), &expected);
     assert_eq!(passing.context_len, 5);
     assert_eq!(kept.context_len, 4);
@@ -123,18 +127,18 @@ async fn a_job_without_a_conversation_leaves_nothing() {
 #[tokio::test]
 async fn a_step_stops_at_an_end_token_and_goes_on_after_it() {
     let mut plain = Reference::new(fake_info());
-    let Outcome::Stepped { sampled, .. } = plain.answer(&step(tokens(1, 3), 6), EmbeddingConfig::default()) else {
+    let Outcome::Stepped { sampled, .. } = plain.answer(&step(tokens(1, 3), 6)) else {
         panic!("a step steps");
     };
     let mut info = fake_info();
     info.end_tokens = vec![sampled[2].token];
     let first = sampled.iter().position(|sampled| sampled.token == info.end_tokens[0]).unwrap();
-    let mut bench = Bench::new(info.clone(), EmbeddingConfig::default(), 8, FakeControl::default()).await;
+    let mut bench = Bench::new(info.clone(), 8, FakeControl::default()).await;
     let done = bench.ask("a", step(tokens(1, 3), 6)).await;
     let expected = Outcome::Stepped { sampled: sampled[..=first].to_vec(), stopped: true };
     assert_eq!(*outcome(&done), expected);
     let mut reference = Reference::new(info);
-    reference.answer(&step(tokens(1, 3), 6), EmbeddingConfig::default());
+    reference.answer(&step(tokens(1, 3), 6));
     let done = bench.ask("a", step(vec![], 2)).await;
-    assert_equal(outcome(&done), &reference.answer(&step(vec![], 2), EmbeddingConfig::default()));
+    assert_equal(outcome(&done), &reference.answer(&step(vec![], 2)));
 }

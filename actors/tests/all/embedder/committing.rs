@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use motorbrain_actors::{
-    embedder::EmbeddingConfig,
     engine::Sampled,
     job::{Commit, History, JobError, Outcome},
     message::BrainError,
@@ -53,7 +52,7 @@ async fn a_failed_job_leaves_its_conversation_as_it_was() {
         let mut reference = Reference::new(fake_info());
         let first = step(tokens(1, 3), 2);
         bench.ask("a", first.clone()).await;
-        reference.answer(&first, EmbeddingConfig::default());
+        reference.answer(&first);
         for work in [embed(poison_after(5)), score(poison_after(5)), step(poison_after(5), 2)] {
             let done = bench.ask("a", work).await;
             assert_eq!((done.context_len, &done.commit, done.rebuilt), (5, &Commit::default(), false));
@@ -61,7 +60,7 @@ async fn a_failed_job_leaves_its_conversation_as_it_was() {
         }
         let next = step(vec![], 8);
         let done = bench.ask("a", next.clone()).await;
-        assert_equal(outcome(&done), &reference.answer(&next, EmbeddingConfig::default()));
+        assert_equal(outcome(&done), &reference.answer(&next));
         assert!(!done.rebuilt);
     }
 }
@@ -73,14 +72,14 @@ async fn a_step_that_fails_behind_a_slide_is_undone() {
         let mut reference = Reference::new(fake_info());
         let first = step(tokens(1, if slid_before { 30 } else { 10 }), 2);
         bench.ask("a", first.clone()).await;
-        reference.answer(&first, EmbeddingConfig::default());
+        reference.answer(&first);
         let failed = bench.ask("a", step(poison_after(25), 1)).await;
         assert_eq!(failed.context_len, reference.context_len);
         assert!(!failed.rebuilt, "only an answer can say so");
         // Pages are those of the last commit still; without them all its tokens are read again.
         for next in [step(vec![], 3), score(tokens(7, 9))] {
             let done = bench.ask("a", next.clone()).await;
-            assert_equal(outcome(&done), &reference.answer(&next, EmbeddingConfig::default()));
+            assert_equal(outcome(&done), &reference.answer(&next));
             assert!(!done.rebuilt, "slid before: {slid_before}");
         }
     }
@@ -113,7 +112,7 @@ async fn a_streamed_step_that_fails_keeps_what_it_has_shown() {
     let mut reference = Reference::after(&bench.histories["a"].tokens, fake_info());
     let next = step(vec![], 3);
     let done = bench.ask("a", next.clone()).await;
-    assert_equal(outcome(&done), &reference.answer(&next, EmbeddingConfig::default()));
+    assert_equal(outcome(&done), &reference.answer(&next));
 }
 
 #[tokio::test]
@@ -135,11 +134,11 @@ async fn a_history_is_read_before_the_work() {
         let mut reference = Reference::after(&past, fake_info());
         reference.total = total;
         let first = bench.done(order[0]).await;
-        assert_equal(outcome(&first), &reference.answer(&work, EmbeddingConfig::default()));
+        assert_equal(outcome(&first), &reference.answer(&work));
         assert_eq!((first.rebuilt, first.commit.appended.len()), (rebuilt, 2));
         // The random draw depends on the number of the token since the reset.
         let second = bench.done(second).await;
-        assert_equal(outcome(&second), &reference.answer(&step(vec![], 1), EmbeddingConfig::default()));
+        assert_equal(outcome(&second), &reference.answer(&step(vec![], 1)));
         assert!(!second.rebuilt, "said once");
     }
 }
@@ -166,7 +165,7 @@ async fn a_history_outlives_the_job_that_brought_it() {
     let next = bench.send("a", step(vec![], 2));
     bench.release();
     assert_eq!(failure(bench.done(cancelled).await), JobError::Cancelled);
-    let expected = Reference::after(&past, fake_info()).answer(&step(vec![], 2), EmbeddingConfig::default());
+    let expected = Reference::after(&past, fake_info()).answer(&step(vec![], 2));
     assert_equal(outcome(&bench.done(next).await), &expected);
 }
 

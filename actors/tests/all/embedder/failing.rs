@@ -1,7 +1,6 @@
 //! Who is charged with a failed run, and who is not.
 
 use motorbrain_actors::{
-    embedder::EmbeddingConfig,
     engine::{EngineErrorKind, EngineInfo, Window},
     job::{JobError, Work},
     message::BrainError,
@@ -25,7 +24,7 @@ async fn a_bad_row_fails_alone() {
             bench.release();
             let error = failure(bench.done(bad).await);
             assert!(matches!(error, JobError::Failed(BrainError::Engine { .. })), "{error:?}");
-            let expected = Reference::new(fake_info()).answer(&good, EmbeddingConfig::default());
+            let expected = Reference::new(fake_info()).answer(&good);
             for request in [before, after, next] {
                 assert_equal(outcome(&bench.done(request).await), &expected);
             }
@@ -65,7 +64,7 @@ async fn an_interrupted_run_is_tried_again_without_those_nobody_waits_for() {
     let cancelled = bench.done(left).await;
     assert_eq!(cancelled.context_len, 0);
     assert_eq!(failure(cancelled), JobError::Cancelled);
-    let expected = Reference::new(fake_info()).answer(&work, EmbeddingConfig::default());
+    let expected = Reference::new(fake_info()).answer(&work);
     assert_equal(outcome(&bench.done(kept).await), &expected);
     assert_equal(outcome(&bench.ask("b", work).await), &expected);
     // A run's pulse ends when all that it gave is taken in, which is before anything else is done.
@@ -90,7 +89,7 @@ async fn a_cancelled_job_gives_its_temporary_slot_back() {
 #[tokio::test]
 async fn a_context_that_may_not_slide_refuses_what_does_not_fit() {
     let info = EngineInfo { window: Window { slides: false, ..fake_info().window }, ..fake_info() };
-    let mut bench = Bench::new(info, EmbeddingConfig::default(), 4, FakeControl::default()).await;
+    let mut bench = Bench::new(info, 4, FakeControl::default()).await;
     let full = |context_len, new| JobError::Failed(BrainError::ContextFull { context_len, new, size: 16 });
     bench.ask("a", score(tokens(1, 10))).await;
     let runs = bench.control.tally().runs;
@@ -116,7 +115,7 @@ async fn nothing_to_read_is_an_error() {
 #[tokio::test]
 async fn a_model_without_hidden_states_says_so() {
     let info = EngineInfo { embeds: false, ..fake_info() };
-    let mut bench = Bench::new(info, EmbeddingConfig::default(), 4, FakeControl::default()).await;
+    let mut bench = Bench::new(info, 4, FakeControl::default()).await;
     let request = bench.send_stateless(embed(tokens(1, 3)));
     let error = failure(bench.done(request).await);
     assert!(matches!(error, JobError::Failed(BrainError::Engine { ref message }) if message.contains("hidden states")));

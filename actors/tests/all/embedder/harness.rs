@@ -10,11 +10,12 @@ use std::{
 
 use motorbrain_actors::{
     clock::Clock,
-    embedder::{EmbedderArguments, EmbedderMessage, EmbeddingConfig, spawn_on_thread},
+    embedder::{EmbedderArguments, EmbedderMessage, spawn_on_thread},
     engine::{Engine, EngineInfo, LoadError, Resident, Row, Sampled, Sampling, Want},
     job::{Commit, Done, History, Holding, Job, JobError, Outcome, Pulse, Report, RequestId, Work},
     message::{ConversationId, Party},
     tokens::TokenId,
+    vectors::Shape,
 };
 use motorbrain_testing::{FakeControl, FakeEngine, FakeLoader, fake_info, fake_info_without_pages};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -92,7 +93,7 @@ pub(crate) async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 impl Bench {
-    pub(crate) async fn new(info: EngineInfo, embedding: EmbeddingConfig, chunk: usize, control: FakeControl) -> Self {
+    pub(crate) async fn new(info: EngineInfo, chunk: usize, control: FakeControl) -> Self {
         let (supervisor, ended) = supervisor().await;
         let (send, reports) = unbounded_channel();
         let pulse = Pulse::default();
@@ -101,7 +102,7 @@ impl Bench {
             report: Arc::new(move |report| drop(send.send(report))),
             pulse: pulse.clone(),
             clock: Clock::start(),
-            embedding,
+            straighten: None,
             chunk,
             beside_max: Duration::from_millis(250),
         };
@@ -131,7 +132,7 @@ impl Bench {
         let control = FakeControl::default();
         control.hold_loads();
         control.record();
-        Self::new(fake_info(), EmbeddingConfig::default(), chunk, control).await
+        Self::new(fake_info(), chunk, control).await
     }
 
     /// The same on an engine that keeps keys and values to itself.
@@ -139,7 +140,7 @@ impl Bench {
         let control = FakeControl::default();
         control.hold_loads();
         control.record();
-        Self::new(fake_info_without_pages(), EmbeddingConfig::default(), chunk, control).await
+        Self::new(fake_info_without_pages(), chunk, control).await
     }
 
     pub(crate) fn release(&self) {
@@ -337,7 +338,7 @@ pub(crate) fn tokens(first: u32, count: u32) -> Vec<TokenId> {
 }
 
 pub(crate) fn embed(tokens: Vec<TokenId>) -> Work {
-    Work::Embed { tokens: Arc::new(tokens) }
+    Work::Embed { tokens: Arc::new(tokens), shape: Shape::default() }
 }
 
 pub(crate) fn score(tokens: Vec<TokenId>) -> Work {
@@ -392,9 +393,9 @@ impl Reference {
         }
     }
 
-    pub(crate) fn answer(&mut self, work: &Work, embedding: EmbeddingConfig) -> Outcome {
+    pub(crate) fn answer(&mut self, work: &Work) -> Outcome {
         match work {
-            Work::Embed { tokens } => Outcome::Embedded(self.embed(tokens, embedding)),
+            Work::Embed { tokens, shape } => Outcome::Embedded(self.embed(tokens, *shape)),
             Work::Score { tokens } => Outcome::Scored(tokens.iter().map(|&token| self.score(token)).collect()),
             Work::Step { tokens, count, sampling, seed, top, .. } => {
                 tokens.iter().for_each(|&token| drop(self.read(token, Want::Nothing)));
@@ -438,17 +439,17 @@ impl Reference {
         self.engine.context(self.slot).to_vec()
     }
 
-    fn embed(&mut self, tokens: &[TokenId], embedding: EmbeddingConfig) -> Vec<f32> {
-        use motorbrain_actors::{embedder::Pooling, engine};
+    fn embed(&mut self, tokens: &[TokenId], shape: Shape) -> Vec<f32> {
+        use motorbrain_actors::{engine, vectors::Pooling};
         let states: Vec<Vec<f32>> =
             tokens.iter().map(|&token| self.read(token, Want::Hidden(engine::Pooling::Last)).hidden).collect();
-        let mut vector = match embedding.pooling {
+        let mut vector = match shape.pooling {
             Pooling::Last => states.last().unwrap().clone(),
             Pooling::Mean => (0..states[0].len())
                 .map(|i| states.iter().map(|state| state[i]).sum::<f32>() / states.len() as f32)
                 .collect(),
         };
-        if embedding.normalize {
+        if shape.normalize {
             let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
             vector.iter_mut().for_each(|value| *value /= length);
         }

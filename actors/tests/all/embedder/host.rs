@@ -13,7 +13,7 @@ use std::{
 
 use motorbrain_actors::{
     clock::{Clock, Time},
-    embedder::{EmbedderArguments, EmbeddingConfig, Worker},
+    embedder::{EmbedderArguments, Worker},
     engine::{Engine, EngineError, EngineInfo, Held, Interrupt, Resident, Row, RowOutput, SlotIndex},
     job::{Commit, Done, History, Holding, Job, Outcome, Pulse, Report, RequestId, Work},
     message::{ConversationId, Party},
@@ -154,7 +154,7 @@ impl Host {
             }),
             pulse: pulse.clone(),
             clock: clock.clone(),
-            embedding: EmbeddingConfig::default(),
+            straighten: None,
             chunk,
             beside_max: Duration::from_millis(250),
         };

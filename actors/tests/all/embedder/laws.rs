@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use motorbrain_actors::{
-    embedder::EmbeddingConfig,
     job::{Done, Job, JobError, Outcome, Report, RequestId, Work},
     message::BrainError,
     tokens::TokenId,
@@ -62,7 +61,7 @@ fn cases() -> impl Strategy<Value = Vec<Case>> {
 /// The work with a token at the end of its input that the engine refuses, where it has an input.
 fn poison(work: &Work) -> Work {
     let mut work = work.clone();
-    if let Work::Embed { tokens } | Work::Step { tokens, .. } | Work::Score { tokens } = &mut work {
+    if let Work::Embed { tokens, .. } | Work::Step { tokens, .. } | Work::Score { tokens } = &mut work {
         std::sync::Arc::make_mut(tokens).push(OUTSIDE);
     }
     work
@@ -102,7 +101,7 @@ async fn check(cases: Vec<Case>, chunk: usize, blamed: bool, interrupts: Vec<u64
             Ok(outcome) => {
                 // One that is cancelled may be done before its actor hears of it.
                 assert!(forgets || !(case.poisoned && has_input));
-                assert_equal(&outcome, &reference.answer(&case.work, EmbeddingConfig::default()));
+                assert_equal(&outcome, &reference.answer(&case.work));
                 if !forgets {
                     assert_eq!(done.context_len, reference.context_len);
                 }
@@ -112,7 +111,7 @@ async fn check(cases: Vec<Case>, chunk: usize, blamed: bool, interrupts: Vec<u64
                 assert!(case.cancelled);
                 let shown = bench.shown.iter().filter(|(of, _)| *of == request).count();
                 if let (Work::Step { tokens, .. }, 1..) = (&case.work, shown) {
-                    reference.answer(&stream(tokens.to_vec(), shown), EmbeddingConfig::default());
+                    reference.answer(&stream(tokens.to_vec(), shown));
                 }
             }
             Err(JobError::Failed(BrainError::EmptyInput { .. })) => {
@@ -214,10 +213,10 @@ impl Calls {
 fn check_done(reference: &mut Reference, work: &Work, shown: usize, done: Done) {
     match (done.outcome, work) {
         (Ok(outcome), work) => {
-            assert_equal(&outcome, &reference.answer(work, EmbeddingConfig::default()));
+            assert_equal(&outcome, &reference.answer(work));
         }
         (Err(JobError::Cancelled), Work::Step { tokens, .. }) if shown > 0 => {
-            reference.answer(&stream(tokens.to_vec(), shown), EmbeddingConfig::default());
+            reference.answer(&stream(tokens.to_vec(), shown));
         }
         (Err(JobError::Cancelled), _) => {}
         (Err(JobError::Failed(BrainError::EmptyInput { .. })), _) => assert_eq!(reference.total, 0),

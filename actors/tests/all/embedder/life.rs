@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use motorbrain_actors::{
-    embedder::{EmbedderMessage, EmbeddingConfig},
-    engine::LoadError,
-};
+use motorbrain_actors::{embedder::EmbedderMessage, engine::LoadError};
 use motorbrain_testing::{FakeControl, Fault, LoadFault, fake_info};
 
 use super::harness::{Bench, Ended, outcome, soon, step, tokens};
@@ -13,7 +10,7 @@ use super::harness::{Bench, Ended, outcome, soon, step, tokens};
 async fn failing_load(fault: LoadFault) -> Bench {
     let control = FakeControl::default();
     control.fault_in_loads(1, fault);
-    Bench::new(fake_info(), EmbeddingConfig::default(), 4, control).await
+    Bench::new(fake_info(), 4, control).await
 }
 
 #[tokio::test]

@@ -7,7 +7,6 @@ use std::{
 };
 
 use motorbrain_actors::{
-    embedder::EmbeddingConfig,
     engine::{EngineInfo, Window},
     job::{Commit, Done, History, Holding, JobError, Report, RequestId, Work},
     message::{BrainError, Priority},
@@ -223,7 +222,7 @@ fn goes_on(host: &mut Host, conversation: &str, work: &Work, read: usize, past: 
     host.control.record();
     let request = host.send("a", Some(conversation), work.clone());
     let done = host.done(request);
-    assert_equal(outcome(&done), &Reference::after(past, host.info()).answer(work, EmbeddingConfig::default()));
+    assert_equal(outcome(&done), &Reference::after(past, host.info()).answer(work));
     let found: usize = host.control.recorded().iter().flatten().map(|row| row.tokens.len()).sum();
     assert_eq!(found, read);
 }
@@ -296,7 +295,7 @@ fn a_job_that_is_given_back_takes_along_what_was_read_again() {
     host.control.record();
     host.send_job(motorbrain_actors::job::Job { carried: Some(carried), ..job });
     let done = host.done(request);
-    assert_equal(outcome(&done), &Reference::after(&past, host.info()).answer(&work, EmbeddingConfig::default()));
+    assert_equal(outcome(&done), &Reference::after(&past, host.info()).answer(&work));
     let read: usize = host.control.recorded().iter().flatten().map(|row| row.tokens.len()).sum();
     assert_eq!(read, 30 - 12 + 1);
 }
@@ -323,10 +322,7 @@ fn without_pages_the_next_job_goes_on_from_what_was_read_again() {
         let job = host.send("a", Some("a"), score(vec![TokenId(7)]));
         let done = host.done(job);
         assert_eq!(done.rebuilt, total > 30);
-        assert_equal(
-            outcome(&done),
-            &Reference::after(&past, host.info()).answer(&score(vec![TokenId(7)]), EmbeddingConfig::default()),
-        );
+        assert_equal(outcome(&done), &Reference::after(&past, host.info()).answer(&score(vec![TokenId(7)])));
         let found: usize = host.control.recorded().iter().flatten().map(|row| row.tokens.len()).sum();
         assert_eq!(found, read + 1);
     }

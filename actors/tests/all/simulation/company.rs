@@ -7,7 +7,7 @@ use motorbrain_actors::{
     engine::PageSize,
     job::{Report, RequestId},
     message::{Party, Terms},
-    policy::{ActorIndex, Arrival, Ask, Effect, Event, Given, Incarnation, Policy, PolicyConfig, Time},
+    policy::{ActorIndex, Arrival, Ask, Effect, EmbedAsk, Event, Given, Incarnation, Policy, PolicyConfig, Time},
     tokens::TokenId,
 };
 
@@ -17,7 +17,7 @@ fn asked(request: u64, token: u32) -> Event {
     Event::Arrived(Arrival {
         request: RequestId(request),
         conversation: None,
-        ask: Ask::Embed,
+        ask: Ask::Embed(EmbedAsk::default()),
         input: Some(Given::Tokens(vec![TokenId(token)])),
         terms: Terms::default(),
         party: Party::default(),

@@ -6,7 +6,9 @@ use motorbrain_actors::{
     engine::PageSize,
     job::{Report, RequestId},
     message::{BrainError, ConversationId, Party, Terms},
-    policy::{ActorIndex, Arrival, Ask, Effect, Event, Given, Incarnation, Limits, Policy, PolicyConfig, Time},
+    policy::{
+        ActorIndex, Arrival, Ask, Effect, EmbedAsk, Event, Given, Incarnation, Limits, Policy, PolicyConfig, Time,
+    },
 };
 
 use super::model;
@@ -41,7 +43,7 @@ fn fork_to_and_fro() {
     let (actor, incarnation) = (ActorIndex(0), Incarnation(0));
     tell(&mut policy, Event::Reported { actor, incarnation, report: Report::Ready(info) });
     // What is said to `a` waits for its tokens, and all forks behind it.
-    tell(&mut policy, arrival(0, "a", Ask::Embed, Some(Given::Text { bytes: 4 })));
+    tell(&mut policy, arrival(0, "a", Ask::Embed(EmbedAsk::default()), Some(Given::Text { bytes: 4 })));
     for request in 1..=FORKS {
         let (from, to) = if request % 2 == 0 { ("a", "b") } else { ("b", "a") };
         let effects = tell(&mut policy, arrival(request, from, Ask::Fork { to: to.into(), at: None }, None));

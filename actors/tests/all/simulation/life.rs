@@ -19,7 +19,7 @@ use std::{
 
 use motorbrain_actors::{
     clock::Clock,
-    embedder::{EmbedderArguments, EmbeddingConfig, Pooling, ReportTo, Worker},
+    embedder::{EmbedderArguments, ReportTo, Worker},
     engine::Engine,
     job::{Job, Pulse, Report, RequestId, Running},
     message::Party,
@@ -150,7 +150,7 @@ impl Life {
             report,
             pulse: pulse.clone(),
             clock: Clock::told(Arc::clone(&cradle.clock)),
-            embedding: EmbeddingConfig { pooling: Pooling::Mean, normalize: false },
+            straighten: None,
             chunk: cradle.chunk,
             beside_max: cradle.beside_max,
         };

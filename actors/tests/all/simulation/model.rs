@@ -6,8 +6,10 @@ use std::{borrow::Cow, sync::Arc};
 use motorbrain_actors::{
     engine::{EngineInfo, PageSize, Resident, Sampled, Sampling, Window},
     job::{History, Outcome, Work},
+    policy::{Ask, EmbedAsk},
     text::{StepText, StopTexts},
     tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
+    vectors::{Framed, Pooling, Shape},
 };
 use motorbrain_testing::{
     model::{draw, hidden, logprobs, sample, state_behind},
@@ -104,7 +106,11 @@ impl Context {
     /// Does all of a work at once.
     pub(crate) fn perform(&mut self, work: &Work) -> Outcome {
         match work {
-            Work::Embed { tokens } => {
+            Work::Embed { tokens, shape: Shape { pooling: Pooling::Last, .. } } => {
+                tokens.iter().for_each(|&token| self.append(token));
+                Outcome::Embedded(hidden(self.state(), HIDDEN).collect())
+            }
+            Work::Embed { tokens, .. } => {
                 let mut sum = vec![0.0; HIDDEN];
                 for &token in &**tokens {
                     self.append(token);
@@ -136,6 +142,18 @@ impl Context {
     }
 }
 
+/// What stands around a text whose vector a probe gives.
+pub(crate) fn frame() -> Framed {
+    Framed { prefix: vec![TokenId(11), TokenId(12)], probe: vec![TokenId(30), TokenId(11), TokenId(31)] }
+}
+
+/// A vector as the states' sum or by a probe.
+pub(crate) fn embed(probes: bool) -> Ask {
+    let pooling = if probes { Pooling::Last } else { Pooling::Mean };
+    let shape = Shape { pooling, normalize: false, ..Shape::default() };
+    Ask::Embed(EmbedAsk { frame: probes.then(|| frame().into()), shape })
+}
+
 /// The state behind each token of a context.
 fn states_of(tokens: &[TokenId]) -> Vec<u64> {
     let next = |state: &mut u64, &token: &TokenId| {
@@ -164,6 +182,7 @@ pub(crate) fn are_same(one: &Outcome, other: &Outcome) -> bool {
         (Outcome::Embedded(one), Outcome::Embedded(other)) => {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| (one - other).abs() < 1e-5)
         }
+        (Outcome::Pieces(one), Outcome::Pieces(other)) => one == other,
         _ => one == other,
     }
 }

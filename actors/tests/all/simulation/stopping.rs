@@ -5,7 +5,9 @@ use std::time::Duration;
 use motorbrain_actors::{
     job::{Report, RequestId, Running},
     message::{Party, Terms},
-    policy::{ActorIndex, Arrival, Ask, Effect, Event, Given, Incarnation, Policy, PolicyConfig, Supervision, Time},
+    policy::{
+        ActorIndex, Arrival, Ask, Effect, EmbedAsk, Event, Given, Incarnation, Policy, PolicyConfig, Supervision, Time,
+    },
     tokens::TokenId,
 };
 
@@ -30,7 +32,7 @@ fn a_hang_that_is_seen_when_the_brain_stops_starts_nobody_again() {
     let arrival = Arrival {
         request: RequestId(0),
         conversation: None,
-        ask: Ask::Embed,
+        ask: Ask::Embed(EmbedAsk::default()),
         input: Some(Given::Tokens(vec![TokenId(2)])),
         terms: Terms::default(),
         party: Party::default(),

@@ -9,6 +9,7 @@ use motorbrain_actors::{
     message::{BrainError, ConversationId},
     policy::{ActorIndex, Answer, Arrival, Ask, Assignment, Event, Health},
     tokens::TokenId,
+    vectors::Framed,
 };
 
 use super::super::model;
@@ -52,6 +53,26 @@ impl Asked {
         self.arrival.conversation.iter().chain(to)
     }
 
+    /// What stands around its tokens, where a probe gives their vector.
+    pub(super) fn frame(&self) -> Option<&Framed> {
+        match &self.arrival.ask {
+            Ask::Embed(embed) => embed.frame.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// All tokens that are run for it behind its conversation, where it is not too long for a window.
+    pub(super) fn runs(&self) -> Vec<TokenId> {
+        match self.frame() {
+            Some(_) if self.tokens.is_empty() => Vec::new(),
+            Some(frame) if self.arrival.conversation.is_none() => {
+                [&frame.prefix[..], &self.tokens, &frame.probe].concat()
+            }
+            Some(frame) => [&self.tokens[..], &frame.probe].concat(),
+            None => self.tokens.clone(),
+        }
+    }
+
     /// Whether a streamed step has come to its end.
     pub(super) fn has_shown_all(&self) -> bool {
         let count = match &self.arrival.ask {
@@ -75,7 +96,9 @@ impl World {
         account.alone = job.alone;
         let alone = self.asked.get(&job.serves).map_or(0, |asked| self.court.runs_alone(asked));
         self.tally.adopted += u64::from(alone > 0 && self.pages.is_some() && !job.context.tokens.is_empty());
-        let begins = job.carried.is_none() && !input(&job.work).is_empty();
+        // Of a probe behind a conversation nothing was read before.
+        let probes = job.request != job.serves && matches!(job.work, Work::Embed { .. });
+        let begins = job.carried.is_none() && !input(&job.work).is_empty() && !probes;
         if let (Holding::Pages(Resident { kv_len, .. }), Some(asked)) = (&job.held, self.asked.get_mut(&job.serves))
             && begins
         {
@@ -162,9 +185,11 @@ impl World {
         })?;
         let asked = self.open(request)?;
         let moved = matches!(answer.outcome, Outcome::Forgotten | Outcome::Moved);
+        // What pieces take over is added up.
+        let in_pieces = matches!(answer.outcome, Outcome::Pieces(_));
         let (found, reused) = (asked.found, answer.reused);
         // The last token before the input may have been sampled, and not have been read yet either.
-        ensure(moved || (found..=found + 1).contains(&reused), || {
+        ensure(moved || in_pieces || (found..=found + 1).contains(&reused), || {
             format!("{request:?} says that it reuses {reused} tokens, of its input {found} were there")
         })?;
         let (rebuilds, terms) = (asked.rebuilds && !moved && asked.shown.is_empty(), asked.arrival.terms.clone());
@@ -190,7 +215,7 @@ impl World {
         }
         // Of several answers the first may have slid.
         let several = matches!(&ask, Ask::Step(step) if step.n > 1);
-        if !several && matches!(ask, Ask::Embed | Ask::Step(_) | Ask::Score | Ask::Reset | Ask::Close) {
+        if !several && matches!(ask, Ask::Embed(_) | Ask::Step(_) | Ask::Score | Ask::Reset | Ask::Close) {
             self.left.remove(&name);
         }
         self.tally.choices += u64::from(terms.choice.is_some());
@@ -277,7 +302,7 @@ pub(super) type Jobs = BTreeMap<RequestId, JobAccount>;
 /// What a work appends before it samples.
 fn input(work: &Work) -> &[TokenId] {
     match work {
-        Work::Embed { tokens } | Work::Step { tokens, .. } | Work::Score { tokens } => tokens,
+        Work::Embed { tokens, .. } | Work::Step { tokens, .. } | Work::Score { tokens } => tokens,
         Work::Forget => &[],
     }
 }

@@ -10,7 +10,7 @@ use motorbrain_actors::{
     tokens::TokenId,
 };
 
-use super::super::model::{GREEDY, VOCAB, poison};
+use super::super::model::{GREEDY, VOCAB, embed, poison};
 use super::{Asked, CONVERSATIONS, World};
 
 /// The last two are seldom spoken to, so that there is somebody to fork to.
@@ -48,9 +48,9 @@ impl World {
         };
         let (conversation, ask) = match self.rng.below(100) {
             0..52 => (Some(name), Ask::Step(step)),
-            52..62 => (Some(name), Ask::Embed),
-            62..68 => (None, Ask::Embed),
-            68..76 => (Some(name), Ask::Score),
+            52..64 => (Some(name), self.some_embed()),
+            64..70 => (None, self.some_embed()),
+            70..76 => (Some(name), Ask::Score),
             76..82 => (Some(name), Ask::Reset),
             82..85 => (Some(name), Ask::Close),
             85..94 => {
@@ -60,7 +60,7 @@ impl World {
             }
             _ => (Some(name), Ask::Rewind { context_len: self.rng.below(13) as usize }),
         };
-        let runs = matches!(ask, Ask::Step(_) | Ask::Embed | Ask::Score);
+        let runs = matches!(ask, Ask::Step(_) | Ask::Embed(_) | Ask::Score);
         let keeps = conversation.iter().any(|name| self.offered.contains(name));
         let chooses = match &ask {
             Ask::Fork { .. } => self.rng.chance(if keeps { 50 } else { 5 }),
@@ -84,11 +84,16 @@ impl World {
     fn somebody_floods(&mut self) -> Result<(), String> {
         let name = NAMES[self.rng.below(CONVERSATIONS) as usize];
         let conversation = self.rng.chance(60).then(|| ConversationId::from(name));
+        let ask = self.some_embed();
         for _ in 0..5 + self.rng.below(15) {
             let input = self.some_tokens();
-            self.ask(conversation.clone(), Ask::Embed, Terms::default(), Some(input), None)?;
+            self.ask(conversation.clone(), ask.clone(), Terms::default(), Some(input), None)?;
         }
         Ok(())
+    }
+
+    fn some_embed(&mut self) -> Ask {
+        embed(self.rng.chance(50))
     }
 
     fn somebody_but(&mut self, name: &ConversationId) -> ConversationId {

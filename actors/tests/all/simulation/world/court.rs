@@ -21,7 +21,7 @@ impl Who {
     fn of(asked: &Asked) -> Self {
         match &asked.arrival.conversation {
             Some(name) => Self::Conversation(name.clone()),
-            None => Self::Input(asked.tokens.clone()),
+            None => Self::Input(asked.runs()),
         }
     }
 }

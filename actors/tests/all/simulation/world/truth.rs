@@ -8,6 +8,7 @@ use motorbrain_actors::{
     message::{BrainError, ConversationId, ErrorCode, Scope, Sharing},
     policy::{Answer, Ask, StepAsk},
     tokens::TokenId,
+    vectors::{Pooling, Shape},
 };
 
 use super::super::model::{Context, WINDOW, are_same};
@@ -118,6 +119,13 @@ impl Truth {
                 Some((Outcome::Moved, talk.context.len()))
             }
             (_, Ask::Step(step)) if step.n > 1 => Some(self.several(request, asked, step)),
+            (conversation, Ask::Embed(embed)) if embed.frame.is_some() => {
+                self.note_unfinished(asked);
+                Some(match conversation {
+                    Some(_) => self.probed(request, asked),
+                    None => self.framed(request, asked),
+                })
+            }
             _ => {
                 // Amid its tokens an actor may have died, and what it had shown was there for others.
                 self.note_unfinished(asked);
@@ -230,6 +238,48 @@ impl Truth {
         (Outcome::Several(choices), len)
     }
 
+    /// A vector by a probe behind a conversation, which the probe leaves as it is.
+    fn probed(&mut self, request: RequestId, asked: &Asked) -> (Outcome, usize) {
+        let Some(frame) = asked.frame() else { return (Outcome::Forgotten, 0) };
+        let Some(name) = &asked.arrival.conversation else { return (Outcome::Forgotten, 0) };
+        let terms = &asked.arrival.terms;
+        let mut talk = self.talk(name).clone();
+        let mut context = talk.base(terms.choice).cloned().unwrap_or_default();
+        let before = context.history.tokens.to_vec();
+        asked.tokens.iter().for_each(|&token| context.append(token));
+        let outcome = context.clone().perform(&vector(&frame.probe));
+        let len = context.len();
+        (talk.context, talk.known) = (context, true);
+        talk.choices.clear();
+        talk.share(terms.sharing.as_ref(), !before.is_empty());
+        self.note_reuse(request, asked, before, &talk.sharing.clone());
+        self.note(&talk);
+        self.talks.insert(name.clone(), talk);
+        (outcome, len)
+    }
+
+    /// A vector by a probe, the text behind a prefix; a long text in pieces.
+    fn framed(&mut self, request: RequestId, asked: &Asked) -> (Outcome, usize) {
+        let Some(frame) = asked.frame() else { return (Outcome::Forgotten, 0) };
+        let room = WINDOW.size - frame.prefix.len() - frame.probe.len();
+        let run = |text: &[TokenId]| {
+            let tokens = [&frame.prefix[..], text, &frame.probe].concat();
+            (Context::default().perform(&vector(&tokens)), tokens.len())
+        };
+        if asked.tokens.len() <= room {
+            self.note_reuse(request, asked, Vec::new(), &asked.arrival.terms.sharing.clone().unwrap_or_default());
+            return run(&asked.tokens);
+        }
+        // None of a window of 12 overlaps; each begins as far behind the one before it as the others.
+        let over = asked.tokens.len() - room;
+        let gaps = over.div_ceil(room);
+        let pieces = (0..=gaps).map(|index| index * over / gaps).map(|at| match run(&asked.tokens[at..at + room]) {
+            (Outcome::Embedded(vector), _) => vector,
+            (outcome, _) => panic!("{outcome:?} of an embed"),
+        });
+        (Outcome::Pieces(pieces.collect()), WINDOW.size)
+    }
+
     /// What runs, and a step of which only the first tokens were `shown`.
     fn work(&mut self, request: RequestId, asked: &Asked, shown: usize) -> (Outcome, usize) {
         let terms = &asked.arrival.terms;
@@ -267,7 +317,7 @@ impl Truth {
         let Some(mut context) = talk.base(asked.arrival.terms.choice).cloned() else { return };
         talk.share(asked.arrival.terms.sharing.as_ref(), context.len() > 0);
         if !context.history.has_slid() {
-            let whole: Vec<TokenId> = context.history.tokens.iter().chain(&asked.tokens).copied().collect();
+            let whole: Vec<TokenId> = context.history.tokens.iter().copied().chain(asked.runs()).collect();
             // A step may have sampled, too: as much as there is room for, since behind a slide nothing is shared.
             context.perform(&work(asked, WINDOW.size.saturating_sub(whole.len())));
             if let (Sharing::With(scope), false) = (&talk.sharing, talk.withheld) {
@@ -289,7 +339,7 @@ impl Truth {
                 Sharing::With(scope) => scope.clone(),
                 Sharing::Nobody => None,
             };
-            let tokens = before.into_iter().chain(asked.tokens.iter().copied()).collect();
+            let tokens = before.into_iter().chain(asked.runs()).collect();
             self.reuses.push(Reuse { request, tokens, len, scope });
         }
     }
@@ -322,13 +372,19 @@ fn is_refusal(error: &BrainError) -> bool {
 fn work(asked: &Asked, count_max: usize) -> Work {
     let tokens = asked.tokens.clone();
     match &asked.arrival.ask {
-        Ask::Embed => Work::Embed { tokens: tokens.into() },
+        Ask::Embed(embed) => Work::Embed { tokens: tokens.into(), shape: embed.shape },
         Ask::Score => Work::Score { tokens: tokens.into() },
         Ask::Step(step) => step_work(step, tokens, count_max),
         Ask::Reset | Ask::Close | Ask::Fork { .. } | Ask::Rewind { .. } | Ask::Export | Ask::Import { .. } => {
             Work::Forget
         }
     }
+}
+
+/// The vector of these tokens' last state.
+fn vector(tokens: &[TokenId]) -> Work {
+    let shape = Shape { pooling: Pooling::Last, normalize: false, ..Shape::default() };
+    Work::Embed { tokens: tokens.to_vec().into(), shape }
 }
 
 fn step_work(step: &StepAsk, tokens: Vec<TokenId>, count_max: usize) -> Work {
