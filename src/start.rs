@@ -266,6 +266,7 @@ pub fn model_options(settings: &Settings) -> Result<ModelOptions, StartError> {
 /// keys and values may take, what the weights will take is no part of what is free.
 pub fn brain_config(settings: &Settings, model: &Model, name: Option<String>) -> BrainConfig {
     let mut config = settings.brain_config(name);
+    config.embedding = settings.embedding_config(settings.recipe(named_recipe(settings)), &model.tokenizer.opening());
     let half = config.memory.kv_bytes;
     if settings.memory.kv_bytes.is_none() && half != usize::MAX {
         config.memory.kv_bytes = half.saturating_sub(model.weight_bytes() / 2).max(half / 4);

@@ -87,7 +87,7 @@ async fn a_vector_is_the_same_alone_in_company_behind_a_death_and_from_shared_pa
         // A conversation has read the text behind the prefix before.
         let settings = Settings::default().embedding;
         let prefix = many.tokenize(settings.prefix.as_str()).await.unwrap();
-        let longest = texts().last().unwrap();
+        let longest = texts().next_back().unwrap();
         many.step(Step { count: 0, ..Step::greedy("a", input(&[&prefix, longest].concat()), 0) }).await.unwrap();
         let found = many.embed(Embed::of(input(longest))).await.unwrap();
         assert_eq!(found.context.reused, prefix.len() + longest.len());

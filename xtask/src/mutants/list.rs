@@ -51,6 +51,12 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         "            (Part::Probing, outcome @ Outcome::Embedded(_)) => {\n                several.start = state;\n",
     ),
     mutation(
+        "a probe stays in its conversation",
+        "actors/src/policy/several.rs",
+        "            (Part::Probing, outcome @ Outcome::Embedded(_)) => {\n",
+        "            (Part::Probing, outcome @ Outcome::Embedded(_)) => {\n                several.start = state;\n",
+    ),
+    mutation(
         "a reset pardons nobody",
         "actors/src/policy/turns.rs",
         "                    self.blame.pardon(&Fingerprint::Conversation(name.clone()));\n",

@@ -345,7 +345,7 @@ async fn a_text_beyond_the_window_is_the_mean_of_pieces_that_overlap() {
         {
             let words = text(len);
             let found = bench.brain.embed(embed(None, &words)).await.unwrap();
-            let mut sum = vec![0.0_f64; 8];
+            let mut sum = [0.0_f64; 8];
             for start in &starts {
                 let piece = last_of(info.clone(), &[PREFIX, &words[*start..*start + 53.min(len)], PROBE]).await;
                 sum.iter_mut().zip(piece).for_each(|(sum, value)| *sum += f64::from(value));
