@@ -4,6 +4,7 @@
 //! tells whose turn it is (see [`exit::Exit`]).
 
 mod args;
+mod crash;
 mod demo;
 mod doctor;
 mod eval;
