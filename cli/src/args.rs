@@ -32,10 +32,11 @@ impl Args {
         args
     }
 
-    /// What to log, where that was said. The demo kills on purpose and tells of it itself, so that a warning
-    /// would only be in the way.
+    /// What to log, where that was said. Who kills on purpose tells of it itself, so that a warning would only be in
+    /// the way.
     pub(crate) fn log(&self) -> Option<&str> {
-        let quiet = matches!(self.command, Command::Demo { .. }) && std::env::var_os(env::LOG).is_none();
+        let kills = matches!(self.command, Command::Demo { .. } | Command::Eval { eval: Eval::Drift(_) });
+        let quiet = kills && std::env::var_os(env::LOG).is_none();
         self.common.log.as_deref().or(quiet.then_some("error"))
     }
 }

@@ -5,6 +5,7 @@
 
 mod args;
 mod calibrate;
+mod crash;
 mod demo;
 mod doctor;
 mod eval;

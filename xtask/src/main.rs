@@ -1,4 +1,4 @@
-//! `cargo xtask setup|demo|test|sim|mutants|bench|lint|reference`: provisions what cargo cannot, and runs what CI runs.
+//! `cargo xtask setup|demo|test|sim|mutants|bench|eval|lint|reference`: provisions what cargo cannot, and runs what CI runs.
 //!
 //! Each task says what it does, how long each part took, and in its last line what to do next. A
 //! running system never calls this program. Exit status: 0 done, 1 a part failed, 2 bad usage.
@@ -17,6 +17,7 @@
 mod bench;
 mod demo;
 mod error;
+mod eval;
 mod lint;
 mod model;
 mod mutants;
@@ -87,6 +88,10 @@ enum Task {
     /// machine. What is not a whole run writes its page into `.motorbrain/bench/last/` instead.
     #[cfg_attr(not(feature = "bench"), command(disable_help_flag = true))]
     Bench(bench::Arguments),
+    /// Measure the default model's vectors and windows, and write evals/RESULTS.md
+    ///
+    /// Texts and another encoder are made of packages at fixed versions (150 MB), once.
+    Eval(eval::Arguments),
     /// Run the linters that are installed: cargo-deny, zizmor, check-jsonschema, typos
     Lint,
     /// Make tests/fixtures/smollm2-reference.json again with the numpy forward pass
@@ -105,6 +110,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&project, &arguments),
         #[cfg(not(feature = "bench"))]
         Task::Bench(arguments) => return bench::run(&project, &arguments),
+        Task::Eval(arguments) => eval::run(&project, &arguments),
         Task::Lint => lint::run(&project),
         Task::Reference => model::write_reference(&project),
     };

@@ -14,17 +14,15 @@ mod stories;
 mod terminal;
 
 use std::{
-    panic,
     path::PathBuf,
     pin::pin,
     time::{Duration, Instant},
 };
 
 use motorbrain::{Brain, BrainError, Settings};
-use motorbrain_actors::embedder::CRASH;
 use tokio::time::timeout;
 
-use crate::{args::Common, exit::Exit, failure::Failure, output};
+use crate::{args::Common, crash, exit::Exit, failure::Failure, output};
 use lanes::Lanes;
 use recording::Recording;
 use scene::{Kill, Scene};
@@ -49,7 +47,7 @@ pub(crate) async fn run(common: &Common, record: Option<PathBuf>) -> Result<Exit
     settings.brain.actors = ACTORS;
     settings.brain.chaos = true;
     let recording = record.map(Recording::create).transpose()?;
-    expect_the_crash();
+    crash::expect();
     terminal::title("A trained model speaks")?;
     let brain = start(&settings).await?;
     let shown = show(&brain, began, recording).await;
@@ -108,16 +106,6 @@ async fn tell(brain: &Brain, kill: Option<Kill>, mut recording: Option<&mut Reco
     stories::close(brain, &scene).await.map_err(broken)?;
     output::print(&report::telling(&scene, elapsed))?;
     Ok(scene)
-}
-
-/// The panic to come is meant; a newcomer need not be shown its backtrace. Any other is shown.
-fn expect_the_crash() {
-    let usual = panic::take_hook();
-    panic::set_hook(Box::new(move |panic| {
-        if panic.payload_as_str() != Some(CRASH) {
-            usual(panic);
-        }
-    }));
 }
 
 fn broken(error: BrainError) -> Failure {

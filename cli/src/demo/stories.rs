@@ -200,7 +200,7 @@ mod tests {
     use motorbrain_testing::{FakeControl, FakeLoader, fake_info};
 
     use super::*;
-    use crate::demo::{expect_the_crash, report};
+    use crate::{crash, demo::report};
 
     /// The fake's vocabulary is small: a byte becomes what is left of it.
     struct SmallBytes;
@@ -241,7 +241,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_kill_in_the_middle_changes_no_token() {
-        expect_the_crash();
+        crash::expect();
         let brain = brain().await;
         let undisturbed = told(&brain, None).await;
         let disturbed = told(&brain, Some(Kill { actor: 0, after: 5 })).await;

@@ -18,7 +18,7 @@ use super::{
     embed,
     sheet::Sheet,
 };
-use crate::{args::Common, exit::Exit, failure::Failure, notice::Notice, smoke::cosine};
+use crate::{args::Common, crash, exit::Exit, failure::Failure, notice::Notice, smoke::cosine};
 
 /// The window where the settings name none: soon full.
 const WINDOW_SIZE: usize = 256;
@@ -74,6 +74,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     let mut settings = common.settings()?;
     settings.brain.chaos = true;
     settings.window.size = settings.window.size.or(Some(WINDOW_SIZE.min(context(&settings)?)));
+    crash::expect();
     let brain = motorbrain::start(&settings).await?;
     let held = held(&brain, &text, &request).await;
     brain.shutdown().await;
