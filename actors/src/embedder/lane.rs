@@ -294,15 +294,15 @@ impl Lane {
     }
 
     /// Takes the front task out, with what it did since the last commit, for another actor to go on with. `None` where
-    /// the engine keeps what it did to itself.
+    /// the engine keeps what it did to itself. Not while it [replays](Self::replays).
     pub(super) fn take_front(&mut self, engine: &mut dyn Engine) -> Option<Box<Task>> {
         if self.begun {
             engine.info().pages?;
             // A context that is still being read goes with the pages that hold its beginning.
             let pending = self.take_pending(engine);
-            let (replays, rebuilt) = (self.replays(), mem::take(&mut self.rebuilt));
+            let rebuilt = mem::take(&mut self.rebuilt);
             let front = self.front_mut()?;
-            (front.carried, front.rebuilt) = ((!replays).then_some(pending), rebuilt);
+            (front.carried, front.rebuilt) = (Some(pending), rebuilt);
             self.end(engine);
         }
         self.queue.pop_first().map(|(_, task)| task)

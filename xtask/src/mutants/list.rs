@@ -303,10 +303,10 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         "(is_whole && (leads_here || true)).then",
     ),
     mutation(
-        "a context that is on its way again is carried along",
-        "actors/src/embedder/lane.rs",
-        "((!replays).then_some(pending), rebuilt)",
-        "((replays || !replays).then_some(pending), rebuilt)",
+        "a context that slides on its way is carried along",
+        "actors/src/embedder/worker.rs",
+        "lane.begun && (self.info.pages.is_none() || lane.replays())",
+        "lane.begun && self.info.pages.is_none()",
     ),
     mutation(
         "what was imported is given to others",

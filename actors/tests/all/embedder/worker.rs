@@ -300,6 +300,28 @@ fn a_job_that_is_given_back_takes_along_what_was_read_again() {
     assert_eq!(read, 30 - 12 + 1);
 }
 
+/// What was read of a context that slides while it is read again is no beginning of it, and nobody else could go on.
+#[test]
+fn a_job_whose_context_slides_on_its_way_is_not_given_back() {
+    let [undisturbed, asked_for] = [false, true].map(|is_asked_for| {
+        let mut host = host(fake_info());
+        let first = host.send("a", Some("a"), step(tokens(1, 61), 2));
+        host.done(first);
+        assert!(host.histories[&"a".into()].has_slid());
+        host.held.insert("a".into(), Holding::Pages(Default::default()));
+        let request = host.send("a", Some("a"), step(vec![TokenId(7)], 5));
+        if is_asked_for {
+            (0..3).for_each(|_| host.run());
+            host.worker.recall(&[request]).unwrap();
+            assert!(host.reports().is_empty());
+        }
+        let done = host.done(request);
+        assert!(!done.rebuilt);
+        outcome(&done).clone()
+    });
+    assert_equal(&asked_for, &undisturbed);
+}
+
 #[test]
 fn without_pages_the_next_job_goes_on_from_what_was_read_again() {
     for (total, changed) in [(30, false), (90, false), (30, true)] {
