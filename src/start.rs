@@ -190,7 +190,9 @@ impl Parts {
                     let found = found.recipe.to_string();
                     tracing::warn!(path = %path.display(), found, "the model's calibration is of another recipe than settings say");
                 }
-                let made = settings.embedding.calibrated && recipe == RecipeName::Probe && self.model.overlay.lm_head.is_some();
+                let made = settings.embedding.calibrated
+                    && recipe == RecipeName::Probe
+                    && self.model.overlay.lm_head.is_some();
                 if made { calibration::of_weights(&self.loader).map(Some)? } else { None }
             }
         };
@@ -209,7 +211,8 @@ impl Parts {
         let found: Result<_, StartError> = spawn_blocking(found).await.map_err(StartError::Interrupted)?;
         let (keep, embedding) = found?;
         let observed = settings.observe.socket.as_deref().map(Observed::open).transpose()?;
-        let brain = Brain::start(BrainConfig { keep, embedding, ..config }, self.loader, self.model.tokenizer.clone()).await?;
+        let brain =
+            Brain::start(BrainConfig { keep, embedding, ..config }, self.loader, self.model.tokenizer.clone()).await?;
         if let Some(observed) = observed {
             observed.serve(&brain);
         }

@@ -152,8 +152,7 @@ fn a_calibration_from_weights_is_made_once_and_found_again() {
     let cache = TempDir::new().unwrap();
     let form = FormOptions { cache: Some(cache.path().to_owned()), ..FormOptions::default() };
     let dir = copy("tiny-plain");
-    let of_weights =
-        || calibration::of_weights(&loader_of(model(dir.path()), window(64, 4, 8), form.clone())).unwrap();
+    let of_weights = || calibration::of_weights(&loader_of(model(dir.path()), window(64, 4, 8), form.clone())).unwrap();
     let kept = || fs::read_dir(cache.path()).map_or(0, Iterator::count);
     let made = of_weights();
     assert_eq!(made, LogitSpace::of(&model(dir.path())).unwrap().affine().unwrap());

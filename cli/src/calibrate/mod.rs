@@ -148,7 +148,8 @@ impl Work<'_> {
         notice.tell("making the calibration", 0, 1);
         let (model, made, used) = (Arc::clone(&parts.model), sums.clone(), sums.count());
         let made = spawn_blocking(move || made.finish(&LogitSpace::of(&model)?)).await;
-        let affine = made.map_err(|panic| Failure::new(Exit::Unexpected, panic, None))?.map_err(CalibrateError::from)?;
+        let affine =
+            made.map_err(|panic| Failure::new(Exit::Unexpected, panic, None))?.map_err(CalibrateError::from)?;
         notice.tell("measuring", 0, 1);
         held_out.truncate(HELD_OUT_MAX);
         let pairs: Vec<Item> = held_out.into_iter().filter_map(halved).collect();

@@ -62,7 +62,8 @@ impl Source {
 
     /// What tells them from others: names and lengths.
     pub(super) fn about(&self) -> String {
-        let of_file = |path: &PathBuf| format!("{}:{}", path.display(), fs::metadata(path).map_or(0, |file| file.len()));
+        let of_file =
+            |path: &PathBuf| format!("{}:{}", path.display(), fs::metadata(path).map_or(0, |file| file.len()));
         self.files.iter().map(of_file).collect::<Vec<_>>().join(",")
     }
 
@@ -78,7 +79,7 @@ impl Source {
     fn of_file(&self, path: &Path) -> Result<Vec<Result<Vec<String>, CalibrateError>>, CalibrateError> {
         let bytes = fs::read(path).map_err(|cause| CalibrateError::Read { path: path.to_owned(), cause })?;
         let text = String::from_utf8_lossy(&bytes);
-        if !path.extension().is_some_and(|extension| extension == "jsonl") {
+        if path.extension().is_none_or(|extension| extension != "jsonl") {
             let texts = text.split("\n\n").map(str::trim).filter(|text| text.len() >= SHORTEST);
             return Ok(texts.map(|text| Ok(vec![text.to_owned()])).collect());
         }

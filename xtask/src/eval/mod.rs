@@ -29,7 +29,11 @@ const SETS: [(&str, &str); 3] = [
 ];
 
 /// What is compared on each set, as `--variant` takes it.
-const VARIANTS: [&str; 2] = ["mean: embedding.pooling=mean", "last: embedding.pooling=last"];
+const VARIANTS: [&str; 3] = [
+    "calibrated: embedding.calibrated=true",
+    "uncalibrated: embedding.calibrated=false",
+    "mean: embedding.pooling=mean",
+];
 
 /// Numbers of each vector.
 const DIMS: &str = "64,128,256,576";

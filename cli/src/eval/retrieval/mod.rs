@@ -153,7 +153,8 @@ impl Table {
         let texts: Vec<String> = queries.chain(self.pairs.iter().map(|pair| pair.document.clone())).collect();
         let mut notice = Notice::new();
         let what = format!("embedding ({name})");
-        let embedded = embed::all(&brain, &texts, VectorTerms::default(), |done| notice.tell(&what, done, texts.len())).await;
+        let embedded =
+            embed::all(&brain, &texts, VectorTerms::default(), |done| notice.tell(&what, done, texts.len())).await;
         brain.shutdown().await;
         let mut queries = embedded.map_err(EvalError::Brain)?;
         let documents = queries.split_off(self.pairs.len());
