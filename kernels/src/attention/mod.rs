@@ -20,6 +20,7 @@ mod page;
 mod page_layout;
 mod paged_kv;
 mod panel;
+mod piece;
 mod plan;
 mod product;
 mod saved;

@@ -1,6 +1,6 @@
 //! A page: the keys and values of [`BLOCK`] tokens in all layers, in one piece of memory that many may have.
 //!
-//! All that is unsafe about it is here, and this is why it is right. A number of a page is written at most by one
+//! All that is unsafe about it but for where its memory comes from (`piece.rs`) is here, and this is why it is right. A number of a page is written at most by one
 //! thread at a time and is never written while another reads it:
 //!
 //! - Rows are written through a [`Lease`], of which a page has one at most, and only those from `rows` on, where the
@@ -15,13 +15,7 @@
 //!
 //! Memory is zeros at first, so that every number is one. Keys are rotated already.
 
-use std::{
-    alloc::{self, Layout},
-    ops::Range,
-    ptr::NonNull,
-    slice,
-    sync::Arc,
-};
+use std::{ops::Range, ptr::NonNull, slice, sync::Arc};
 
 use half::{f16, slice::HalfFloatSliceExt};
 
@@ -29,6 +23,7 @@ use super::{
     kv_store::KvStore,
     page_layout::{ALIGN, BLOCK, PageLayout, Part, cut, value_place},
     panel::Panel,
+    piece::Piece,
     product::PANEL,
     strided::Strided,
     written::Written,
@@ -45,9 +40,12 @@ pub struct NoMemory {
 
 /// See the module's description.
 pub struct Page {
+    /// Where its memory begins.
     memory: NonNull<u8>,
     /// Its size, which is the layout's.
     bytes: usize,
+    /// The memory; there until it is dropped.
+    piece: Option<Piece>,
     written: Written,
     /// Which of the store's layouts it has.
     wide: bool,
@@ -65,13 +63,9 @@ impl Page {
     /// A page of zeros with its lease. `wide`: keys are kept in f32 whatever the model's are.
     pub(super) fn fresh(store: &Arc<KvStore>, wide: bool) -> Result<Lease, NoMemory> {
         let bytes = store.layout(wide).bytes();
-        let layout = memory_layout(bytes).ok_or(NoMemory { bytes })?;
-        #[expect(unsafe_code, reason = "see the comment")]
-        // SAFETY: the layout is not of size 0.
-        let memory = unsafe { alloc::alloc_zeroed(layout) };
-        let memory = NonNull::new(memory).ok_or(NoMemory { bytes })?;
-        store.count(bytes);
-        let page = Arc::new(Self { memory, bytes, written: Written::leased(), wide, store: Arc::clone(store) });
+        let piece = store.take(wide).ok_or(NoMemory { bytes })?;
+        let (memory, written) = (piece.start(), Written::leased());
+        let page = Arc::new(Self { memory, bytes, piece: Some(piece), written, wide, store: Arc::clone(store) });
         Ok(Lease { page, rows: 0 })
     }
 
@@ -197,20 +191,11 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        if let Some(layout) = memory_layout(self.bytes) {
-            #[expect(unsafe_code, reason = "see the comment")]
-            // SAFETY: it was allocated so, and who has the page last has no slice of it.
-            unsafe {
-                alloc::dealloc(self.memory.as_ptr(), layout);
-            }
+        // Who has the page last has no slice of it.
+        if let Some(piece) = self.piece.take() {
+            self.store.put_back(self.wide, piece);
         }
-        self.store.uncount(self.bytes);
     }
-}
-
-/// `None`: no memory is so large.
-fn memory_layout(bytes: usize) -> Option<Layout> {
-    Layout::from_size_align(bytes.max(ALIGN), ALIGN).ok()
 }
 
 /// The right to write a page's rows from `rows` on. Given back when it is dropped: nothing was written then, but for
