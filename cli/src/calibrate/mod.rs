@@ -13,6 +13,7 @@ use std::{fs, mem, path::PathBuf, sync::Arc};
 use motorbrain::{
     Brain, Input, Parts, TokenId, VectorTerms,
     calibration::{self, Calibration, CalibrationError, LogitSpace, Maker, Recipe},
+    model::RecipeName,
 };
 use motorbrain_actors::tokens::{Spelled, Tokenizer as _};
 use serde::Serialize;
@@ -83,6 +84,10 @@ type Item = Vec<Vec<TokenId>>;
 pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failure> {
     let mut settings = common.settings()?;
     settings.model.dir = Some(request.model.clone());
+    // A probe's vectors are what a calibration is for, whatever the model, unless others are asked for.
+    if settings.embedding.pooling.is_none() {
+        settings.embedding.recipe.get_or_insert(RecipeName::Probe);
+    }
     // Whatever lies there is to be replaced, so it need not fit.
     settings.embedding.calibrated = false;
     let source = Source::open(&request.texts, request.pairs.as_deref())?;
