@@ -17,6 +17,7 @@ mod output;
 mod pipe;
 mod prepare;
 mod smoke;
+mod texts;
 mod top;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use crate::common::{copy, fixture, form, loader_of, model, root, run, window};
+use crate::common::{copy, fixture, form, loader_of, lone, model, root, run, window};
 use motorbrain::{
     calibration::{self, Affine, Calibration, CalibrationError, LogitSpace, Maker, Recipe},
     engine::{FormOptions, Lineage, OnnxLoader},
@@ -21,15 +21,6 @@ use motorbrain_actors::{
     tokens::TokenId,
 };
 use tempfile::TempDir;
-
-/// A lone graph as a model: the smallest tokenizer beside it.
-fn folder(graph: &Path) -> TempDir {
-    let folder = TempDir::new().unwrap();
-    fs::copy(graph, folder.path().join("model.onnx")).unwrap();
-    let tokenizer = r#"{"version":"1.0","model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"a"}}"#;
-    fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
-    folder
-}
 
 fn cosine(one: &[f32], other: &[f32]) -> f64 {
     let dot =
@@ -82,7 +73,7 @@ fn vectors_from_weights_are_as_alike_as_what_the_model_would_say() {
     for path in fs::read_dir(fixture("exports")).unwrap().map(|entry| entry.unwrap().path()) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let graph = if path.is_dir() { path.join("model.onnx") } else { path.clone() };
-        let dir = folder(&graph);
+        let dir = lone(&graph);
         for file in path.is_dir().then(|| fs::read_dir(&path).unwrap()).into_iter().flatten().map(Result::unwrap) {
             fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
         }

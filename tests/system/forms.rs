@@ -5,7 +5,7 @@
 
 use std::{fs, path::Path};
 
-use crate::common::{fixture, form, loader_of, model, window};
+use crate::common::{fixture, form, loader_of, lone, model, window};
 use motorbrain::{
     engine::{Activations, Form, FormOptions, OnnxLoader, Unkept},
     model::onnx::ModelProto,
@@ -47,15 +47,6 @@ fn largest(one: &[f32], other: &[f32]) -> f32 {
     one.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-/// A lone graph as a model: the smallest tokenizer beside it.
-fn folder(graph: &Path) -> TempDir {
-    let folder = TempDir::new().unwrap();
-    fs::copy(graph, folder.path().join("model.onnx")).unwrap();
-    let tokenizer = r#"{"version":"1.0","model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"a"}}"#;
-    fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
-    folder
-}
-
 /// A loader that knows nothing of earlier ones, so that forms are made and compared here.
 fn fresh(dir: &Path) -> OnnxLoader {
     let form = FormOptions { activations: Activations::F32, cache: None };
@@ -92,7 +83,7 @@ fn every_form_gives_what_its_graph_gives() {
     exports.sort();
     assert!(exports.len() > 10);
     for graph in exports.iter().filter(|path| path.extension().is_some_and(|e| e == "onnx")) {
-        check(&graph.file_name().unwrap().to_string_lossy(), folder(graph).path());
+        check(&graph.file_name().unwrap().to_string_lossy(), lone(graph).path());
     }
 }
 

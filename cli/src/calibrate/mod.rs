@@ -90,7 +90,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     }
     // Whatever lies there is to be replaced, so it need not fit.
     settings.embedding.calibrated = false;
-    let source = Source::open(&request.texts, request.pairs.as_deref())?;
+    let source = Source::open(&request.texts, request.pairs.as_deref()).map_err(CalibrateError::from)?;
     let parts = Parts::find(&settings).await?;
     let recipe = parts.recipe(&settings);
     let brain = parts.clone().start(&settings, None).await?;
@@ -137,7 +137,7 @@ impl Work<'_> {
         let (mut held_out, mut batch, mut seen) = (Vec::new(), Vec::new(), 0);
         let (mut notice, files) = (Notice::new(), source.files());
         for (file, item) in source.items() {
-            let item = self.cut(&item?)?;
+            let item = self.cut(&item.map_err(CalibrateError::from)?)?;
             seen += 1;
             if seen % HELD_OUT == 0 {
                 held_out.push(item);

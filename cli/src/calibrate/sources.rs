@@ -2,12 +2,13 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 
-use super::error::CalibrateError;
+use crate::texts::{self, TextsError};
 
 /// Texts shorter than this say too little, in bytes.
 const SHORTEST: usize = 30;
@@ -20,22 +21,22 @@ pub(super) struct Source {
 }
 
 #[derive(Deserialize)]
+struct Pair {
+    query: String,
+    #[serde(alias = "code")]
+    document: String,
+}
+
+#[derive(Deserialize)]
 #[serde(untagged)]
-enum Line {
-    Pair {
-        query: String,
-        #[serde(alias = "code")]
-        document: String,
-    },
-    Text {
-        text: String,
-    },
+enum Text {
+    Named { text: String },
     Plain(String),
 }
 
 impl Source {
     /// The files that are meant; folders with all that lie in them.
-    pub(super) fn open(texts: &[PathBuf], pairs: Option<&Path>) -> Result<Self, CalibrateError> {
+    pub(super) fn open(texts: &[PathBuf], pairs: Option<&Path>) -> Result<Self, TextsError> {
         let named: Vec<PathBuf> = pairs.map(Path::to_owned).into_iter().chain(texts.iter().cloned()).collect();
         let mut files = Vec::new();
         for path in &named {
@@ -67,39 +68,43 @@ impl Source {
         self.files.iter().map(of_file).collect::<Vec<_>>().join(",")
     }
 
-    /// Texts, one or the two of a pair, each with the place of its file. A file that cannot be read, or has a line that is
-    /// none, ends them with an error.
-    pub(super) fn items(&self) -> impl Iterator<Item = (usize, Result<Vec<String>, CalibrateError>)> {
+    /// Texts, one or the two of a pair, each with the place of its file. What is no text in a folder is passed over; a file
+    /// that cannot be read, or has a line that is none, is an error.
+    pub(super) fn items(&self) -> impl Iterator<Item = (usize, Result<Vec<String>, TextsError>)> {
         self.files.iter().enumerate().flat_map(|(place, file)| {
-            let items = self.of_file(file).unwrap_or_else(|error| vec![Err(error)]);
+            let items = self.of_file(file).unwrap_or_else(|error| match &error {
+                // Folders hold pictures, too.
+                TextsError::Read { cause, .. }
+                    if cause.kind() == ErrorKind::InvalidData && !self.named.contains(file) =>
+                {
+                    Vec::new()
+                }
+                _ => vec![Err(error)],
+            });
             items.into_iter().map(move |item| (place, item))
         })
     }
 
-    fn of_file(&self, path: &Path) -> Result<Vec<Result<Vec<String>, CalibrateError>>, CalibrateError> {
-        let bytes = fs::read(path).map_err(|cause| CalibrateError::Read { path: path.to_owned(), cause })?;
-        let text = String::from_utf8_lossy(&bytes);
-        if path.extension().is_none_or(|extension| extension != "jsonl") {
-            let texts = text.split("\n\n").map(str::trim).filter(|text| text.len() >= SHORTEST);
-            return Ok(texts.map(|text| Ok(vec![text.to_owned()])).collect());
+    fn of_file(&self, path: &Path) -> Result<Vec<Result<Vec<String>, TextsError>>, TextsError> {
+        let text = texts::read(path)?;
+        if self.pairs {
+            let pairs = texts::lines(path, &text, "`query` and `document`");
+            let both = |Pair { query, document }| vec![query, document];
+            return Ok(pairs.map(|pair| pair.map(both)).collect());
         }
-        let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-        Ok(lines.map(|(at, line)| self.of_line(path, at + 1, line)).collect())
-    }
-
-    fn of_line(&self, path: &Path, line: usize, text: &str) -> Result<Vec<String>, CalibrateError> {
-        let expected = if self.pairs { "`query` and `document`" } else { "a string, or `text`" };
-        match (serde_json::from_str(text), self.pairs) {
-            (Ok(Line::Pair { query, document }), true) => Ok(vec![query, document]),
-            (Ok(Line::Text { text } | Line::Plain(text)), false) => Ok(vec![text]),
-            (found, _) => Err(CalibrateError::Line { path: path.to_owned(), line, expected, cause: found.err() }),
+        if path.extension().is_some_and(|extension| extension == "jsonl") {
+            let lines = texts::lines(path, &text, "a string, or `text`");
+            let one = |(Text::Named { text } | Text::Plain(text))| vec![text];
+            return Ok(lines.map(|line| line.map(one)).collect());
         }
+        let texts = text.split("\n\n").map(str::trim).filter(|text| text.len() >= SHORTEST);
+        Ok(texts.map(|text| Ok(vec![text.to_owned()])).collect())
     }
 }
 
 /// A file, or all in a folder but hidden ones, by name.
-fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), CalibrateError> {
-    let read = |cause| CalibrateError::Read { path: path.to_owned(), cause };
+fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<(), TextsError> {
+    let read = |cause| TextsError::Read { path: path.to_owned(), cause };
     if !fs::metadata(path).map_err(read)?.is_dir() {
         files.push(path.to_owned());
         return Ok(());
@@ -129,12 +134,15 @@ mod tests {
         fs::create_dir(path("b")).unwrap();
         fs::write(path("b/guide.md"), "too short\n\nA paragraph that is long enough to be one.\n\n").unwrap();
         fs::write(path("a.jsonl"), "{\"text\":\"of a line\"}\n\n\"plain\"\n").unwrap();
+        fs::write(path("b/picture.png"), [0x89, 0x50, 0xff, 0xfe]).unwrap();
         fs::write(path(".hidden"), "A paragraph that nobody looks for, since it is hidden.").unwrap();
         let source = Source::open(&[folder.path().to_owned()], None).unwrap();
         let expected = ["of a line", "plain", "A paragraph that is long enough to be one."];
         assert_eq!(items(&source), expected.map(|text| Ok(vec![text.to_owned()])));
-        assert_eq!((source.files(), source.is_pairs()), (2, false));
-        assert!(matches!(Source::open(&[path("nowhere")], None), Err(CalibrateError::Read { .. })));
+        assert_eq!((source.files(), source.is_pairs()), (3, false));
+        let named = items(&Source::open(&[path("b/picture.png")], None).unwrap());
+        assert!(matches!(&named[..], [Err(told)] if told.contains("cannot read")), "{named:?}");
+        assert!(matches!(Source::open(&[path("nowhere")], None), Err(TextsError::Read { .. })));
     }
 
     #[test]

@@ -4,31 +4,18 @@ use std::{io, path::PathBuf};
 
 use motorbrain::BrainError;
 
-use crate::{exit::Exit, failure::Failure};
+use crate::{exit::Exit, failure::Failure, texts::TextsError};
 
 /// What is wrong with a file of texts, or with a brain that was to read them.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EvalError {
-    #[error("cannot read {path}")]
-    Read {
-        path: PathBuf,
-        #[source]
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    Texts(#[from] TextsError),
     #[error("cannot write {path}")]
     Write {
         path: PathBuf,
         #[source]
         cause: io::Error,
-    },
-    /// `expected` is what each line has.
-    #[error("{path}, line {line}, has no {expected}")]
-    Line {
-        path: PathBuf,
-        line: usize,
-        expected: &'static str,
-        #[source]
-        cause: serde_json::Error,
     },
     #[error("{path} has {found} {what}, expected at least {least}")]
     TooFew { path: PathBuf, what: &'static str, found: usize, least: usize },
@@ -44,9 +31,8 @@ pub(super) enum EvalError {
 impl EvalError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Read { .. } => "name a file of text that can be read",
+            Self::Texts(error) => error.hint(),
             Self::Write { .. } => "name a file in a folder that is there and that you may write to",
-            Self::Line { .. } => "each line is an object of its own, such as {\"query\":\"..\",\"document\":\"..\"}",
             Self::TooFew { .. } => "take a longer file",
             Self::Lengths { .. } => "all vectors of a file come from one model",
             Self::Window { .. } => "`sinks + slide` are at most the window's size, and `slide` is at least 1",

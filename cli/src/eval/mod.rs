@@ -10,7 +10,7 @@ mod drift;
 pub(crate) mod embed;
 mod error;
 mod perplexity;
-mod retrieval;
+pub(crate) mod retrieval;
 mod sheet;
 
 use std::{fs, path::PathBuf};

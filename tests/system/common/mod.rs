@@ -52,6 +52,15 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
     root().join("tests/fixtures").join(name)
 }
 
+/// A lone graph as a model: the smallest tokenizer beside it.
+pub(crate) fn lone(graph: &Path) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    fs::copy(graph, folder.path().join("model.onnx")).unwrap();
+    let tokenizer = r#"{"version":"1.0","model":{"type":"WordLevel","vocab":{"a":0},"unk_token":"a"}}"#;
+    fs::write(folder.path().join("tokenizer.json"), tokenizer).unwrap();
+    folder
+}
+
 /// A copy of a fixture that a test may damage.
 pub(crate) fn copy(name: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();

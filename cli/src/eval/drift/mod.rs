@@ -18,7 +18,7 @@ use super::{
     embed,
     sheet::Sheet,
 };
-use crate::{args::Common, crash, exit::Exit, failure::Failure, notice::Notice, smoke::cosine};
+use crate::{args::Common, crash, exit::Exit, failure::Failure, notice::Notice, smoke::cosine, texts};
 
 /// The window where the settings name none: soon full.
 const WINDOW_SIZE: usize = 256;
@@ -69,8 +69,7 @@ struct Seen {
 
 /// Holds the conversation, compares, prints.
 pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failure> {
-    let read = |cause| EvalError::Read { path: request.file.clone(), cause };
-    let text = std::fs::read_to_string(&request.file).map_err(read)?;
+    let text = texts::read(&request.file).map_err(EvalError::from)?;
     let mut settings = common.settings()?;
     settings.brain.chaos = true;
     settings.window.size = settings.window.size.or(Some(WINDOW_SIZE.min(context(&settings)?)));

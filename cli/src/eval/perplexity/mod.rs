@@ -22,7 +22,7 @@ use super::{
     chart::{Chart, Line, Marks},
     sheet::{Sheet, with_interval},
 };
-use crate::{args::Common, exit::Exit, failure::Failure, notice::Notice};
+use crate::{args::Common, exit::Exit, failure::Failure, notice::Notice, texts};
 
 /// Points of a line, more or less.
 const POINTS: usize = 24;
@@ -85,8 +85,7 @@ struct Outcome<'a> {
 /// Reads, compares, prints.
 pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failure> {
     let shapes = shapes(&request)?;
-    let read = |cause| EvalError::Read { path: request.file.clone(), cause };
-    let text = std::fs::read_to_string(&request.file).map_err(read)?;
+    let text = texts::read(&request.file).map_err(EvalError::from)?;
     let settings = common.settings()?;
     let parts = Parts::find(&settings).await?;
     let context = parts.model.context.tokens;

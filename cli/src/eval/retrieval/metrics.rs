@@ -54,6 +54,12 @@ impl Answers {
         }
     }
 
+    /// So many pairs of which no two are alike.
+    pub(super) fn apart(count: usize) -> Self {
+        let own: Vec<_> = (0..count).collect();
+        Self { queries: own.clone(), documents: own }
+    }
+
     /// Whether one pair's document answers another's query.
     pub(super) fn are(&self, query: usize, document: usize) -> bool {
         self.queries[query] == self.queries[document] || self.documents[query] == self.documents[document]
@@ -78,6 +84,14 @@ pub(super) struct Ranks {
     pub(super) documents: Vec<usize>,
     /// Of queries, a document each.
     pub(super) queries: Vec<usize>,
+}
+
+impl Ranks {
+    /// How many partners stand first, the mean of both ways; of no pairs 0.
+    pub(super) fn recall_at_1(&self) -> f64 {
+        let all = self.documents.iter().chain(&self.queries);
+        all.clone().map(|rank| recall(*rank, 1)).sum::<f64>() / all.count().max(1) as f64
+    }
 }
 
 /// Ranks both ways.
@@ -172,6 +186,17 @@ mod tests {
     }
 
     const THREE: [(&str, &str); 3] = [("a", "A"), ("b", "B"), ("c", "C")];
+
+    #[test]
+    fn of_pairs_that_are_apart_each_finds_its_own_or_does_not() {
+        let recall = |values: [[f32; 2]; 2]| {
+            ranks(&Scores::of(2, |query| values[query].to_vec()), &Answers::apart(2)).recall_at_1()
+        };
+        assert_eq!(recall([[1.0, 0.0], [0.0, 1.0]]), 1.0);
+        // Both queries are as near to the first document: it finds neither, and the second query does not find its own.
+        assert_eq!(recall([[1.0, 0.0], [1.0, 0.5]]), 0.5);
+        assert_eq!(ranks(&Scores::of(0, |_| Vec::new()), &Answers::apart(0)).recall_at_1(), 0.0);
+    }
 
     #[test]
     fn a_rank_counts_the_wrong_ones_above() {

@@ -126,6 +126,12 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     Ok(Exit::Fine)
 }
 
+/// How many of vectors that belong together, place by place, find each other first by their cosine, the mean of both ways.
+pub(crate) fn recall_at_1(ones: &[Vec<f32>], others: &[Vec<f32>]) -> f64 {
+    let scores = compared::cosines(ones, others, usize::MAX);
+    metrics::ranks(&scores, &Answers::apart(ones.len())).recall_at_1()
+}
+
 /// The settings of a variant.
 fn changed(common: &Common, variant: &Variant) -> Result<Settings, Failure> {
     let mut common = common.clone();

@@ -1,10 +1,13 @@
 //! What is to find each other, and vectors that others have made of it: JSON, a line a pair.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use serde::Deserialize;
 
-use crate::eval::{EvalError, embed::Vectors};
+use crate::{
+    eval::{EvalError, embed::Vectors},
+    texts,
+};
 
 /// A query and the document that answers it.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
@@ -56,22 +59,15 @@ pub(super) fn read_vectors(path: &Path, count: usize) -> Result<(Vectors, Vector
 }
 
 fn rows<T: for<'a> Deserialize<'a>>(path: &Path, expected: &'static str) -> Result<Vec<T>, EvalError> {
-    let text = fs::read_to_string(path).map_err(|cause| EvalError::Read { path: path.to_owned(), cause })?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let row = |(at, line)| {
-        serde_json::from_str(line).map_err(|cause| EvalError::Line {
-            path: path.to_owned(),
-            line: at + 1,
-            expected,
-            cause,
-        })
-    };
-    lines.map(row).collect()
+    let text = texts::read(path)?;
+    Ok(texts::lines(path, &text, expected).collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::fs;
 
     use super::*;
 
