@@ -219,13 +219,17 @@ impl Policy {
         }
     }
 
-    /// A conversation that rests gives up its keys and values.
+    /// A conversation that no job is out for gives up its keys and values, and with them what was done of a request that
+    /// waits to be gone on with.
     pub(super) fn let_rows_go(&mut self, name: &ConversationId, to_file: bool, effects: &mut Vec<Effect>) {
         self.stand_up(name);
         let page = self.page_size().map_or(0, |page| page.bytes);
         let Some(conversation) = self.conversations.get_mut(name) else { return };
         let bytes = conversation.pages() * page;
         conversation.states_mut().for_each(|state| state.resident = Resident::default());
+        if let Some(pending) = conversation.queue.first().and_then(|first| self.requests.get_mut(first)) {
+            (pending.carried, pending.base) = (None, None);
+        }
         effects.push(Effect::Notice(Notice::Left { conversation: name.clone(), to_file, bytes }));
     }
 

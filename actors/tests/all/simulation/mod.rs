@@ -27,6 +27,7 @@ mod engine;
 mod forks;
 mod life;
 mod model;
+mod returned;
 mod rng;
 mod shrink;
 mod spread;

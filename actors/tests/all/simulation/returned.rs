@@ -1,0 +1,118 @@
+//! What becomes of a job that was given back to be gone on with elsewhere, where its conversation's memory is taken meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use motorbrain_actors::{
+    engine::{Held, Page, PageSize, Sampled},
+    job::{Carried, Commit, Done, Holding, Outcome, Report, RequestId},
+    message::{Party, Terms},
+    policy::{
+        ActorIndex, Arrival, Ask, Assignment, Effect, Event, Given, Incarnation, Memory, Policy, PolicyConfig, StepAsk,
+        Time,
+    },
+    tokens::TokenId,
+};
+
+use super::model;
+
+const PAGE: PageSize = PageSize { tokens: 4, bytes: 64 };
+
+/// Two actors, and memory for four pages.
+struct Desk(Policy);
+
+impl Desk {
+    fn tell(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.0.handle(Time(Duration::ZERO), event, &mut effects);
+        assert_eq!(self.0.check_invariants(), Vec::<String>::new());
+        effects
+    }
+
+    fn report(&mut self, actor: usize, report: Report) -> Vec<Effect> {
+        self.tell(Event::Reported { actor: ActorIndex(actor), incarnation: Incarnation(0), report })
+    }
+
+    /// Streams so many tokens behind eight.
+    fn step(&mut self, request: u64, conversation: &str, count: usize) -> Vec<Effect> {
+        let ask = StepAsk { count, sampling: model::GREEDY, seed: 0, top: 0, stream: count > 0, n: 1 };
+        self.tell(Event::Arrived(Arrival {
+            request: RequestId(request),
+            conversation: Some(conversation.into()),
+            ask: Ask::Step(ask),
+            input: Some(Given::Tokens((0..8).map(|place| TokenId(request as u32 + 2 * place)).collect())),
+            terms: Terms::default(),
+            party: Party::default(),
+            deadline: None,
+        }))
+    }
+
+    /// Memory is looked at, with so many pages in it.
+    fn let_go(&mut self, pages: usize) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.0.let_go(pages * PAGE.bytes, &mut effects);
+        assert_eq!(self.0.check_invariants(), Vec::<String>::new());
+        effects
+    }
+}
+
+/// Eight tokens and those that were sampled, in two pages.
+fn read(request: u64, sampled: &[TokenId]) -> Commit {
+    let input = (0..8).map(|place| TokenId(request as u32 + 2 * place));
+    let pages = (0..2).map(|_| Page::new(Arc::new(()))).collect();
+    Commit {
+        appended: input.chain(sampled.iter().copied()).collect(),
+        dropped: 0,
+        held: Some(Held { keep: 0, pages, kv_len: 8 }),
+    }
+}
+
+fn sent(effects: Vec<Effect>) -> Option<Assignment> {
+    effects.into_iter().find_map(|effect| if let Effect::Send { job, .. } = effect { Some(job) } else { None })
+}
+
+#[test]
+fn what_was_done_of_a_request_goes_with_the_rows_that_it_was_done_on() {
+    let memory = Memory { kv_bytes: 4 * PAGE.bytes, ..Memory::default() };
+    let mut desk = Desk(Policy::new(PolicyConfig { actors: 2, memory, keeps: true, ..PolicyConfig::default() }));
+    desk.tell(Event::Start);
+    desk.report(0, Report::Ready(model::info(Some(PAGE))));
+    // One rests, and one streams: its first token is committed.
+    desk.step(1, "rests", 0);
+    let outcome = Ok(Outcome::Stepped { sampled: Vec::new(), stopped: false });
+    desk.report(
+        0,
+        Report::Done(Done {
+            request: RequestId(1),
+            outcome,
+            commit: read(1, &[]),
+            context_len: 8,
+            rebuilt: false,
+            lost: false,
+            read: None,
+        }),
+    );
+    assert!(sent(desk.step(2, "streams", 3)).is_some());
+    let token = TokenId(9);
+    desk.report(
+        0,
+        Report::Token {
+            request: RequestId(2),
+            sampled: Sampled { token, logprob: -1.0, top: Vec::new() },
+            stopped: false,
+            commit: read(2, &[token]),
+            context_len: 9,
+        },
+    );
+    // It comes back for another actor, while the one that rests is being written and not free yet.
+    let effects = desk.let_go(5);
+    let put = effects.iter().find_map(|effect| if let Effect::Put { id, .. } = effect { Some(*id) } else { None });
+    let back = Report::Returned { request: RequestId(2), carried: Carried::new(()) };
+    assert_eq!(sent(desk.report(0, back)), None, "there is no room");
+    let effects = desk.let_go(7);
+    assert!(!effects.is_empty(), "nobody rests, so who waits gives its rows up");
+    let result = Ok(1);
+    let job = sent(desk.tell(Event::Put { id: put.unwrap(), conversation: "rests".into(), result })).unwrap();
+    assert_eq!((job.request, job.context.tokens.len()), (RequestId(2), 9));
+    assert!(job.carried.is_none(), "it was done on rows that are gone");
+    assert!(matches!(job.held, Holding::Pages(held) if held.kv_len == 0), "they are read again");
+}
