@@ -65,6 +65,8 @@ pub(super) struct Actor {
     pub(super) jobs: BTreeSet<RequestId>,
     /// Those of them that it was asked to give back.
     pub(super) recalled: BTreeSet<RequestId>,
+    /// Slots that it was told to give back, and has not yet, by the numbers of these jobs.
+    pub(super) releasing: BTreeSet<RequestId>,
     /// How often its conversations have moved out: who lived here before that lives nowhere.
     pub(super) tenure: u64,
     /// Conversations whose last job was here in this tenure.
@@ -73,7 +75,7 @@ pub(super) struct Actor {
     pub(super) kv_bytes: usize,
     /// Bytes of that which it was told to give back since.
     pub(super) freeing: usize,
-    /// When to look at its pulse; set while it has jobs.
+    /// When to look at its pulse; set while it is busy.
     pub(super) watch_at: Option<Time>,
     /// Its deaths with which nobody was charged, within the span in which they are counted, oldest first.
     deaths: VecDeque<Time>,
@@ -93,6 +95,7 @@ impl Actor {
             incarnation: Incarnation(0),
             jobs: BTreeSet::new(),
             recalled: BTreeSet::new(),
+            releasing: BTreeSet::new(),
             tenure: 0,
             conversations: 0,
             kv_bytes: 0,
@@ -120,21 +123,38 @@ impl Actor {
         self.lives() || matches!(self.life, Life::Restarting { .. })
     }
 
-    /// A job is its own now; the first one begins the watch over its runs.
+    /// Whether it has something to do.
+    pub(super) fn is_busy(&self) -> bool {
+        !(self.jobs.is_empty() && self.releasing.is_empty())
+    }
+
+    /// It is to give a slot back, which may hang as well as a run.
+    pub(super) fn release(&mut self, job: RequestId, now: Time, run_max: Duration) {
+        self.watch_from(now, run_max);
+        self.releasing.insert(job);
+    }
+
+    /// A job is its own now.
     pub(super) fn take_on(&mut self, request: RequestId, now: Time, run_max: Duration) {
-        if self.jobs.is_empty() {
-            self.watch_at = Some(now + run_max);
-        }
+        self.watch_from(now, run_max);
         debug_assert!(self.life == Life::Ready, "{request:?} is given to an actor in {:?}", self.life);
         let is_new = self.jobs.insert(request);
         debug_assert!(is_new, "{request:?} is given to its actor twice");
+    }
+
+    /// What it is given first begins the watch.
+    fn watch_from(&mut self, now: Time, run_max: Duration) {
+        if !self.is_busy() {
+            self.watch_at = Some(now + run_max);
+        }
     }
 
     /// Whether the request was this actor's.
     pub(super) fn let_go(&mut self, request: RequestId) -> bool {
         let was_here = self.jobs.remove(&request);
         self.recalled.remove(&request);
-        if self.jobs.is_empty() {
+        self.releasing.remove(&request);
+        if !self.is_busy() {
             self.watch_at = None;
         }
         was_here
@@ -165,6 +185,7 @@ impl Actor {
         (self.kv_bytes, self.freeing) = (0, 0);
         self.watch_at = None;
         self.recalled.clear();
+        self.releasing.clear();
         let served = self.life == Life::Ready;
         while served && self.deaths.front().is_some_and(|&death| now.since(death) > supervision.restarts_within) {
             self.deaths.pop_front();
@@ -196,6 +217,7 @@ impl Actor {
         self.life = Life::Stopped;
         self.watch_at = None;
         self.recalled.clear();
+        self.releasing.clear();
         std::mem::take(&mut self.jobs)
     }
 

@@ -152,7 +152,7 @@ impl Policy {
             if !matches!(actor.life, Life::Ready | Life::Stopping) && !actor.jobs.is_empty() {
                 broken.push(format!("actor {index} has {} jobs in {:?}", actor.jobs.len(), actor.life));
             }
-            if actor.jobs.is_empty() != actor.watch_at.is_none() {
+            if actor.is_busy() != actor.watch_at.is_some() {
                 broken.push(format!("actor {index} with {} jobs is watched at {:?}", actor.jobs.len(), actor.watch_at));
             }
             for request in &actor.jobs {

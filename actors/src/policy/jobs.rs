@@ -129,6 +129,7 @@ impl Policy {
         }
         let request = RequestId(self.next_own_job);
         self.next_own_job -= 1;
+        self.actors[actor.0].release(request, self.now, self.config.supervision.run_max);
         let job = Assignment {
             request,
             serves: request,

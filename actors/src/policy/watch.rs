@@ -35,7 +35,7 @@ impl Policy {
         let run_max = self.config.supervision.run_max;
         let state = &mut self.actors[actor.0];
         // One that is stopping is awaited as a shutdown says, and does not start again.
-        if state.jobs.is_empty() || state.life != Life::Ready {
+        if !state.is_busy() || state.life != Life::Ready {
             return;
         }
         // What has not begun yet cannot be over its limit before `run_max` has passed.

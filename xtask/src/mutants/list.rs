@@ -89,7 +89,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "each job puts off the watch",
         "actors/src/policy/actors.rs",
-        "        if self.jobs.is_empty() {\n            self.watch_at = Some(now + run_max);\n        }",
+        "        if !self.is_busy() {\n            self.watch_at = Some(now + run_max);\n        }",
         "        self.watch_at = Some(now + run_max);",
     ),
     mutation(
@@ -245,8 +245,20 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "a look at a pulse ends an actor that is stopping",
         "actors/src/policy/watch.rs",
-        "if state.jobs.is_empty() || state.life != Life::Ready {",
-        "if state.jobs.is_empty() {",
+        "if !state.is_busy() || state.life != Life::Ready {",
+        "if !state.is_busy() {",
+    ),
+    mutation(
+        "who gives a slot back is not watched",
+        "actors/src/policy/jobs.rs",
+        "        self.actors[actor.0].release(request, self.now, self.config.supervision.run_max);\n",
+        "",
+    ),
+    mutation(
+        "what was done of a request outlives its rows",
+        "actors/src/policy/keeping.rs",
+        "(pending.carried, pending.base) = (None, None);",
+        "pending.base = None;",
     ),
     mutation(
         "whoever hangs when the brain stops leaves its conversation behind",

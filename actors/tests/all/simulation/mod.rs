@@ -27,8 +27,9 @@ mod engine;
 mod forks;
 mod life;
 mod model;
-mod returned;
+
 mod rng;
+mod seldom;
 mod shrink;
 mod spread;
 mod stopping;

@@ -1,10 +1,10 @@
-//! What becomes of a job that was given back to be gone on with elsewhere, where its conversation's memory is taken meanwhile.
+//! Orders of events that a history seldom meets, on the policy alone. Each was found by one among many thousands.
 
 use std::{sync::Arc, time::Duration};
 
 use motorbrain_actors::{
     engine::{Held, Page, PageSize, Sampled},
-    job::{Carried, Commit, Done, Holding, Outcome, Report, RequestId},
+    job::{Carried, Commit, Done, Holding, Outcome, Report, RequestId, Running, Work},
     message::{Party, Terms},
     policy::{
         ActorIndex, Arrival, Ask, Assignment, Effect, Event, Given, Incarnation, Memory, Policy, PolicyConfig, StepAsk,
@@ -17,13 +17,25 @@ use super::model;
 
 const PAGE: PageSize = PageSize { tokens: 4, bytes: 64 };
 
-/// Two actors, and memory for four pages.
+/// Two actors, of which the first is ready, and memory for four pages.
 struct Desk(Policy);
 
 impl Desk {
+    fn new(pages: Option<PageSize>) -> Self {
+        let memory = Memory { kv_bytes: 4 * PAGE.bytes, ..Memory::default() };
+        let mut desk = Self(Policy::new(PolicyConfig { actors: 2, memory, keeps: true, ..PolicyConfig::default() }));
+        desk.tell(Event::Start);
+        desk.report(0, Report::Ready(model::info(pages)));
+        desk
+    }
+
     fn tell(&mut self, event: Event) -> Vec<Effect> {
+        self.tell_at(Duration::ZERO, event)
+    }
+
+    fn tell_at(&mut self, time: Duration, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
-        self.0.handle(Time(Duration::ZERO), event, &mut effects);
+        self.0.handle(Time(time), event, &mut effects);
         assert_eq!(self.0.check_invariants(), Vec::<String>::new());
         effects
     }
@@ -44,6 +56,13 @@ impl Desk {
             party: Party::default(),
             deadline: None,
         }))
+    }
+
+    /// A request that sampled nothing is done.
+    fn done(&mut self, request: u64, commit: Commit) {
+        let (rebuilt, lost, outcome) = (false, false, Ok(Outcome::Stepped { sampled: Vec::new(), stopped: false }));
+        let request = RequestId(request);
+        self.report(0, Report::Done(Done { request, outcome, commit, context_len: 8, rebuilt, lost, read: None }));
     }
 
     /// Memory is looked at, with so many pages in it.
@@ -72,25 +91,10 @@ fn sent(effects: Vec<Effect>) -> Option<Assignment> {
 
 #[test]
 fn what_was_done_of_a_request_goes_with_the_rows_that_it_was_done_on() {
-    let memory = Memory { kv_bytes: 4 * PAGE.bytes, ..Memory::default() };
-    let mut desk = Desk(Policy::new(PolicyConfig { actors: 2, memory, keeps: true, ..PolicyConfig::default() }));
-    desk.tell(Event::Start);
-    desk.report(0, Report::Ready(model::info(Some(PAGE))));
+    let mut desk = Desk::new(Some(PAGE));
     // One rests, and one streams: its first token is committed.
     desk.step(1, "rests", 0);
-    let outcome = Ok(Outcome::Stepped { sampled: Vec::new(), stopped: false });
-    desk.report(
-        0,
-        Report::Done(Done {
-            request: RequestId(1),
-            outcome,
-            commit: read(1, &[]),
-            context_len: 8,
-            rebuilt: false,
-            lost: false,
-            read: None,
-        }),
-    );
+    desk.done(1, read(1, &[]));
     assert!(sent(desk.step(2, "streams", 3)).is_some());
     let token = TokenId(9);
     desk.report(
@@ -115,4 +119,30 @@ fn what_was_done_of_a_request_goes_with_the_rows_that_it_was_done_on() {
     assert_eq!((job.request, job.context.tokens.len()), (RequestId(2), 9));
     assert!(job.carried.is_none(), "it was done on rows that are gone");
     assert!(matches!(job.held, Holding::Pages(held) if held.kv_len == 0), "they are read again");
+}
+
+/// An engine may hang in that, too, and nobody asks anything of it meanwhile.
+#[test]
+fn an_actor_that_gives_a_slot_back_is_watched() {
+    let mut desk = Desk::new(None);
+    desk.step(1, "a", 0);
+    desk.done(1, Commit { held: None, ..read(1, &[]) });
+    let close = Arrival {
+        request: RequestId(2),
+        conversation: Some("a".into()),
+        ask: Ask::Close,
+        input: None,
+        terms: Terms::default(),
+        party: Party::default(),
+        deadline: None,
+    };
+    let job = sent(desk.tell(Event::Arrived(close))).unwrap();
+    assert_eq!(job.work, Work::Forget);
+    let until = desk.0.next_deadline().unwrap();
+    let looks = desk.tell_at(until.0, Event::Timer);
+    assert!(looks.iter().any(|effect| matches!(effect, Effect::Observe { actor: ActorIndex(0), .. })), "{looks:?}");
+    let run = Some(Running { since: Time(Duration::ZERO), requests: vec![job.request] });
+    let seen = Event::Observed { actor: ActorIndex(0), incarnation: Incarnation(0), run };
+    let effects = desk.tell_at(until.0, seen);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Abandon { actor: ActorIndex(0), .. })), "{effects:?}");
 }
