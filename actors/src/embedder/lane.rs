@@ -213,6 +213,11 @@ impl Lane {
         self.restoring() && self.replay.is_some()
     }
 
+    /// Whether what is read again is the window alone, of more tokens.
+    fn rebuilds(&self) -> bool {
+        self.total > self.to_restore as u64
+    }
+
     /// The tokens that are to be read first, so that the slot holds the front job's context.
     pub(super) fn to_restore(&self) -> &[TokenId] {
         let context = self.replay.as_ref().or_else(|| Some(&*self.front()?.job.context.tokens));
@@ -266,7 +271,7 @@ impl Lane {
             let held = expected.min(task.job.context.tokens.len());
             self.holds = task.job.context.tokens[..held].to_vec();
         }
-        self.rebuilt |= !self.restoring() && self.total > self.to_restore as u64;
+        self.rebuilt |= !self.restoring() && self.rebuilds();
     }
 
     /// A row of the front task with these `tokens` has run.
@@ -300,7 +305,8 @@ impl Lane {
             engine.info().pages?;
             // A context that is still being read goes with the pages that hold its beginning.
             let pending = self.take_pending(engine);
-            let rebuilt = mem::take(&mut self.rebuilt);
+            // What is left may be one token, which is no reading again there.
+            let rebuilt = mem::take(&mut self.rebuilt) || self.restoring() && self.rebuilds();
             let front = self.front_mut()?;
             (front.carried, front.rebuilt) = (Some(pending), rebuilt);
             self.end(engine);

@@ -300,6 +300,23 @@ fn a_job_that_is_given_back_takes_along_what_was_read_again() {
     assert_eq!(read, 30 - 12 + 1);
 }
 
+#[test]
+fn whoever_goes_on_says_that_a_window_was_rebuilt_however_little_was_left_of_it() {
+    for (len, total) in [(12, 90), (13, 90), (14, 90), (13, 13)] {
+        let (mut host, past) = (host(wide(fake_info())), tokens(1, len));
+        let history = History { tokens: Arc::new(past), total, left: Arc::default() };
+        host.histories.insert("a".into(), history);
+        host.held.insert("a".into(), Holding::Pages(Default::default()));
+        let job = host.job("a", Some("a"), step(vec![TokenId(7)], 3));
+        let request = host.send_job(job.clone());
+        (0..3).for_each(|_| host.run());
+        host.worker.recall(&[request]).unwrap();
+        let Some(Report::Returned { carried, .. }) = host.reports().pop() else { panic!("given back") };
+        host.send_job(motorbrain_actors::job::Job { carried: Some(carried), ..job });
+        assert_eq!(host.done(request).rebuilt, total > u64::from(len), "{len} of {total}");
+    }
+}
+
 /// What was read of a context that slides while it is read again is no beginning of it, and nobody else could go on.
 #[test]
 fn a_job_whose_context_slides_on_its_way_is_not_given_back() {
