@@ -128,9 +128,15 @@ impl Policy {
     /// do not, or nothing is left that could. `pages`: bytes of all pages that there are now.
     pub fn let_go(&mut self, pages: usize, effects: &mut Vec<Effect>) -> bool {
         self.pages_held = pages;
-        if self.bytes_held(pages) <= self.config.memory.kv_bytes {
-            return false;
+        let goes = self.bytes_held(pages) > self.config.memory.kv_bytes && self.one_goes(effects);
+        if goes {
+            // Where conversations are forgotten, what was being written of them keeps nobody waiting any more.
+            self.place_waiting(effects);
         }
+        goes
+    }
+
+    fn one_goes(&mut self, effects: &mut Vec<Effect>) -> bool {
         if self.prefixes.as_mut().is_some_and(Prefixes::shed) {
             return true;
         }

@@ -17,12 +17,12 @@ use super::model;
 
 const PAGE: PageSize = PageSize { tokens: 4, bytes: 64 };
 
-/// Two actors, of which the first is ready, and memory for four pages.
+/// Two actors, of which the first is ready, and memory for four pages and one conversation that has left.
 struct Desk(Policy);
 
 impl Desk {
     fn new(pages: Option<PageSize>) -> Self {
-        let memory = Memory { kv_bytes: 4 * PAGE.bytes, ..Memory::default() };
+        let memory = Memory { kv_bytes: 4 * PAGE.bytes, history_bytes: 2000, ..Memory::default() };
         let mut desk = Self(Policy::new(PolicyConfig { actors: 2, memory, keeps: true, ..PolicyConfig::default() }));
         desk.tell(Event::Start);
         desk.report(0, Report::Ready(model::info(pages)));
@@ -46,12 +46,16 @@ impl Desk {
 
     /// Streams so many tokens behind eight.
     fn step(&mut self, request: u64, conversation: &str, count: usize) -> Vec<Effect> {
+        self.step_behind(8, request, conversation, count)
+    }
+
+    fn step_behind(&mut self, len: u32, request: u64, conversation: &str, count: usize) -> Vec<Effect> {
         let ask = StepAsk { count, sampling: model::GREEDY, seed: 0, top: 0, stream: count > 0, n: 1 };
         self.tell(Event::Arrived(Arrival {
             request: RequestId(request),
             conversation: Some(conversation.into()),
             ask: Ask::Step(ask),
-            input: Some(Given::Tokens((0..8).map(|place| TokenId(request as u32 + 2 * place)).collect())),
+            input: Some(Given::Tokens((0..len).map(|place| TokenId(request as u32 + 2 * place)).collect())),
             terms: Terms::default(),
             party: Party::default(),
             deadline: None,
@@ -60,9 +64,10 @@ impl Desk {
 
     /// A request that sampled nothing is done.
     fn done(&mut self, request: u64, commit: Commit) {
+        let context_len = commit.appended.len();
         let (rebuilt, lost, outcome) = (false, false, Ok(Outcome::Stepped { sampled: Vec::new(), stopped: false }));
         let request = RequestId(request);
-        self.report(0, Report::Done(Done { request, outcome, commit, context_len: 8, rebuilt, lost, read: None }));
+        self.report(0, Report::Done(Done { request, outcome, commit, context_len, rebuilt, lost, read: None }));
     }
 
     /// Memory is looked at, with so many pages in it.
@@ -76,12 +81,16 @@ impl Desk {
 
 /// Eight tokens and those that were sampled, in two pages.
 fn read(request: u64, sampled: &[TokenId]) -> Commit {
-    let input = (0..8).map(|place| TokenId(request as u32 + 2 * place));
-    let pages = (0..2).map(|_| Page::new(Arc::new(()))).collect();
+    read_of(8, request, sampled)
+}
+
+fn read_of(len: u32, request: u64, sampled: &[TokenId]) -> Commit {
+    let input = (0..len).map(|place| TokenId(request as u32 + 2 * place));
+    let pages = (0..len.div_ceil(4)).map(|_| Page::new(Arc::new(()))).collect();
     Commit {
         appended: input.chain(sampled.iter().copied()).collect(),
         dropped: 0,
-        held: Some(Held { keep: 0, pages, kv_len: 8 }),
+        held: Some(Held { keep: 0, pages, kv_len: len as usize }),
     }
 }
 
@@ -119,6 +128,21 @@ fn what_was_done_of_a_request_goes_with_the_rows_that_it_was_done_on() {
     assert_eq!((job.request, job.context.tokens.len()), (RequestId(2), 9));
     assert!(job.carried.is_none(), "it was done on rows that are gone");
     assert!(matches!(job.held, Holding::Pages(held) if held.kv_len == 0), "they are read again");
+}
+
+/// Nothing else may happen any more.
+#[test]
+fn who_waits_for_what_is_being_written_goes_on_when_that_is_forgotten() {
+    let mut desk = Desk::new(Some(PAGE));
+    desk.step(1, "written", 0);
+    desk.done(1, read(1, &[]));
+    desk.step_behind(4, 2, "small", 0);
+    desk.done(2, read_of(4, 2, &[]));
+    let effects = desk.let_go(5);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Put { .. })), "{effects:?}");
+    assert_eq!(sent(desk.step(3, "waits", 1)), None, "what is being written is not free yet");
+    let job = sent(desk.let_go(7));
+    assert_eq!(job.map(|job| job.request), Some(RequestId(3)), "the small one leaves, the other is forgotten");
 }
 
 /// An engine may hang in that, too, and nobody asks anything of it meanwhile.
