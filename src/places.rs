@@ -11,9 +11,6 @@ pub const SETUP_DIR: &str = ".motorbrain";
 /// The default model inside [`SETUP_DIR`].
 pub const DEFAULT_MODEL: &str = "models/smollm2-135m";
 
-/// The preset that describes it.
-pub const DEFAULT_PRESET: &str = "smollm2-135m";
-
 /// What provides library and model, as hints say it.
 pub(crate) const RUN_SETUP: &str =
     "run `cargo xtask setup` (for another project: in a clone of MotorBrain, whose `.motorbrain` is then linked here)";

@@ -164,7 +164,7 @@ impl Parts {
 
     /// How vectors are made, as calibrations name it, where no calibration has a say.
     pub fn recipe(&self, settings: &Settings) -> calibration::Recipe {
-        settings.calibrated_recipe(settings.recipe(named_recipe(settings)))
+        settings.calibrated_recipe(settings.recipe(named_recipe(settings, &self.model)))
     }
 
     /// How vectors are made, their calibration with it. Blocks, for seconds where that is made from the weights.
@@ -178,7 +178,7 @@ impl Parts {
         let found = file.map(open).transpose()?;
         let probed = |(found, _): &(Calibration, _)| matches!(found.recipe, calibration::Recipe::Probe { .. });
         let by_file = found.as_ref().filter(|found| probed(found)).map(|_| RecipeName::Probe);
-        let recipe = settings.recipe(by_file.or_else(|| named_recipe(settings)));
+        let recipe = settings.recipe(by_file.or_else(|| named_recipe(settings, &self.model)));
         let expected = settings.calibrated_recipe(recipe);
         let affine = match found {
             Some((found, _)) if found.recipe == expected => Some(found.affine),
@@ -269,7 +269,8 @@ pub fn model_options(settings: &Settings) -> Result<ModelOptions, StartError> {
 /// keys and values may take, what the weights will take is no part of what is free.
 pub fn brain_config(settings: &Settings, model: &Model, name: Option<String>) -> BrainConfig {
     let mut config = settings.brain_config(name);
-    config.embedding = settings.embedding_config(settings.recipe(named_recipe(settings)), &model.tokenizer.opening());
+    config.embedding =
+        settings.embedding_config(settings.recipe(named_recipe(settings, model)), &model.tokenizer.opening());
     let half = config.memory.kv_bytes;
     if settings.memory.kv_bytes.is_none() && half != usize::MAX {
         config.memory.kv_bytes = half.saturating_sub(model.weight_bytes() / 2).max(half / 4);
@@ -277,12 +278,14 @@ pub fn brain_config(settings: &Settings, model: &Model, name: Option<String>) ->
     config
 }
 
-/// The recipe that the preset names, or where no model is named the default one's.
-fn named_recipe(settings: &Settings) -> Option<RecipeName> {
-    let default = settings.model.dir.is_none().then_some(places::DEFAULT_PRESET);
-    let preset = settings.model.preset.as_deref().or(default)?;
-    // One that cannot be read was an error before, where the model was opened.
-    Preset::find(preset).ok()?.claims.recipe
+/// The recipe that the preset names; where none is, that of a preset which the model's graph is like.
+fn named_recipe(settings: &Settings, model: &Model) -> Option<RecipeName> {
+    let preset = match &settings.model.preset {
+        // One that cannot be read was an error before, where the model was opened.
+        Some(name) => Preset::find(name).ok(),
+        None => Preset::like(&model.contract),
+    };
+    preset?.claims.recipe
 }
 
 /// How engines are made on this machine.

@@ -204,6 +204,13 @@ impl Preset {
         }
     }
 
+    /// The built-in preset whose sizes are those of a graph, all of them.
+    pub fn like(contract: &Contract) -> Option<Self> {
+        let mut presets = BUILT_IN.iter().filter_map(|(name, text)| Self::parse(name, text).ok());
+        let is_like = |preset: &Self| contract.hidden.is_some() && preset.check_graph(contract, Path::new("")).is_ok();
+        presets.find(is_like)
+    }
+
     /// Compares the preset with a graph.
     pub(crate) fn check_graph(&self, contract: &Contract, graph: &Path) -> Result<(), PresetError> {
         self.check(

@@ -115,7 +115,7 @@ sections::sections! {
     }
     /// How a text becomes a vector.
     EmbeddingSettings embedding {
-        /// `probe`: the state of a short text behind the text; `pooled`: the text's own states. Left out, what the preset says, but `pooled` where `pooling` is set.
+        /// `probe`: the state of a short text behind the text; `pooled`: the text's own states. Left out, what the preset says (the one named, else one whose sizes are the model's), but `pooled` where `pooling` is set.
         recipe: Option<RecipeName> = None, example "\"probe\"";
         /// Of `pooled` vectors: `mean` or `last` of the text's own tokens; left out, `mean`.
         pooling: Option<Pooling> = None, example "\"mean\"";

@@ -2,9 +2,9 @@
 //! in a conversation, to the bit. On the fake engine the same is tested case by case (`actors/tests/all/brain/recipes.rs`).
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::common::{fixture, graph_cache, text_tokens};
+use crate::common::{fixture, graph_cache, model, root, text_tokens};
 use motorbrain::{
     Brain, Embed, Input, MadeBy, Settings, Step, TokenId,
     engine::Activations,
@@ -153,5 +153,18 @@ async fn a_long_text_is_embedded_in_pieces_and_a_pooled_one_in_one() {
 fn presets_name_the_recipe_of_their_models() {
     for name in Preset::names() {
         assert_eq!(Preset::find(name).unwrap().claims.recipe, Some(RecipeName::Probe), "{name}");
+    }
+}
+
+/// Wherever it lies, and whether or not its preset is named.
+#[test]
+fn a_model_with_the_sizes_of_a_preset_has_its_recipe() {
+    let like = |dir: &Path| Preset::like(&model(dir).contract).map(|preset| preset.name);
+    for form in ["smollm2-135m", "smollm2-135m-f32"] {
+        let dir = root().join(".motorbrain/models").join(form);
+        assert_eq!(like(&dir).as_deref(), Some("smollm2-135m"));
+    }
+    for name in ["tiny-plain", "tiny-gqa-int4"] {
+        assert_eq!(like(&fixture(name)), None, "{name}");
     }
 }
