@@ -44,6 +44,7 @@ pub use motorbrain_actors::{
         Priority, Reply, Request, Rewind, Scope, Score, Scored, Several, Sharing, Step, Stepped, Terms, VectorTerms,
     },
     policy::{ActorState, ActorStats, Dwelling, Health, Inspected, ListAsk, Listed, SharingKind, Stats, WhenDown},
+    rerank::{Relevance, Rerank, Reranked},
     tokens::{TokenId, TokenizerKind},
     vectors::{Codes, Format, Kind, MadeBy},
 };

@@ -126,6 +126,19 @@ fn drift_is_seen_over_slides_and_none_over_a_restart() {
 }
 
 #[test]
+fn reranking_is_a_row_a_weight_and_no_weight_changes_nothing() {
+    let folder = texts();
+    let arguments = ["retrieval", "pairs.jsonl", "--dims", "100000,4", "--rerank", "0,1000"];
+    let found = json(&folder, &arguments);
+    let rows = found["compared"].as_array().unwrap();
+    let names: Vec<_> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["as set", "as set", "as set, reranked 0", "as set, reranked 1000", "BM25"]);
+    assert_eq!(rows[0]["dim"], rows[2]["dim"], "the first row's vectors");
+    assert_eq!(rows[0]["mean"], rows[2]["mean"]);
+    assert_eq!(found, json(&folder, &arguments), "the same twice");
+}
+
+#[test]
 fn what_is_printed_says_how_it_is_to_be_read() {
     let folder = texts();
     let (code, report, errors) = eval(&folder, &["retrieval", "pairs.jsonl", "--limit", "2"]);
@@ -150,6 +163,7 @@ fn mistakes_are_told() {
     check(&["retrieval", "text.txt"], &["line 1, has no `query` and `document`"]);
     check(&["retrieval", "pairs.jsonl", "--vectors", "a=nowhere"], &["cannot read nowhere"]);
     check(&["retrieval", "pairs.jsonl", "--vectors", "a"], &["expected NAME=FILE"]);
+    check(&["retrieval", "pairs.jsonl", "--rerank", "much"], &["expected a number such as 0.2"]);
     check(&["retrieval", "pairs.jsonl", "--variant", "x: embedding.poling=mean"], &["poling"]);
     check(&["perplexity", "text.txt", "--windows", "8", "--sinks", "7"], &["a window of 8 tokens", "is none"]);
     check(&["perplexity", "text.txt", "--windows", "64", "--tokens", "60"], &["60 tokens, expected at least 65"]);

@@ -58,15 +58,15 @@ fn unit(vector: &[f32], dim: usize) -> Vec<f32> {
 
 /// Ranks and measures scores.
 pub(super) fn compare(name: &str, dim: Option<usize>, scores: &Scores, table: &Table) -> (Compared, Ranks) {
-    let ranks = metrics::ranks(scores, &table.answers);
-    let compared = Compared {
-        name: name.into(),
-        dim,
-        measured: metrics::measure(&ranks, &table.resamples),
-        against_the_first: None,
-        confusions: confusions(scores, &ranks, table),
-    };
+    let (mut compared, ranks) = ranked(name, dim, metrics::ranks(scores, &table.answers), &table.resamples);
+    compared.confusions = confusions(scores, &ranks, table);
     (compared, ranks)
+}
+
+/// Measures ranks.
+pub(super) fn ranked(name: &str, dim: Option<usize>, ranks: Ranks, resamples: &Resamples) -> (Compared, Ranks) {
+    let measured = metrics::measure(&ranks, resamples);
+    (Compared { name: name.into(), dim, measured, against_the_first: None, confusions: Vec::new() }, ranks)
 }
 
 /// Rows that say how they differ from the first.

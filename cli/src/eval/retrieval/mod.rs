@@ -8,18 +8,20 @@ mod bm25;
 mod compared;
 mod metrics;
 mod pairs;
+mod reranked;
 mod variants;
 
 use std::path::PathBuf;
 
-use motorbrain::{Settings, VectorTerms};
+use motorbrain::{Brain, Relevance, Settings, VectorTerms};
 use serde::Serialize;
 
 pub(crate) use self::variants::{External, Variant};
 use self::{
     compared::{Compared, Confusion},
-    metrics::{Answers, Ranks},
+    metrics::{Answers, Ranks, Scores},
     pairs::Pair,
+    reranked::Reranked,
 };
 use super::{
     EvalError, Outputs,
@@ -48,6 +50,10 @@ pub(crate) struct Request {
     /// Vectors of the same pairs made elsewhere, as NAME=FILE with lines {"query":[..],"document":[..]}
     #[arg(long = "vectors", value_name = "NAME=FILE")]
     external: Vec<External>,
+
+    /// Order the first ten that the first row finds anew, by cosine and so many parts of the query's likelihood behind each
+    #[arg(long, value_name = "WEIGHT,..", value_delimiter = ',', value_parser = weight)]
+    rerank: Vec<f32>,
 
     /// Only the first pairs of the file
     #[arg(long, value_name = "N")]
@@ -98,14 +104,21 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
 
     let mut rows: Vec<(Compared, Ranks)> = Vec::new();
     for (variant, settings) in variants.iter().zip(&settings) {
-        let (queries, documents) = table.embedded(settings, &variant.name).await?;
+        let brain = motorbrain::start(settings).await?;
+        let (queries, documents) = table.embedded(&brain, &variant.name).await?;
         let hidden = queries.first().map_or(0, Vec::len);
         let mut dims: Vec<usize> = request.dims.iter().map(|dim| (*dim as usize).min(hidden)).collect();
         dims.dedup();
         if dims.is_empty() {
             dims.push(hidden);
         }
-        rows.extend(dims.into_iter().map(|dim| table.by_vectors(&variant.name, dim, &queries, &documents)));
+        let is_first = rows.is_empty();
+        rows.extend(dims.iter().map(|dim| table.by_vectors(&variant.name, *dim, &queries, &documents)));
+        if is_first && !request.rerank.is_empty() {
+            let cosines = compared::cosines(&queries, &documents, dims[0]);
+            rows.extend(table.by_likelihood(&brain, &variant.name, dims[0], &cosines, &request.rerank).await?);
+        }
+        brain.shutdown().await;
     }
     rows.extend(others.iter().map(|(name, (queries, documents))| {
         table.by_vectors(name, queries.first().map_or(0, Vec::len), queries, documents)
@@ -132,6 +145,12 @@ pub(crate) fn recall_at_1(ones: &[Vec<f32>], others: &[Vec<f32>]) -> f64 {
     metrics::ranks(&scores, &Answers::apart(ones.len())).recall_at_1()
 }
 
+/// Of the command line.
+fn weight(text: &str) -> Result<f32, String> {
+    let weight: Option<f32> = text.trim().parse().ok();
+    weight.filter(|weight| weight.is_finite()).ok_or_else(|| "expected a number such as 0.2".into())
+}
+
 /// The settings of a variant.
 fn changed(common: &Common, variant: &Variant) -> Result<Settings, Failure> {
     let mut common = common.clone();
@@ -153,18 +172,36 @@ struct Table {
 
 impl Table {
     /// Vectors of queries and of documents.
-    async fn embedded(&self, settings: &Settings, name: &str) -> Result<(Vectors, Vectors), Failure> {
-        let brain = motorbrain::start(settings).await?;
+    async fn embedded(&self, brain: &Brain, name: &str) -> Result<(Vectors, Vectors), EvalError> {
         let queries = self.pairs.iter().map(|pair| pair.query.clone());
         let texts: Vec<String> = queries.chain(self.pairs.iter().map(|pair| pair.document.clone())).collect();
         let mut notice = Notice::new();
         let what = format!("embedding ({name})");
-        let embedded =
-            embed::all(&brain, &texts, VectorTerms::default(), |done| notice.tell(&what, done, texts.len())).await;
-        brain.shutdown().await;
-        let mut queries = embedded.map_err(EvalError::Brain)?;
+        let tell = |done| notice.tell(&what, done, texts.len());
+        let mut queries = embed::all(brain, &texts, VectorTerms::default(), tell).await?;
         let documents = queries.split_off(self.pairs.len());
         Ok((queries, documents))
+    }
+
+    /// A row a weight.
+    async fn by_likelihood(
+        &self,
+        brain: &Brain,
+        name: &str,
+        dim: usize,
+        cosines: &Scores,
+        weights: &[f32],
+    ) -> Result<Vec<(Compared, Ranks)>, EvalError> {
+        let mut notice = Notice::new();
+        let what = format!("reranking ({name})");
+        let tell = |done| notice.tell(&what, done, 2 * self.pairs.len());
+        let reranked = Reranked::by(brain, &Relevance::default(), cosines, &self.pairs, tell).await?;
+        let before = metrics::ranks(cosines, &self.answers);
+        let rows = weights.iter().map(|weight| {
+            let ranks = reranked.ranks(&before, cosines, &self.answers, *weight);
+            compared::ranked(&format!("{name}, reranked {weight}"), Some(dim), ranks, &self.resamples)
+        });
+        Ok(rows.collect())
     }
 
     fn by_vectors(&self, name: &str, dim: usize, queries: &[Vec<f32>], documents: &[Vec<f32>]) -> (Compared, Ranks) {
