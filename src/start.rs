@@ -21,7 +21,7 @@ use motorbrain_actors::{
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::{
-    calibration::{self, Calibration, CalibrationError},
+    calibration::{self, Calibration, CalibrationError, Source},
     engine::{EngineOptions, OnnxLoader, Runtime, RuntimeError, WindowError},
     library::{self, Found, LibraryError},
     model::{Model, ModelError, ModelOptions, Preset, RecipeName},
@@ -172,8 +172,12 @@ impl Parts {
     /// # Errors
     /// The calibration is damaged, another model's, or of another recipe than settings say.
     pub fn vectors(&self, settings: &Settings) -> Result<EmbeddingConfig, CalibrationError> {
-        let named = settings.embedding.calibration.as_deref();
-        let file = calibration::find(named, &self.model.dir).filter(|_| settings.embedding.calibrated);
+        let named = settings.embedding.calibration.as_ref();
+        let file = match named {
+            Some(Source::File(path)) => Some(path.clone()),
+            Some(Source::Weights | Source::Nowhere) => None,
+            None => calibration::beside(&self.model.dir),
+        };
         let open = |path: PathBuf| calibration::open(&self.loader, &path).map(|found| (found, path));
         let found = file.map(open).transpose()?;
         let probed = |(found, _): &(Calibration, _)| matches!(found.recipe, calibration::Recipe::Probe { .. });
@@ -190,9 +194,11 @@ impl Parts {
                     let found = found.recipe.to_string();
                     tracing::warn!(path = %path.display(), found, "the model's calibration is of another recipe than settings say");
                 }
-                let made = settings.embedding.calibrated
-                    && recipe == RecipeName::Probe
-                    && self.model.overlay.lm_head.is_some();
+                let made = match named {
+                    Some(source) => *source == Source::Weights,
+                    // Where weights cannot tell anything, vectors are uncalibrated.
+                    None => recipe == RecipeName::Probe && self.model.overlay.lm_head.is_some(),
+                };
                 if made { calibration::of_weights(&self.loader).map(Some)? } else { None }
             }
         };

@@ -92,10 +92,21 @@ pub enum Maker {
     Pairs,
 }
 
-/// Where a model's calibration lies: where settings name one, else in the model's folder; `None` where there is none.
-pub fn find(named: Option<&Path>, model: &Path) -> Option<PathBuf> {
-    let beside = || Some(model.join(FILE)).filter(|file| file.exists());
-    named.map(Path::to_owned).or_else(beside)
+/// Where settings may say that the calibration comes from; where they say nothing, it is the file in the model's folder, and
+/// without one, for vectors by a probe, [`Source::Weights`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// There is none.
+    Nowhere,
+    /// The weights alone, whatever lies beside them.
+    Weights,
+    /// This file.
+    File(PathBuf),
+}
+
+/// The model's own calibration; `None` where there is none.
+pub fn beside(model: &Path) -> Option<PathBuf> {
+    Some(model.join(FILE)).filter(|file| file.exists())
 }
 
 /// The calibration of a model that is loaded, read and checked. Blocks; where the model does not say what its weights go

@@ -9,7 +9,7 @@ use motorbrain_kernels::{
 };
 use serde_json::Value;
 
-use super::{Affine, CalibrationError, FILE, LogitSpace, Pairs, Texts, find};
+use super::{Affine, CalibrationError, LogitSpace, Pairs, Texts};
 
 /// Numbers between -0.5 and 0.5, the same in every language.
 fn noise(seed: u32) -> impl FnMut() -> f32 {
@@ -229,16 +229,4 @@ fn sums_go_on_from_their_file_to_the_bit_and_no_other_file_is_taken_for_them() {
         }
     }
     assert_eq!(load(&bytes).unwrap().0, few);
-}
-
-#[test]
-fn what_is_named_goes_before_what_lies_in_the_models_folder() {
-    let folder = tempfile::tempdir().unwrap();
-    let named = Path::new("named.safetensors");
-    assert_eq!(find(None, folder.path()), None);
-    assert_eq!(find(Some(named), folder.path()).as_deref(), Some(named));
-    let beside = folder.path().join(FILE);
-    fs::write(&beside, "").unwrap();
-    assert_eq!(find(None, folder.path()), Some(beside));
-    assert_eq!(find(Some(named), folder.path()).as_deref(), Some(named));
 }

@@ -29,6 +29,7 @@ pub use file::documented_file;
 pub use load::{DEFAULT_FILE, Place, Sources};
 
 use crate::{
+    calibration,
     engine::{Activations, Overflow},
     model::RecipeName,
 };
@@ -127,10 +128,8 @@ sections::sections! {
         query_prefix: Option<String> = None, example "\"This question: \\\"\"";
         /// The probe of such texts; left out, that of all.
         query_probe: Option<String> = None, example "\"\\\"\\nA good name for what answers it: `\"";
-        /// The calibration of vectors, as `motorbrain calibrate` writes it; left out, the model's own `calibration.safetensors`, and where there is none, for probed vectors, what the weights tell.
-        calibration: Option<PathBuf> = None, example "\"models/mine/calibration.safetensors\"";
-        /// Whether vectors are calibrated at all.
-        calibrated: bool = true;
+        /// The calibration of vectors: a file as `motorbrain calibrate` writes it, `weights` for what the weights alone tell, or `none`; left out, the model's own `calibration.safetensors`, and where there is none, for probed vectors, `weights`.
+        calibration: Option<calibration::Source> = None, example "\"models/mine/calibration.safetensors\"";
         /// How many numbers a vector has, 64 or more; left out, all.
         dim: Option<usize> = None, example "256";
         /// Vectors of length 1, so that a dot product is a cosine.

@@ -12,6 +12,7 @@ use motorbrain_actors::{
 };
 
 use crate::{
+    calibration,
     engine::{Activations, Overflow},
     model::RecipeName,
 };
@@ -117,6 +118,33 @@ impl Setting for PathBuf {
 
     fn to_toml(&self) -> Option<String> {
         self.display().to_string().to_toml()
+    }
+}
+
+impl Setting for calibration::Source {
+    const EXPECTED: &'static str = "a path, `weights` or `none`";
+
+    fn from_value(kind: &ValueKind) -> Option<Self> {
+        match kind {
+            ValueKind::String(text) => Self::from_text(text),
+            _ => None,
+        }
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "weights" => Some(Self::Weights),
+            "none" => Some(Self::Nowhere),
+            _ => PathBuf::from_text(text).map(Self::File),
+        }
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        match self {
+            Self::Weights => "weights".to_owned().to_toml(),
+            Self::Nowhere => "none".to_owned().to_toml(),
+            Self::File(path) => path.to_toml(),
+        }
     }
 }
 

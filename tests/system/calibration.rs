@@ -12,9 +12,10 @@ use std::{
 
 use crate::common::{copy, fixture, form, loader_of, lone, model, root, run, window};
 use motorbrain::{
-    calibration::{self, Affine, Calibration, CalibrationError, LogitSpace, Maker, Recipe},
+    Parts, Settings,
+    calibration::{self, Affine, Calibration, CalibrationError, LogitSpace, Maker, Recipe, Source, Texts},
     engine::{FormOptions, Lineage, OnnxLoader},
-    model::Manifest,
+    model::{Manifest, RecipeName},
 };
 use motorbrain_actors::{
     engine::{Pooling, Sampling, Want},
@@ -112,7 +113,7 @@ fn a_calibration_in_its_models_folder_is_found_and_another_models_refused() {
     let (dir, other) = (copy("tiny-gqa-fp32"), copy("tiny-plain"));
     let open = |dir: &Path| {
         let loader = loader_of(model(dir), window(64, 4, 8), form());
-        calibration::find(None, dir).map(|file| calibration::open(&loader, &file)).transpose()
+        calibration::beside(dir).map(|file| calibration::open(&loader, &file)).transpose()
     };
     assert_eq!(open(dir.path()).unwrap(), None);
     let calibration = calibration_of(&model(dir.path()));
@@ -136,6 +137,50 @@ fn a_calibration_in_its_models_folder_is_found_and_another_models_refused() {
     Manifest::write(other.path()).unwrap();
     let told = open(other.path()).unwrap_err();
     assert!(matches!(told, CalibrationError::Foreign { what: "the tokenizer", .. }), "{told}");
+}
+
+/// What is named goes before what lies in the model's folder, and that before the weights.
+#[tokio::test]
+async fn settings_say_which_calibration_vectors_get() {
+    let (dir, elsewhere) = (copy("tiny-plain"), TempDir::new().unwrap());
+    let model = model(dir.path());
+    let weights = calibration_of(&model);
+    // Any other one of the same model.
+    let other = |seed: f32| {
+        let mut texts = Texts::new(weights.affine.hidden());
+        for text in 0..8 {
+            let numbers = (0..weights.affine.hidden()).map(|index| (index as f32 * seed + text as f32).sin());
+            texts.add(&numbers.collect::<Vec<_>>()).unwrap();
+        }
+        Calibration { affine: texts.finish(&LogitSpace::of(&model).unwrap()).unwrap(), ..weights.clone() }
+    };
+    let (beside, named) = (other(12.9898), other(78.233));
+    let file = elsewhere.path().join("named.safetensors");
+    named.write(&file).unwrap();
+    let mut settings = Settings::default();
+    settings.model.dir = Some(dir.path().to_owned());
+    let parts = Parts::find(&settings).await.unwrap();
+    let state: Vec<f32> = (0..weights.affine.hidden()).map(|index| index as f32 / 100.0 - 0.3).collect();
+    let found = |recipe, source| {
+        let mut settings = settings.clone();
+        (settings.embedding.recipe, settings.embedding.calibration) = (Some(recipe), source);
+        Ok::<_, CalibrationError>(parts.vectors(&settings)?.straighten.map(|found| found.straighten(&state)))
+    };
+    let by = |calibration: &Calibration| Some(calibration.apply(&state));
+    let (probe, pooled) = (RecipeName::Probe, RecipeName::Pooled);
+    let at = || Some(Source::File(file.clone()));
+
+    assert_eq!(found(probe, None).unwrap(), by(&weights));
+    assert_eq!(found(pooled, None).unwrap(), None);
+    beside.write(&dir.path().join(calibration::FILE)).unwrap();
+    assert_eq!(found(probe, None).unwrap(), by(&beside));
+    assert_eq!(found(probe, Some(Source::Weights)).unwrap(), by(&weights));
+    assert_eq!(found(probe, Some(Source::Nowhere)).unwrap(), None);
+    assert_eq!(found(probe, at()).unwrap(), by(&named));
+    // One that is there is passed over where it is of another recipe; one that was named is not.
+    assert_eq!(found(pooled, None).unwrap(), None);
+    assert_eq!(found(pooled, Some(Source::Weights)).unwrap(), by(&weights));
+    assert!(matches!(found(pooled, at()), Err(CalibrationError::Recipe { .. })));
 }
 
 #[test]

@@ -317,7 +317,7 @@ fn a_prepared_folder_needs_no_other_and_is_as_its_manifest_says() {
     prepared(&out, &again, Weights::Faithful, false).unwrap();
     for dir in [&out, &again] {
         let loader = loader(dir, window(64, 4, 8));
-        let file = calibration::find(None, &loader.model().dir).unwrap();
+        let file = calibration::beside(&loader.model().dir).unwrap();
         assert_eq!(calibration::open(&loader, &file).unwrap(), calibration);
     }
     read(&out);

@@ -89,7 +89,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
         settings.embedding.recipe.get_or_insert(RecipeName::Probe);
     }
     // Whatever lies there is to be replaced, so it need not fit.
-    settings.embedding.calibrated = false;
+    settings.embedding.calibration = Some(calibration::Source::Nowhere);
     let source = Source::open(&request.texts, request.pairs.as_deref()).map_err(CalibrateError::from)?;
     let parts = Parts::find(&settings).await?;
     let recipe = parts.recipe(&settings);
