@@ -44,7 +44,7 @@ impl Exit {
                 Self::Settings
             }
             StartError::Library(_) | StartError::Runtime(_) => Self::Library,
-            StartError::NoModel | StartError::Model(_) => Self::Model,
+            StartError::NoModel | StartError::Model(_) | StartError::Calibration(_) => Self::Model,
             StartError::Brain(_) => Self::Engine,
             _ => Self::Unexpected,
         }

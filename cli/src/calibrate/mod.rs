@@ -54,6 +54,10 @@ pub(crate) struct Request {
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = clap::value_parser!(u32).range(2..))]
     tokens: u32,
 
+    /// Only so many texts or pairs, the first ones
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+
     /// What it says it was made from [default: the paths]
     #[arg(long, value_name = "WORDS")]
     made_from: Option<String>,
@@ -131,12 +135,12 @@ impl Work<'_> {
         let Self { parts, request, source, .. } = self;
         let out = request.out.clone().unwrap_or_else(|| request.model.join(calibration::FILE));
         let lineage = parts.loader.lineage().map_err(CalibrationError::from).map_err(CalibrateError::from)?;
-        let about = format!("{} {} {recipe} {lineage:?}", source.about(), request.tokens);
+        let about = format!("{} {} {:?} {recipe} {lineage:?}", source.about(), request.tokens, request.limit);
         let hidden = parts.model.contract.hidden.unwrap_or(0);
         let mut sums = Sums::begin(&out, about, hidden, source.is_pairs());
         let (mut held_out, mut batch, mut seen) = (Vec::new(), Vec::new(), 0);
         let (mut notice, files) = (Notice::new(), source.files());
-        for (file, item) in source.items() {
+        for (file, item) in source.items().take(request.limit.unwrap_or(usize::MAX)) {
             let item = self.cut(&item.map_err(CalibrateError::from)?)?;
             seen += 1;
             if seen % HELD_OUT == 0 {

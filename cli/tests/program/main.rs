@@ -1,5 +1,6 @@
 //! The program from outside: its arguments, its messages and exit statuses, and the pipe that it serves.
 
+mod calibrate;
 mod cancelling;
 mod cli;
 #[path = "../../../tests/system/common/mod.rs"]
