@@ -35,6 +35,7 @@ pub mod spill;
 mod start;
 pub mod transfer;
 pub mod trust;
+pub mod vectors;
 
 pub use motorbrain_actors::{
     brain::{Brain, BrainEvent, BrainMessage, Delivery, Envelope, Events, ReplyQueue, StepItem, StepStream},

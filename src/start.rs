@@ -16,19 +16,19 @@ use motorbrain_actors::{
     engine::EngineLoader,
     keep::Keep,
     shown::shown,
-    vectors::{EmbeddingConfig, Straighten},
 };
 use tokio::task::{JoinError, spawn_blocking};
 
 use crate::{
-    calibration::{self, Calibration, CalibrationError, Source},
+    calibration::CalibrationError,
     engine::{EngineOptions, OnnxLoader, Runtime, RuntimeError, WindowError},
     library::{self, Found, LibraryError},
-    model::{Model, ModelError, ModelOptions, Preset, RecipeName},
+    model::{Model, ModelError, ModelOptions},
     observe::ObserveError,
     places,
     settings::{Settings, SettingsError},
     spill::{self, SpillError},
+    vectors::{self, Vectors},
 };
 
 /// What a brain stands on.
@@ -162,50 +162,6 @@ impl Parts {
         spill::open(folder, settings.memory.spill_bytes, loader).map(Some)
     }
 
-    /// How vectors are made, as calibrations name it, where no calibration has a say.
-    pub fn recipe(&self, settings: &Settings) -> calibration::Recipe {
-        settings.calibrated_recipe(settings.recipe(named_recipe(settings, &self.model)))
-    }
-
-    /// How vectors are made, their calibration with it. Blocks, for seconds where that is made from the weights.
-    ///
-    /// # Errors
-    /// The calibration is damaged, another model's, or of another recipe than settings say.
-    pub fn vectors(&self, settings: &Settings) -> Result<EmbeddingConfig, CalibrationError> {
-        let named = settings.embedding.calibration.as_ref();
-        let file = match named {
-            Some(Source::File(path)) => Some(path.clone()),
-            Some(Source::Weights | Source::Nowhere) => None,
-            None => calibration::beside(&self.model.dir),
-        };
-        let open = |path: PathBuf| calibration::open(&self.loader, &path).map(|found| (found, path));
-        let found = file.map(open).transpose()?;
-        let probed = |(found, _): &(Calibration, _)| matches!(found.recipe, calibration::Recipe::Probe { .. });
-        let by_file = found.as_ref().filter(|found| probed(found)).map(|_| RecipeName::Probe);
-        let recipe = settings.recipe(by_file.or_else(|| named_recipe(settings, &self.model)));
-        let expected = settings.calibrated_recipe(recipe);
-        let affine = match found {
-            Some((found, _)) if found.recipe == expected => Some(found.affine),
-            Some((found, path)) if named.is_some() => {
-                return Err(CalibrationError::Recipe { path, found: found.recipe, expected });
-            }
-            found => {
-                if let Some((found, path)) = found {
-                    let found = found.recipe.to_string();
-                    tracing::warn!(path = %path.display(), found, "the model's calibration is of another recipe than settings say");
-                }
-                let made = match named {
-                    Some(source) => *source == Source::Weights,
-                    // Where weights cannot tell anything, vectors are uncalibrated.
-                    None => recipe == RecipeName::Probe && self.model.overlay.lm_head.is_some(),
-                };
-                if made { calibration::of_weights(&self.loader).map(Some)? } else { None }
-            }
-        };
-        let straighten = affine.map(|affine| Arc::new(affine) as Arc<dyn Straighten>);
-        Ok(EmbeddingConfig { straighten, ..settings.embedding_config(recipe, &self.model.tokenizer.opening()) })
-    }
-
     /// Starts a brain on these parts, which were found with the same settings.
     ///
     /// # Errors
@@ -213,9 +169,10 @@ impl Parts {
     pub async fn start(self, settings: &Settings, name: Option<String>) -> Result<Brain, StartError> {
         let config = brain_config(settings, &self.model, name);
         let (parts, named) = (self.clone(), settings.clone());
-        let found = move || Ok((parts.keep(&named)?, parts.vectors(&named)?));
+        let found = move || Ok((parts.keep(&named)?, Vectors::of(&named, &parts.loader)?));
         let found: Result<_, StartError> = spawn_blocking(found).await.map_err(StartError::Interrupted)?;
-        let (keep, embedding) = found?;
+        let (keep, vectors) = found?;
+        let embedding = vectors.config(settings, &self.model);
         let observed = settings.observe.socket.as_deref().map(Observed::open).transpose()?;
         let brain =
             Brain::start(BrainConfig { keep, embedding, ..config }, self.loader, self.model.tokenizer.clone()).await?;
@@ -275,23 +232,12 @@ pub fn model_options(settings: &Settings) -> Result<ModelOptions, StartError> {
 /// keys and values may take, what the weights will take is no part of what is free.
 pub fn brain_config(settings: &Settings, model: &Model, name: Option<String>) -> BrainConfig {
     let mut config = settings.brain_config(name);
-    config.embedding =
-        settings.embedding_config(settings.recipe(named_recipe(settings, model)), &model.tokenizer.opening());
+    config.embedding = settings.embedding_config(vectors::recipe(settings, model), &model.tokenizer.opening());
     let half = config.memory.kv_bytes;
     if settings.memory.kv_bytes.is_none() && half != usize::MAX {
         config.memory.kv_bytes = half.saturating_sub(model.weight_bytes() / 2).max(half / 4);
     }
     config
-}
-
-/// The recipe that the preset names; where none is, that of a preset which the model's graph is like.
-fn named_recipe(settings: &Settings, model: &Model) -> Option<RecipeName> {
-    let preset = match &settings.model.preset {
-        // One that cannot be read was an error before, where the model was opened.
-        Some(name) => Preset::find(name).ok(),
-        None => Preset::like(&model.contract),
-    };
-    preset?.claims.recipe
 }
 
 /// How engines are made on this machine.

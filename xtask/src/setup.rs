@@ -41,7 +41,7 @@ fn provide_forms(project: &Project, forms: &[&'static str], force: bool) -> Resu
     let requirements = project.tool("requirements.txt");
     let packages = std::slice::from_ref(&requirements);
     let mut converter = scripts(&project.tool(""))?;
-    converter.push(project.tool("model.txt"));
+    converter.extend([project.tool("model.txt"), model::calibration(project)]);
 
     stage(project, "venv", packages, force, python::make_venv)?;
     stage(project, "runtime", packages, force, runtime::copy_library)?;

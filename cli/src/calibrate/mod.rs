@@ -14,6 +14,7 @@ use motorbrain::{
     Brain, Input, Parts, TokenId, VectorTerms,
     calibration::{self, Calibration, CalibrationError, LogitSpace, Maker, Recipe},
     model::RecipeName,
+    vectors,
 };
 use motorbrain_actors::tokens::{Spelled, Tokenizer as _};
 use serde::Serialize;
@@ -96,7 +97,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     settings.embedding.calibration = Some(calibration::Source::Nowhere);
     let source = Source::open(&request.texts, request.pairs.as_deref()).map_err(CalibrateError::from)?;
     let parts = Parts::find(&settings).await?;
-    let recipe = parts.recipe(&settings);
+    let recipe = settings.calibrated_recipe(vectors::recipe(&settings, &parts.model));
     let brain = parts.clone().start(&settings, None).await?;
     let made = Work { brain: &brain, parts: &parts, request: &request, source: &source }.make(recipe).await;
     brain.shutdown().await;

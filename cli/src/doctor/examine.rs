@@ -8,6 +8,7 @@ use motorbrain::{
     model::{Checked, ElementType, Family, Model, Note},
     settings::{DEFAULT_FILE, Sources},
     spill, trust,
+    vectors::{MadeFrom, Vectors},
 };
 use motorbrain_actors::{
     brain,
@@ -208,6 +209,27 @@ fn engine(settings: &Settings, runtime: Runtime, model: Arc<Model>, findings: &m
     findings.add(rotation(&loader, &model));
     findings.add(window(&loader, &model));
     findings.add(memory(settings, &loader, &model));
+    match Vectors::of(settings, &loader) {
+        Ok(found) => findings.add(vectors(settings, found)),
+        Err(error) => findings.wrong("vectors", error),
+    }
+}
+
+fn vectors(settings: &Settings, Vectors { recipe, calibration }: Vectors) -> Finding {
+    let (dim, from) = match calibration {
+        Some((affine, MadeFrom::Weights)) => (Some(affine.dim()), "the weights".to_owned()),
+        Some((affine, MadeFrom::File { words, .. })) => (Some(affine.dim()), words),
+        None => (None, String::new()),
+    };
+    let how = match dim {
+        Some(dim) => format!("calibrated from {from}, {dim} numbers"),
+        None => "not calibrated".to_owned(),
+    };
+    let recipe = settings.calibrated_recipe(recipe);
+    Finding::ok("vectors", format!("{recipe}\n{how}"))
+        .fact("recipe", recipe.to_string())
+        .fact("calibrated_from", dim.map(|_| from))
+        .fact("dim", dim)
 }
 
 fn form(loader: &OnnxLoader) -> Finding {

@@ -51,7 +51,8 @@ fn folder(count: usize) -> TempDir {
 fn what_is_written_is_what_the_next_start_takes() {
     let folder = folder(200);
     let vectors = |change: &str| {
-        let retrieval = ["eval", "retrieval", "pairs.jsonl", "--limit", "20", "--model", ".", "--json", "--set", change];
+        let retrieval =
+            ["eval", "retrieval", "pairs.jsonl", "--limit", "20", "--model", ".", "--json", "--set", change];
         let (code, report, errors) = run(&folder, &retrieval);
         assert_eq!(code, Some(0), "{errors}");
         serde_json::from_str::<Value>(&report).unwrap()["compared"][0].take()
