@@ -5,10 +5,10 @@
 
 mod page;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use clap::Args;
@@ -28,26 +28,40 @@ const SETS: [(&str, &str); 3] = [
     ("prose", "First sentence to the rest of a paragraph, guides of Rust crates"),
 ];
 
-/// What is compared on each set, as `--variant` takes it.
-const VARIANTS: [&str; 3] = [
-    "calibrated: embedding.calibrated=true",
-    "uncalibrated: embedding.calibrated=false",
+/// What is compared on each set, as `--variant` takes it: the first is the default model as it is.
+const VARIANTS: [&str; 4] = [
+    "calibrated:",
+    "from weights: embedding.calibration=weights",
+    "uncalibrated: embedding.calibration=none",
     "mean: embedding.pooling=mean",
 ];
 
-/// Numbers of each vector.
-const DIMS: &str = "64,128,256,576";
+/// Numbers of each vector, all of them first.
+const DIMS: &str = "576,256,128,64";
+
+/// How much a document's likelihood counts beside the cosine, tried on pairs to train on.
+const WEIGHTS: &str = "0.02,0.05,0.1,0.15,0.2,0.3,0.4,0.8";
+
+/// What was found best there, which is what pairs to test are reranked by.
+const WEIGHT: &str = "0.15";
+
+/// Pairs to train on from which a calibration is made, all of Python.
+const TRAINED: &str = "1000";
 
 /// How much is read, so that a quick run takes minutes.
 struct Size {
     pairs: Option<usize>,
+    /// Of each set's pairs to train on, to choose a weight by.
+    mixed: usize,
     tokens: usize,
     windows: &'static str,
+    /// Tokens to compare windows of one size by.
+    shapes: &'static str,
     turns: usize,
 }
 
-const WHOLE: Size = Size { pairs: None, tokens: 32_000, windows: "256,512", turns: 128 };
-const QUICK: Size = Size { pairs: Some(60), tokens: 6_000, windows: "128", turns: 32 };
+const WHOLE: Size = Size { pairs: None, mixed: 60, tokens: 32_000, windows: "256,512", shapes: "8000", turns: 128 };
+const QUICK: Size = Size { pairs: Some(60), mixed: 10, tokens: 6_000, windows: "128", shapes: "1000", turns: 32 };
 
 /// How much is measured.
 #[derive(Args)]
@@ -79,29 +93,33 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<String, Er
         sections.push(section);
         write(&folder, &page::markdown(&sections, arguments.quick))
     };
+    let mut weights = vec!["eval".into(), "retrieval".into(), mixed(project, size.mixed)?.into()];
+    weights.extend(["--rerank".into(), WEIGHTS.into()]);
+    measured("How much a likelihood counts beside a cosine, on pairs to train on", "weights", weights)?;
+    let trained = trained(project)?;
     for (name, title) in SETS {
         let pairs = home(project).join("pairs").join(format!("{name}.jsonl"));
         let vectors = minilm(project, name, &pairs)?;
-        measured(title, name, retrieval(&pairs, &vectors, &size))?;
+        measured(title, name, retrieval(&pairs, &vectors, &trained, &size))?;
     }
     if let Some(pairs) = &arguments.cosqa {
         let copy = home(project).join("pairs").join("cosqa.jsonl");
         normalised(pairs, &copy)?;
         let vectors = minilm(project, "cosqa", &copy)?;
-        measured("Queries of the web to Python functions (CoSQA)", "cosqa", retrieval(&copy, &vectors, &size))?;
+        let command = retrieval(&copy, &vectors, &trained, &size);
+        measured("Queries of the web to Python functions (CoSQA)", "cosqa", command)?;
     }
     let guide: OsString = home(project).join("pairs").join("guide.txt").into();
     let (tokens, turns) = (size.tokens.to_string(), size.turns.to_string());
-    let perplexity = [
-        "eval".into(),
-        "perplexity".into(),
-        guide.clone(),
-        "--windows".into(),
-        size.windows.into(),
-        "--tokens".into(),
-        tokens.into(),
-    ];
-    measured("What a window costs", "perplexity", perplexity.into())?;
+    let perplexity = |windows: &str, tokens: &str, more: &[&str]| {
+        let mut command: Vec<OsString> = vec!["eval".into(), "perplexity".into(), guide.clone()];
+        command.extend(["--windows", windows, "--tokens", tokens].map(OsString::from));
+        command.extend(more.iter().map(OsString::from));
+        command
+    };
+    measured("What a window costs", "perplexity", perplexity(size.windows, &tokens, &[]))?;
+    let shapes = ["--sinks", "0,4,16", "--shares", "2,4,8", "--after", "1"];
+    measured("What stays in a window, and what leaves it at once", "shapes", perplexity("256", size.shapes, &shapes))?;
     let drift: [OsString; 5] = ["eval".into(), "drift".into(), guide, "--turns".into(), turns.into()];
     measured("Vectors in a conversation", "drift", drift.into())?;
     Ok(format!("read {}", folder.join("RESULTS.md").display()))
@@ -148,6 +166,30 @@ fn minilm(project: &Project, name: &str, pairs: &Path) -> Result<PathBuf, Error>
     Ok(vectors)
 }
 
+/// The first pairs to train on of each set.
+fn mixed(project: &Project, count: usize) -> Result<PathBuf, Error> {
+    let folder = home(project).join("pairs");
+    let mut lines = String::new();
+    for (name, _) in SETS {
+        let path = folder.join(format!("{name}-train.jsonl"));
+        let text = fs::read_to_string(&path).map_err(Error::files("read", &path))?;
+        lines.extend(text.split_inclusive('\n').take(count));
+    }
+    let mixed = folder.join("mixed.jsonl");
+    fs::write(&mixed, lines).map_err(Error::files("write", &mixed))?;
+    Ok(mixed)
+}
+
+/// The default model's calibration from pairs to train on.
+fn trained(project: &Project) -> Result<PathBuf, Error> {
+    let (pairs, out) = (home(project).join("pairs/python-train.jsonl"), home(project).join("trained.safetensors"));
+    let mut calibrate = Command::new(program(project));
+    calibrate.arg("calibrate").arg(project.models().join(model::DEFAULT)).arg("--pairs").arg(pairs);
+    calibrate.args(["--limit", TRAINED]).arg("--out").arg(&out).current_dir(project.root());
+    watch("a calibration from pairs (some 3 min)", &mut calibrate)?;
+    Ok(out)
+}
+
 /// A copy of pairs that another program may read.
 fn normalised(from: &Path, to: &Path) -> Result<(), Error> {
     let text = fs::read_to_string(from).map_err(Error::files("read", from))?;
@@ -163,23 +205,31 @@ fn normalised(from: &Path, to: &Path) -> Result<(), Error> {
     fs::write(to, lines).map_err(Error::files("write", to))
 }
 
-fn retrieval(pairs: &Path, vectors: &Path, size: &Size) -> Vec<OsString> {
+fn retrieval(pairs: &Path, vectors: &Path, trained: &Path, size: &Size) -> Vec<OsString> {
     let mut command: Vec<OsString> = vec!["eval".into(), "retrieval".into(), pairs.into()];
-    command.extend(VARIANTS.iter().flat_map(|variant| ["--variant".into(), (*variant).into()]));
-    let f32 = format!("mean, f32: embedding.pooling=mean; model.dir=.motorbrain/models/{}", model::F32);
-    let mut external = OsString::from("all-MiniLM-L6-v2=");
-    external.push(vectors);
-    command.extend(["--variant".into(), f32.into(), "--dims".into(), DIMS.into(), "--vectors".into(), external]);
+    let with = |words: String, path: &Path| [OsStr::new(&words), path.as_os_str()].into_iter().collect::<OsString>();
+    let variants = VARIANTS.map(OsString::from).into_iter().chain([
+        with(format!("{TRAINED} pairs: embedding.calibration="), trained),
+        format!("calibrated, f32: model.dir=.motorbrain/models/{}", model::F32).into(),
+    ]);
+    command.extend(variants.flat_map(|variant| ["--variant".into(), variant]));
+    command.extend(["--dims".into(), DIMS.into(), "--rerank".into(), WEIGHT.into()]);
+    command.extend(["--vectors".into(), with("all-MiniLM-L6-v2=".into(), vectors)]);
     command.extend(size.pairs.iter().flat_map(|pairs| ["--limit".into(), pairs.to_string().into()]));
     command
+}
+
+/// Where `motorbrain` was built.
+fn program(project: &Project) -> PathBuf {
+    project.target().join("release").join(format!("motorbrain{}", std::env::consts::EXE_SUFFIX))
 }
 
 /// Runs `motorbrain` with these arguments.
 fn measure(project: &Project, title: &str, plot: &Path, arguments: Vec<OsString>) -> Result<Section, Error> {
     println!("== {title}");
     let began = Instant::now();
-    let program = project.target().join("release").join(format!("motorbrain{}", std::env::consts::EXE_SUFFIX));
-    let mut command = std::process::Command::new(&program);
+    let program = program(project);
+    let mut command = Command::new(&program);
     command.args(&arguments).arg("--json").arg("--plot").arg(plot);
     command.current_dir(project.root()).stderr(Stdio::inherit());
     let (status, json) = ask(&mut command)?;
