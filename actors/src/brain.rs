@@ -20,6 +20,7 @@ mod gate;
 mod handle;
 mod keeper;
 mod leaving;
+mod many;
 mod message;
 mod meters;
 mod notes;
@@ -36,6 +37,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 pub use config::{BrainArguments, BrainConfig, StartError};
 pub use events::{BrainEvent, Events, Subscribe, Told};
 pub use handle::Brain;
+pub(crate) use many::Many;
 pub use message::{BrainMessage, Delivery, Envelope, Internal, QueuePort, ReplyQueue, StepItem, StreamPort, Ticket};
 pub use stream::StepStream;
 

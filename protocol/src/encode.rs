@@ -10,6 +10,7 @@ use motorbrain_actors::{
     engine::Sampled,
     message::{BrainError, Context, ConversationId, Finished, Reply, Stepped},
     policy::{ActorStats, Inspected, Listed, Stats},
+    rerank::Reranked,
     tokens::{TokenId, TokenizerKind},
 };
 use serde::Serialize;
@@ -32,6 +33,8 @@ pub enum Answer {
     Tokens(Vec<TokenId>),
     /// To `detokenize`.
     Text(String),
+    /// To `rerank`.
+    Reranked(Reranked),
     /// To `stats`.
     Stats(Stats),
     /// To `list`.
@@ -149,6 +152,13 @@ enum Body<'a> {
     },
     Text {
         text: &'a str,
+    },
+    Reranked {
+        scores: Vec<f32>,
+        order: &'a [usize],
+        tokens: usize,
+        #[serde(skip_serializing_if = "is_zero")]
+        reused: usize,
     },
     Stats {
         protocol: u32,
@@ -288,6 +298,12 @@ fn body(answer: &Answer) -> Body<'_> {
         Answer::Reply { reply: Reply::Done | Reply::Exported(_), .. } | Answer::HandedOn => Body::Done {},
         Answer::Tokens(tokens) => Body::Tokens { token_ids: tokens.iter().map(|token| token.0).collect() },
         Answer::Text(text) => Body::Text { text },
+        Answer::Reranked(Reranked { scores, order, tokens, reused }) => Body::Reranked {
+            scores: scores.iter().copied().map(finite).collect(),
+            order,
+            tokens: *tokens,
+            reused: *reused,
+        },
         Answer::Listed(Listed { conversations, next }) => Body::Listed {
             conversations: conversations.iter().map(conversation).collect(),
             next: next.as_ref().map(ConversationId::as_str),
@@ -541,6 +557,14 @@ mod tests {
         let line = check("4", Ok(Answer::Stats(Stats { kv_bytes_max: None, ..stats.clone() })));
         assert!(line.contains(r#""kv_bytes":4096,"cached_bytes":1024"#), "{line}");
         insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"health":"ready","actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"waiting":5,"abandoned":0,"conversations":7,"kv_bytes":4096,"kv_bytes_max":8192,"cached_bytes":1024,"shared_bytes":512,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
+    }
+
+    #[test]
+    fn documents_are_ordered_by_their_scores() {
+        let reranked =
+            Reranked { scores: vec![0.5, f32::NEG_INFINITY, 2.0], order: vec![2, 0, 1], tokens: 40, reused: 0 };
+        insta::assert_snapshot!(check("1", Ok(Answer::Reranked(reranked.clone()))), @r#"{"id":1,"ok":{"scores":[0.5,-3.4028235e+38,2.0],"order":[2,0,1],"tokens":40}}"#);
+        insta::assert_snapshot!(check("1", Ok(Answer::Reranked(Reranked { reused: 37, ..reranked }))), @r#"{"id":1,"ok":{"scores":[0.5,-3.4028235e+38,2.0],"order":[2,0,1],"tokens":40,"reused":37}}"#);
     }
 
     #[test]

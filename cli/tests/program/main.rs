@@ -11,5 +11,6 @@ mod files;
 #[allow(unreachable_pub, reason = "there it is a library")]
 mod fuzz;
 mod pipe;
+mod reranking;
 mod texts;
 mod top;
