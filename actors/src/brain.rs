@@ -13,6 +13,7 @@
 mod alarm;
 mod config;
 mod crew;
+mod cuts;
 mod desk;
 mod effects;
 mod events;

@@ -8,8 +8,8 @@ use std::{path::PathBuf, time::Duration};
 use motorbrain_actors::{
     engine::Sampling,
     message::{
-        BrainError, ClientId, ConversationId, Embed, Fork, Input, Part, Priority, Request, Rewind, Score, Sharing,
-        Step, Terms, VectorTerms,
+        BrainError, ClientId, ConversationId, Embed, Fork, Input, PIECE_TOKENS, Part, Pieces, Priority, Request,
+        Rewind, Score, Sharing, Step, Terms, VectorTerms,
     },
     policy::{ListAsk, NAME_BYTES_MAX},
     tokens::TokenId,
@@ -327,7 +327,18 @@ fn vector(fields: &mut Fields<'_>) -> Result<VectorTerms, BrainError> {
         dim: fields.take("dim").map(|raw| values::count("dim", raw)).transpose()?,
         format: word(fields, "format", [("f32", Format::F32), ("i8", Format::I8)], "`f32` or `i8`")?,
         raw: false,
+        pieces: pieces(fields)?,
     })
+}
+
+fn pieces(fields: &mut Fields<'_>) -> Result<Pieces, BrainError> {
+    let each = word(fields, "pieces", [("whole", false), ("each", true)], "`whole` or `each`")?;
+    match (each, fields.take("piece_tokens")) {
+        (Some(true), None) => Ok(Pieces::Each { tokens: PIECE_TOKENS }),
+        (Some(true), Some(raw)) => Ok(Pieces::Each { tokens: values::count("piece_tokens", raw)? }),
+        (_, Some(_)) => Err(bad("piece_tokens", "given where the text has one vector", "`pieces` to be `each`")),
+        (_, None) => Ok(Pieces::Whole),
+    }
 }
 
 /// What one of two words stands for.
@@ -520,13 +531,28 @@ mod tests {
         let input = Input::Tokens(vec![TokenId(5), TokenId(0)]);
         let embed = Embed { conversation: Some(a()), ..Embed::of(input) };
         check(r#"{"op":"embed","token_ids":[5,0],"conversation":"a","id":"x"}"#, r#""x""#, ask(Request::Embed(embed)));
-        let vector = VectorTerms { kind: Kind::Query, dim: Some(256), format: Some(Format::I8), raw: false };
+        let vector =
+            VectorTerms { kind: Kind::Query, dim: Some(256), format: Some(Format::I8), ..VectorTerms::default() };
         let line = r#"{"id":1,"op":"embed","text":"x","kind":"query","dim":256,"format":"i8"}"#;
         check(line, "1", ask(Request::Embed(Embed { vector, ..Embed::of("x") })));
         let vector = VectorTerms { format: Some(Format::F32), ..VectorTerms::default() };
         let line = r#"{"id":1,"op":"embed","text":"x","kind":"document","format":"f32"}"#;
         check(line, "1", ask(Request::Embed(Embed { vector, ..Embed::of("x") })));
+        for (key, pieces) in [
+            (r#""pieces":"whole""#, Pieces::Whole),
+            (r#""pieces":"each""#, Pieces::Each { tokens: 256 }),
+            (r#""pieces":"each","piece_tokens":40"#, Pieces::Each { tokens: 40 }),
+        ] {
+            let vector = VectorTerms { pieces, ..VectorTerms::default() };
+            let line = format!(r#"{{"id":1,"op":"embed","text":"x",{key}}}"#);
+            check(&line, "1", ask(Request::Embed(Embed { vector, ..Embed::of("x") })));
+        }
         for (key, told) in [
+            (r#""pieces":"all""#, "`whole` or `each`"),
+            (r#""pieces":true"#, "`whole` or `each`"),
+            (r#""piece_tokens":40"#, "`pieces` to be `each`"),
+            (r#""pieces":"whole","piece_tokens":40"#, "`pieces` to be `each`"),
+            (r#""pieces":"each","piece_tokens":-1"#, "piece_tokens is -1"),
             (r#""kind":"answer""#, "`query` or `document`"),
             (r#""kind":1"#, "kind is 1"),
             (r#""format":"f16""#, "`f32` or `i8`"),

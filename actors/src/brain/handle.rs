@@ -18,8 +18,8 @@ use crate::{
     engine::{EngineInfo, EngineLoader},
     keep::Kept,
     message::{
-        BrainError, ClientId, Context, ConversationId, Embed, Embedded, Fork, Import, Input, Party, Priority, Reply,
-        Request, Rewind, Score, Scored, Several, Step, Stepped,
+        BrainError, ClientId, Context, ConversationId, Embed, Embedded, EmbeddedPieces, Fork, Import, Input,
+        PIECE_TOKENS, Party, Pieces, Priority, Reply, Request, Rewind, Score, Scored, Several, Step, Stepped,
     },
     policy::{Health, Inspected, Limits, ListAsk, Listed, Stats},
     tokens::{TokenId, Tokenizer},
@@ -149,8 +149,26 @@ impl Brain {
     /// # Errors
     /// See [`BrainError`].
     pub async fn embed(&self, embed: Embed) -> Result<Embedded, BrainError> {
+        if embed.vector.pieces != Pieces::Whole {
+            let expected = "whole; `Brain::embed_pieces` gives each a vector".to_owned();
+            return Err(BrainError::BadRequest { what: "pieces", found: "each".to_owned(), expected });
+        }
         match self.request(Request::Embed(embed)).await? {
             Reply::Embedded(embedded) => Ok(embedded),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// A vector for each piece of a text: see [`Pieces::Each`], which is cut by [`PIECE_TOKENS`] where it asks for the whole.
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn embed_pieces(&self, mut embed: Embed) -> Result<EmbeddedPieces, BrainError> {
+        if embed.vector.pieces == Pieces::Whole {
+            embed.vector.pieces = Pieces::Each { tokens: PIECE_TOKENS };
+        }
+        match self.request(Request::Embed(embed)).await? {
+            Reply::EmbeddedPieces(embedded) => Ok(embedded),
             _ => Err(another_answer()),
         }
     }

@@ -454,7 +454,7 @@ impl World {
                 let refusal = BrainError::BadRequest { what: "text", found: String::new(), expected: String::new() };
                 let result = if refused { Err(refusal) } else { Ok(tokens) };
                 let takes = self.chance.below(20);
-                self.later(takes, Due::Tell(Event::Tokenised { request, result }));
+                self.later(takes, Due::Tell(Event::Tokenised { request, result, ends: Vec::new() }));
             }
             Effect::Put { id, conversation, states } => {
                 self.tally.put += 1;
