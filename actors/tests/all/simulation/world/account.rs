@@ -197,7 +197,7 @@ impl World {
         let moved = matches!(answer.outcome, Outcome::Forgotten | Outcome::Moved);
         // What pieces take over is added up.
         let in_pieces = matches!(answer.outcome, Outcome::Pieces(_));
-        let (found, reused) = (asked.found, answer.reused);
+        let (found, reused, has_pieces) = (asked.found, answer.reused, asked.pieces().is_some());
         // The last token before the input may have been sampled, and not have been read yet either.
         ensure(moved || in_pieces || (found..=found + 1).contains(&reused), || {
             format!("{request:?} says that it reuses {reused} tokens, of its input {found} were there")
@@ -205,6 +205,7 @@ impl World {
         let (rebuilds, terms) = (asked.rebuilds && !moved && asked.shown.is_empty(), asked.arrival.terms.clone());
         let (ask, name) = (asked.arrival.ask.clone(), asked.arrival.conversation.clone());
         self.close(request, End::Answered(answer))?;
+        self.tally.pieces += u64::from(has_pieces);
         let Some(name) = name else {
             return Ok(());
         };
