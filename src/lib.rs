@@ -41,8 +41,9 @@ pub use motorbrain_actors::{
     brain::{Brain, BrainEvent, BrainMessage, Delivery, Envelope, Events, ReplyQueue, StepItem, StepStream},
     engine::{EngineInfo, Sampled, Sampling, Window},
     message::{
-        BrainError, ClientId, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Fork, Input, Part,
-        Priority, Reply, Request, Rewind, Scope, Score, Scored, Several, Sharing, Step, Stepped, Terms, VectorTerms,
+        BrainError, ClientId, Context, ConversationId, Embed, Embedded, EmbeddedPiece, EmbeddedPieces, ErrorCode,
+        Finished, Fork, Input, Part, Pieces, Priority, Reply, Request, Rewind, Scope, Score, Scored, Several, Sharing,
+        Step, Stepped, Terms, VectorTerms,
     },
     policy::{ActorState, ActorStats, Dwelling, Health, Inspected, ListAsk, Listed, SharingKind, Stats, WhenDown},
     rerank::{Relevance, Rerank, Reranked},

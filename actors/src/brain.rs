@@ -13,6 +13,7 @@
 mod alarm;
 mod config;
 mod crew;
+mod cuts;
 mod desk;
 mod effects;
 mod events;
@@ -20,6 +21,7 @@ mod gate;
 mod handle;
 mod keeper;
 mod leaving;
+mod many;
 mod message;
 mod meters;
 mod notes;
@@ -36,6 +38,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 pub use config::{BrainArguments, BrainConfig, StartError};
 pub use events::{BrainEvent, Events, Subscribe, Told};
 pub use handle::Brain;
+pub(crate) use many::Many;
 pub use message::{BrainMessage, Delivery, Envelope, Internal, QueuePort, ReplyQueue, StepItem, StreamPort, Ticket};
 pub use stream::StepStream;
 

@@ -7,6 +7,7 @@
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
+    ops::Range,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -266,7 +267,28 @@ pub struct VectorTerms {
     pub format: Option<Format>,
     /// It is given as the recipe makes it, `[hidden]`: not calibrated, cut, scaled or rounded. For who makes calibrations.
     pub raw: bool,
+    /// Whether the text has one vector or each piece of it.
+    pub pieces: Pieces,
 }
+
+/// What has a vector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pieces {
+    /// The text.
+    #[default]
+    Whole,
+    /// Each piece of a text that no conversation stands before: its vector is that of the piece behind all that stands
+    /// before it in the text (late chunking), as if a conversation read one piece after the other. Pieces are cut where a
+    /// token and a character begin, rather behind a line or a sentence than inside, and are no shorter than three quarters
+    /// of what they may be, but for the last. A text longer than the window slides.
+    Each {
+        /// Tokens of a piece, at most; at least 1. [`PIECE_TOKENS`] is as good as any.
+        tokens: usize,
+    },
+}
+
+/// Tokens of a piece where nothing else is asked for: about a page of prose or a long function.
+pub const PIECE_TOKENS: usize = 256;
 
 impl Embed {
     /// The vector of an input alone, made as settings say.
@@ -422,6 +444,34 @@ pub struct Embedded {
     pub context: Context,
 }
 
+/// The reply to an [`Embed`] of [`Pieces::Each`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmbeddedPieces {
+    /// In their order; they cover the text without a gap.
+    pub pieces: Vec<EmbeddedPiece>,
+    /// By which recipe the vectors were made.
+    pub recipe: MadeBy,
+    /// Whether a calibration was applied.
+    pub calibrated: bool,
+    /// Tokens of the input.
+    pub tokens: usize,
+    /// The tokens in the window behind the last piece, those around the text among them.
+    pub context: Context,
+}
+
+/// A piece of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EmbeddedPiece {
+    /// Its vector, as [`Embedded::embedding`].
+    pub embedding: Vec<f32>,
+    /// The bytes, where it was asked for as such.
+    pub codes: Option<Codes>,
+    /// Where it stands in the text, in bytes; of parts, in their texts one behind the other.
+    pub bytes: Range<usize>,
+    /// Its tokens.
+    pub tokens: usize,
+}
+
 /// Why a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finished {
@@ -472,6 +522,8 @@ pub struct Scored {
 pub enum Reply {
     /// To [`Request::Embed`].
     Embedded(Embedded),
+    /// To [`Request::Embed`] of [`Pieces::Each`].
+    EmbeddedPieces(EmbeddedPieces),
     /// To [`Request::Step`].
     Stepped(Stepped),
     /// To [`Request::Step`] with [`Step::n`] above 1.

@@ -12,7 +12,7 @@ use std::{
 use tokio::{runtime::Handle, task::JoinSet};
 
 use crate::{
-    brain::Brain,
+    brain::{Brain, Many},
     message::{BrainError, Context, ConversationId, Embed, Input, Part, Score, Sharing, Step, Terms, VectorTerms},
     vectors::Kind,
 };
@@ -20,12 +20,21 @@ use crate::{
 /// As many documents are read at once. Not a setting: it only keeps one request from taking every permit.
 const AT_ONCE: usize = 16;
 
+/// The most documents. Not a setting: it only keeps texts without content from being an input without a limit.
+pub const DOCUMENTS_MAX: usize = 4096;
+
+/// Where the query stands in a prompt.
+const QUERY: &str = "{query}";
+
+/// Where the document does.
+const DOCUMENT: &str = "{document}";
+
 /// Orders documents by how well they answer a query.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rerank {
     /// What is looked for. Not empty. Its words never become added tokens, nor do those of documents.
     pub query: String,
-    /// Where. A document that is longer than the window is judged by its end.
+    /// Where: 1 to [`DOCUMENTS_MAX`]. A document that is longer than the window is judged by its end.
     pub documents: Vec<String>,
     /// What makes a document's score.
     pub relevance: Relevance,
@@ -36,6 +45,26 @@ pub struct Rerank {
 }
 
 impl Rerank {
+    /// Bytes of all texts.
+    fn bytes(&self) -> usize {
+        self.query.len() + self.documents.iter().map(String::len).sum::<usize>()
+    }
+
+    /// What can be judged without a model.
+    fn check(&self) -> Result<(), BrainError> {
+        if self.query.is_empty() {
+            return Err(BrainError::EmptyInput { reason: "no query" });
+        }
+        let documents = self.documents.len();
+        if documents == 0 || documents > DOCUMENTS_MAX {
+            return Err(bad("documents", format!("{documents} of them"), format!("1 to {DOCUMENTS_MAX}")));
+        }
+        if let Some(mix) = self.mix.filter(|mix| !mix.is_finite()) {
+            return Err(bad("mix", mix, "a finite number"));
+        }
+        self.relevance.check()
+    }
+
     /// By the likelihood of the query, without vectors.
     pub fn new(query: impl Into<String>, documents: Vec<String>) -> Self {
         Self { query: query.into(), documents, relevance: Relevance::default(), mix: None, sharing: None }
@@ -50,16 +79,16 @@ pub enum Relevance {
     Likelihood {
         /// Stands before the document.
         before: String,
-        /// Stands between document and query.
+        /// Stands between document and query. Not empty.
         between: String,
     },
     /// By how much one answer is likelier than another behind a prompt: the difference of their log-probabilities.
     Answer {
-        /// With `{query}` and `{document}` in it, each at most once.
+        /// With `{query}` and `{document}` in it, in any order.
         prompt: String,
-        /// That of a document which is relevant.
+        /// That of a document which is relevant. Not empty.
         yes: String,
-        /// That of one which is not.
+        /// That of one which is not. Not empty.
         no: String,
     },
 }
@@ -71,6 +100,33 @@ impl Default for Relevance {
             between: "\n```\n\nWhat this is about, in one sentence: ".to_owned(),
         }
     }
+}
+
+impl Relevance {
+    /// What can be judged without a model.
+    fn check(&self) -> Result<(), BrainError> {
+        match self {
+            Self::Likelihood { between, .. } if between.is_empty() => {
+                Err(bad("between", "empty", "a text, which stands before the query where no document does"))
+            }
+            Self::Answer { prompt, .. } if !is_prompt(prompt) => {
+                Err(bad("prompt", format!("{prompt:?}"), "a text with `{query}` and `{document}` in it"))
+            }
+            Self::Answer { yes, no, .. } if yes.is_empty() || no.is_empty() => {
+                Err(bad("one of the answers", "empty", "a text"))
+            }
+            Self::Likelihood { .. } | Self::Answer { .. } => Ok(()),
+        }
+    }
+}
+
+/// Whether a text can be [`Relevance::Answer`]'s prompt.
+pub fn is_prompt(text: &str) -> bool {
+    text.contains(QUERY) && text.contains(DOCUMENT)
+}
+
+fn bad(what: &'static str, found: impl ToString, expected: impl Into<String>) -> BrainError {
+    BrainError::BadRequest { what, found: found.to_string(), expected: expected.into() }
 }
 
 /// The reply to [`Rerank`].
@@ -87,45 +143,51 @@ pub struct Reranked {
 }
 
 impl Brain {
-    /// See [`Rerank`]. Takes as many permits as documents are read at once; [`Brain::waiting`] waits for them.
+    /// See [`Rerank`]. A sixteenth as many as requests may be done at once; what they ask of the brain then waits for
+    /// permits. Query and documents together have at most `limits.text_bytes`. A deadline is that of all of it.
     ///
     /// # Errors
-    /// That of the first document or of the query which fails: see [`BrainError`].
+    /// [`BrainError::EmptyInput`] without a query, [`BrainError::BadRequest`] for what may not be; that of the first
+    /// document or of the query which fails: see [`BrainError`].
     pub async fn rerank(&self, rerank: Rerank) -> Result<Reranked, BrainError> {
-        let judge = Arc::new(Judge { brain: self.clone(), rerank });
-        let count = judge.rerank.documents.len();
-        if count == 0 {
-            return Ok(Reranked::default());
-        }
-        let query = judge.query().await?;
-        let mut under_way = JoinSet::new();
-        let mut rest = 0..count;
-        let mut found = vec![Judged::default(); count];
-        loop {
-            while under_way.len() < AT_ONCE
-                && let Some(index) = rest.next()
-            {
-                let (judge, query) = (Arc::clone(&judge), query.clone());
-                under_way.spawn(async move { judge.document(index, &query).await.map(|judged| (index, judged)) });
-            }
-            match under_way.join_next().await {
-                None => break,
-                Some(Ok(judged)) => {
-                    let (index, judged) = judged?;
-                    found[index] = judged;
-                }
-                Some(Err(error)) => return Err(BrainError::Engine { message: error.to_string() }),
-            }
-        }
-        let scores: Vec<_> = found.iter().map(|judged| judged.score).collect();
-        let sum = |of: fn(&Judged) -> usize| found.iter().map(of).sum::<usize>();
-        Ok(Reranked {
-            order: order(&scores),
-            scores,
-            tokens: query.tokens + sum(|judged| judged.tokens),
-            reused: query.reused + sum(|judged| judged.reused),
-        })
+        rerank.check()?;
+        let many = self.many(rerank.bytes()).await?;
+        let judge = Arc::new(Judge { many, rerank });
+        judged(&judge).await.map_err(|error| judge.many.whole(error))
     }
+}
+
+/// Judges all documents.
+async fn judged(judge: &Arc<Judge>) -> Result<Reranked, BrainError> {
+    let count = judge.rerank.documents.len();
+    let query = judge.query().await?;
+    let mut under_way = JoinSet::new();
+    let mut rest = 0..count;
+    let mut found = vec![Judged::default(); count];
+    loop {
+        while under_way.len() < AT_ONCE
+            && let Some(index) = rest.next()
+        {
+            let (judge, query) = (Arc::clone(judge), query.clone());
+            under_way.spawn(async move { judge.document(index, &query).await.map(|judged| (index, judged)) });
+        }
+        match under_way.join_next().await {
+            None => break,
+            Some(Ok(judged)) => {
+                let (index, judged) = judged?;
+                found[index] = judged;
+            }
+            Some(Err(error)) => return Err(BrainError::Engine { message: error.to_string() }),
+        }
+    }
+    let scores: Vec<_> = found.iter().map(|judged| judged.score).collect();
+    let sum = |of: fn(&Judged) -> usize| found.iter().map(of).sum::<usize>();
+    Ok(Reranked {
+        order: order(&scores),
+        scores,
+        tokens: query.tokens + sum(|judged| judged.tokens),
+        reused: query.reused + sum(|judged| judged.reused),
+    })
 }
 
 /// The places of scores, best first.
@@ -155,7 +217,7 @@ struct Judged {
 
 /// Judges documents.
 struct Judge {
-    brain: Brain,
+    many: Many,
     rerank: Rerank,
 }
 
@@ -164,7 +226,7 @@ impl Judge {
         let mut query = Query { vector: self.vector(&self.rerank.query, Kind::Query).await?, ..Query::default() };
         if let Relevance::Likelihood { between, .. } = &self.rerank.relevance {
             let (asked, context) = self.read(vec![Part::Text(between.clone())]).await?;
-            query.alone = mean(&asked.score(&self.rerank.query).await?);
+            query.alone = mean(&self.score(&asked, &self.rerank.query).await?);
             (query.tokens, query.reused) = (context.context_len, context.reused);
             asked.close().await;
         }
@@ -178,37 +240,50 @@ impl Judge {
             Relevance::Likelihood { before, between } => {
                 let parts = vec![Part::Text(before.clone()), literal(), Part::Text(between.clone())];
                 let (asked, context) = self.read(parts).await?;
-                let score = mean(&asked.score(&self.rerank.query).await?) - query.alone;
+                let score = mean(&self.score(&asked, &self.rerank.query).await?) - query.alone;
                 asked.close().await;
                 (score, context)
             }
             Relevance::Answer { prompt, yes, no } => {
                 let (asked, context) = self.read(filled(prompt, &self.rerank.query, document)).await?;
-                let likely = asked.score(yes).await?.iter().sum::<f32>();
-                self.brain.rewind(asked.name.clone(), context.context_len).await?;
-                let score = likely - asked.score(no).await?.iter().sum::<f32>();
+                let likely = self.score(&asked, yes).await?.iter().sum::<f32>();
+                self.many.brain()?.rewind(asked.name.clone(), context.context_len).await?;
+                let score = likely - self.score(&asked, no).await?.iter().sum::<f32>();
                 asked.close().await;
                 (score, context)
             }
         };
         let score = match (&query.vector, self.rerank.mix) {
             (Some(vector), Some(mix)) => {
-                let other = self.vector(document, Kind::Document).await?.unwrap_or_default();
+                let other = match self.vector(document, Kind::Document).await {
+                    Err(BrainError::EmptyInput { .. }) => Vec::new(), // without a direction, and so like nothing
+                    other => other?.unwrap_or_default(),
+                };
                 cosine(vector, &other) + mix * score
             }
             _ => score,
         };
+        // The difference of two that have no chance at all tells nothing for the document.
+        let score = if score.is_nan() { f32::NEG_INFINITY } else { score };
         Ok(Judged { score, tokens: context.context_len, reused: context.reused })
     }
 
     /// A conversation that has read this and nothing else.
     async fn read(&self, parts: Vec<Part>) -> Result<(Asked, Context), BrainError> {
         let name = ConversationId::from(format!("rerank {:016x}", RandomState::new().hash_one(0)));
-        let asked = Asked { brain: self.brain.clone(), name: name.clone(), is_open: true };
+        let asked = Asked { brain: self.many.tidying(), name: name.clone(), is_open: true };
         let terms = Terms { sharing: self.rerank.sharing.clone(), ..Terms::default() };
         let read = Step { terms, ..Step::greedy(name, parts, 0) };
-        let context = self.brain.step(read).await?.context;
+        let context = self.many.brain()?.step(read).await?.context;
         Ok((asked, context))
+    }
+
+    /// Log-probabilities of a text's tokens behind all that a conversation holds.
+    async fn score(&self, asked: &Asked, text: &str) -> Result<Vec<f32>, BrainError> {
+        let input = Input::Parts(vec![Part::Literal(text.to_owned())]);
+        let score = Score { conversation: asked.name.clone(), input, terms: Terms::default() };
+        let scored = self.many.brain()?.score(score).await?;
+        Ok(scored.logprobs.into_iter().flatten().collect())
     }
 
     /// A text's vector, where vectors are mixed in.
@@ -218,7 +293,7 @@ impl Judge {
         }
         let input = Input::Parts(vec![Part::Literal(text.to_owned())]);
         let embed = Embed { vector: VectorTerms { kind, ..VectorTerms::default() }, ..Embed::of(input) };
-        self.brain.embed(embed).await.map(|embedded| Some(embedded.embedding))
+        self.many.brain()?.embed(embed).await.map(|embedded| Some(embedded.embedding))
     }
 }
 
@@ -230,14 +305,6 @@ struct Asked {
 }
 
 impl Asked {
-    /// Log-probabilities of a text's tokens behind all that stands there.
-    async fn score(&self, text: &str) -> Result<Vec<f32>, BrainError> {
-        let input = Input::Parts(vec![Part::Literal(text.to_owned())]);
-        let score = Score { conversation: self.name.clone(), input, terms: Terms::default() };
-        let scored = self.brain.score(score).await?;
-        Ok(scored.logprobs.into_iter().flatten().collect())
-    }
-
     async fn close(mut self) {
         self.is_open = false;
         // It may be gone already, and then it is.
@@ -260,7 +327,7 @@ impl Drop for Asked {
 fn filled(prompt: &str, query: &str, document: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut rest = prompt;
-    let places = [("{query}", query), ("{document}", document)];
+    let places = [(QUERY, query), (DOCUMENT, document)];
     while let Some((at, (place, text))) =
         places.iter().filter_map(|place| rest.find(place.0).map(|at| (at, *place))).min_by_key(|(at, _)| *at)
     {

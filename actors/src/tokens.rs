@@ -4,7 +4,7 @@
 //! into text. No special token is added unasked. Both ways know what stands before: a word's space
 //! belongs to its token, and only a conversation's very first word may be without one.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
 use crate::text::Detokenizer;
 
@@ -50,6 +50,18 @@ pub enum Spelled<'a> {
     Literal(&'a str),
 }
 
+impl<'a> Spelled<'a> {
+    /// The text.
+    pub fn as_str(self) -> &'a str {
+        let (Self::Marked(text) | Self::Literal(text)) = self;
+        text
+    }
+}
+
+/// A token with where it stands in the text that it was made of, in bytes. Tokens that spell one character between them
+/// overlap, or stand for nothing; white space that a tokenizer leaves out is no token's.
+pub type Spanned = (TokenId, Range<usize>);
+
 /// How many of the tokens before it decide what a token adds to a text: the last of them, and, while there are fewer
 /// than this, that the text has only begun.
 pub const BEFORE_LEN: usize = 5;
@@ -62,6 +74,25 @@ pub trait Tokenizer: Send + Sync + 'static {
     /// # Errors
     /// The tokenizer's own words when it refuses the text; literal text that only an added token can spell.
     fn encode_behind(&self, text: Spelled<'_>, behind: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError>;
+
+    /// The same with where each of them stands. Unless a tokenizer knows better, by what each adds to a text, which is right
+    /// where it normalises nothing.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_behind`].
+    fn encode_spans(&self, text: Spelled<'_>, behind: Option<TokenId>) -> Result<Vec<Spanned>, EncodeError> {
+        let tokens = self.encode_behind(text, behind)?;
+        let before: Vec<TokenId> = behind.into_iter().chain(tokens.iter().copied()).collect();
+        let (mut bytes, mut at) = (Vec::new(), 0);
+        let mut span = |index: usize| {
+            let place = index + before.len() - tokens.len();
+            self.append(&before[place.saturating_sub(BEFORE_LEN)..place], &tokens[index..=index], &mut bytes);
+            let from = at;
+            at += bytes.drain(..).len();
+            from..at
+        };
+        Ok(tokens.iter().enumerate().map(|(index, token)| (*token, span(index))).collect())
+    }
 
     /// Appends the bytes that `tokens` add to a text. `before` are the tokens ahead of them that the tokenizer knows: all
     /// of them, or at least the last [`BEFORE_LEN`]. Ids that it does not know add nothing.

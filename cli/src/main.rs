@@ -78,7 +78,7 @@ async fn pipe(common: &Common, chaos: bool, files: bool) -> Result<Exit, Failure
     let (vocab, loader) = (parts.model.contract.vocab, Arc::clone(&parts.loader));
     let brain = parts.start(&settings, None).await?;
     let rules = motorbrain_protocol::Rules { chaos: settings.brain.chaos, files, vocab };
-    let served = pipe::serve(&brain, Transfers::new(brain.clone(), loader), rules, settings.limits.requests).await;
+    let served = pipe::serve(&brain, Transfers::new(brain.clone(), loader), rules, &settings).await;
     brain.shutdown().await;
     match served {
         Ok(()) => Ok(Exit::Fine),

@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 
-use motorbrain::{Brain, transfer::Transfers};
+use motorbrain::{Brain, Settings, transfer::Transfers};
 use motorbrain_protocol::{Decoded, Line, Rules, decode, next_line, too_long};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
@@ -69,7 +69,7 @@ impl Drop for Written {
 /// # Errors
 /// Standard input cannot be read, or standard output not be written for another reason than that
 /// its reader is gone; or the brain has stopped by itself.
-pub(crate) async fn serve(brain: &Brain, transfers: Transfers, rules: Rules, requests_max: usize) -> io::Result<()> {
+pub(crate) async fn serve(brain: &Brain, transfers: Transfers, rules: Rules, settings: &Settings) -> io::Result<()> {
     let (decoded, mut requests) = mpsc::channel(1);
     thread::Builder::new().name("stdin".into()).spawn(move || {
         read(BufReader::with_capacity(READ_LEN, io::stdin()), &rules, &decoded);
@@ -80,8 +80,8 @@ pub(crate) async fn serve(brain: &Brain, transfers: Transfers, rules: Rules, req
     let (written, mut parts) = mpsc::unbounded_channel();
     let writer = spawn_blocking(move || write(io::stdout(), outgoing));
 
-    let slots = Slots::new(requests_max);
-    let mut counter = Counter::new(brain, transfers, replies, out, written);
+    let slots = Slots::new(settings.limits.requests);
+    let mut counter = Counter::new(brain, settings, transfers, replies, out, written);
     let mut stopped = pin!(brain.actor_ref().wait(None));
     let mut lines = Vec::new().into_iter();
     let mut ended = None;

@@ -8,8 +8,8 @@ use std::{path::PathBuf, time::Duration};
 use motorbrain_actors::{
     engine::Sampling,
     message::{
-        BrainError, ClientId, ConversationId, Embed, Fork, Input, Part, Priority, Request, Rewind, Score, Sharing,
-        Step, Terms, VectorTerms,
+        BrainError, ClientId, ConversationId, Embed, Fork, Input, PIECE_TOKENS, Part, Pieces, Priority, Request,
+        Rewind, Score, Sharing, Step, Terms, VectorTerms,
     },
     policy::{ListAsk, NAME_BYTES_MAX},
     tokens::TokenId,
@@ -28,7 +28,7 @@ const MS_MAX: u64 = 86_400_000;
 /// The longest id as it is written: it is kept until its request is answered.
 const ID_BYTES_MAX: usize = 1024;
 
-const OPS: &str = "one of `embed`, `step`, `score`, `reset`, `close`, `fork`, `rewind`, `tokenize`, `detokenize`, `cancel`, `stats`, `list`, `inspect`";
+const OPS: &str = "one of `embed`, `step`, `score`, `reset`, `close`, `fork`, `rewind`, `rerank`, `tokenize`, `detokenize`, `cancel`, `stats`, `list`, `inspect`";
 
 /// What the codec must know of the brain it speaks for.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +80,17 @@ pub enum Work {
     Tokenize(Input),
     /// The text of tokens.
     Detokenize(Vec<TokenId>),
+    /// To order documents by how well they answer a query.
+    Rerank {
+        /// What is looked for.
+        query: String,
+        /// Where.
+        documents: Vec<String>,
+        /// So many parts of the score are added to the cosine of the vectors; `None`: as settings say.
+        mix: Option<f32>,
+        /// With whom the documents' keys and values are shared.
+        sharing: Option<Sharing>,
+    },
     /// To write a conversation to a file.
     Export {
         /// Which one.
@@ -242,6 +253,18 @@ fn work(name: &str, fields: &mut Fields<'_>, rules: &Rules) -> Result<Option<Wor
         "reset" => Work::Ask(Request::Reset(conversation(fields)?)),
         "close" => Work::Ask(Request::Close(conversation(fields)?)),
         "tokenize" => Work::Tokenize(text_or_parts(fields, rules)?),
+        "rerank" => Work::Rerank {
+            query: match fields.take("query") {
+                Some(raw) => values::text("query", raw)?,
+                None => return Err(missing("query", "a string")),
+            },
+            documents: match fields.take("documents") {
+                Some(raw) => values::texts("documents", raw)?,
+                None => return Err(missing("documents", "a list of strings")),
+            },
+            mix: fields.take("mix").map(|raw| values::float("mix", raw)).transpose()?,
+            sharing: sharing(fields)?,
+        },
         "detokenize" => Work::Detokenize(match fields.take("token_ids") {
             Some(raw) => values::token_ids(raw, rules.vocab)?,
             None => return Err(missing("token_ids", "a list of token ids")),
@@ -304,7 +327,18 @@ fn vector(fields: &mut Fields<'_>) -> Result<VectorTerms, BrainError> {
         dim: fields.take("dim").map(|raw| values::count("dim", raw)).transpose()?,
         format: word(fields, "format", [("f32", Format::F32), ("i8", Format::I8)], "`f32` or `i8`")?,
         raw: false,
+        pieces: pieces(fields)?,
     })
+}
+
+fn pieces(fields: &mut Fields<'_>) -> Result<Pieces, BrainError> {
+    let each = word(fields, "pieces", [("whole", false), ("each", true)], "`whole` or `each`")?;
+    match (each, fields.take("piece_tokens")) {
+        (Some(true), None) => Ok(Pieces::Each { tokens: PIECE_TOKENS }),
+        (Some(true), Some(raw)) => Ok(Pieces::Each { tokens: values::count("piece_tokens", raw)? }),
+        (_, Some(_)) => Err(bad("piece_tokens", "given where the text has one vector", "`pieces` to be `each`")),
+        (_, None) => Ok(Pieces::Whole),
+    }
 }
 
 /// What one of two words stands for.
@@ -337,16 +371,20 @@ fn step(fields: &mut Fields<'_>, rules: &Rules) -> Result<Step, BrainError> {
 }
 
 fn terms(fields: &mut Fields<'_>) -> Result<Terms, BrainError> {
+    let sharing = sharing(fields)?;
+    Ok(Terms { choice: choice(fields)?, sharing })
+}
+
+fn sharing(fields: &mut Fields<'_>) -> Result<Option<Sharing>, BrainError> {
     let share = fields.take("share").map(|raw| values::flag("share", raw)).transpose()?;
     let scope = fields.take("scope").map(|raw| values::text("scope", raw)).transpose()?;
-    let sharing = match (share, scope) {
+    Ok(match (share, scope) {
         (Some(false), Some(_)) => return Err(bad("scope", "given beside `share` false", "one of the two")),
         (Some(false), None) => Some(Sharing::Nobody),
         (_, Some(scope)) => Some(Sharing::With(Some(scope.into()))),
         (Some(true), None) => Some(Sharing::With(None)),
         (None, None) => None,
-    };
-    Ok(Terms { choice: choice(fields)?, sharing })
+    })
 }
 
 fn choice(fields: &mut Fields<'_>) -> Result<Option<usize>, BrainError> {
@@ -493,13 +531,28 @@ mod tests {
         let input = Input::Tokens(vec![TokenId(5), TokenId(0)]);
         let embed = Embed { conversation: Some(a()), ..Embed::of(input) };
         check(r#"{"op":"embed","token_ids":[5,0],"conversation":"a","id":"x"}"#, r#""x""#, ask(Request::Embed(embed)));
-        let vector = VectorTerms { kind: Kind::Query, dim: Some(256), format: Some(Format::I8), raw: false };
+        let vector =
+            VectorTerms { kind: Kind::Query, dim: Some(256), format: Some(Format::I8), ..VectorTerms::default() };
         let line = r#"{"id":1,"op":"embed","text":"x","kind":"query","dim":256,"format":"i8"}"#;
         check(line, "1", ask(Request::Embed(Embed { vector, ..Embed::of("x") })));
         let vector = VectorTerms { format: Some(Format::F32), ..VectorTerms::default() };
         let line = r#"{"id":1,"op":"embed","text":"x","kind":"document","format":"f32"}"#;
         check(line, "1", ask(Request::Embed(Embed { vector, ..Embed::of("x") })));
+        for (key, pieces) in [
+            (r#""pieces":"whole""#, Pieces::Whole),
+            (r#""pieces":"each""#, Pieces::Each { tokens: 256 }),
+            (r#""pieces":"each","piece_tokens":40"#, Pieces::Each { tokens: 40 }),
+        ] {
+            let vector = VectorTerms { pieces, ..VectorTerms::default() };
+            let line = format!(r#"{{"id":1,"op":"embed","text":"x",{key}}}"#);
+            check(&line, "1", ask(Request::Embed(Embed { vector, ..Embed::of("x") })));
+        }
         for (key, told) in [
+            (r#""pieces":"all""#, "`whole` or `each`"),
+            (r#""pieces":true"#, "`whole` or `each`"),
+            (r#""piece_tokens":40"#, "`pieces` to be `each`"),
+            (r#""pieces":"whole","piece_tokens":40"#, "`pieces` to be `each`"),
+            (r#""pieces":"each","piece_tokens":-1"#, "piece_tokens is -1"),
             (r#""kind":"answer""#, "`query` or `document`"),
             (r#""kind":1"#, "kind is 1"),
             (r#""format":"f16""#, "`f32` or `i8`"),
@@ -559,6 +612,28 @@ mod tests {
         check(&tokenize, "1", Op::Work(Work::Tokenize(parts), Manner::default()));
         check(r#"{"id":1,"op":"reset","conversation":"a"}"#, "1", ask(Request::Reset(a())));
         check(r#"{"id":1,"op":"close","conversation":"a"}"#, "1", ask(Request::Close(a())));
+        let documents = vec!["x".into(), "\u{e4}".into()];
+        let bare = Work::Rerank { query: "q".into(), documents: documents.clone(), mix: None, sharing: None };
+        let line = r#"{"id":1,"op":"rerank","query":"q","documents":["x","\u00e4"]}"#;
+        check(line, "1", Op::Work(bare, Manner::default()));
+        let sharing = Some(Sharing::With(Some("s".into())));
+        let full = Work::Rerank { query: "q".into(), documents, mix: Some(0.5), sharing };
+        let line = line.replace('}', r#","mix":0.5,"scope":"s"}"#);
+        check(&line, "1", Op::Work(full, Manner::default()));
+        for (keys, told) in [
+            (r#""documents":["x"]"#, "query is missing"),
+            (r#""query":"q""#, "documents is missing"),
+            (r#""query":["q"],"documents":["x"]"#, "query is"),
+            (r#""query":"q","documents":"x""#, "a list of strings"),
+            (r#""query":"q","documents":["x",1]"#, "documents is 1"),
+            (r#""query":"q","documents":["x"],"mix":1e99"#, "mix is 1e99"),
+            (r#""query":"q","documents":["x"],"mix":true"#, "mix is true"),
+            (r#""query":"q","documents":["x"],"conversation":"a""#, "without meaning here"),
+            (r#""query":"q","documents":["x"],"choice":0"#, "without meaning here"),
+            (r#""query":"q","documents":["x"],"share":false,"scope":"s""#, "one of the two"),
+        ] {
+            check_refused(format!(r#"{{"id":1,"op":"rerank",{keys}}}"#), "1", "bad_request", told);
+        }
         check(r#"{"id":1,"op":"cancel","conversation":"a"}"#, "1", Op::Cancel(Cancel::Conversation(a())));
         check(r#"{"id":1,"op":"stats"}"#, "1", Op::Stats);
         check(r#"{"id":1,"op":"crash","actor":2}"#, "1", Op::Crash { actor: 2 });
@@ -583,6 +658,7 @@ mod tests {
             r#""op":"close","conversation":"a""#,
             r#""op":"fork","conversation":"a","to":"b""#,
             r#""op":"rewind","conversation":"a","context_len":0"#,
+            r#""op":"rerank","query":"q","documents":["x"]"#,
             r#""op":"tokenize","text":"x""#,
             r#""op":"detokenize","token_ids":[1]"#,
         ] {

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use motorbrain_actors::{
     engine::Sampled,
-    message::{BrainError, Context, ConversationId, Finished, Reply, Stepped},
+    message::{BrainError, Context, ConversationId, EmbeddedPiece, Finished, Reply, Stepped},
     policy::{ActorStats, Inspected, Listed, Stats},
+    rerank::Reranked,
     tokens::{TokenId, TokenizerKind},
+    vectors::Codes,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -32,6 +34,8 @@ pub enum Answer {
     Tokens(Vec<TokenId>),
     /// To `detokenize`.
     Text(String),
+    /// To `rerank`.
+    Reranked(Reranked),
     /// To `stats`.
     Stats(Stats),
     /// To `list`.
@@ -131,6 +135,14 @@ enum Body<'a> {
         #[serde(flatten)]
         context: ContextBody,
     },
+    EmbeddedPieces {
+        vectors: Vec<PieceBody<'a>>,
+        recipe: &'static str,
+        calibrated: bool,
+        tokens: usize,
+        #[serde(flatten)]
+        context: ContextBody,
+    },
     Stepped(SteppedBody<'a>),
     Several {
         choices: Vec<SteppedBody<'a>>,
@@ -149,6 +161,13 @@ enum Body<'a> {
     },
     Text {
         text: &'a str,
+    },
+    Reranked {
+        scores: Vec<f32>,
+        order: &'a [usize],
+        tokens: usize,
+        #[serde(skip_serializing_if = "is_zero")]
+        reused: usize,
     },
     Stats {
         protocol: u32,
@@ -180,6 +199,16 @@ enum Body<'a> {
         cancelled: usize,
     },
     Done {},
+}
+
+#[derive(Serialize)]
+struct PieceBody<'a> {
+    embedding: Numbers<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<f32>,
+    start: usize,
+    end: usize,
+    tokens: usize,
 }
 
 #[derive(Serialize)]
@@ -261,14 +290,18 @@ fn is_one(pieces: &usize) -> bool {
 fn body(answer: &Answer) -> Body<'_> {
     match answer {
         Answer::Reply { reply: Reply::Embedded(embedded), .. } => Body::Embedded {
-            embedding: match &embedded.codes {
-                Some(codes) => Numbers::Codes(&codes.codes),
-                None => Numbers::Floats(embedded.embedding.iter().copied().map(finite).collect()),
-            },
+            embedding: numbers(&embedded.embedding, embedded.codes.as_ref()),
             scale: embedded.codes.as_ref().map(|codes| finite(codes.scale)),
             recipe: embedded.recipe.as_str(),
             calibrated: embedded.calibrated,
             pieces: embedded.pieces,
+            tokens: embedded.tokens,
+            context: (&embedded.context).into(),
+        },
+        Answer::Reply { reply: Reply::EmbeddedPieces(embedded), .. } => Body::EmbeddedPieces {
+            vectors: embedded.pieces.iter().map(piece).collect(),
+            recipe: embedded.recipe.as_str(),
+            calibrated: embedded.calibrated,
             tokens: embedded.tokens,
             context: (&embedded.context).into(),
         },
@@ -288,6 +321,12 @@ fn body(answer: &Answer) -> Body<'_> {
         Answer::Reply { reply: Reply::Done | Reply::Exported(_), .. } | Answer::HandedOn => Body::Done {},
         Answer::Tokens(tokens) => Body::Tokens { token_ids: tokens.iter().map(|token| token.0).collect() },
         Answer::Text(text) => Body::Text { text },
+        Answer::Reranked(Reranked { scores, order, tokens, reused }) => Body::Reranked {
+            scores: scores.iter().copied().map(finite).collect(),
+            order,
+            tokens: *tokens,
+            reused: *reused,
+        },
         Answer::Listed(Listed { conversations, next }) => Body::Listed {
             conversations: conversations.iter().map(conversation).collect(),
             next: next.as_ref().map(ConversationId::as_str),
@@ -314,6 +353,23 @@ fn body(answer: &Answer) -> Body<'_> {
                 inputs: stats.model.inputs,
             },
         },
+    }
+}
+
+fn numbers<'a>(embedding: &[f32], codes: Option<&'a Codes>) -> Numbers<'a> {
+    match codes {
+        Some(codes) => Numbers::Codes(&codes.codes),
+        None => Numbers::Floats(embedding.iter().copied().map(finite).collect()),
+    }
+}
+
+fn piece(piece: &EmbeddedPiece) -> PieceBody<'_> {
+    PieceBody {
+        embedding: numbers(&piece.embedding, piece.codes.as_ref()),
+        scale: piece.codes.as_ref().map(|codes| finite(codes.scale)),
+        start: piece.bytes.start,
+        end: piece.bytes.end,
+        tokens: piece.tokens,
     }
 }
 
@@ -418,7 +474,7 @@ fn finite(number: f32) -> f32 {
 mod tests {
     use motorbrain_actors::{
         engine::{EngineInfo, Window},
-        message::{Embedded, Scored, Several, Stepped},
+        message::{Embedded, EmbeddedPieces, Scored, Several, Stepped},
         policy::{ActorState, Dwelling, Health, SharingKind},
         vectors::{Codes, MadeBy},
     };
@@ -541,6 +597,30 @@ mod tests {
         let line = check("4", Ok(Answer::Stats(Stats { kv_bytes_max: None, ..stats.clone() })));
         assert!(line.contains(r#""kv_bytes":4096,"cached_bytes":1024"#), "{line}");
         insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"health":"ready","actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"waiting":5,"abandoned":0,"conversations":7,"kv_bytes":4096,"kv_bytes_max":8192,"cached_bytes":1024,"shared_bytes":512,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
+    }
+
+    #[test]
+    fn each_piece_is_told_with_where_it_stands() {
+        let piece = |bytes: std::ops::Range<usize>, codes: Option<Codes>| EmbeddedPiece {
+            embedding: vec![0.5, -1.0],
+            codes,
+            tokens: bytes.len() / 2,
+            bytes,
+        };
+        let context = Context { context_len: 14, rebuilt: false, reused: 4, tokenizer: TokenizerKind::Model };
+        let codes = Codes { codes: vec![64, -127], scale: 0.0078125 };
+        let pieces = vec![piece(0..6, None), piece(6..10, Some(codes))];
+        let embedded = EmbeddedPieces { pieces, recipe: MadeBy::Probe, calibrated: true, tokens: 5, context };
+        let reply = Answer::Reply { reply: Reply::EmbeddedPieces(embedded), top: false };
+        insta::assert_snapshot!(check("1", Ok(reply)), @r#"{"id":1,"ok":{"vectors":[{"embedding":[0.5,-1.0],"start":0,"end":6,"tokens":3},{"embedding":[64,-127],"scale":0.0078125,"start":6,"end":10,"tokens":2}],"recipe":"probe","calibrated":true,"tokens":5,"context_len":14,"reused":4}}"#);
+    }
+
+    #[test]
+    fn documents_are_ordered_by_their_scores() {
+        let reranked =
+            Reranked { scores: vec![0.5, f32::NEG_INFINITY, 2.0], order: vec![2, 0, 1], tokens: 40, reused: 0 };
+        insta::assert_snapshot!(check("1", Ok(Answer::Reranked(reranked.clone()))), @r#"{"id":1,"ok":{"scores":[0.5,-3.4028235e+38,2.0],"order":[2,0,1],"tokens":40}}"#);
+        insta::assert_snapshot!(check("1", Ok(Answer::Reranked(Reranked { reused: 37, ..reranked }))), @r#"{"id":1,"ok":{"scores":[0.5,-3.4028235e+38,2.0],"order":[2,0,1],"tokens":40,"reused":37}}"#);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 40] = [
+const KEYS: [&str; 45] = [
     "id",
     "op",
     "conversation",
@@ -51,6 +51,11 @@ const KEYS: [&str; 40] = [
     "kind",
     "dim",
     "format",
+    "pieces",
+    "piece_tokens",
+    "query",
+    "documents",
+    "mix",
 ];
 
 /// What is wrong with a request's keys, whatever their values.

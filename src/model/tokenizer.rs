@@ -9,9 +9,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use motorbrain_actors::tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind};
+use motorbrain_actors::tokens::{EncodeError, Spanned, Spelled, TokenId, Tokenizer, TokenizerKind};
 
-use self::{pieces::Pieces, spelling::Spelling};
+use self::{
+    pieces::Pieces,
+    spelling::{Spelling, Spelt},
+};
 use super::files;
 
 mod pieces;
@@ -207,18 +210,31 @@ impl ModelTokenizer {
     }
 }
 
+impl Loaded {
+    fn encode(&self, text: Spelled<'_>, behind: Option<TokenId>, spans: bool) -> Result<Spelt, EncodeError> {
+        let encode = || self.spelling.encode(&self.tokenizer, text, behind.map(|token| token.0), spans);
+        let spelt = guarded(encode).unwrap_or_else(|panicked| Err(panicked.into()));
+        spelt.map_err(|cause| EncodeError { reason: cause.to_string() })
+    }
+}
+
 impl Tokenizer for ModelTokenizer {
     fn encode_behind(&self, text: Spelled<'_>, behind: Option<TokenId>) -> Result<Vec<TokenId>, EncodeError> {
         match &self.0 {
+            Rule::Model(loaded) => Ok(loaded.encode(text, behind, false)?.ids.into_iter().map(TokenId).collect()),
+            Rule::Bytes => Ok(text.as_str().bytes().map(|byte| TokenId(byte.into())).collect()),
+        }
+    }
+
+    fn encode_spans(&self, text: Spelled<'_>, behind: Option<TokenId>) -> Result<Vec<Spanned>, EncodeError> {
+        match &self.0 {
             Rule::Model(loaded) => {
-                let encode = || loaded.spelling.encode(&loaded.tokenizer, text, behind.map(|token| token.0));
-                let ids = guarded(encode).unwrap_or_else(|panicked| Err(panicked.into()));
-                let ids = ids.map_err(|cause| EncodeError { reason: cause.to_string() })?;
-                Ok(ids.into_iter().map(TokenId).collect())
+                let Spelt { ids, spans } = loaded.encode(text, behind, true)?;
+                Ok(ids.into_iter().map(TokenId).zip(spans).collect())
             }
             Rule::Bytes => {
-                let (Spelled::Marked(text) | Spelled::Literal(text)) = text;
-                Ok(text.bytes().map(|byte| TokenId(byte.into())).collect())
+                let token = |(at, byte): (usize, u8)| (TokenId(byte.into()), at..at + 1);
+                Ok(text.as_str().bytes().enumerate().map(token).collect())
             }
         }
     }

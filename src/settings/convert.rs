@@ -7,11 +7,12 @@ use motorbrain_actors::{
     brain::BrainConfig,
     message::{Input, Part},
     policy::{Limits, Memory, Supervision},
+    rerank::{Relevance, Rerank},
     tokens::TokenId,
     vectors::{EmbeddingConfig, Frame, Pooling, Recipe},
 };
 
-use super::{EmbeddingSettings, Settings};
+use super::{EmbeddingSettings, RerankSettings, Settings};
 use crate::{
     calibration,
     engine::{EngineOptions, FormOptions, SessionOptions, WindowOptions},
@@ -105,6 +106,16 @@ impl Settings {
         EmbeddingConfig { recipe, straighten: None, dim: *dim, normalize: *normalize, format: *format }
     }
 
+    /// How documents are ordered: what is asked where a request does not say otherwise, without query and documents.
+    pub fn reranking(&self) -> Rerank {
+        let RerankSettings { before, between, prompt, yes, no, mix } = self.rerank.clone();
+        let relevance = match prompt {
+            Some(prompt) => Relevance::Answer { prompt, yes, no },
+            None => Relevance::Likelihood { before, between },
+        };
+        Rerank { relevance, mix, ..Rerank::new("", Vec::new()) }
+    }
+
     /// The engines' part, on a machine of so many cores.
     pub fn engine_options(&self, cores: NonZero<usize>) -> EngineOptions {
         let share = (cores.get() / self.brain.actors.max(1)).max(1);
@@ -160,6 +171,8 @@ mod tests {
         assert_eq!(ours.actors, theirs.actors);
         assert_eq!(ours.limits, theirs.limits);
         assert_eq!(format!("{:?}", ours.embedding), format!("{:?}", theirs.embedding));
+        let reranking = Settings::default().reranking();
+        assert_eq!(reranking, Rerank::new("", Vec::new()));
         assert_eq!(ours.supervision, theirs.supervision);
         assert_eq!(ours.beside_max, theirs.beside_max);
         assert_eq!(ours.when_down, theirs.when_down);
@@ -206,6 +219,16 @@ mod tests {
         assert_eq!(still, document);
         assert_eq!(query.prefix, Input::Parts(vec![opening, Part::Text("Asked: ".to_owned())]));
         assert_eq!(query.probe, document.probe);
+    }
+
+    #[test]
+    fn a_prompt_for_relevance_is_asked_where_there_is_one() {
+        let mut settings = Settings::default();
+        settings.rerank.prompt = Some("{query}? {document}".to_owned());
+        settings.rerank.mix = Some(0.5);
+        let Rerank { relevance, mix, .. } = settings.reranking();
+        let (prompt, yes, no) = ("{query}? {document}".to_owned(), " Yes".to_owned(), " No".to_owned());
+        assert_eq!((relevance, mix), (Relevance::Answer { prompt, yes, no }, Some(0.5)));
     }
 
     #[test]

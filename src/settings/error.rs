@@ -79,6 +79,16 @@ pub enum SettingsError {
         /// The most it may be.
         most: u64,
     },
+    /// A text that cannot be used for what it is for.
+    #[error("`{key}` is {found:?}, expected {expected}")]
+    Text {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
     /// A number that must not be above another.
     #[error("`{key}` is {found}, expected at most {limit}, the value of `{limit_key}`")]
     AboveOther {
@@ -109,6 +119,7 @@ impl SettingsError {
             }
             Self::TooSmall { key, .. } => Some(format!("raise `{key}`, or leave it out for its default")),
             Self::TooLarge { key, .. } => Some(format!("lower `{key}`, or leave it out for its default")),
+            Self::Text { key, .. } => Some(format!("change `{key}`, or leave it out for its default")),
             Self::AboveOther { key, limit_key, .. } => Some(format!("lower `{key}` or raise `{limit_key}`")),
             Self::Window(_) => Some("`window.sinks` and `window.slide` follow the size where they are left out".into()),
         }

@@ -137,6 +137,21 @@ sections::sections! {
         /// `f32`, or `i8`: whole numbers from -127 to 127 with one scale for all, a quarter of the bytes.
         format: Format = Format::F32;
     }
+    /// How documents are ordered by what they have to do with a query.
+    RerankSettings rerank {
+        /// What stands before a document.
+        before: String = "```\n".to_owned();
+        /// What stands between a document and the query, whose likelihood there, less that behind this alone, is the score.
+        between: String = "\n```\n\nWhat this is about, in one sentence: ".to_owned();
+        /// A question with `{query}` and `{document}` in it: the score is then by how much `yes` is likelier behind it than `no`; left out, likelihood decides.
+        prompt: Option<String> = None, example "\"Text: {document}\\nQuestion: {query}\\nDoes the text answer it?\"";
+        /// The answer of a document that is to stand first.
+        yes: String = " Yes".to_owned();
+        /// That of one that is to stand last.
+        no: String = " No".to_owned();
+        /// Adds the cosine of the vectors of query and document, of which the score is then so many parts: cosine + mix * score; left out, no vectors are made.
+        mix: Option<f32> = None, example "0.1";
+    }
     /// What a single caller may ask for, so that one cannot starve the others.
     LimitsSettings limits {
         /// The longest text of a request in bytes; beyond it `input_too_long`.

@@ -2,7 +2,7 @@
 //!
 //! What depends on the model (its context, its rotation) is judged by the engine.
 
-use motorbrain_actors::vectors::DIM_MIN;
+use motorbrain_actors::{rerank::is_prompt, vectors::DIM_MIN};
 
 use super::{Settings, SettingsError};
 
@@ -47,6 +47,10 @@ impl Settings {
         if let Some(found) = self.embedding.dim.filter(|dim| *dim < DIM_MIN) {
             let (found, least) = (found as u64, DIM_MIN as u64);
             return Err(SettingsError::TooSmall { key: "embedding.dim", found, least });
+        }
+        if let Some(found) = self.rerank.prompt.as_ref().filter(|prompt| !is_prompt(prompt)) {
+            let (found, expected) = (found.clone(), "a text with `{query}` and `{document}` in it");
+            return Err(SettingsError::Text { key: "rerank.prompt", found, expected });
         }
         let ordered = [
             ("brain.backoff_ms_min", self.brain.backoff_ms_min, "brain.backoff_ms_max", self.brain.backoff_ms_max),

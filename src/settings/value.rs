@@ -67,6 +67,26 @@ macro_rules! integers {
 
 integers!(usize u64);
 
+impl Setting for f32 {
+    const EXPECTED: &'static str = "a finite number";
+
+    fn from_value(kind: &ValueKind) -> Option<Self> {
+        match kind {
+            ValueKind::Float(number) => Some(*number as Self).filter(|number| number.is_finite()),
+            ValueKind::I64(number) => Some(*number as Self),
+            _ => None,
+        }
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.trim().parse().ok().filter(|number: &Self| number.is_finite())
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(format!("{self:?}"))
+    }
+}
+
 impl Setting for bool {
     const EXPECTED: &'static str = "`true` or `false`";
 

@@ -193,6 +193,14 @@ fn values_out_of_range_are_named_with_what_they_may_be() {
     `window.size` is 0, expected at least 1
     hint: raise `window.size`, or leave it out for its default
     "#);
+    insta::assert_snapshot!(error("[rerank]\nprompt = \"{query}?\"", &[], &[]), @r#"
+    `rerank.prompt` is "{query}?", expected a text with `{query}` and `{document}` in it
+    hint: change `rerank.prompt`, or leave it out for its default
+    "#);
+    insta::assert_snapshot!(error("[rerank]\nmix = nan", &[], &[]), @r#"
+    `rerank.mix` is NaN in the settings file motorbrain.toml, expected a finite number
+    hint: `config/motorbrain.toml` shows `rerank.mix` with its default and what it is for
+    "#);
     insta::assert_snapshot!(error("[window]\nsize = 4\nsinks = 4", &[], &[]), @r#"
     `window.sinks` is 4, expected less than the window's 4
     hint: `window.sinks` and `window.slide` follow the size where they are left out

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::{fixture, graph_cache, model, root, text_tokens};
 use motorbrain::{
-    Brain, Embed, Input, MadeBy, Settings, Step, TokenId,
+    Brain, Embed, Input, MadeBy, Pieces, Settings, Step, TokenId, VectorTerms,
     engine::Activations,
     model::{Preset, RecipeName},
 };
@@ -147,6 +147,49 @@ async fn a_long_text_is_embedded_in_pieces_and_a_pooled_one_in_one() {
     .await;
     let found = pools.embed(Embed::of(input(&text))).await.unwrap();
     assert_eq!((found.recipe, found.pieces, found.tokens), (MadeBy::Pooled, 1, 400));
+}
+
+/// What a text of its own and a conversation of its pieces give, by a real tokenizer, in texts of several bytes a character.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_piece_of_a_text_has_the_vector_of_a_conversation_that_reads_one_after_the_other() {
+    let text = "The man had up other words.\n\nStraße 😀👩‍🚀 läuft. 你好，世界。 And so on, and on: ".repeat(6);
+    for form in forms() {
+        for pooling in [None, Some(Pooling::Mean)] {
+            // Room for all, and a window that slides.
+            for size in [1024, 96] {
+                let brain = brain(form.clone(), |settings| {
+                    settings.window.size = Some(size);
+                    if pooling.is_some() {
+                        (settings.embedding.recipe, settings.embedding.pooling) = (None, pooling);
+                    }
+                })
+                .await;
+                let vector = VectorTerms { pieces: Pieces::Each { tokens: 40 }, raw: true, ..VectorTerms::default() };
+                let found = brain.embed_pieces(Embed { vector, ..Embed::of(text.as_str()) }).await.unwrap();
+                let joined: String = found.pieces.iter().map(|piece| &text[piece.bytes.clone()]).collect();
+                assert_eq!((joined, found.pieces.iter().map(|piece| piece.tokens).sum()), (text.clone(), found.tokens));
+                assert!(found.pieces.len() > 5);
+
+                let tokens = brain.tokenize(text.as_str()).await.unwrap();
+                let prefix = match pooling {
+                    None => brain.tokenize(Settings::default().embedding.prefix.as_str()).await.unwrap(),
+                    Some(_) => Vec::new(),
+                };
+                let (mut at, mut before) = (0, prefix);
+                for (index, piece) in found.pieces.iter().enumerate() {
+                    before.extend(&tokens[at..at + piece.tokens]);
+                    at += piece.tokens;
+                    let vector = VectorTerms { raw: true, ..VectorTerms::default() };
+                    let by_hand = Embed { conversation: Some("a".into()), vector, ..Embed::of(input(&before)) };
+                    before.clear();
+                    let expected = brain.embed(by_hand).await.unwrap().embedding;
+                    let lengths = cosine(&piece.embedding, &piece.embedding) * cosine(&expected, &expected);
+                    let alike = cosine(&piece.embedding, &expected) / lengths.sqrt();
+                    assert!(alike > 1.0 - 1e-5, "{} {size} {pooling:?} piece {index}: {alike}", form.0.display());
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ractor::RpcReplyPort;
 
 use super::{
+    cuts::Cut,
     gate::Permit,
     message::{QueuePort, StepItem, StreamPort, Ticket},
     meters::Op,
@@ -63,6 +64,10 @@ pub(super) struct Open {
     pub(super) stops: StopTexts,
     /// What is said of a vector.
     pub(super) made: Option<Label>,
+    /// Each piece of so many tokens is to have a vector, at most.
+    pub(super) each: Option<usize>,
+    /// Where those were cut.
+    pub(super) cuts: Vec<Cut>,
     /// The text of a step, from the first time that an actor has it.
     pub(super) text: Option<StepText>,
     /// It is being taken back, since its text is broken.
@@ -111,6 +116,8 @@ impl Open {
             until: None,
             stops: StopTexts::default(),
             made: None,
+            each: None,
+            cuts: Vec::new(),
             text: None,
             broken: false,
             gone: false,
@@ -159,14 +166,15 @@ impl Open {
 
     /// Gives the caller its answer, once and for all.
     pub(super) fn answer(self, answer: Answer, end_tokens: &[TokenId], tokenizer: TokenizerKind) {
-        let Self { caller, text, made, permit, .. } = self;
+        let Self { caller, text, made, each, cuts, permit, .. } = self;
+        let cuts = each.map(|_| cuts);
         // First, so that whoever has the answer may ask again.
         drop(permit);
         let committed = match &answer.outcome {
             Outcome::Stepped { sampled, .. } => sampled.len(),
             _ => 0,
         };
-        let reply = || reply(answer, text, made, end_tokens, tokenizer);
+        let reply = || reply(answer, text, made, cuts, end_tokens, tokenizer);
         // A caller that went away wants nothing.
         match caller {
             Caller::Nobody | Caller::Tokens(_) | Caller::Text(_) => {}
@@ -225,14 +233,15 @@ fn reply(
     answer: Answer,
     text: Option<StepText>,
     made: Option<Label>,
+    cuts: Option<Vec<Cut>>,
     end_tokens: &[TokenId],
     tokenizer: TokenizerKind,
 ) -> Result<Reply, BrainError> {
     let Answer { context_len, rebuilt, reused, .. } = answer;
     let context = Context { context_len, rebuilt, reused, tokenizer };
     Ok(match answer.outcome {
-        Outcome::Embedded(vector) => embedded(vec![vector], made, answer.tokens, context),
-        Outcome::Pieces(vectors) => embedded(vectors, made, answer.tokens, context),
+        Outcome::Embedded(vector) => embedded(vec![vector], made, cuts, answer.tokens, context),
+        Outcome::Pieces(vectors) => embedded(vectors, made, cuts, answer.tokens, context),
         Outcome::Stepped { sampled, stopped } => Reply::Stepped(stepped(sampled, stopped, text, end_tokens, context)?),
         Outcome::Scored(logprobs) => Reply::Scored(Scored { logprobs, context }),
         Outcome::Several(choices) => {
@@ -247,8 +256,18 @@ fn reply(
     })
 }
 
-fn embedded(vectors: Vec<Vec<f32>>, made: Option<Label>, tokens: usize, context: Context) -> Reply {
-    let Vector { embedding, codes, by: recipe, calibrated, pieces } = made.unwrap_or_default().of(vectors);
+fn embedded(
+    vectors: Vec<Vec<f32>>,
+    made: Option<Label>,
+    cuts: Option<Vec<Cut>>,
+    tokens: usize,
+    context: Context,
+) -> Reply {
+    let made = made.unwrap_or_default();
+    if let Some(cuts) = cuts {
+        return Reply::EmbeddedPieces(made.of_each(vectors, cuts, tokens, context));
+    }
+    let Vector { embedding, codes, by: recipe, calibrated, pieces } = made.of(vectors);
     Reply::Embedded(Embedded { embedding, codes, recipe, calibrated, pieces, tokens, context })
 }
 

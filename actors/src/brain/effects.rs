@@ -116,8 +116,12 @@ impl Shell {
     fn tokenise(&mut self, request: RequestId, flow: Flow, behind: Option<TokenId>) {
         let Some(open) = self.open.get_mut(&request) else { return };
         let Some(input) = open.input.take() else { return };
-        match self.tokenizing.make(request, &open.party, flow, tokenizing::Work::Encode { input, behind }) {
-            Some(made) => self.events.extend(tokenised(request, made)),
+        let work = match open.each {
+            None => tokenizing::Work::Encode { input, behind },
+            Some(most) => tokenizing::Work::Cut { input, behind, most },
+        };
+        match self.tokenizing.make(request, &open.party, flow, work) {
+            Some(made) => self.events.extend(tokenised(request, open, made)),
             None => open.makes = true,
         }
     }

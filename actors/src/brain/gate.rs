@@ -34,7 +34,12 @@ pub(super) enum Lane {
     Control,
     /// What is done at once: a cancel, a look.
     Look,
+    /// What is done by many requests, each of which needs a permit of its own as well.
+    Many,
 }
+
+/// So many permits for requests are one for what is done by many. Not a setting: it leaves each of those some at once.
+const REQUESTS_OF_MANY: usize = 16;
 
 /// What a request needs to be let in: in which lane, and how many permits, one for each answer.
 pub(super) fn price(request: &Request) -> (Lane, usize) {
@@ -63,6 +68,7 @@ pub(super) struct Gate {
     work: Mutex<Door>,
     control: Mutex<Door>,
     look: Mutex<Door>,
+    many: Mutex<Door>,
 }
 
 /// The permits of one lane, and who waits for one.
@@ -80,15 +86,16 @@ pub(super) struct Permit {
 }
 
 impl Gate {
-    /// So many permits in each lane.
+    /// So many permits in each lane, and fewer for what is done by many requests.
     pub(super) fn new(limit: usize) -> Arc<Self> {
-        let door = || Mutex::new(Door { quotas: Quotas::new(limit), line: Line::default() });
+        let door = |limit| Mutex::new(Door { quotas: Quotas::new(limit), line: Line::default() });
         Arc::new(Self {
             clock: Clock::start(),
             refused: AtomicU64::new(0),
-            work: door(),
-            control: door(),
-            look: door(),
+            work: door(limit),
+            control: door(limit),
+            look: door(limit),
+            many: door(limit.div_ceil(REQUESTS_OF_MANY)),
         })
     }
 
@@ -115,6 +122,7 @@ impl Gate {
             Lane::Work => &self.work,
             Lane::Control => &self.control,
             Lane::Look => &self.look,
+            Lane::Many => &self.many,
         }
     }
 
@@ -182,6 +190,7 @@ impl Gate {
                 Lane::Work => "requests",
                 Lane::Control => "resets and closes",
                 Lane::Look => "cancels and questions",
+                Lane::Many => "reranks",
             },
             limit: door.quotas.limit(),
             retry_after: door.quotas.retry_after(self.clock.now(), count, door.line.wanted),

@@ -18,10 +18,10 @@ use crate::{
     engine::{EngineInfo, EngineLoader},
     keep::Kept,
     message::{
-        BrainError, ClientId, Context, ConversationId, Embed, Embedded, Fork, Import, Input, Party, Priority, Reply,
-        Request, Rewind, Score, Scored, Several, Step, Stepped,
+        BrainError, ClientId, Context, ConversationId, Embed, Embedded, EmbeddedPieces, Fork, Import, Input,
+        PIECE_TOKENS, Party, Pieces, Priority, Reply, Request, Rewind, Score, Scored, Several, Step, Stepped,
     },
-    policy::{Health, Inspected, ListAsk, Listed, Stats},
+    policy::{Health, Inspected, Limits, ListAsk, Listed, Stats},
     tokens::{TokenId, Tokenizer},
 };
 
@@ -37,16 +37,18 @@ use crate::{
 pub struct Brain {
     actor: ActorRef<BrainMessage>,
     /// Where a permit is taken before a message is sent: a mailbox has no bound of its own.
-    gate: Option<Arc<Gate>>,
+    pub(super) gate: Option<Arc<Gate>>,
+    /// What the brain holds its callers to, where that is known.
+    pub(super) limits: Option<Limits>,
     party: Party,
-    deadline: Option<Duration>,
+    pub(super) deadline: Option<Duration>,
     patience: Option<Duration>,
 }
 
 impl From<ActorRef<BrainMessage>> for Brain {
     /// A handle on a brain that was found by its name. What it sends is bounded by the brain itself, when it arrives.
     fn from(actor: ActorRef<BrainMessage>) -> Self {
-        Self { actor, gate: None, party: Party::default(), deadline: None, patience: None }
+        Self { actor, gate: None, limits: None, party: Party::default(), deadline: None, patience: None }
     }
 }
 
@@ -65,10 +67,10 @@ impl Brain {
         let name = config.name.clone();
         let (started, ready) = oneshot::channel();
         let arguments = BrainArguments { started: Some(started), ..BrainArguments::new(config, loader, tokenizer) };
-        let gate = Arc::clone(&arguments.gate);
+        let (gate, limits) = (Arc::clone(&arguments.gate), arguments.config.limits);
         let (actor, _) = Actor::spawn(name, MotorBrain, arguments).await.map_err(StartError::Spawn)?;
         ready.await.unwrap_or(Err(StartError::Stopped))?;
-        Ok(Self { gate: Some(gate), ..Self::from(actor) })
+        Ok(Self { gate: Some(gate), limits: Some(limits), ..Self::from(actor) })
     }
 
     /// A handle whose requests are answered with [`BrainError::Timeout`] when not done within `deadline`, from the
@@ -99,6 +101,11 @@ impl Brain {
     #[must_use]
     pub fn waiting(&self, patience: Duration) -> Self {
         Self { patience: Some(patience), ..self.clone() }
+    }
+
+    /// A handle that waits for permits as long as it takes, and has this deadline and no other.
+    pub(super) fn patient(&self, deadline: Option<Duration>) -> Self {
+        Self { deadline, patience: Some(Duration::MAX), ..self.clone() }
     }
 
     /// The actor behind it, to link, monitor or send to.
@@ -142,8 +149,26 @@ impl Brain {
     /// # Errors
     /// See [`BrainError`].
     pub async fn embed(&self, embed: Embed) -> Result<Embedded, BrainError> {
+        if embed.vector.pieces != Pieces::Whole {
+            let expected = "whole; `Brain::embed_pieces` gives each a vector".to_owned();
+            return Err(BrainError::BadRequest { what: "pieces", found: "each".to_owned(), expected });
+        }
         match self.request(Request::Embed(embed)).await? {
             Reply::Embedded(embedded) => Ok(embedded),
+            _ => Err(another_answer()),
+        }
+    }
+
+    /// A vector for each piece of a text: see [`Pieces::Each`], which is cut by [`PIECE_TOKENS`] where it asks for the whole.
+    ///
+    /// # Errors
+    /// See [`BrainError`].
+    pub async fn embed_pieces(&self, mut embed: Embed) -> Result<EmbeddedPieces, BrainError> {
+        if embed.vector.pieces == Pieces::Whole {
+            embed.vector.pieces = Pieces::Each { tokens: PIECE_TOKENS };
+        }
+        match self.request(Request::Embed(embed)).await? {
+            Reply::EmbeddedPieces(embedded) => Ok(embedded),
             _ => Err(another_answer()),
         }
     }
@@ -438,7 +463,7 @@ impl Brain {
     }
 
     /// A permit, at once or for those who wait when it is their turn. No gate: none is needed here.
-    async fn patiently(&self, lane: Lane, count: usize) -> Result<Option<Permit>, BrainError> {
+    pub(super) async fn patiently(&self, lane: Lane, count: usize) -> Result<Option<Permit>, BrainError> {
         let (Some(gate), Some(patience)) = (&self.gate, self.patience) else {
             return self.enter(lane, count);
         };

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{config::StartError, tokenizing::encode};
+use super::{config::StartError, cuts::Cut, tokenizing::encode};
 use crate::{
-    message::{BrainError, Embed, VectorTerms},
+    message::{BrainError, Context, Embed, EmbeddedPiece, EmbeddedPieces, Input, Part, Pieces, VectorTerms},
     policy::EmbedAsk,
     tokens::Tokenizer,
     vectors::{
@@ -49,6 +49,7 @@ impl Recipes {
     /// Whether a vector can be as it is asked for.
     pub(super) fn check(&self, embed: &Embed) -> Result<(), BrainError> {
         let Embed { conversation, vector: VectorTerms { dim, format, raw, .. }, .. } = embed;
+        check_pieces(embed)?;
         let most = match self.config.straighten.as_ref().filter(|_| conversation.is_none()) {
             Some(by) => by.dim(),
             None => self.hidden,
@@ -76,7 +77,7 @@ impl Recipes {
     /// What the policy is asked for a vector, and what is said of it.
     pub(super) fn ask(&self, terms: &VectorTerms, in_conversation: bool) -> (EmbedAsk, Label) {
         let Self { config, frames, .. } = self;
-        let VectorTerms { kind, dim, format, raw } = *terms;
+        let VectorTerms { kind, dim, format, raw, .. } = *terms;
         let frame = frames.as_ref().map(|[document, query]| match kind {
             Kind::Document => Arc::clone(document),
             Kind::Query => Arc::clone(query),
@@ -109,9 +110,50 @@ impl Label {
         if self.normalize && pieces > 1 {
             normalize(&mut embedding);
         }
-        let codes = (self.format == Format::I8).then(|| Codes::of(&embedding));
-        let embedding = codes.as_ref().map_or(embedding, Codes::values);
+        let (embedding, codes) = self.written(embedding);
         Vector { embedding, codes, by: self.by, calibrated: self.calibrated, pieces }
+    }
+
+    /// The vectors of a text's pieces.
+    pub(super) fn of_each(
+        self,
+        vectors: Vec<Vec<f32>>,
+        cuts: Vec<Cut>,
+        tokens: usize,
+        context: Context,
+    ) -> EmbeddedPieces {
+        let begins: Vec<usize> = [0].into_iter().chain(cuts.iter().map(|cut| cut.end)).collect();
+        let piece = |((vector, Cut { end, bytes }), begin): ((Vec<f32>, Cut), usize)| {
+            let (embedding, codes) = self.written(vector);
+            EmbeddedPiece { embedding, codes, bytes, tokens: end - begin }
+        };
+        let pieces = vectors.into_iter().zip(cuts).zip(begins).map(piece).collect();
+        EmbeddedPieces { pieces, recipe: self.by, calibrated: self.calibrated, tokens, context }
+    }
+
+    /// A vector in the numbers that were asked for.
+    fn written(self, vector: Vec<f32>) -> (Vec<f32>, Option<Codes>) {
+        let codes = (self.format == Format::I8).then(|| Codes::of(&vector));
+        (codes.as_ref().map_or(vector, Codes::values), codes)
+    }
+}
+
+/// Whether pieces can be as they are asked for.
+fn check_pieces(embed: &Embed) -> Result<(), BrainError> {
+    let Pieces::Each { tokens } = embed.vector.pieces else { return Ok(()) };
+    let bad = |what, found: &str, expected: &str| {
+        Err(BrainError::BadRequest { what, found: found.to_owned(), expected: expected.to_owned() })
+    };
+    let has_tokens = match &embed.input {
+        Input::Text(_) => false,
+        Input::Tokens(_) => true,
+        Input::Parts(parts) => parts.iter().any(|part| matches!(part, Part::Tokens(_))),
+    };
+    match tokens {
+        _ if embed.conversation.is_some() => bad("pieces", "each in a conversation", "an embed for each of them"),
+        _ if has_tokens => bad("pieces", "each of token ids", "text, in whose bytes pieces are told"),
+        0 => bad("piece_tokens", "0", "at least 1"),
+        _ => Ok(()),
     }
 }
 

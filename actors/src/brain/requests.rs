@@ -17,8 +17,8 @@ use super::{
 use crate::{
     job::RequestId,
     message::{
-        BrainError, ClientId, ConversationId, Embed, ErrorCode, Fork, Import, Input, PARTS_MAX, Party, Request, Rewind,
-        Score, Step, Terms, check_vocabulary,
+        BrainError, ClientId, ConversationId, Embed, ErrorCode, Fork, Import, Input, PARTS_MAX, Party, Pieces, Request,
+        Rewind, Score, Step, Terms, check_vocabulary,
     },
     policy::{Arrival, Ask, Event, Given, NAME_BYTES_MAX, StepAsk, Time},
     text::StopTexts,
@@ -33,7 +33,7 @@ impl Shell {
         let (lane, count) = price(&request);
         let op = Op::from(&request);
         let checked = self.check_vector(&request);
-        let Asked { conversation, ask, input, stop, made, terms } = self.take_apart(request, stream);
+        let Asked { conversation, ask, input, stop, made, each, terms } = self.take_apart(request, stream);
         // What the policy, which knows no text, cannot judge.
         let checked =
             checked.and_then(|()| input.as_ref().map_or(Ok(()), check_parts)).and_then(|()| StopTexts::new(&stop));
@@ -55,6 +55,7 @@ impl Shell {
             op,
             came,
             made,
+            each,
             ..self.opened(caller, conversation.as_ref(), &party, ticket, permit)
         };
         let request = self.enter(open);
@@ -87,7 +88,7 @@ impl Shell {
         let Envelope { request, deadline, party, ticket, permit } = envelope;
         let work = work(request);
         let op = match &work {
-            Work::Encode { .. } => Op::Tokenize,
+            Work::Encode { .. } | Work::Cut { .. } => Op::Tokenize,
             Work::Decode(_) => Op::Detokenize,
         };
         let (found, limit) = (work.bytes(), self.config.limits.text_bytes);
@@ -199,7 +200,12 @@ impl Shell {
         match request {
             Request::Embed(Embed { conversation, input, vector, terms }) => {
                 let (embed, made) = self.recipes.ask(&vector, conversation.is_some());
-                Asked { input: Some(input), made: Some(made), terms, ..Asked::new(conversation, Ask::Embed(embed)) }
+                let each = match vector.pieces {
+                    Pieces::Whole => None,
+                    Pieces::Each { tokens } => Some(tokens),
+                };
+                let asked = Asked::new(conversation, Ask::Embed(embed));
+                Asked { input: Some(input), made: Some(made), each, terms, ..asked }
             }
             Request::Score(Score { conversation, input, terms }) => {
                 Asked { input: Some(input), terms, ..plain(conversation, Ask::Score) }
@@ -230,12 +236,14 @@ struct Asked {
     stop: Vec<String>,
     /// What is said of a vector.
     made: Option<Label>,
+    /// Each piece of so many tokens is to have one.
+    each: Option<usize>,
     terms: Terms,
 }
 
 impl Asked {
     fn new(conversation: Option<ConversationId>, ask: Ask) -> Self {
-        Self { conversation, ask, input: None, stop: Vec::new(), made: None, terms: Terms::default() }
+        Self { conversation, ask, input: None, stop: Vec::new(), made: None, each: None, terms: Terms::default() }
     }
 }
 

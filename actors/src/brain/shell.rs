@@ -275,7 +275,7 @@ impl Shell {
         if open.is_ask() {
             return self.give(request, made);
         }
-        if let Some(event) = tokenised(request, made) {
+        if let Some(event) = tokenised(request, open, made) {
             self.tell(event);
         }
     }
@@ -371,13 +371,19 @@ impl Shell {
 }
 
 /// What the policy is told of a text that has become tokens.
-pub(super) fn tokenised(request: RequestId, made: Result<Made, BrainError>) -> Option<Event> {
+pub(super) fn tokenised(request: RequestId, open: &mut Open, made: Result<Made, BrainError>) -> Option<Event> {
+    let mut ends = Vec::new();
     let result = match made {
         Ok(Made::Tokens(tokens)) => Ok(tokens),
+        Ok(Made::Cut(tokens, cuts)) => {
+            ends.extend(cuts.iter().map(|cut| cut.end));
+            open.cuts = cuts;
+            Ok(tokens)
+        }
         Ok(Made::Text(_)) => return None, // nobody asked for that
         Err(error) => Err(error),
     };
-    Some(Event::Tokenised { request, result })
+    Some(Event::Tokenised { request, result, ends })
 }
 
 /// Why the shell could not be set up.

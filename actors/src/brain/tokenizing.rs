@@ -15,7 +15,10 @@ use std::{
     thread,
 };
 
-use super::notes::{Note, Post};
+use super::{
+    cuts::{Cut, cut},
+    notes::{Note, Post},
+};
 use crate::{
     job::{RequestId, lock},
     message::{BrainError, Input, Part, Party},
@@ -39,6 +42,15 @@ pub(super) enum Work {
         /// The token before it.
         behind: Option<TokenId>,
     },
+    /// Tokens, and where pieces of them end.
+    Cut {
+        /// What becomes tokens: texts.
+        input: Input,
+        /// The token before it.
+        behind: Option<TokenId>,
+        /// Tokens of a piece, at most.
+        most: usize,
+    },
     /// Text.
     Decode(Vec<TokenId>),
 }
@@ -48,6 +60,8 @@ pub(super) enum Work {
 pub(super) enum Made {
     /// Of [`Work::Encode`].
     Tokens(Vec<TokenId>),
+    /// Of [`Work::Cut`].
+    Cut(Vec<TokenId>, Vec<Cut>),
     /// Of [`Work::Decode`].
     Text(String),
 }
@@ -77,7 +91,7 @@ impl Work {
     /// Of what there is to read, as limits count it.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Encode { input, .. } => input.bytes(),
+            Self::Encode { input, .. } | Self::Cut { input, .. } => input.bytes(),
             Self::Decode(tokens) => tokens.len().saturating_mul(size_of::<TokenId>()),
         }
     }
@@ -168,13 +182,43 @@ fn make(tokenizer: &dyn Tokenizer, work: Work) -> Result<Made, BrainError> {
         expected: "a text it takes".to_owned(),
     };
     let made = catch_unwind(AssertUnwindSafe(|| match work {
-        Work::Encode { input, behind } => encode(tokenizer, input, behind).map(Made::Tokens),
-        Work::Decode(tokens) => Ok(Made::Text(tokenizer.decode(&tokens))),
+        Work::Encode { input, behind } => encode(tokenizer, input, behind).map(|tokens| Ok(Made::Tokens(tokens))),
+        Work::Cut { input, behind, most } => cut_up(tokenizer, input, behind, most),
+        Work::Decode(tokens) => Ok(Ok(Made::Text(tokenizer.decode(&tokens)))),
     }));
     match made {
-        Ok(made) => made.map_err(|error| refused(&error.reason)),
+        Ok(made) => made.unwrap_or_else(|error| Err(refused(&error.reason))),
         Err(_) => Err(refused("the tokenizer panicked")),
     }
+}
+
+/// The tokens of texts, which stand one behind the other as one, and where the pieces of that end.
+fn cut_up(
+    tokenizer: &dyn Tokenizer,
+    input: Input,
+    behind: Option<TokenId>,
+    most: usize,
+) -> Result<Result<Made, BrainError>, EncodeError> {
+    let parts = match input {
+        Input::Text(text) => vec![Part::Text(text)],
+        Input::Tokens(tokens) => vec![Part::Tokens(tokens)],
+        Input::Parts(parts) => parts,
+    };
+    let (mut text, mut tokens, mut spans) = (String::new(), Vec::new(), Vec::new());
+    for part in &parts {
+        let (begin, behind) = (text.len(), tokens.last().copied().or(behind));
+        let spelled = match part {
+            Part::Text(text) => Spelled::Marked(text),
+            Part::Literal(text) => Spelled::Literal(text),
+            Part::Tokens(_) => continue, // refused at the door: they stand in no text
+        };
+        text += spelled.as_str();
+        for (token, span) in tokenizer.encode_spans(spelled, behind)? {
+            tokens.push(token);
+            spans.push(begin + span.start..begin + span.end);
+        }
+    }
+    Ok(cut(&text, &spans, most).map(|cuts| Made::Cut(tokens, cuts)))
 }
 
 /// The tokens of an input behind a token.

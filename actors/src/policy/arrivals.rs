@@ -87,6 +87,7 @@ impl Policy {
         &mut self,
         request: RequestId,
         result: Result<Vec<TokenId>, BrainError>,
+        ends: Vec<usize>,
         effects: &mut Vec<Effect>,
     ) {
         let Some(pending) = self.requests.get_mut(&request) else {
@@ -104,6 +105,7 @@ impl Policy {
             Ok(tokens) => {
                 pending.stage = Stage::Waiting;
                 pending.take_text(tokens);
+                pending.ends = ends;
                 if pending.conversation.is_none() {
                     self.waiting.insert(request);
                     self.place_waiting(effects);

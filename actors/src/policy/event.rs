@@ -135,6 +135,9 @@ pub enum Event {
         request: RequestId,
         /// Its tokens.
         result: Result<Vec<TokenId>, BrainError>,
+        /// Where its pieces end, in tokens, of which each is to have a vector in the context of those before it; none
+        /// where the text has one.
+        ends: Vec<usize>,
     },
     /// Nobody waits for this request any more.
     Gone(RequestId),

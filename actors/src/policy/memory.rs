@@ -260,7 +260,10 @@ impl Policy {
         let (count, answers) = match &pending.ask {
             Ask::Step(step) => (step.count.saturating_sub(pending.shown.sampled.len()), step.n),
             // A probe goes on from where the conversation will stand; should it slide, that is a copy, as always.
-            Ask::Embed(_) if pending.is_parted() => (pending.frame().map_or(0, |frame| frame.probe.len()), 1),
+            // So it does behind each piece of a text.
+            Ask::Embed(_) if pending.is_parted() || !pending.ends.is_empty() => {
+                (pending.frame().map_or(0, |frame| frame.probe.len()), 1)
+            }
             _ => (0, 1),
         };
         let (window, read) = (model.window.size, begins.map_or(0, State::len).saturating_add(pending.to_read().len()));

@@ -179,7 +179,7 @@ impl Policy {
         match event {
             Event::Start => self.start(effects),
             Event::Arrived(arrival) => self.arrived(arrival, effects),
-            Event::Tokenised { request, result } => self.tokenised(request, result, effects),
+            Event::Tokenised { request, result, ends } => self.tokenised(request, result, ends, effects),
             Event::Gone(request) => self.gone(request, effects),
             Event::Cancelled(request) => self.give_up(request, BrainError::Cancelled, effects),
             Event::CancelledAll(name) => self.cancel_all(&name, effects),

@@ -14,6 +14,8 @@ pub(super) enum Part {
     Answering(usize),
     /// Runs the probe behind what was read, for the vector.
     Probing,
+    /// Reads the piece of the text with this number behind those before it, for the vector where no probe gives that.
+    Next(usize),
     /// Gives the vector of the piece of the text with this number.
     Piece(usize),
 }
@@ -31,8 +33,10 @@ pub(super) struct Several {
     pub(super) rebuilt: bool,
     /// The answers that are done: what each came to and where its conversation would stand.
     pub(super) done: Vec<Option<(Choice, State)>>,
-    /// The pieces of a text that is too long for one, as ranges of its tokens.
+    /// The pieces of a text, as ranges of its tokens: of one that is too long for one, or of which each has a vector.
     pub(super) pieces: Vec<Range<usize>>,
+    /// How many of those are read that stand one behind the other.
+    pub(super) read: usize,
     /// The vectors of those that are done.
     pub(super) vectors: Vec<Vec<f32>>,
 }
@@ -53,6 +57,12 @@ pub(super) struct PartOf {
     pub(super) part: Part,
     /// Where it begins.
     pub(super) state: State,
+}
+
+/// The pieces that end there, one behind the other.
+pub(super) fn ending(ends: &[usize]) -> Vec<Range<usize>> {
+    let begins = [0].into_iter().chain(ends.iter().copied());
+    begins.zip(ends.iter().copied()).map(|(begin, end)| begin..end).collect()
 }
 
 /// The pieces of a text of `len` tokens where one has at most `most`: as few as overlap by an eighth of a piece or more,

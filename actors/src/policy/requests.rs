@@ -91,6 +91,8 @@ pub(super) struct Pending {
     pub(super) tokens: Arc<Vec<TokenId>>,
     /// How many of them are its own.
     pub(super) text_len: usize,
+    /// Where its pieces end, in its own tokens, where each is to have a vector.
+    pub(super) ends: Vec<usize>,
     /// How far it has come.
     pub(super) stage: Stage,
     /// Whether somebody waits for it.
@@ -154,6 +156,7 @@ impl Pending {
             has_input,
             tokens: Arc::default(),
             text_len: 0,
+            ends: Vec::new(),
             stage,
             caller: Caller::Waits,
             since,
@@ -215,6 +218,13 @@ impl Pending {
                 (step.part(step.count, seed_of(step.seed, index)), Arc::default())
             }
             (Part::Probing, Ask::Embed(embed)) => (embed.plain(), Arc::new(self.frame()?.probe.clone())),
+            (Part::Next(index), Ask::Embed(embed)) => {
+                let (several, begin) = (self.several.as_ref()?, self.frame().map_or(0, |frame| frame.prefix.len()));
+                let piece = several.pieces.get(index)?;
+                let from = if index == 0 { 0 } else { begin + piece.start };
+                let ask = if self.frame().is_some() { StepAsk::reading() } else { embed.plain() };
+                (ask, Arc::new(self.tokens.get(from..begin + piece.end)?.to_vec()))
+            }
             (Part::Piece(index), Ask::Embed(embed)) => {
                 let (frame, piece) = (self.frame()?, self.several.as_ref()?.pieces.get(index)?);
                 let begin = frame.prefix.len();

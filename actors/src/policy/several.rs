@@ -1,6 +1,7 @@
 //! Requests that are done in parts. Several answers to one step: the input is read once, then each answer is a part of
 //! its own that goes on from there. A vector by a probe behind a conversation: the input is read, then the probe goes on
-//! from there, and what it has led to is dropped. A text of its own that is too long for the window: piece by piece.
+//! from there, and what it has led to is dropped. A text of its own that is too long for the window: piece by piece. One of
+//! which each piece is to have a vector: one piece behind the other, a probe behind each while the next one is read.
 //!
 //! A part is a request of nobody, with a number of its own and a state in the place of a conversation: first the one
 //! that reads the input, then one for each answer, which runs the last token again for its logits and decodes beside
@@ -12,7 +13,7 @@ use std::{collections::BTreeSet, ops::Range};
 
 use super::{
     Answer, Ask, Caller, Effect, Pending, Policy, Stage, broken_commit,
-    parts::{Part, PartOf, Several, pieces},
+    parts::{Part, PartOf, Several, ending, pieces},
 };
 use crate::{
     job::{Choice, Commit, Outcome, RequestId},
@@ -32,6 +33,7 @@ impl Policy {
         let start = conversation.and_then(|conversation| conversation.base(pending.choice));
         let start = start.cloned().unwrap_or_default();
         let first = match (&pending.conversation, pending.frame()) {
+            (None, _) if !pending.ends.is_empty() => Some(Part::Next(0)),
             (None, _) => Some(Part::Piece(0)),
             (_, Some(_)) => Some(Part::Reading),
             (_, None) => (!pending.tokens.is_empty()).then_some(Part::Reading),
@@ -44,6 +46,7 @@ impl Policy {
             rebuilt: false,
             done: vec![None; answers],
             pieces,
+            read: 0,
             vectors: Vec::new(),
         }));
         pending.stage = Stage::Parted;
@@ -60,14 +63,42 @@ impl Policy {
 
     /// Whether a text that stands in no conversation is too long for one piece.
     pub(super) fn is_long(&self, request: RequestId) -> bool {
-        self.pieces(request).len() > 1
+        let each = self.requests.get(&request).filter(|pending| !pending.ends.is_empty());
+        // What slides is gone behind a probe alone.
+        each.is_some_and(|each| each.frame().is_some() && each.tokens.len() > self.window().size)
+            || self.pieces(request).len() > 1
     }
 
-    /// The pieces of a text that a probe gives the vector of and no conversation stands before.
+    /// The pieces of a text that no conversation stands before: those that each have a vector, or those of one that is too
+    /// long for the window with its probe.
     fn pieces(&self, request: RequestId) -> Vec<Range<usize>> {
         let pending = self.requests.get(&request).filter(|pending| pending.conversation.is_none());
+        if let Some(each) = pending.filter(|pending| !pending.ends.is_empty()) {
+            return ending(&each.ends);
+        }
         let frame = pending.and_then(|pending| Some((pending.text_len, pending.frame()?)));
         frame.map_or(Vec::new(), |(len, frame)| pieces(len, self.window().size.saturating_sub(frame.len())))
+    }
+
+    /// Of a text of which each piece has a vector: what is to be done once all is done that was.
+    fn go_on(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
+        let window = self.window().size;
+        let Some(pending) = self.requests.get_mut(&request) else { return };
+        // Beyond the window two at once would take two of them.
+        let together = pending.tokens.len() <= window;
+        let Some(several) = pending.several.as_mut().filter(|several| several.parts.is_empty()) else { return };
+        let (read, probed, all) = (several.read, several.vectors.len(), several.pieces.len());
+        if probed == all {
+            let (vectors, context_len) = (std::mem::take(&mut several.vectors), several.start.len());
+            return self.answer_pieces(request, vectors, context_len, effects);
+        }
+        if read > probed {
+            self.add_part(request, Part::Probing);
+        }
+        if read < all && (together || read == probed) {
+            self.add_part(request, Part::Next(read));
+        }
+        self.place_waiting(effects);
     }
 
     fn add_answers(&mut self, request: RequestId, first: usize) {
@@ -116,8 +147,22 @@ impl Policy {
                 }
                 self.place_waiting(effects);
             }
-            (Part::Probing, outcome @ Outcome::Embedded(_)) => {
+            (Part::Probing, outcome @ Outcome::Embedded(_)) if pending.conversation.is_some() => {
                 self.answer_parted(request, outcome, effects);
+            }
+            (Part::Probing, Outcome::Embedded(vector)) => {
+                several.vectors.push(vector);
+                self.go_on(request, effects);
+            }
+            (Part::Next(index), outcome) => {
+                (several.start, several.read) = (state, index + 1);
+                if let Outcome::Embedded(vector) = outcome {
+                    several.vectors.push(vector);
+                }
+                if index == 0 {
+                    self.keep_first(request);
+                }
+                self.go_on(request, effects);
             }
             // One after the other, so that they take no more memory than one.
             (Part::Piece(index), Outcome::Embedded(vector)) => {
@@ -127,7 +172,7 @@ impl Policy {
                     self.place_waiting(effects);
                 } else {
                     let vectors = std::mem::take(&mut several.vectors);
-                    self.answer_pieces(request, vectors, effects);
+                    self.answer_pieces(request, vectors, window.size, effects);
                 }
             }
             (Part::Answering(index), Outcome::Stepped { sampled, stopped }) => {
@@ -201,10 +246,16 @@ impl Policy {
     }
 
     /// All pieces of a text have their vectors.
-    fn answer_pieces(&mut self, request: RequestId, vectors: Vec<Vec<f32>>, effects: &mut Vec<Effect>) {
+    fn answer_pieces(
+        &mut self,
+        request: RequestId,
+        vectors: Vec<Vec<f32>>,
+        context_len: usize,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(pending) = self.remove(request) else { return };
         self.took(pending.since);
-        let (tokens, reused, context_len) = (pending.text_len, pending.reused, self.window().size);
+        let (tokens, reused) = (pending.text_len, pending.reused);
         let answer = Answer { outcome: Outcome::Pieces(vectors), tokens, context_len, rebuilt: false, reused };
         effects.push(Effect::Answer { request, answer });
     }

@@ -7,7 +7,7 @@ use super::{Pending, Policy, conversations::Conversation, state::State};
 use crate::{
     engine::{Resident, Window},
     job::{Commit, RequestId},
-    message::{ConversationId, Sharing},
+    message::{ConversationId, Scope, Sharing},
 };
 
 impl Policy {
@@ -71,13 +71,8 @@ impl Policy {
             return;
         }
         let fits = read.dropped == 0 && state.len() + read.appended.len() <= window.size;
-        if !fits || !state.is_shareable() || !state.commit(read, Some(base), &window) {
-            return;
-        }
-        if let Some(prefixes) = &mut self.prefixes {
-            let mut seat = prefixes.sit(scope.as_ref(), &[]);
-            prefixes.settle(&mut seat, &state.history.tokens, &mut state.resident);
-            prefixes.leave(seat);
+        if fits && state.is_shareable() && state.commit(read, Some(base), &window) {
+            self.leave_behind(scope.as_ref(), state);
         }
     }
 
@@ -92,8 +87,27 @@ impl Policy {
             return;
         }
         state.rewind(len, pages);
+        self.leave_behind(scope.as_ref(), state);
+    }
+
+    /// The same of a text of whose pieces the first is read behind the prefix.
+    pub(super) fn keep_first(&mut self, request: RequestId) {
+        let (pages, sharing) = (self.page_size(), self.sharing_of(request));
+        let Some(pending) = self.requests.get(&request) else { return };
+        let (Some(frame), Some(several), Sharing::With(scope)) = (pending.frame(), &pending.several, sharing) else {
+            return;
+        };
+        let mut state = several.start.clone();
+        if pending.reused < frame.prefix.len() && state.is_shareable() {
+            state.rewind(frame.prefix.len(), pages);
+            self.leave_behind(scope.as_ref(), state);
+        }
+    }
+
+    /// Rows that nobody has any more, for whoever reads the same.
+    fn leave_behind(&mut self, scope: Option<&Scope>, mut state: State) {
         if let Some(prefixes) = &mut self.prefixes {
-            let mut seat = prefixes.sit(scope.as_ref(), &[]);
+            let mut seat = prefixes.sit(scope, &[]);
             prefixes.settle(&mut seat, &state.history.tokens, &mut state.resident);
             prefixes.leave(seat);
         }

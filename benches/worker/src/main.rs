@@ -8,6 +8,7 @@
 
 mod bare;
 mod brain;
+mod embedding;
 mod keeping;
 mod latency;
 mod limits;
@@ -69,6 +70,10 @@ impl Worker {
             (Request::Keeping(load), _) => {
                 self.unload();
                 self.runtime.block_on(keeping::measure(&load))
+            }
+            (Request::Embedding { load, rounds }, _) => {
+                self.unload();
+                self.runtime.block_on(embedding::measure(&load, rounds))
             }
             (Request::Crowd { load, resident }, _) => {
                 self.unload();

@@ -32,6 +32,12 @@ pub(crate) enum Request {
     Perplexity { texts: PathBuf },
     /// What it is worth that keys and values belong to conversations, on brains of its own.
     Keeping(Load),
+    /// What vectors and their order cost, on brains of its own.
+    Embedding {
+        #[serde(flatten)]
+        load: Load,
+        rounds: usize,
+    },
     /// What a token costs while so many conversations are resident, on a brain of its own.
     Crowd {
         #[serde(flatten)]

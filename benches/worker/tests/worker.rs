@@ -64,6 +64,18 @@ fn every_scenario_is_answered() {
 }
 
 #[test]
+fn vectors_are_measured_beside_what_they_are_to_cost() {
+    let mut asked = load();
+    (asked["op"], asked["rounds"]) = (json!("embedding"), json!(1));
+    let answers = ask(&[asked]);
+    for part in ["probe", "short", "rerank"] {
+        for field in ["seconds", "beside_seconds", "ratio"] {
+            assert!(answers[0]["ok"][part][field].as_f64().is_some_and(|number| number > 0.0), "{}", answers[0]);
+        }
+    }
+}
+
+#[test]
 fn a_bare_engine_answers_beside_actors_and_what_nobody_knows_is_an_error() {
     let answers = ask(&[
         load(),

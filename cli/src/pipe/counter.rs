@@ -3,12 +3,13 @@
 use std::{collections::HashMap, future::poll_fn, task::Poll};
 
 use motorbrain::{
-    Brain, BrainError, ConversationId, Reply,
+    Brain, BrainError, ConversationId, Reply, Settings,
     transfer::{Exported, Transfers, Wanted},
 };
 use motorbrain_actors::{
     brain::{Delivery, ReplyQueue, Ticket},
     engine::Sampled,
+    rerank::Rerank,
 };
 use motorbrain_protocol::{Answer, Cancel, Decoded, Manner, Op, Piece, Work, encode, encode_part};
 use serde_json::value::RawValue;
@@ -43,6 +44,8 @@ enum Held {
 /// Hands requests over, and answers out.
 pub(super) struct Counter {
     brain: Brain,
+    /// What a rerank is where it does not say.
+    rerank: Rerank,
     transfers: Transfers,
     replies: ReplyQueue,
     /// What goes out; closed when nobody reads it.
@@ -61,6 +64,7 @@ pub(super) struct Counter {
 impl Counter {
     pub(super) fn new(
         brain: &Brain,
+        settings: &Settings,
         transfers: Transfers,
         replies: ReplyQueue,
         out: mpsc::UnboundedSender<Outgoing>,
@@ -68,6 +72,7 @@ impl Counter {
     ) -> Self {
         Self {
             brain: brain.clone(),
+            rerank: settings.reranking(),
             transfers,
             replies,
             out,
@@ -136,6 +141,12 @@ impl Counter {
             Work::Detokenize(tokens) => {
                 let text = async move { brain.detokenize(tokens).await.map(Answer::Text) };
                 self.task(id, slot, true, text).await;
+            }
+            Work::Rerank { query, documents, mix, sharing } => {
+                let settings = self.rerank.clone();
+                let rerank = Rerank { query, documents, mix: mix.or(settings.mix), sharing, ..settings };
+                let reranked = async move { brain.rerank(rerank).await.map(Answer::Reranked) };
+                self.task(id, slot, true, reranked).await;
             }
             Work::Export { conversation, path } => {
                 let transfers = self.transfers.through(brain);

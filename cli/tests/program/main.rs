@@ -11,6 +11,8 @@ mod files;
 #[path = "../../../fuzz/src/lib.rs"]
 #[allow(unreachable_pub, reason = "there it is a library")]
 mod fuzz;
+mod pieces;
 mod pipe;
+mod reranking;
 mod texts;
 mod top;

@@ -8,11 +8,14 @@
 //! (Unigram does), and the text may only be one once it is normalised (`＜/s＞` by NFKC). So what the model
 //! gives is looked at, and a piece that has become an added token is cut inside, where no token spans it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+};
 
 use motorbrain_actors::tokens::Spelled;
 use tokenizers::{
-    Model, NormalizedString, Normalizer, NormalizerWrapper, OffsetType, PreTokenizedString, PreTokenizer,
+    Encoding, Model, NormalizedString, Normalizer, NormalizerWrapper, OffsetType, PreTokenizedString, PreTokenizer,
     PreTokenizerWrapper, Result, SplitDelimiterBehavior, Token, Tokenizer,
     normalizers::Sequence,
     pre_tokenizers::metaspace::{Metaspace, PrependScheme},
@@ -31,6 +34,24 @@ pub(super) struct Spelling {
     knows_place: bool,
     /// The tokens that literal text must not become by being spelled, with their pieces.
     reserved: BTreeMap<u32, String>,
+}
+
+/// The tokens of a text.
+#[derive(Debug, Default)]
+pub(super) struct Spelt {
+    pub(super) ids: Vec<u32>,
+    /// Where each stands in the text, in bytes; empty where that was not asked for.
+    pub(super) spans: Vec<Range<usize>>,
+}
+
+impl Spelt {
+    /// Takes in what was made of the text from `begin` on.
+    fn take(&mut self, encoding: &Encoding, begin: usize, spans: bool) {
+        self.ids.extend_from_slice(encoding.get_ids());
+        if spans {
+            self.spans.extend(encoding.get_offsets().iter().map(|(from, to)| begin + from..begin + to));
+        }
+    }
 }
 
 /// Where a text stands.
@@ -66,34 +87,50 @@ impl Spelling {
         }
     }
 
-    /// The tokens of a text behind a token.
+    /// The tokens of a text behind a token. `spans`: with where each of them stands.
     ///
     /// # Errors
     /// The tokenizer's own; literal text that only an added token can spell.
-    pub(super) fn encode(&self, tokenizer: &Tokenizer, text: Spelled<'_>, behind: Option<u32>) -> Result<Vec<u32>> {
+    pub(super) fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        text: Spelled<'_>,
+        behind: Option<u32>,
+        spans: bool,
+    ) -> Result<Spelt> {
+        let mut spelt = Spelt::default();
         let place = match behind {
             None => Place::First,
             Some(token) if self.added.contains_key(&token) => Place::BehindAdded,
             Some(_) => Place::GoingOn,
         };
         match text {
-            Spelled::Marked(text) if place == Place::First || !self.knows_place => {
-                Ok(tokenizer.encode_fast(text, false)?.get_ids().to_vec())
+            // What comes behind the model there would move spans.
+            Spelled::Marked(text) if !spans && (place == Place::First || !self.knows_place) => {
+                spelt.take(&tokenizer.encode_fast(text, false)?, 0, false);
             }
             Spelled::Marked(text) => {
                 let takes_space = behind.and_then(|token| self.added.get(&token)).copied().unwrap_or(false);
-                let text = if takes_space { text.trim_start() } else { text };
+                let (len, text) = (text.len(), if takes_space { text.trim_start() } else { text });
                 let normalizer = Placed { tokenizer, spelling: self, place };
                 let split = tokenizer.get_added_vocabulary().extract_and_normalize(Some(&normalizer), text);
-                finish(tokenizer, split, place, |text| tokenizer.get_model().tokenize(text))
+                let encoding = finish(tokenizer, split, place, spans, |text| tokenizer.get_model().tokenize(text))?;
+                spelt.take(&encoding, len - text.len(), spans);
             }
-            Spelled::Literal(text) => self.encode_literal(tokenizer, text, place),
+            Spelled::Literal(text) => self.encode_literal(tokenizer, text, place, spans, &mut spelt)?,
         }
+        Ok(spelt)
     }
 
     /// Only the added tokens of white space are found.
-    fn encode_literal(&self, tokenizer: &Tokenizer, text: &str, mut place: Place) -> Result<Vec<u32>> {
-        let mut ids = Vec::new();
+    fn encode_literal(
+        &self,
+        tokenizer: &Tokenizer,
+        text: &str,
+        mut place: Place,
+        spans: bool,
+        spelt: &mut Spelt,
+    ) -> Result<()> {
         let mut rest = text;
         while !rest.is_empty() {
             let space = rest.char_indices().find_map(|(at, _)| Some((at, self.space_at(&rest[at..])?)));
@@ -102,16 +139,18 @@ impl Spelling {
                 let mut normalized = NormalizedString::from(&rest[..end]);
                 Placed { tokenizer, spelling: self, place }.normalize(&mut normalized)?;
                 let model = |text: &str| self.spell(tokenizer.get_model(), text);
-                ids.extend(finish(tokenizer, normalized.into(), place, model)?);
+                spelt.take(&finish(tokenizer, normalized.into(), place, spans, model)?, text.len() - rest.len(), spans);
             }
             rest = &rest[end..];
-            if let Some((text, id)) = space {
-                ids.push(*id);
-                rest = &rest[text.len()..];
+            if let Some((space, id)) = space {
+                let begin = text.len() - rest.len();
+                spelt.ids.push(*id);
+                spelt.spans.extend(spans.then(|| begin..begin + space.len()));
+                rest = &rest[space.len()..];
             }
             place = Place::BehindAdded;
         }
-        Ok(ids)
+        Ok(())
     }
 
     fn space_at(&self, text: &str) -> Option<&(String, u32)> {
@@ -145,7 +184,11 @@ impl Spelling {
         let cuts: Vec<usize> = cuts.into_iter().collect();
         let mut spelled = Vec::new();
         for cut in cuts.windows(2) {
-            spelled.extend(self.spell(model, &text[cut[0]..cut[1]])?);
+            let tokens = self.spell(model, &text[cut[0]..cut[1]])?;
+            spelled.extend(tokens.into_iter().map(|token| {
+                let (from, to) = token.offsets;
+                Token { offsets: (cut[0] + from, cut[0] + to), ..token }
+            }));
         }
         Ok(spelled)
     }
@@ -166,13 +209,14 @@ fn finish(
     tokenizer: &Tokenizer,
     mut split: PreTokenizedString,
     place: Place,
+    spans: bool,
     model: impl Fn(&str) -> Result<Vec<Token>>,
-) -> Result<Vec<u32>> {
+) -> Result<Encoding> {
     if let Some(pre_tokenizer) = tokenizer.get_pre_tokenizer() {
         pre_tokenize(pre_tokenizer, &mut split, place)?;
     }
     split.tokenize(|text| model(text.get()))?;
-    Ok(split.into_encoding(None, 0, OffsetType::None)?.get_ids().to_vec())
+    split.into_encoding(None, 0, if spans { OffsetType::Byte } else { OffsetType::None })
 }
 
 /// The normalizer by place: of a text that goes on the first stretch is without the space before a first word.

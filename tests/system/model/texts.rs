@@ -5,6 +5,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    ops::Range,
     path::{Path, PathBuf},
     sync::LazyLock,
     time::{Duration, Instant},
@@ -285,6 +286,50 @@ fn literal_text_becomes_no_added_token() {
                 case.name
             );
         }
+    }
+}
+
+/// Wherever no token has to do with characters on both sides, the tokens before it are the text before it.
+#[test]
+fn tokens_are_told_with_where_they_stand_in_their_text() {
+    for case in &*KINDS {
+        let word = case.ours.encode("man").unwrap().last().copied();
+        let marker = case.markers().first().cloned();
+        let mut texts: Vec<String> = TEXTS.iter().map(|text| (*text).to_owned()).collect();
+        texts.push(TEXTS.concat());
+        texts.extend(marker.iter().map(|(_, content)| format!("the man {content}  up{content} 🚀🚀{content}")));
+        let mut borders = 0;
+        for text in &texts {
+            for spelled in [Spelled::Marked(text), Spelled::Literal(text)] {
+                for behind in [None, word, marker.as_ref().map(|(id, _)| *id)] {
+                    let told = case.ours.encode_spans(spelled, behind).unwrap();
+                    let tokens: Vec<TokenId> = told.iter().map(|(token, _)| *token).collect();
+                    let shown = format!("{}: {spelled:?} behind {behind:?}: {told:?}", case.name);
+                    assert_eq!(tokens, case.ours.encode_behind(spelled, behind).unwrap(), "{shown}");
+                    let is_in_text = |span: &Range<usize>| text.get(span.clone()).is_some();
+                    assert!(told.iter().all(|(_, span)| is_in_text(span)), "{shown}");
+                    let is_faithful = behind != marker.as_ref().map(|(id, _)| *id) && {
+                        let context: Vec<TokenId> = behind.into_iter().collect();
+                        case.single_steps(&context, &tokens).concat() == *text
+                    };
+                    let mut covered = 0;
+                    for (place, pair) in told.array_windows::<2>().enumerate() {
+                        let [(_, before), (_, next)] = pair;
+                        covered = covered.max(before.end);
+                        if is_faithful && next.start >= covered {
+                            let context: Vec<TokenId> = behind.into_iter().collect();
+                            let joined = case.single_steps(&context, &tokens[..=place]).concat();
+                            assert_eq!(joined.trim_end(), text[..next.start].trim_end(), "{shown} at {place}");
+                            borders += 1;
+                        }
+                    }
+                    let last = told.iter().map(|(_, span)| span.end).max().unwrap_or(0);
+                    assert_eq!(text[..last].trim_end(), text.trim_end(), "{shown}");
+                }
+            }
+        }
+        println!("{}: {borders} borders", case.name);
+        assert!(borders > 50, "{}: {borders}", case.name);
     }
 }
 

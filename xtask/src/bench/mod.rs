@@ -6,6 +6,7 @@
 
 mod budget;
 mod claims;
+mod embedding;
 mod engines;
 mod fairness;
 mod keeping;
@@ -65,6 +66,8 @@ enum Instead {
     Actors,
     /// Measure instead what it is worth that keys and values belong to conversations
     Keeping,
+    /// Measure instead what vectors and their order cost
+    Embedding,
     /// Measure instead what callers get beside a long prompt and a flood, through the pipe
     Fairness(fairness::Arguments),
 }
@@ -74,6 +77,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<String, Er
     match &arguments.instead {
         Some(Instead::Actors) => actors(project),
         Some(Instead::Keeping) => keeping::run(project),
+        Some(Instead::Embedding) => embedding::run(project),
         Some(Instead::Fairness(arguments)) => fairness::run(project, arguments),
         None => compare(project, &arguments.options),
     }

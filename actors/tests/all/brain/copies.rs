@@ -247,7 +247,7 @@ impl Model {
         let expected = self.answer(who, asked, &found);
         let found = match found {
             Err(code) => Err(code),
-            Ok(Reply::Done | Reply::Exported(_)) => Ok(Vec::new()),
+            Ok(Reply::Done | Reply::Exported(_) | Reply::EmbeddedPieces(_)) => Ok(Vec::new()),
             Ok(Reply::Stands(context)) => Ok(vec![Answer { context_len: context.context_len, ..Answer::default() }]),
             Ok(Reply::Stepped(stepped)) => Ok(vec![Answer::of(stepped)]),
             Ok(Reply::Several(several)) => Ok(several.choices.into_iter().map(Answer::of).collect()),

@@ -19,6 +19,7 @@ mod life;
 mod limits;
 mod makers;
 mod memory;
+mod pieces;
 mod recipes;
 mod reranking;
 mod serving;

@@ -18,30 +18,30 @@ use super::{
     start_with, step, within,
 };
 
-const PREFIX: &str = "TEXT:";
-const PROBE: &str = "=NAME:";
+pub(super) const PREFIX: &str = "TEXT:";
+pub(super) const PROBE: &str = "=NAME:";
 const ASKING: &str = "ASKED:";
 
 fn framed(prefix: &str) -> Frame {
     Frame { prefix: prefix.into(), probe: PROBE.into() }
 }
 
-fn made(embedding: EmbeddingConfig) -> BrainConfig {
+pub(super) fn made(embedding: EmbeddingConfig) -> BrainConfig {
     BrainConfig { embedding, ..config(1) }
 }
 
-fn probe() -> EmbeddingConfig {
+pub(super) fn probe() -> EmbeddingConfig {
     let recipe = Recipe::Probe { document: framed(PREFIX), query: framed(ASKING) };
     EmbeddingConfig { recipe, ..EmbeddingConfig::default() }
 }
 
 /// A brain whose vectors are a probe's.
-async fn probing(info: EngineInfo) -> Bench {
+pub(super) async fn probing(info: EngineInfo) -> Bench {
     start_with(made(probe()), info).await
 }
 
 /// The last state of all these texts, which one job has read.
-async fn last_of(info: EngineInfo, texts: &[&str]) -> Vec<f32> {
+pub(super) async fn last_of(info: EngineInfo, texts: &[&str]) -> Vec<f32> {
     let recipe = Recipe::Pooled(Pooling::Last);
     let bench = start_with(made(EmbeddingConfig { recipe, ..EmbeddingConfig::default() }), info).await;
     bench.brain.embed(embed(None, &texts.concat())).await.unwrap().embedding
@@ -51,12 +51,12 @@ fn about(vector: VectorTerms, text: &str) -> Embed {
     Embed { vector, ..Embed::of(text) }
 }
 
-fn code<T: std::fmt::Debug>(result: Result<T, BrainError>) -> ErrorCode {
+pub(super) fn code<T: std::fmt::Debug>(result: Result<T, BrainError>) -> ErrorCode {
     result.unwrap_err().code()
 }
 
 /// With hidden states that can be cut.
-fn wide() -> EngineInfo {
+pub(super) fn wide() -> EngineInfo {
     EngineInfo { hidden: 100, ..roomy(64) }
 }
 
@@ -272,7 +272,7 @@ async fn queries_and_documents_stand_behind_prefixes_of_their_own() {
 }
 
 /// The numbers from behind, less the last two.
-struct Reversed;
+pub(super) struct Reversed;
 
 impl Straighten for Reversed {
     fn dim(&self) -> usize {
@@ -284,7 +284,7 @@ impl Straighten for Reversed {
     }
 }
 
-fn scaled(values: impl IntoIterator<Item = f32>) -> Vec<f32> {
+pub(super) fn scaled(values: impl IntoIterator<Item = f32>) -> Vec<f32> {
     let values: Vec<f32> = values.into_iter().collect();
     let length = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
     values.iter().map(|value| (f64::from(*value) / length) as f32).collect()

@@ -1,9 +1,14 @@
 //! Documents in the order of how likely a query is behind them.
 
+use std::time::Duration;
+
 use motorbrain_actors::{
-    message::ErrorCode,
-    rerank::{Relevance, Rerank, Reranked},
+    brain::BrainConfig,
+    message::{BrainError, ErrorCode},
+    policy::Limits,
+    rerank::{DOCUMENTS_MAX, Relevance, Rerank, Reranked},
 };
+use motorbrain_testing::Fault;
 use tokio::task::yield_now;
 
 use super::{
@@ -113,9 +118,18 @@ async fn the_cosine_of_the_vectors_is_mixed_in() {
 }
 
 #[tokio::test]
+async fn a_document_without_a_word_is_like_nothing_and_has_a_score() {
+    let bench = bench().await;
+    let documents = vec![String::new(), "A".into()];
+    let plain = bench.brain.rerank(Rerank { documents, ..rerank(likelihood()) }).await.unwrap();
+    let documents = vec![String::new(), "A".into()];
+    let mixed = bench.brain.rerank(Rerank { mix: Some(0.25), documents, ..rerank(likelihood()) }).await.unwrap();
+    assert!((mixed.scores[0] - 0.25 * plain.scores[0]).abs() < 1e-6, "{mixed:?} {plain:?}");
+}
+
+#[tokio::test]
 async fn nothing_is_left_of_what_fails_or_is_given_up() {
     let bench = bench().await;
-    assert_eq!(bench.brain.rerank(Rerank::new("", documents())).await.unwrap_err().code(), ErrorCode::BadRequest);
     let bad = Rerank { documents: vec!["FINE".into(), "\u{e9}".into()], ..rerank(likelihood()) };
     bench.brain.rerank(bad).await.unwrap_err();
     until_empty(&bench).await;
@@ -132,6 +146,75 @@ async fn nothing_is_left_of_what_fails_or_is_given_up() {
         }
         until_empty(&bench).await;
     }
-    let none = bench.brain.rerank(Rerank::new("WHO?", Vec::new())).await.unwrap();
-    assert_eq!(none, Reranked::default());
+}
+
+#[tokio::test]
+async fn what_may_not_be_is_refused_before_anything_is_read() {
+    let limits = Limits { text_bytes: 100, ..Limits::default() };
+    let bench = start_with(BrainConfig { limits, ..config(1) }, roomy(128)).await;
+    let plain = || Rerank { relevance: likelihood(), ..Rerank::new("WHO?", vec!["A".into()]) };
+    let answer = |prompt: &str, yes: &str| {
+        let relevance = Relevance::Answer { prompt: prompt.into(), yes: yes.into(), no: "N".into() };
+        Rerank { relevance, ..plain() }
+    };
+    let between = Relevance::Likelihood { before: String::new(), between: String::new() };
+    for (rerank, code) in [
+        (Rerank { query: String::new(), ..plain() }, ErrorCode::EmptyInput),
+        (Rerank { documents: Vec::new(), ..plain() }, ErrorCode::BadRequest),
+        (Rerank { documents: vec![String::new(); DOCUMENTS_MAX + 1], ..plain() }, ErrorCode::BadRequest),
+        (Rerank { mix: Some(f32::NAN), ..plain() }, ErrorCode::BadRequest),
+        (Rerank { relevance: between, ..plain() }, ErrorCode::BadRequest),
+        (answer("{query}", "Y"), ErrorCode::BadRequest),
+        (answer("{document}", "Y"), ErrorCode::BadRequest),
+        (answer("{query}{document}", ""), ErrorCode::BadRequest),
+        (Rerank { documents: vec!["A".repeat(32); 4], ..plain() }, ErrorCode::InputTooLong),
+    ] {
+        assert_eq!(bench.brain.rerank(rerank.clone()).await.unwrap_err().code(), code, "{rerank:?}");
+    }
+    assert!(bench.control.recorded().is_empty());
+    assert_eq!(bench.brain.rerank(plain()).await.unwrap().order, [0]);
+    // As long as it may be.
+    bench.brain.rerank(Rerank { documents: vec!["A".repeat(32); 3], ..plain() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deadline_is_that_of_all_documents_together() {
+    let bench = bench().await;
+    for run in [1, 4, 12] {
+        bench.control.fault_in_run(run, Fault::HANG);
+        let deadline = Duration::from_millis(200);
+        let failed = within(bench.brain.within(deadline).rerank(rerank(likelihood()))).await;
+        assert_eq!(failed.unwrap_err(), BrainError::Timeout { deadline }, "run {run}");
+        bench.control.release_hangs();
+        until_empty(&bench).await;
+    }
+    let limits = Limits { deadline: Some(Duration::from_millis(200)), ..Limits::default() };
+    let bench = start_with(BrainConfig { limits, ..config(1) }, roomy(128)).await;
+    bench.control.fault_in_run(3, Fault::HANG);
+    let failed = within(bench.brain.rerank(rerank(likelihood()))).await;
+    assert_eq!(failed.unwrap_err(), BrainError::Timeout { deadline: Duration::from_millis(200) });
+    bench.control.release_hangs();
+    until_empty(&bench).await;
+}
+
+#[tokio::test]
+async fn a_sixteenth_as_many_as_requests_are_done_at_once_and_their_documents_wait_for_permits() {
+    let limits = Limits { requests: 4, ..Limits::default() };
+    let bench = start_with(BrainConfig { limits, ..config(1) }, roomy(128)).await;
+    let expected = bench.brain.rerank(rerank(likelihood())).await.unwrap();
+    bench.control.fault_in_run(2, Fault::HANG);
+    let first = tokio::spawn({
+        let brain = bench.brain.clone();
+        async move { brain.rerank(rerank(likelihood())).await }
+    });
+    within(bench.control.until(|tally| tally.hanging == 1)).await;
+    let refused = bench.brain.rerank(rerank(likelihood())).await.unwrap_err();
+    assert!(matches!(refused, BrainError::Overloaded { what: "reranks", limit: 1, .. }), "{refused}");
+    let patient = bench.brain.waiting(Duration::from_secs(60));
+    let second = tokio::spawn(async move { patient.rerank(rerank(likelihood())).await });
+    bench.control.release_hangs();
+    for reranked in [first, second] {
+        assert_eq!(within(reranked).await.unwrap().unwrap().scores, expected.scores);
+    }
+    until_empty(&bench).await;
 }

@@ -50,7 +50,7 @@ fn fork_to_and_fro() {
         assert!(effects.is_empty(), "{effects:?}");
     }
     let result = Err(BrainError::EmptyInput { reason: "nothing" });
-    let effects = tell(&mut policy, Event::Tokenised { request: RequestId(0), result });
+    let effects = tell(&mut policy, Event::Tokenised { request: RequestId(0), result, ends: Vec::new() });
     let ended = effects.iter().filter(|effect| matches!(effect, Effect::Fail { .. })).count() as u64;
     assert_eq!(ended, 1 + FORKS, "each is refused, since neither is there");
     assert_eq!(policy.check_invariants(), Vec::<String>::new());

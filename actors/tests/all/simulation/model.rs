@@ -182,7 +182,12 @@ pub(crate) fn are_same(one: &Outcome, other: &Outcome) -> bool {
         (Outcome::Embedded(one), Outcome::Embedded(other)) => {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| (one - other).abs() < 1e-5)
         }
-        (Outcome::Pieces(one), Outcome::Pieces(other)) => one == other,
+        (Outcome::Pieces(one), Outcome::Pieces(other)) => {
+            let vectors = |one: &[f32], other: &[f32]| {
+                are_same(&Outcome::Embedded(one.to_vec()), &Outcome::Embedded(other.to_vec()))
+            };
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| vectors(one, other))
+        }
         _ => one == other,
     }
 }

@@ -52,6 +52,8 @@ tally! {
     forks,
     rewinds,
     severals,
+    /// Texts of which each piece had a vector.
+    pieces,
     /// Answers that were kept of several.
     choices,
     /// Forks, rewinds and choices of what is not there.

@@ -450,11 +450,12 @@ impl World {
             Effect::Cancel { actor, incarnation, request } => self.post((actor, incarnation), Mail::Cancel(request)),
             Effect::Tokenise { request, .. } => {
                 let refused = self.chance.chance(3);
-                let tokens = self.asked.get(&request).map(|asked| asked.tokens.clone()).unwrap_or_default();
+                let asked = self.asked.get(&request).map(|asked| (asked.tokens.clone(), asked.ends.clone()));
+                let (tokens, ends) = asked.unwrap_or_default();
                 let refusal = BrainError::BadRequest { what: "text", found: String::new(), expected: String::new() };
                 let result = if refused { Err(refusal) } else { Ok(tokens) };
                 let takes = self.chance.below(20);
-                self.later(takes, Due::Tell(Event::Tokenised { request, result }));
+                self.later(takes, Due::Tell(Event::Tokenised { request, result, ends }));
             }
             Effect::Put { id, conversation, states } => {
                 self.tally.put += 1;

@@ -13,7 +13,7 @@ mod variants;
 
 use std::path::PathBuf;
 
-use motorbrain::{Brain, Relevance, Settings, VectorTerms};
+use motorbrain::{Brain, Rerank, Settings, VectorTerms};
 use serde::Serialize;
 
 pub(crate) use self::variants::{External, Variant};
@@ -51,7 +51,7 @@ pub(crate) struct Request {
     #[arg(long = "vectors", value_name = "NAME=FILE")]
     external: Vec<External>,
 
-    /// Order the first ten that the first row finds anew, by cosine and so many parts of the query's likelihood behind each
+    /// Order the first ten that the first row finds anew, by cosine and so many parts of what `rerank` says of each
     #[arg(long, value_name = "WEIGHT,..", value_delimiter = ',', value_parser = weight)]
     rerank: Vec<f32>,
 
@@ -116,7 +116,8 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
         rows.extend(dims.iter().map(|dim| table.by_vectors(&variant.name, *dim, &queries, &documents)));
         if is_first && !request.rerank.is_empty() {
             let cosines = compared::cosines(&queries, &documents, dims[0]);
-            rows.extend(table.by_likelihood(&brain, &variant.name, dims[0], &cosines, &request.rerank).await?);
+            let asked = (settings.reranking(), &request.rerank[..]);
+            rows.extend(table.by_likelihood(&brain, &variant.name, dims[0], &cosines, asked).await?);
         }
         brain.shutdown().await;
     }
@@ -190,12 +191,12 @@ impl Table {
         name: &str,
         dim: usize,
         cosines: &Scores,
-        weights: &[f32],
+        (rerank, weights): (Rerank, &[f32]),
     ) -> Result<Vec<(Compared, Ranks)>, EvalError> {
         let mut notice = Notice::new();
         let what = format!("reranking ({name})");
         let tell = |done| notice.tell(&what, done, 2 * self.pairs.len());
-        let reranked = Reranked::by(brain, &Relevance::default(), cosines, &self.pairs, tell).await?;
+        let reranked = Reranked::by(brain, &rerank, cosines, &self.pairs, tell).await?;
         let before = metrics::ranks(cosines, &self.answers);
         let rows = weights.iter().map(|weight| {
             let ranks = reranked.ranks(&before, cosines, &self.answers, *weight);

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use motorbrain::{Brain, BrainError, Relevance, Rerank};
+use motorbrain::{Brain, BrainError, Rerank};
 
 use super::{
     metrics::{Answers, Ranks, Scores},
@@ -28,7 +28,7 @@ impl Reranked {
     /// Asks the model; `tell` is called with how many of the texts that look for others are done.
     pub(super) async fn by(
         brain: &Brain,
-        relevance: &Relevance,
+        rerank: &Rerank,
         cosines: &Scores,
         pairs: &[Pair],
         mut tell: impl FnMut(usize),
@@ -39,8 +39,8 @@ impl Reranked {
         let of_documents = |query: usize| first(count, |document| cosines.at(query, document));
         let of_queries = |document: usize| first(count, |query| cosines.at(query, document));
         Ok(Self {
-            documents: judged(brain, relevance, &queries, &documents, of_documents, &mut tell).await?,
-            queries: judged(brain, relevance, &documents, &queries, of_queries, |done| tell(count + done)).await?,
+            documents: judged(brain, rerank, &queries, &documents, of_documents, &mut tell).await?,
+            queries: judged(brain, rerank, &documents, &queries, of_queries, |done| tell(count + done)).await?,
         })
     }
 
@@ -75,7 +75,7 @@ fn first(count: usize, score: impl Fn(usize) -> f32) -> Vec<usize> {
 /// What the model says of those that each text has found.
 async fn judged(
     brain: &Brain,
-    relevance: &Relevance,
+    rerank: &Rerank,
     asked: &[&str],
     others: &[&str],
     found: impl Fn(usize) -> Vec<usize>,
@@ -85,8 +85,9 @@ async fn judged(
     for (at, query) in asked.iter().enumerate() {
         let found = found(at);
         let documents = found.iter().map(|place| others[*place].to_owned()).collect();
-        let rerank = Rerank { relevance: relevance.clone(), ..Rerank::new(*query, documents) };
-        let reranked = brain.rerank(rerank).await?;
+        // Weights are tried on what comes of it.
+        let asked = Rerank { query: (*query).to_owned(), documents, mix: None, ..rerank.clone() };
+        let reranked = brain.rerank(asked).await?;
         judged.push(found.into_iter().zip(reranked.scores).collect());
         tell(at + 1);
     }

@@ -20,6 +20,8 @@ pub(super) struct Asked {
     pub(super) arrival: Arrival,
     /// Its tokens, where it came as text.
     pub(super) tokens: Vec<TokenId>,
+    /// Where its pieces end, each of which is to have a vector; none where it has one.
+    pub(super) ends: Vec<usize>,
     pub(super) at: u64,
     pub(super) shown: Vec<Sampled>,
     pub(super) end: Option<End>,
@@ -71,6 +73,14 @@ impl Asked {
             Some(frame) => [&self.tokens[..], &frame.probe].concat(),
             None => self.tokens.clone(),
         }
+    }
+
+    /// The pieces of which each is to have a vector, where that is more than one vector of what runs at once.
+    pub(super) fn pieces(&self) -> Option<Vec<&[TokenId]>> {
+        let slides = self.frame().is_some() && self.runs().len() > model::WINDOW.size;
+        let begins = [0].into_iter().chain(self.ends.iter().copied());
+        let pieces = || begins.zip(&self.ends).map(|(begin, &end)| &self.tokens[begin..end]).collect();
+        (self.ends.len() > 1 || self.ends.len() == 1 && slides).then(pieces)
     }
 
     /// Whether a streamed step has come to its end.
@@ -187,7 +197,7 @@ impl World {
         let moved = matches!(answer.outcome, Outcome::Forgotten | Outcome::Moved);
         // What pieces take over is added up.
         let in_pieces = matches!(answer.outcome, Outcome::Pieces(_));
-        let (found, reused) = (asked.found, answer.reused);
+        let (found, reused, has_pieces) = (asked.found, answer.reused, asked.pieces().is_some());
         // The last token before the input may have been sampled, and not have been read yet either.
         ensure(moved || in_pieces || (found..=found + 1).contains(&reused), || {
             format!("{request:?} says that it reuses {reused} tokens, of its input {found} were there")
@@ -195,6 +205,7 @@ impl World {
         let (rebuilds, terms) = (asked.rebuilds && !moved && asked.shown.is_empty(), asked.arrival.terms.clone());
         let (ask, name) = (asked.arrival.ask.clone(), asked.arrival.conversation.clone());
         self.close(request, End::Answered(answer))?;
+        self.tally.pieces += u64::from(has_pieces);
         let Some(name) = name else {
             return Ok(());
         };

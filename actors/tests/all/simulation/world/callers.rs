@@ -158,9 +158,15 @@ impl World {
         let party = Party { client, priority };
         let arrival = Arrival { request, conversation, ask, input: given, terms, party, deadline };
         let tokens = input.unwrap_or_default();
+        let mut ends = Vec::new();
+        if as_text && arrival.conversation.is_none() && matches!(arrival.ask, Ask::Embed(_)) && self.rng.chance(50) {
+            ends.extend((1..tokens.len()).filter(|_| self.rng.chance(30)));
+            ends.extend((!tokens.is_empty()).then_some(tokens.len()));
+        }
         let asked = Asked {
             arrival: arrival.clone(),
             tokens,
+            ends,
             at: self.now,
             shown: Vec::new(),
             end: None,

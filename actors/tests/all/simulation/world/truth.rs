@@ -119,6 +119,10 @@ impl Truth {
                 Some((Outcome::Moved, talk.context.len()))
             }
             (_, Ask::Step(step)) if step.n > 1 => Some(self.several(request, asked, step)),
+            (_, Ask::Embed(_)) if asked.pieces().is_some() => {
+                self.note_unfinished(asked);
+                asked.pieces().map(|pieces| each(asked, &pieces))
+            }
             (conversation, Ask::Embed(embed)) if embed.frame.is_some() => {
                 self.note_unfinished(asked);
                 Some(match conversation {
@@ -321,6 +325,11 @@ impl Truth {
             // A step may have sampled, too: as much as there is room for, since behind a slide nothing is shared.
             context.perform(&work(asked, WINDOW.size.saturating_sub(whole.len())));
             if let (Sharing::With(scope), false) = (&talk.sharing, talk.withheld) {
+                // A probe is run behind each piece, which may be left half done.
+                let behind = |end: &usize| {
+                    asked.frame().map(|frame| [&frame.prefix, &asked.tokens[..*end], &frame.probe].concat())
+                };
+                self.said.extend(asked.ends.iter().filter_map(behind).map(|said| (scope.clone(), said)));
                 self.said.push((scope.clone(), whole));
             }
             talk.context = context;
@@ -382,6 +391,31 @@ fn work(asked: &Asked, count_max: usize) -> Work {
 }
 
 /// The vector of these tokens' last state.
+/// The vectors of pieces, each behind those before it, as a conversation would give them.
+fn each(asked: &Asked, pieces: &[&[TokenId]]) -> (Outcome, usize) {
+    let mut context = Context::default();
+    asked.frame().into_iter().flat_map(|frame| &frame.prefix).for_each(|&token| context.append(token));
+    let vectors = pieces.iter().map(|piece| {
+        let outcome = match asked.frame() {
+            Some(frame) => {
+                piece.iter().for_each(|&token| context.append(token));
+                context.clone().perform(&vector(&frame.probe))
+            }
+            None => context.perform(&Work::Embed { tokens: piece.to_vec().into(), shape: mean() }),
+        };
+        match outcome {
+            Outcome::Embedded(vector) => vector,
+            outcome => panic!("{outcome:?} of an embed"),
+        }
+    });
+    (Outcome::Pieces(vectors.collect()), context.len())
+}
+
+/// That of an embed without a probe.
+fn mean() -> Shape {
+    Shape { normalize: false, ..Shape::default() }
+}
+
 fn vector(tokens: &[TokenId]) -> Work {
     let shape = Shape { pooling: Pooling::Last, normalize: false, ..Shape::default() };
     Work::Embed { tokens: tokens.to_vec().into(), shape }
