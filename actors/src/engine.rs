@@ -27,7 +27,8 @@ pub struct SlotIndex(pub u32);
 pub struct Window {
     /// The most tokens a context holds.
     pub size: usize,
-    /// The first tokens of a context, which never leave.
+    /// The first tokens of a context, which never leave; a conversation that has pinned more keeps these, see
+    /// [`Engine::pin`].
     pub sinks: usize,
     /// How many of the oldest tokens after the sinks leave at once when one more would not fit.
     pub slide: usize,
@@ -37,6 +38,16 @@ pub struct Window {
 }
 
 impl Window {
+    /// The most tokens that a conversation may pin: half the window, and no more than a slide leaves.
+    pub fn pinned_max(&self) -> usize {
+        (self.size / 2).min(self.size.saturating_sub(self.slide))
+    }
+
+    /// How many of its first tokens a context keeps of which so many are pinned.
+    pub fn kept_first(&self, pinned: usize) -> usize {
+        self.sinks.max(pinned)
+    }
+
     /// Tokens in the context of a conversation that has had `total` and never gone back; `None` where it cannot have had so
     /// many.
     pub fn len_after(&self, total: u64) -> Option<usize> {
@@ -292,8 +303,9 @@ pub struct RowOutput {
     /// first, possibly 0 (see [`Want::Scores`] and [`Want::Next`] on a full context); give the rest
     /// again. Nothing is sampled before all were taken.
     pub taken: usize,
-    /// Tokens that left the context. They stood right behind the sinks: the new context is the old
-    /// one, then what was taken, then what was sampled, less the `dropped` tokens from index `sinks`.
+    /// Tokens that left the context. They stood right behind the first ones that never leave, the sinks or what is
+    /// [pinned](Engine::pin): the new context is the old one, then what was taken, then what was sampled, less the
+    /// `dropped` tokens from there.
     pub dropped: usize,
     /// Tokens in the context now.
     pub context_len: usize,
@@ -362,6 +374,14 @@ pub trait Engine: 'static {
             message: "this engine keeps keys and values to itself".to_owned(),
         })
     }
+
+    /// From now on the first `pinned` tokens of a slot's context never leave, those that it has and those to come; where
+    /// that is fewer than the window's sinks, these do not. Said of a new slot before its first run, and again before
+    /// tokens are appended to one that are to be pinned, too.
+    ///
+    /// # Panics
+    /// If the slot is not open, or that is more than [`Window::pinned_max`].
+    fn pin(&mut self, slot: SlotIndex, pinned: usize);
 
     /// What became of a slot's pages since it was adopted or this was last asked; `None` without pages.
     ///

@@ -346,7 +346,8 @@ fn terms(fields: &mut Fields<'_>) -> Result<Terms, BrainError> {
         (Some(true), None) => Some(Sharing::With(None)),
         (None, None) => None,
     };
-    Ok(Terms { choice: choice(fields)?, sharing })
+    let pin = fields.take("pin").map_or(Ok(false), |raw| values::flag("pin", raw))?;
+    Ok(Terms { choice: choice(fields)?, sharing, pin })
 }
 
 fn choice(fields: &mut Fields<'_>) -> Result<Option<usize>, BrainError> {
@@ -640,7 +641,7 @@ mod tests {
         let rewind = Rewind { conversation: a(), context_len: 0 };
         check(r#"{"id":1,"op":"rewind","conversation":"a","context_len":0}"#, "1", ask(Request::Rewind(rewind)));
         let step = |sharing, choice| {
-            let terms = Terms { choice, sharing };
+            let terms = Terms { choice, sharing, pin: false };
             ask(Request::Step(Step { n: 3, terms, ..Step::greedy(a(), "x", 1) }))
         };
         let with = |keys: &str| format!(r#"{{"id":1,"op":"step","conversation":"a","text":"x","n":3{keys}}}"#);

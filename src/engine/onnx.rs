@@ -118,7 +118,7 @@ impl<B: Backend> OnnxEngine<B> {
             if matches!(row.want, Want::Scores { .. }) {
                 planned.plan = planned.plan.scored(&mut scored_max);
             }
-            planned.fed.fill(&slot.context, slot.kv_len, row, planned.plan, window);
+            planned.fed.fill(slot, row, planned.plan, window);
         }
         Ok(())
     }
@@ -199,7 +199,9 @@ impl<B: Backend> OnnxEngine<B> {
             if executed.output.sampled.is_some() && executed.kv_len == info.window.size {
                 let full = executed.kv.as_mut().unwrap_or(&mut slot.kv);
                 backend.settle(full, executed.kv_len);
-                executed.kv = Some(slider.slide(backend, full, info.window.size, 0).map_err(failed(index))?);
+                let first = info.window.kept_first(slot.pinned);
+                let slid = slider.slide(backend, full, info.window.size, first, 0);
+                executed.kv = Some(slid.map_err(failed(index))?);
                 executed.kv_len -= info.window.slide;
                 executed.output.dropped += info.window.slide;
             }
@@ -249,6 +251,12 @@ impl<B: Backend + 'static> Engine for OnnxEngine<B> {
         slot.kv_len = kv_len;
         slot.check_invariants(self.backend.capacity(&slot.kv), size);
         Ok(self.insert(slot))
+    }
+
+    fn pin(&mut self, slot: SlotIndex, pinned: usize) {
+        let (most, found) = (self.info.window.pinned_max(), self.slots.get_mut(&slot));
+        assert!(found.is_some() && pinned <= most, "slot {} is open, and of {pinned} pinned tokens {most}", slot.0);
+        found.into_iter().for_each(|slot| slot.pinned = pinned);
     }
 
     fn take_held(&mut self, slot: SlotIndex) -> Option<Held> {

@@ -19,6 +19,8 @@ pub(super) struct Slot<K> {
     pub(super) kv: K,
     /// Tokens of the context whose keys and values are cached.
     pub(super) kv_len: usize,
+    /// So many of the first tokens never leave, those to come among them, or as many as the window's sinks.
+    pub(super) pinned: usize,
     /// A rewind below this length would need tokens that left with the last slide.
     pub(super) floor: usize,
 }
@@ -26,7 +28,7 @@ pub(super) struct Slot<K> {
 impl<K> Slot<K> {
     /// Without tokens, in a window of `size`.
     pub(super) fn new(kv: K, size: usize) -> Self {
-        Self { context: Vec::with_capacity(size + 1), kv, kv_len: 0, floor: 0 }
+        Self { context: Vec::with_capacity(size + 1), kv, kv_len: 0, pinned: 0, floor: 0 }
     }
 
     /// Goes back to `context_len` tokens, which lie between the floor and the context's length.
@@ -47,8 +49,9 @@ impl<K> Slot<K> {
         self.context.extend_from_slice(&row.tokens[..output.taken]);
         self.context.extend(output.sampled.iter().map(|s| s.token));
         if output.dropped > 0 {
-            // Each slide drops what stands behind the sinks, so together they drop one range.
-            self.context.drain(window.sinks..window.sinks + output.dropped);
+            // Each slide drops what stands behind those that stay, so together they drop one range.
+            let first = window.kept_first(self.pinned);
+            self.context.drain(first..first + output.dropped);
             self.floor = window.size - window.slide;
         }
         if let Some(kv) = kv {

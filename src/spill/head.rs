@@ -17,7 +17,7 @@ use crate::distinct;
 pub(super) struct State {
     /// Tokens of the context.
     pub(super) len: u64,
-    /// Of its tokens and of how many there were.
+    /// Of its tokens, of how many there were, and of how many are pinned.
     pub(super) digest: u128,
     /// The fewest tokens that it can go back to.
     pub(super) floor: u64,
@@ -49,10 +49,11 @@ pub(super) struct Head {
     pub(super) pages: Vec<PageHead>,
 }
 
-/// Of a context's tokens, and of how many there were in all.
+/// Of a context's tokens, of how many there were in all, and of how many of them are pinned.
 pub(super) fn digest(history: &History) -> u128 {
     let mut hash = Xxh3::new();
     hash.update(&history.total.to_le_bytes());
+    hash.update(&(history.pinned as u64).to_le_bytes());
     history.tokens.iter().for_each(|token| hash.update(&token.0.to_le_bytes()));
     hash.digest128()
 }

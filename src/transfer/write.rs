@@ -79,7 +79,8 @@ fn metadata(states: &[Kept], origin: &Origin, here: &Here<'_>) -> BTreeMap<Strin
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     for (index, Kept { history, floor, resident }) in states.iter().enumerate() {
-        let counters = [("total", history.total), ("floor", *floor as u64), ("kv_len", resident.kv_len as u64)];
+        let lens = [("pinned", history.pinned), ("floor", *floor), ("kv_len", resident.kv_len)];
+        let counters = lens.map(|(key, len)| (key, len as u64)).into_iter().chain([("total", history.total)]);
         metadata.extend(counters.map(|(key, value)| (format!("context.{index}.{key}"), value.to_string())));
     }
     metadata

@@ -119,8 +119,14 @@ impl Engine for FakeEngine {
         let (pages, states) = Pages::adopt(held, size.tokens)
             .ok_or_else(|| error(EngineErrorKind::Rejected, None, "the pages do not hold what they should"))?;
         let slot = self.open()?;
-        self.slots.insert(slot, Slot { tokens: context.to_vec(), states, slid_to: 0, pages });
+        self.slots.insert(slot, Slot { tokens: context.to_vec(), states, pages, ..Slot::default() });
         Ok(slot)
+    }
+
+    fn pin(&mut self, slot: SlotIndex, pinned: usize) {
+        let most = self.info.window.pinned_max();
+        assert!(pinned <= most, "{pinned} tokens are pinned, of {most} that may be");
+        self.slots.get_mut(&slot).unwrap_or_else(|| panic!("{slot:?} is not open")).pinned = pinned;
     }
 
     fn take_held(&mut self, slot: SlotIndex) -> Option<Held> {
@@ -200,6 +206,8 @@ struct Slot {
     states: Vec<u64>,
     /// Tokens that the last slide left.
     slid_to: usize,
+    /// So many of the first tokens never leave.
+    pinned: usize,
     /// Where the states lie, if they lie in pages.
     pages: Pages,
 }
@@ -297,7 +305,8 @@ impl Slot {
     }
 
     fn slide(&mut self, window: Window) -> usize {
-        self.tokens.drain(window.sinks..window.sinks + window.slide);
+        let first = window.kept_first(self.pinned);
+        self.tokens.drain(first..first + window.slide);
         self.slid_to = self.tokens.len();
         self.states.clear();
         self.pages.leave();

@@ -45,6 +45,8 @@ impl Engine for AtOnce {
         Some(Held { keep, pages: new, kv_len: *len })
     }
 
+    fn pin(&mut self, _slot: SlotIndex, _pinned: usize) {}
+
     fn close(&mut self, slot: SlotIndex) {
         self.slots.remove(&slot);
     }

@@ -78,7 +78,7 @@ impl Conversation {
 
     /// Takes over what a job of this life has committed.
     pub(super) fn commit(&mut self, commit: &Commit, life: Life, info: &EngineInfo) {
-        commit.apply(&mut self.context, info.window.sinks);
+        commit.apply(&mut self.context, &info.window);
         self.read = None;
         self.life = life;
         self.held = match info.pages {

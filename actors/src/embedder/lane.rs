@@ -95,6 +95,8 @@ pub(super) struct Lane {
     /// Tokens since the last reset as of the last commit.
     total: u64,
     pending: Commit,
+    /// How many of the context's first tokens never leave.
+    stays: usize,
     /// Tokens of the context whose keys and values lie in pages that the owner knows of.
     told: usize,
     /// Without pages: the tokens that the slot holds.
@@ -149,7 +151,10 @@ impl Lane {
     pub(super) fn begin(&mut self, engine: &mut dyn Engine) -> Result<(), EngineError> {
         let Some(task) = self.queue.values_mut().next() else { return Ok(()) };
         let context = task.job.context.clone();
-        let sinks = engine.info().window.sinks;
+        let window = engine.info().window;
+        let (pins, new) = (task.job.pins, task.job.work.input().len());
+        // All of it leaves no more before it is read: no window slides while half of it is empty.
+        let pinned = context.pinned + if pins { new } else { 0 };
         let mut pending = task.carried.take();
         let committed = context.tokens.len();
         let mut restored = committed;
@@ -163,11 +168,12 @@ impl Lane {
         if let Some(mut resident) = held {
             if resident.kv_len > committed && pending.is_none() {
                 let appended = task.skip(resident.kv_len - committed).to_vec();
-                pending = Some(Commit { appended, ..Commit::default() });
+                let pinned = if pins { appended.len() } else { 0 };
+                pending = Some(Commit { appended, pinned, ..Commit::default() });
             }
             let mut present = context.clone();
             if let Some(pending) = &pending {
-                pending.apply(&mut present, sinks);
+                pending.apply(&mut present, &window);
                 resident.apply(pending.held.clone());
             }
             // The last token may have been sampled and not run yet.
@@ -187,14 +193,15 @@ impl Lane {
             self.slot = Some(engine.open()?);
             restored = 0;
         }
-        let window = &engine.info().window;
         let slid = restored < committed && context.has_slid();
-        self.replay = if slid { context.all(window) } else { None };
+        self.replay = if slid { context.all(&window) } else { None };
         if self.replay.is_some() && restored > 0 {
             self.give_back(engine);
             self.slot = Some(engine.open()?);
             (restored, self.told) = (0, 0);
         }
+        self.slot.into_iter().for_each(|slot| engine.pin(slot, pinned));
+        self.stays = window.kept_first(pinned);
         (self.restored, self.to_restore) = (restored, self.replay.as_ref().map_or(committed, Vec::len));
         (self.context_len, self.total) = (committed, context.total);
         self.pending = pending.unwrap_or_default();
@@ -274,18 +281,19 @@ impl Lane {
         self.rebuilt |= !self.restoring() && self.rebuilds();
     }
 
-    /// A row of the front task with these `tokens` has run.
-    pub(super) fn absorb(&mut self, engine: &dyn Engine, tokens: &[TokenId], output: &RowOutput) {
+    /// A row of the front task with these `tokens`, which it pins or not, has run.
+    pub(super) fn absorb(&mut self, engine: &dyn Engine, tokens: &[TokenId], pins: bool, output: &RowOutput) {
         let from = self.pending.appended.len();
         self.pending.appended.extend_from_slice(&tokens[..output.taken]);
         self.pending.appended.extend(output.sampled.iter().map(|sampled| sampled.token));
+        self.pending.pinned += if pins { output.taken } else { 0 };
         self.pending.dropped += output.dropped;
         assert_eq!(self.context_len(), output.context_len, "the slot holds other than what was appended");
         let info = engine.info();
         if info.pages.is_none() {
             self.holds.extend_from_slice(&self.pending.appended[from..]);
             if output.dropped > 0 {
-                self.holds.drain(info.window.sinks..info.window.sinks + output.dropped);
+                self.holds.drain(self.stays..self.stays + output.dropped);
             }
         }
     }

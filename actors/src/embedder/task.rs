@@ -79,6 +79,9 @@ impl Task {
         let context_len = self.job.context.tokens.len();
         let new = self.input().len();
         self.job.work.check(context_len, info)?;
+        if self.job.pins {
+            self.job.context.check_pin(new, &info.window)?;
+        }
         if !info.window.slides && context_len + new > info.window.size {
             return Err(BrainError::ContextFull { context_len, new, size: info.window.size });
         }

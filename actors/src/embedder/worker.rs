@@ -318,7 +318,7 @@ impl Worker {
         let Some((arrival, mut task)) = lane.queue.pop_first() else { return Ok(()) };
         let span = task.job.span.clone();
         let _entered = span.enter();
-        lane.absorb(&*self.engine, task.row(rider.tokens, 0).0, &output);
+        lane.absorb(&*self.engine, task.row(rider.tokens, 0).0, task.job.pins, &output);
         let progress = task.absorb(output, self.straighten.as_deref(), &self.info.end_tokens);
         let request = task.job.request;
         lane.queue.insert(arrival, task);

@@ -249,6 +249,10 @@ impl Engine for Faulty {
         fate.face(Call::Begin, || self.inner.borrow_mut().adopt(context, held))
     }
 
+    fn pin(&mut self, slot: SlotIndex, pinned: usize) {
+        self.inner.borrow_mut().pin(slot, pinned);
+    }
+
     fn take_held(&mut self, slot: SlotIndex) -> Option<Held> {
         let mut fate = self.fate.borrow_mut();
         let held = fate.face(Call::Leave, || Ok(self.inner.borrow_mut().take_held(slot))).ok()??;

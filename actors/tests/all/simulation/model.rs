@@ -76,10 +76,11 @@ impl Context {
         self.history.tokens.len()
     }
 
-    /// Appends a token; the oldest after the sinks leave where it does not fit.
+    /// Appends a token; the oldest after those that never leave do where it does not fit.
     pub(crate) fn append(&mut self, token: TokenId) {
         if self.len() == WINDOW.size {
-            Arc::make_mut(&mut self.history.tokens).drain(WINDOW.sinks..WINDOW.sinks + WINDOW.slide);
+            let first = WINDOW.kept_first(self.history.pinned);
+            Arc::make_mut(&mut self.history.tokens).drain(first..first + WINDOW.slide);
             self.states = states_of(&self.history.tokens);
             self.floor = self.len();
         }

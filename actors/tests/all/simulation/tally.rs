@@ -56,6 +56,8 @@ tally! {
     choices,
     /// Forks, rewinds and choices of what is not there.
     refusals,
+    /// Answers in a window that has slid and pins more than its sinks.
+    pinned,
     recalls,
     /// Answers that were given with less to read since others had read the same.
     reused,

@@ -59,6 +59,8 @@ struct Truth {
     said: Vec<(Option<Scope>, Vec<TokenId>)>,
     reuses: Vec<Reuse>,
     refusals: u64,
+    /// Answers in a window that has slid and pins more than its sinks.
+    pinned: u64,
 }
 
 impl World {
@@ -74,6 +76,7 @@ impl World {
         }
         truth.check_reuses()?;
         self.tally.refusals += truth.refusals;
+        self.tally.pinned += truth.pinned;
         Ok(())
     }
 }
@@ -155,6 +158,10 @@ impl Truth {
     fn refusal(&mut self, asked: &Asked) -> Option<ErrorCode> {
         let name = asked.arrival.conversation.as_ref()?;
         let has_input = asked.arrival.input.is_some();
+        let pins = asked.arrival.terms.pin;
+        if pins && !has_input {
+            return Some(ErrorCode::BadRequest);
+        }
         if matches!(&asked.arrival.ask, Ask::Step(step) if step.count == 0 && !has_input) {
             return Some(ErrorCode::EmptyInput);
         }
@@ -181,6 +188,9 @@ impl Truth {
             }
             Ask::Rewind { context_len } if *context_len > base.len() => Some(ErrorCode::BadRequest),
             Ask::Rewind { context_len } if *context_len < base.floor => Some(ErrorCode::BehindSlide),
+            // What would be pinned stands behind something that leaves, or is more than half the window.
+            _ if pins && base.history.total != base.history.pinned as u64 => Some(ErrorCode::BadRequest),
+            _ if pins && base.len() + asked.tokens.len() > WINDOW.size / 2 => Some(ErrorCode::BadRequest),
             Ask::Step(_) if !has_input && base.history.total == 0 => Some(ErrorCode::EmptyInput),
             _ => None,
         }
@@ -218,6 +228,7 @@ impl Truth {
         let mut talk = self.talk(name).clone();
         let mut start = talk.base(terms.choice).cloned().unwrap_or_default();
         let before = start.history.tokens.to_vec();
+        start.history.pinned += pinned(asked);
         asked.tokens.iter().for_each(|&token| start.append(token));
         talk.choices = vec![start.clone(); step.n];
         let answer = |(index, context): (usize, &mut Context)| {
@@ -246,6 +257,7 @@ impl Truth {
         let mut talk = self.talk(name).clone();
         let mut context = talk.base(terms.choice).cloned().unwrap_or_default();
         let before = context.history.tokens.to_vec();
+        context.history.pinned += pinned(asked);
         asked.tokens.iter().for_each(|&token| context.append(token));
         let outcome = context.clone().perform(&vector(&frame.probe));
         let len = context.len();
@@ -289,7 +301,9 @@ impl Truth {
         };
         let mut context = talk.base(terms.choice).cloned().unwrap_or_default();
         let before = context.history.tokens.to_vec();
+        context.history.pinned += pinned(asked);
         let outcome = context.perform(&work(asked, shown));
+        self.pinned += u64::from(context.history.has_slid() && context.history.pinned > WINDOW.sinks);
         let len = context.len();
         (talk.context, talk.known) = (context, true);
         talk.choices.clear();
@@ -366,6 +380,11 @@ fn is_refusal(error: &BrainError) -> bool {
         | BrainError::BehindSlide { .. } => true,
         _ => false,
     }
+}
+
+/// How many tokens a request pins.
+fn pinned(asked: &Asked) -> usize {
+    if asked.arrival.terms.pin { asked.tokens.len() } else { 0 }
 }
 
 /// The work of a request, sampling at most `count_max` tokens.
