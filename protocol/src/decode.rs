@@ -648,6 +648,10 @@ mod tests {
         let scope = || Some(Sharing::With(Some("s".into())));
         check(&with(""), "1", step(None, None));
         check(&with(r#","share":false,"choice":0"#), "1", step(Some(Sharing::Nobody), Some(0)));
+        let terms = Terms { pin: true, ..Terms::default() };
+        let pinned = ask(Request::Step(Step { n: 3, terms, ..Step::greedy(a(), "x", 1) }));
+        check(&with(r#","pin":true"#), "1", pinned);
+        check_refused(with(r#","pin":1"#), "1", "bad_request", "pin is 1");
         check(&with(r#","share":true"#), "1", step(Some(Sharing::With(None)), None));
         check(&with(r#","scope":"s""#), "1", step(scope(), None));
         check(&with(r#","share":true,"scope":"s""#), "1", step(scope(), None));

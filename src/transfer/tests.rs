@@ -35,7 +35,7 @@ fn case(loader: &FakeLoader) -> Vec<Kept> {
     let long = context(loader, 22);
     let mut slid = fork(&long, 14);
     let left: Vec<_> = (0..8).map(TokenId).collect();
-    slid.history = History { total: slid.history.total + 8, left: Arc::new(left), ..slid.history };
+    slid.history = History { total: slid.history.total + 8, left: Arc::new(left), pinned: 5, ..slid.history };
     slid.floor = 12;
     vec![slid, long]
 }
@@ -181,7 +181,7 @@ fn whatever_is_sent_is_right_or_an_error() {
             let len = history.tokens.len();
             assert!(*floor <= len && resident.kv_len <= len && len <= loader.info.window.size);
             assert!(history.tokens.iter().all(|token| (token.0 as usize) < loader.info.vocab));
-            assert!(history.total >= len as u64);
+            assert!(history.total >= len as u64 && history.pinned <= len);
             assert_eq!(resident.pages.len(), resident.kv_len.div_ceil(PAGE));
             assert!(states_in(resident, PAGE).is_some());
         }

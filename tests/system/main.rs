@@ -18,6 +18,7 @@ mod leaving;
 mod memory;
 mod model;
 mod pages;
+mod pins;
 mod prefixes;
 mod prepare;
 mod reference;

@@ -263,7 +263,8 @@ async fn an_imported_history_is_read_again_only_where_that_leads_to_it() {
     }
     for (len, left) in [(5, 7), (1, 1), (16, 1), (12, 9)] {
         let of = |count: u32| Arc::new((0..count).map(TokenId).collect::<Vec<_>>());
-        let states = tokens(History { tokens: of(len), total: u64::from(len + left), left: of(left), ..History::default() });
+        let states =
+            tokens(History { tokens: of(len), total: u64::from(len + left), left: of(left), ..History::default() });
         let name = format!("{len} behind {left}");
         bench.brain.import(Import { conversation: name.as_str().into(), states }).await.unwrap();
         bench.brain.step(step(&name, "C", 1)).await.unwrap();

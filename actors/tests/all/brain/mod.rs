@@ -19,6 +19,7 @@ mod life;
 mod limits;
 mod makers;
 mod memory;
+mod pins;
 mod recipes;
 mod reranking;
 mod serving;
