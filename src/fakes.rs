@@ -15,7 +15,7 @@ use motorbrain_testing::{FakeControl, FakeLoader, fake_info, states_in};
 pub(crate) const PAGE: usize = 4;
 
 pub(crate) fn loader() -> FakeLoader {
-    let window = Window { size: 64, sinks: 2, slide: 4, slides: true };
+    let window = Window { size: 64, sinks: 2, slide: 4, slides: Slides::Shift };
     FakeLoader { info: EngineInfo { window, ..fake_info() }, control: FakeControl::default() }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! An engine has one owner and lives on one thread. It has a slot for each conversation that it works on: the
 //! tokens of the context and, for all of them but perhaps the last, their keys and values. The
-//! window is the engine's alone: it ends a chunk where a slide is due, slides, and reports what
-//! left; nobody above computes a slide.
+//! window is the engine's: it ends a chunk where a slide is due, slides, and reports what left;
+//! nobody above computes a slide, but where all that stays is read again ([`Slides::Recompute`]).
 //!
 //! Where [`EngineInfo::pages`] says so, keys and values lie in pages, which outlive slot and engine: a conversation is
 //! its tokens and its [`Resident`] pages, and a slot only what a job works on. Any engine of the same loader opens one on
@@ -12,7 +12,8 @@
 //! whoever shares a page, be it a run that was abandoned, changes nothing for the others.
 //!
 //! Invariant of every slot: `kv_len <= context_len <= window.size`, and `context_len - kv_len <= 1`
-//! (a token that was sampled last has no keys and values yet; the next run reads it first).
+//! (a token that was sampled last has no keys and values yet; the next run reads it first). Where the owner slides,
+//! `context_len` may be one more with such a token.
 
 use std::{any::Any, borrow::Cow, fmt, sync::Arc, vec::Drain};
 
@@ -32,9 +33,23 @@ pub struct Window {
     pub sinks: usize,
     /// How many of the oldest tokens after the sinks leave at once when one more would not fit.
     pub slide: usize,
-    /// False where the settings forbid sliding or the model's rotation could not be measured: then
-    /// a token that does not fit is refused with [`EngineErrorKind::ContextFull`].
-    pub slides: bool,
+    /// What happens then.
+    pub slides: Slides,
+}
+
+/// What happens where one more token does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slides {
+    /// It is refused with [`EngineErrorKind::ContextFull`]: the settings forbid sliding, or the model's rotation could not be
+    /// measured.
+    Never,
+    /// The engine lets the oldest tokens go and turns the keys of those behind them back. What these say stays theirs, of
+    /// the tokens that left, too.
+    Shift,
+    /// The owner of the slot lets them go: it goes back to the tokens that never leave, and reads those behind them again.
+    /// So a context is what its tokens say and nothing else, and any model can do it. The engine takes a token beyond its
+    /// size only where it is sampled, and then nothing more.
+    Recompute,
 }
 
 impl Window {
@@ -54,7 +69,7 @@ impl Window {
         let size = self.size as u64;
         match total.checked_sub(size + 1) {
             None => Some(total as usize),
-            Some(_) if !self.slides => None,
+            Some(_) if self.slides == Slides::Never => None,
             Some(behind) => Some(self.size - self.slide + 1 + (behind % self.slide as u64) as usize),
         }
     }

@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     clock::Time,
-    engine::{EngineInfo, Held, Interrupt, LoadError, Resident, Sampled, Sampling, Window},
+    engine::{EngineInfo, Held, Interrupt, LoadError, Resident, Sampled, Sampling, Slides, Window},
     keep::Kept,
     message::{BrainError, ConversationId, Party, check_vocabulary},
     text::StepText,
@@ -44,9 +44,15 @@ pub struct History {
 pub const LEFT_MAX: usize = 16_384;
 
 impl History {
-    /// Whether tokens have left: then reading `tokens` again rebuilds the context, it does not repeat it.
+    /// Whether tokens have left.
     pub fn has_slid(&self) -> bool {
         self.total > self.tokens.len() as u64
+    }
+
+    /// Whether keys and values are what the context's tokens say: then reading them again repeats it, and does not only
+    /// rebuild it.
+    pub fn is_plain(&self, window: &Window) -> bool {
+        window.slides == Slides::Recompute || !self.has_slid()
     }
 
     /// All tokens since the last reset, in order, where reading them repeats the context, slides and all. `None` where
@@ -265,7 +271,11 @@ impl Commit {
         let (len, end) = (tokens.len(), sinks + self.dropped);
         debug_assert!(self.dropped == 0 || end <= len, "tokens {sinks} to {end} leave a history of {len}");
         history.total += self.appended.len() as u64;
-        if self.dropped > 0 {
+        if self.dropped > 0 && window.slides == Slides::Recompute {
+            // What has left is never read again, and reading what has stayed repeats it.
+            tokens.drain(sinks..end);
+            history.left = Arc::default();
+        } else if self.dropped > 0 {
             let is_whole = history.total == (history.left.len() + len) as u64;
             let dropped = tokens.drain(sinks..end);
             if is_whole && history.left.len() + self.dropped <= LEFT_MAX {

@@ -515,7 +515,7 @@ mod tests {
             vocab: 151_936,
             inputs: 51,
             embeds: true,
-            window: Window { size: 8, sinks: 1, slide: 2, slides: true },
+            window: Window { size: 8, sinks: 1, slide: 2, slides: Slides::Shift },
             end_tokens: vec![],
             kv_bytes_per_token: 1,
             pages: None,

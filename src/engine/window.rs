@@ -186,16 +186,16 @@ mod tests {
 
     use super::*;
 
-    const WINDOW: Window = Window { size: 16, sinks: 2, slide: 4, slides: true };
+    const WINDOW: Window = Window { size: 16, sinks: 2, slide: 4, slides: Slides::Shift };
     const NEXT: Want<'static> = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0 };
     const SCORE: Want<'static> = Want::Scores { first: true, next: None };
 
     #[test]
     fn defaults_follow_the_model() {
         let window = |size, context| WindowOptions { size, ..Default::default() }.resolve(context);
-        assert_eq!(window(None, 8192).unwrap(), Window { size: 2048, sinks: 4, slide: 512, slides: true });
-        assert_eq!(window(None, 512).unwrap(), Window { size: 512, sinks: 4, slide: 128, slides: true });
-        assert_eq!(window(Some(1), 512).unwrap(), Window { size: 1, sinks: 0, slide: 1, slides: true });
+        assert_eq!(window(None, 8192).unwrap(), Window { size: 2048, sinks: 4, slide: 512, slides: Slides::Shift });
+        assert_eq!(window(None, 512).unwrap(), Window { size: 512, sinks: 4, slide: 128, slides: Slides::Shift });
+        assert_eq!(window(Some(1), 512).unwrap(), Window { size: 1, sinks: 0, slide: 1, slides: Slides::Shift });
         assert_eq!(window(Some(0), 512), Err(WindowError::Empty));
         assert_eq!(window(Some(513), 512), Err(WindowError::LargerThanContext { size: 513, context: 512 }));
     }
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(window(16, 1), Err(WindowError::Sinks { sinks: 16, size: 16 }));
         assert_eq!(window(2, 0), Err(WindowError::Slide { slide: 0, most: 14 }));
         assert_eq!(window(2, 15), Err(WindowError::Slide { slide: 15, most: 14 }));
-        assert_eq!(window(2, 14), Ok(Window { size: 16, sinks: 2, slide: 14, slides: false }));
+        assert_eq!(window(2, 14), Ok(Window { size: 16, sinks: 2, slide: 14, slides: Slides::Never }));
     }
 
     #[test]
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn without_slides_what_does_not_fit_is_refused_whole() {
-        let window = Window { slides: false, ..WINDOW };
+        let window = Window { slides: Slides::Never, ..WINDOW };
         assert_eq!(plan(&window, 10, 10, 7, &Want::Nothing), Err(DoesNotFit));
         assert_eq!(plan(&window, 10, 10, 6, &NEXT), Err(DoesNotFit));
         assert!(plan(&window, 10, 10, 6, &Want::Nothing).is_ok());

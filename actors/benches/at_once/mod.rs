@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, vec::Drain};
 use motorbrain_actors::{
     engine::{
         Engine, EngineError, EngineInfo, EngineLoader, Held, Interrupt, LoadError, Page, PageSize, Resident, Row,
-        RowOutput, Sampled, SlotIndex, Want, Window,
+        RowOutput, Sampled, SlotIndex, Slides, Want, Window,
     },
     tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
 };
@@ -93,7 +93,7 @@ pub(crate) struct Loader;
 impl EngineLoader for Loader {
     fn load(&self) -> Result<Box<dyn Engine>, LoadError> {
         let info = EngineInfo {
-            window: Window { size: 1 << 20, sinks: 2, slide: 4, slides: true },
+            window: Window { size: 1 << 20, sinks: 2, slide: 4, slides: Slides::Shift },
             pages: Some(PageSize { tokens: PAGE, bytes: 64 }),
             ..fake_info()
         };

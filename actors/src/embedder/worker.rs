@@ -322,6 +322,7 @@ impl Worker {
         let progress = task.absorb(output, self.straighten.as_deref(), &self.info.end_tokens);
         let request = task.job.request;
         lane.queue.insert(arrival, task);
+        lane.make_way(&mut *self.engine)?;
         if let Some((sampled, stopped)) = progress.token {
             let commit = lane.commit(&mut *self.engine);
             let context_len = lane.context_len();

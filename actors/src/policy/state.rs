@@ -55,11 +55,6 @@ impl State {
         (self.len() + self.history.left.len()) * size_of::<TokenId>()
     }
 
-    /// Whether its keys and values are those of its tokens from the first one on, as others would read them.
-    pub(super) fn is_shareable(&self) -> bool {
-        !self.history.has_slid()
-    }
-
     /// The lengths that it can go back to.
     pub(super) fn lengths(&self) -> RangeInclusive<usize> {
         self.floor..=self.len()

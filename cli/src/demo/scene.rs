@@ -182,7 +182,7 @@ mod tests {
             vocab: 1,
             inputs: 1,
             embeds: true,
-            window: Window { size: 8, sinks: 1, slide: 2, slides: true },
+            window: Window { size: 8, sinks: 1, slide: 2, slides: Slides::Shift },
             end_tokens: Vec::new(),
             kv_bytes_per_token: 1,
             pages: None,

@@ -195,7 +195,7 @@ mod tests {
             turn(5, 26, Some(0.4)),
         ];
         Seen {
-            window: Window { size: 32, sinks: 4, slide: 8, slides: true },
+            window: Window { size: 32, sinks: 4, slide: 8, slides: Slides::Shift },
             turns,
             resident: 1,
             refused: false,

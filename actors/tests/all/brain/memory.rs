@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use motorbrain_actors::{
     brain::Brain,
-    engine::{EngineInfo, Window},
+    engine::{EngineInfo, Slides, Window},
     job::History,
     keep::{Keep, Kept},
     message::{BrainError, ErrorCode, Fork, Import, Step, Stepped},
@@ -244,7 +244,7 @@ async fn an_imported_history_is_read_again_only_where_that_leads_to_it() {
         (Window { sinks: 0, ..window }, false),
         (Window { size: 20, ..window }, true),
         (Window { size: 64, ..window }, true),
-        (Window { slides: false, ..window }, true),
+        (Window { slides: Slides::Never, ..window }, true),
     ];
     for (window, rebuilt) in windows {
         let other = start_with(config(1), EngineInfo { window, ..fake_info() }).await;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use motorbrain_actors::{
+    engine::{Slides, Window},
     job::{Choice, Outcome, RequestId, Work},
     message::{BrainError, ConversationId, ErrorCode, Scope, Sharing},
     policy::{Answer, Ask, StepAsk},
@@ -53,20 +54,30 @@ struct Reuse {
 }
 
 /// All conversations, and what each scope has ever held.
-#[derive(Default)]
 struct Truth {
+    window: Window,
     talks: BTreeMap<ConversationId, Talk>,
     said: Vec<(Option<Scope>, Vec<TokenId>)>,
     reuses: Vec<Reuse>,
     refusals: u64,
     /// Answers in a window that has slid and pins more than its sinks.
     pinned: u64,
+    /// Answers behind tokens that were read again.
+    reread: u64,
 }
 
 impl World {
     /// Does what was answered, in the order of arrival and without any actor, and compares.
     pub(super) fn check_answers(&mut self) -> Result<(), String> {
-        let mut truth = Truth::default();
+        let mut truth = Truth {
+            window: self.cradle.loader.info.window,
+            talks: BTreeMap::new(),
+            said: Vec::new(),
+            reuses: Vec::new(),
+            refusals: 0,
+            pinned: 0,
+            reread: 0,
+        };
         let mut forgotten = self.forgotten.iter().peekable();
         for (&request, asked) in &self.asked {
             while let Some((_, name)) = forgotten.next_if(|(next, _)| *next <= request) {
@@ -77,6 +88,7 @@ impl World {
         truth.check_reuses()?;
         self.tally.refusals += truth.refusals;
         self.tally.pinned += truth.pinned;
+        self.tally.reread += truth.reread;
         Ok(())
     }
 }
@@ -303,7 +315,9 @@ impl Truth {
         let before = context.history.tokens.to_vec();
         context.history.pinned += pinned(asked);
         let outcome = context.perform(&work(asked, shown));
-        self.pinned += u64::from(context.history.has_slid() && context.history.pinned > WINDOW.sinks);
+        let slid = context.history.has_slid();
+        self.pinned += u64::from(slid && context.history.pinned > WINDOW.sinks);
+        self.reread += u64::from(slid && self.window.slides == Slides::Recompute);
         let len = context.len();
         (talk.context, talk.known) = (context, true);
         talk.choices.clear();
@@ -318,11 +332,13 @@ impl Truth {
 
     /// What a conversation holds may be taken over by others of its scope.
     fn note(&mut self, talk: &Talk) {
-        if let (Sharing::With(scope), false) = (&talk.sharing, talk.withheld)
-            && !talk.context.history.has_slid()
-        {
-            self.said.push((scope.clone(), talk.context.history.tokens.to_vec()));
+        let Sharing::With(scope) = talk.sharing.clone() else { return };
+        if talk.withheld || !talk.context.history.is_plain(&self.window) {
+            return;
         }
+        // Amid its tokens an actor may have died, and what it had shown was there for others.
+        let held = talk.context.before.iter().chain([&*talk.context.history.tokens]);
+        self.said.extend(held.map(|tokens| (scope.clone(), tokens.clone())));
     }
 
     /// What was read for a request that came to nothing may be taken over as well.
@@ -330,10 +346,14 @@ impl Truth {
         let mut talk = asked.arrival.conversation.as_ref().map(|name| self.talk(name).clone()).unwrap_or_default();
         let Some(mut context) = talk.base(asked.arrival.terms.choice).cloned() else { return };
         talk.share(asked.arrival.terms.sharing.as_ref(), context.len() > 0);
-        if !context.history.has_slid() {
+        if context.history.is_plain(&self.window) {
             let whole: Vec<TokenId> = context.history.tokens.iter().copied().chain(asked.runs()).collect();
             // A step may have sampled, too: as much as there is room for, since behind a slide nothing is shared.
-            context.perform(&work(asked, WINDOW.size.saturating_sub(whole.len())));
+            let shift = self.window.slides == Slides::Shift;
+            let may_pin = context.history.check_pin(pinned(asked), &self.window).is_ok();
+            context.history.pinned += if may_pin { pinned(asked) } else { 0 };
+            let most = if shift { WINDOW.size.saturating_sub(whole.len()) } else { usize::MAX };
+            context.perform(&work(asked, most));
             if let (Sharing::With(scope), false) = (&talk.sharing, talk.withheld) {
                 self.said.push((scope.clone(), whole));
             }
