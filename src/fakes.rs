@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use motorbrain_actors::{
-    engine::{EngineInfo, EngineLoader, Resident, Row, Sampling, Want, Window},
+    engine::{EngineInfo, EngineLoader, Resident, Row, Sampling, Slides, Want, Window},
     job::History,
     keep::Kept,
     tokens::TokenId,

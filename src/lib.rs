@@ -38,7 +38,7 @@ pub mod trust;
 
 pub use motorbrain_actors::{
     brain::{Brain, BrainEvent, BrainMessage, Delivery, Envelope, Events, ReplyQueue, StepItem, StepStream},
-    engine::{EngineInfo, Sampled, Sampling, Window},
+    engine::{EngineInfo, Sampled, Sampling, Slides, Window},
     message::{
         BrainError, ClientId, Context, ConversationId, Embed, Embedded, ErrorCode, Finished, Fork, Input, Part,
         Priority, Reply, Request, Rewind, Scope, Score, Scored, Several, Sharing, Step, Stepped, Terms, VectorTerms,

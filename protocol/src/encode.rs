@@ -420,7 +420,7 @@ fn finite(number: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use motorbrain_actors::{
-        engine::{EngineInfo, Window},
+        engine::{EngineInfo, Slides, Window},
         message::{Embedded, Scored, Several, Stepped},
         policy::{ActorState, Dwelling, Health, SharingKind},
         vectors::{Codes, MadeBy},

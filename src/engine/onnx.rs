@@ -7,7 +7,7 @@ use std::{collections::HashMap, mem, sync::Arc, vec::Drain};
 
 use motorbrain_actors::{
     engine::{
-        Engine, EngineError, EngineErrorKind, EngineInfo, Held, Interrupt, Resident, Row, RowOutput, SlotIndex, Want,
+        Engine, EngineError, EngineErrorKind, EngineInfo, Held, Interrupt, Resident, Row, RowOutput, SlotIndex, Slides, Want,
     },
     reuse::emptied,
     tokens::TokenId,
@@ -29,8 +29,7 @@ use super::{
 pub(crate) struct OnnxEngine<B: Backend> {
     backend: B,
     info: EngineInfo,
-    /// What a slide does to the keys of each layer; `None` where that is not known, and then `info.window.slides` is
-    /// false.
+    /// What a slide does to the keys of each layer; `None` where that is not known, and then nothing shifts.
     turns: Option<Arc<[Turn]>>,
     slots: HashMap<SlotIndex, Slot<B::Kv>>,
     next_slot: u32,
@@ -111,7 +110,7 @@ impl<B: Backend> OnnxEngine<B> {
                     kind: EngineErrorKind::ContextFull,
                     row: Some(index),
                     message: format!(
-                        "the context of {context_len} tokens and {new} more do not fit the window of {}, which does not slide",
+                        "the context of {context_len} tokens and {new} more do not fit the window of {}, which does not slide by itself",
                         window.size
                     ),
                 })?;
@@ -196,7 +195,8 @@ impl<B: Backend> OnnxEngine<B> {
         for (index, ((executed, moved), slot)) in executed.iter_mut().zip(moved).zip(slots).enumerate() {
             executed.kv = executed.kv.take().or(moved.take());
             // The sampled token would be number `size + 1` of the context.
-            if executed.output.sampled.is_some() && executed.kv_len == info.window.size {
+            let is_over = executed.output.sampled.is_some() && executed.kv_len == info.window.size;
+            if is_over && info.window.slides == Slides::Shift {
                 let full = executed.kv.as_mut().unwrap_or(&mut slot.kv);
                 backend.settle(full, executed.kv_len);
                 let first = info.window.kept_first(slot.pinned);

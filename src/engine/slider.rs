@@ -1,7 +1,7 @@
 //! Slides and growing: moving the rows of a cache, always into a copy, so that a run that fails later leaves the slot
 //! as it was.
 
-use motorbrain_actors::engine::Window;
+use motorbrain_actors::engine::{Slides, Window};
 use motorbrain_kernels::attention::{Kept, Turns};
 
 use super::{backend::Backend, planned::Planned, slot::Slot};
@@ -39,7 +39,7 @@ impl Slider<'_> {
         new: usize,
     ) -> ort::Result<B::Kv> {
         let Window { size, slide, slides, .. } = *self.window;
-        assert!(slides && self.turns.is_some(), "a slide of {kv_len} tokens in a window that does not slide");
+        assert!(slides == Slides::Shift && self.turns.is_some(), "a slide of {kv_len} tokens in a window that does not shift");
         assert!(kv_len == size, "a slide of {kv_len} cached tokens in a window of {size}");
         let first_kept = Kept { rows: 0..first, turns: None };
         let rest_kept = Kept { rows: first + slide..kv_len, turns: self.turns };

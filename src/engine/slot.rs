@@ -11,7 +11,7 @@ use motorbrain_actors::{
 use super::planned::Executed;
 
 /// One conversation. Invariants: `kv_len <= context.len() <= window.size`, and at most the last
-/// token of the context has no keys and values yet.
+/// token of the context has no keys and values yet. One more was sampled where the slot's owner slides and has not yet.
 pub(super) struct Slot<K> {
     /// With room for a full window and the token that makes it slide, from the beginning.
     pub(super) context: Vec<TokenId>,
@@ -71,6 +71,8 @@ impl<K> Slot<K> {
         assert!(kv_len <= context_len, "{kv_len} tokens are cached, the context has {context_len}");
         assert!(context_len - kv_len <= 1, "only {kv_len} of {context_len} tokens are cached");
         assert!(self.floor <= context_len, "the context has {context_len} tokens, its floor is {}", self.floor);
-        assert!(context_len <= size, "the context has {context_len} tokens, the window {size}");
+        // One more was sampled where the owner slides, and is not run before that.
+        let most = size + (context_len - kv_len);
+        assert!(kv_len <= size && context_len <= most, "the context has {context_len} tokens, the window {size}");
     }
 }

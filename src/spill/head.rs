@@ -5,7 +5,7 @@
 //! every number with those that it must fit.
 
 use motorbrain_actors::{
-    engine::{Origin, Window},
+    engine::{Origin, Slides, Window},
     job::History,
 };
 use xxhash_rust::xxh3::Xxh3;
@@ -73,7 +73,7 @@ impl Head {
         text(&mut to, layout);
         number(&mut to, *page as u64);
         [window.size, window.sinks, window.slide].iter().for_each(|len| number(&mut to, *len as u64));
-        to.push(u8::from(window.slides));
+        to.push(SLIDES.iter().position(|slides| *slides == window.slides).unwrap_or_default() as u8);
         to.extend(self.owner);
         number(&mut to, self.states.len() as u64);
         for State { len, digest, floor, kv_len, pages } in &self.states {
@@ -97,7 +97,7 @@ impl Head {
             size: from.len()?,
             sinks: from.len()?,
             slide: from.len()?,
-            slides: matches!(from.array::<1>()?, [1]),
+            slides: *SLIDES.get(usize::from(from.array::<1>()?[0]))?,
         };
         let origin = Origin { model, form, layout, page, window };
         let owner = from.array()?;
@@ -129,6 +129,9 @@ impl Head {
             })
     }
 }
+
+/// What a number stands for.
+const SLIDES: [Slides; 3] = [Slides::Never, Slides::Shift, Slides::Recompute];
 
 /// A context's, without its pages.
 const STATE_BYTES: usize = 16 + 4 * 8;

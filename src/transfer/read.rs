@@ -16,7 +16,7 @@ use motorbrain_actors::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{FORMAT, Here, SUM, TransferError, VERSION, Wanted};
+use super::{FORMAT, Here, SUM, TransferError, VERSION, Wanted, write::slides};
 use crate::{
     distinct,
     safetensors::{HEADER_MAX, Header, LENGTH, Tensor, Type},
@@ -107,7 +107,7 @@ fn compare_window(metadata: &Metadata<'_>, window: &Window) -> Result<(), Transf
     same("window.size", window.size.to_string())?;
     same("window.sinks", window.sinks.to_string())?;
     same("window.slide", window.slide.to_string())?;
-    same("window.slides", window.slides.to_string())
+    same("window.slides", slides(window).to_owned())
 }
 
 /// A context, without its pages' memory.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use motorbrain_actors::{
+    engine::Slides,
     job::History,
     message::{BrainError, ErrorCode},
     tokens::TokenId,
@@ -85,7 +86,7 @@ fn what_is_of_another_model_is_refused_but_for_its_tokens() {
         assert_eq!(found.unwrap(), expected);
     };
     is_cut(check("window", &|other, _| other.info.window.slide = 5));
-    is_cut(check("window", &|other, _| other.info.window.slides = false));
+    is_cut(check("window", &|other, _| other.info.window.slides = Slides::Never));
     is_taken(check("layout", &|other, _| other.info.pages.as_mut().unwrap().tokens = 8));
     is_taken(check("form of the model", &|other, _| other.info.pages = None));
     // Tokens of another tokenizer are other words, and some may not be here at all, or not fit.

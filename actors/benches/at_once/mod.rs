@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, vec::Drain};
 use motorbrain_actors::{
     engine::{
         Engine, EngineError, EngineInfo, EngineLoader, Held, Interrupt, LoadError, Page, PageSize, Resident, Row,
-        RowOutput, Sampled, SlotIndex, Slides, Want, Window,
+        RowOutput, Sampled, Slides, SlotIndex, Want, Window,
     },
     tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
 };

@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, mem};
 
 use super::task::Task;
 use crate::{
-    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, RowOutput, SlotIndex, Slides, Window},
+    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, RowOutput, Slides, SlotIndex, Window},
     job::{Commit, Holding, RequestId},
     message::ConversationId,
     shares::{Flow, Place},

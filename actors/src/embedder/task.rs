@@ -8,7 +8,7 @@
 //! ahead of `read`.
 
 use crate::{
-    engine::{EngineInfo, RowOutput, Slides, Sampled, Want},
+    engine::{EngineInfo, RowOutput, Sampled, Slides, Want},
     job::{Carried, Commit, Job, Outcome, Work},
     message::BrainError,
     text::StepText,
@@ -120,9 +120,7 @@ impl Task {
         let ends = tokens.len() == rest.len();
         let want = match &self.job.work {
             Work::Embed { shape, .. } => shape.want(ends),
-            Work::Score { .. } => {
-                Want::Scores { first: self.scores_first(), next: rest.get(tokens.len()).copied() }
-            }
+            Work::Score { .. } => Want::Scores { first: self.scores_first(), next: rest.get(tokens.len()).copied() },
             Work::Step { count, sampling, seed, top, .. } if ends && *count > 0 => {
                 Want::Next { sampling, seed: *seed, number: total + tokens.len() as u64, top: *top }
             }

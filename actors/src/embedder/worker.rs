@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Time},
-    engine::{Engine, EngineError, EngineInfo, Row, RowOutput, Want},
+    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, Row, RowOutput, Want},
     job::{Carried, Job, Pulse, Report, RequestId, Running},
     reuse::emptied,
     shares::Shares,
@@ -322,7 +322,10 @@ impl Worker {
         let progress = task.absorb(output, self.straighten.as_deref(), &self.info.end_tokens);
         let request = task.job.request;
         lane.queue.insert(arrival, task);
-        lane.make_way(&mut *self.engine)?;
+        match lane.make_way(&mut *self.engine) {
+            Err(error) if error.kind != EngineErrorKind::Fatal => return self.fail(&rider.key, error),
+            made => made?,
+        }
         if let Some((sampled, stopped)) = progress.token {
             let commit = lane.commit(&mut *self.engine);
             let context_len = lane.context_len();

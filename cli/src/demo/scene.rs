@@ -165,7 +165,7 @@ impl Scene {
 
 #[cfg(test)]
 mod tests {
-    use motorbrain::{ActorStats, EngineInfo, Health, Window};
+    use motorbrain::{ActorStats, EngineInfo, Health, Slides, Window};
 
     use super::*;
 

@@ -26,7 +26,8 @@ impl World {
             let window = self.cradle.loader.info.window;
             // Behind a slide only what never leaves is there at once.
             let slid = window.slides == Slides::Recompute && history.has_slid();
-            let rows = if slid { window.kept_first(history.pinned).min(history.tokens.len()) } else { history.tokens.len() };
+            let rows =
+                if slid { window.kept_first(history.pinned).min(history.tokens.len()) } else { history.tokens.len() };
             ensure(resident.kv_len + 1 >= rows || self.left.contains(name), || {
                 format!("`{name}` has lost rows: {resident:?}")
             })?;
