@@ -301,7 +301,10 @@ fn info(model: &Model, window: Window, rotations: &Rotations, pages: Option<Page
     let unexplained = rotations.unexplained();
     let slides = match (window.slides, unexplained) {
         (Slides::Shift, Some(layer)) => {
-            tracing::warn!(layer, "no rotation explains this layer's keys, so the window cannot slide by shifting them");
+            tracing::warn!(
+                layer,
+                "no rotation explains this layer's keys, so the window cannot slide by shifting them"
+            );
             Slides::Never
         }
         (slides, _) => slides,

@@ -7,7 +7,8 @@ use std::{collections::HashMap, mem, sync::Arc, vec::Drain};
 
 use motorbrain_actors::{
     engine::{
-        Engine, EngineError, EngineErrorKind, EngineInfo, Held, Interrupt, Resident, Row, RowOutput, SlotIndex, Slides, Want,
+        Engine, EngineError, EngineErrorKind, EngineInfo, Held, Interrupt, Resident, Row, RowOutput, Slides, SlotIndex,
+        Want,
     },
     reuse::emptied,
     tokens::TokenId,

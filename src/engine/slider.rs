@@ -39,7 +39,10 @@ impl Slider<'_> {
         new: usize,
     ) -> ort::Result<B::Kv> {
         let Window { size, slide, slides, .. } = *self.window;
-        assert!(slides == Slides::Shift && self.turns.is_some(), "a slide of {kv_len} tokens in a window that does not shift");
+        assert!(
+            slides == Slides::Shift && self.turns.is_some(),
+            "a slide of {kv_len} tokens in a window that does not shift"
+        );
         assert!(kv_len == size, "a slide of {kv_len} cached tokens in a window of {size}");
         let first_kept = Kept { rows: 0..first, turns: None };
         let rest_kept = Kept { rows: first + slide..kv_len, turns: self.turns };

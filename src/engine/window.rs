@@ -227,8 +227,14 @@ mod tests {
     #[test]
     fn options_out_of_range_are_refused() {
         let window = |sinks, slide| {
-            WindowOptions { size: Some(16), sinks: Some(sinks), slide: Some(slide), overflow: Overflow::Error, policy: Policy::Shift }
-                .resolve(16)
+            WindowOptions {
+                size: Some(16),
+                sinks: Some(sinks),
+                slide: Some(slide),
+                overflow: Overflow::Error,
+                policy: Policy::Shift,
+            }
+            .resolve(16)
         };
         assert_eq!(window(16, 1), Err(WindowError::Sinks { sinks: 16, size: 16 }));
         assert_eq!(window(2, 0), Err(WindowError::Slide { slide: 0, most: 14 }));

@@ -27,7 +27,7 @@ use super::{
 use motorbrain_actors::{
     engine::{
         Engine, EngineError, EngineErrorKind, EngineInfo, Held, Interrupt, PageSize, Pooling, Resident, Row, RowOutput,
-        SlotIndex, Slides, Want, Window,
+        Slides, SlotIndex, Want, Window,
     },
     tokens::TokenId,
 };

@@ -22,6 +22,7 @@ mod pins;
 mod prefixes;
 mod prepare;
 mod reference;
+mod rereading;
 mod rooms;
 mod settings;
 mod shrunk;

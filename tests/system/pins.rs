@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::common::{fixture, graph_cache, text_tokens};
 use motorbrain::{
     Brain, Input, Parts, Settings, Step, Terms, TokenId,
-    engine::{Activations, OnnxLoader},
+    engine::{Activations, OnnxLoader, Policy},
     spill,
 };
 use motorbrain_actors::engine::EngineLoader as _;
@@ -37,7 +37,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn start(form: &str, fate: Fate) -> Self {
+    async fn start(form: &str, policy: Policy, fate: Fate) -> Self {
         let mut settings = Settings::default();
         settings.model.dir = Some(fixture(form));
         settings.runtime.cache = Some(graph_cache());
@@ -45,6 +45,7 @@ impl Bench {
         settings.runtime.threads = Some(1);
         settings.memory.cached_bytes = Some(0);
         (settings.window.size, settings.window.sinks, settings.window.slide) = (Some(SIZE), Some(4), Some(64));
+        settings.window.policy = policy;
         settings.brain.chaos = true;
         settings.brain.actors = 2;
         settings.brain.restarts_max = usize::MAX;
@@ -119,16 +120,19 @@ impl Bench {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pinned_prompt_is_whole_to_the_bit_after_twenty_windows() {
     for form in ["tiny-plain", "tiny-plain-f16", "tiny-gqa-int4"] {
-        Bench::start(form, Fate::Calm).await.play(40, Fate::Calm).await;
+        Bench::start(form, Policy::Shift, Fate::Calm).await.play(40, Fate::Calm).await;
     }
+    Bench::start("tiny-plain", Policy::Recompute, Fate::Calm).await.play(40, Fate::Calm).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_dies_or_leaves_answers_to_the_bit_behind_what_is_pinned() {
-    for form in ["tiny-plain", "tiny-plain-f16"] {
-        let expected = Bench::start(form, Fate::Calm).await.play(5, Fate::Calm).await;
+    for (form, policy) in
+        [("tiny-plain", Policy::Shift), ("tiny-plain-f16", Policy::Shift), ("tiny-plain", Policy::Recompute)]
+    {
+        let expected = Bench::start(form, policy, Fate::Calm).await.play(5, Fate::Calm).await;
         for fate in [Fate::Dies, Fate::Leaves { file: true }, Fate::Leaves { file: false }] {
-            let found = Bench::start(form, fate).await.play(5, fate).await;
+            let found = Bench::start(form, policy, fate).await.play(5, fate).await;
             assert_eq!(found, expected, "{form}, {fate:?}");
         }
     }

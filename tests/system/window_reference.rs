@@ -230,9 +230,14 @@ fn stretch_keys(graph: &mut GraphProto, layer: usize) {
     graph.node.splice(concat..concat, added);
 }
 
+/// A model whose layer 5 has keys that no rotation explains.
+pub(crate) fn without_a_rotation() -> TempDir {
+    edited("tiny-plain", |graph| stretch_keys(graph, 5))
+}
+
 #[test]
 fn a_layer_that_no_rotation_explains_keeps_the_window_from_sliding() {
-    let dir = edited("tiny-plain", |graph| stretch_keys(graph, 5));
+    let dir = without_a_rotation();
     let loader = loader(dir.path(), window(64, 4, 16));
     let mut engine = loader.load().unwrap();
     assert_eq!(loader.rotations().unwrap().unexplained(), Some(5));

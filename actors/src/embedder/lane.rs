@@ -227,7 +227,7 @@ impl Lane {
     /// what never leaves is missing then. A score is what the full window says, and so it comes first.
     ///
     /// # Errors
-    /// The engine's.
+    /// The engine's; nothing has left then.
     pub(super) fn make_way(&mut self, engine: &mut dyn Engine) -> Result<(), EngineError> {
         let Window { size, slide, slides, .. } = engine.info().window;
         let (Some(task), Some(slot)) = (self.front(), self.slot) else { return Ok(()) };
@@ -244,11 +244,13 @@ impl Lane {
         let all = stays.len();
         assert!(all == len, "{all} tokens are known of a context of {len}");
         stays.drain(self.stays..self.stays + slide);
+        let restored = held.min(self.stays);
+        engine.rewind(slot, restored)?;
         self.pending.dropped += slide;
-        self.restored = held.min(self.stays);
-        self.holds = stays[..self.restored].to_vec();
-        (self.to_restore, self.again, self.replayed) = (stays.len(), Some(stays), false);
-        engine.rewind(slot, self.restored)
+        self.holds = stays[..restored].to_vec();
+        (self.restored, self.to_restore) = (restored, stays.len());
+        (self.again, self.replayed) = (Some(stays), false);
+        Ok(())
     }
 
     /// Whether the job's context must be read before any work is done.

@@ -3,8 +3,7 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use motorbrain::{
-    Slides,
-    Settings, StartError, TokenizerKind,
+    Settings, Slides, StartError, TokenizerKind,
     engine::{Form, Layout, OnnxLoader, Rotation, Rotations, Runtime, WhyPlain},
     model::{Checked, ElementType, Family, Model, Note},
     settings::{DEFAULT_FILE, Sources},

@@ -134,9 +134,7 @@ fn slide(seen: &Seen) -> Check {
     let inside = seen.turns.iter().all(|turn| turn.context_len <= size);
     let (slid, slides) = (first_slide(&seen.turns), seen.window.slides != Slides::Never);
     let (passed, seen) = match (slid, seen.refused) {
-        (Some(first), _) => {
-            (slides, format!("in turn {}, never above {size} tokens", seen.turns[first].turn))
-        }
+        (Some(first), _) => (slides, format!("in turn {}, never above {size} tokens", seen.turns[first].turn)),
         (None, true) => (!slides, format!("never: the window of {size} refuses what does not fit")),
         (None, false) => (false, format!("never, in {} turns; choose a smaller `window.size`", seen.turns.len())),
     };

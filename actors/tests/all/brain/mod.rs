@@ -22,6 +22,7 @@ mod memory;
 mod pins;
 mod recipes;
 mod reranking;
+mod rereading;
 mod serving;
 mod sharing;
 mod streams;

@@ -181,6 +181,8 @@ impl Fate {
                     _ if matches!(kind, EngineErrorKind::Fatal | EngineErrorKind::Interrupted) => {}
                     (Some(row), named) => self.seen.blamed.extend(named.get(row)),
                     (None, [one]) => self.seen.blamed.push(*one),
+                    // Whose slide it was stands nowhere.
+                    (None, named) if call == Call::Rewind => self.seen.blamed.extend(named),
                     (None, _) => {}
                 }
                 Err(EngineError { kind, row, message: "the engine fails as drawn".to_owned() })

@@ -167,6 +167,7 @@ impl World {
             end: None,
             rebuilds: false,
             found: 0,
+            probe_found: 0,
         };
         self.asked.insert(request, asked);
         self.unanswered.insert(request);
