@@ -189,7 +189,7 @@ impl World {
             when_down: if rng.chance(30) { WhenDown::Stop } else { WhenDown::Retry },
             seed: rng.below(1000),
         };
-        let reads_again = Rng::of(plan.seed, u64::MAX - 2).chance(20);
+        let reads_again = Rng::of(plan.seed, u64::MAX - 2).chance(12);
         let slides = if reads_again { Slides::Recompute } else { Slides::Shift };
         let bounded = config.memory.kv_bytes != usize::MAX;
         let nature = if only_poison { Nature::OnlyPoison } else { Nature::Wild };
