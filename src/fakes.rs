@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use motorbrain_actors::{
-    engine::{EngineInfo, EngineLoader, Resident, Row, Sampling, Want, Window},
+    engine::{EngineInfo, EngineLoader, Resident, Row, Sampling, Slides, Want, Window},
     job::History,
     keep::Kept,
     tokens::TokenId,
@@ -15,7 +15,7 @@ use motorbrain_testing::{FakeControl, FakeLoader, fake_info, states_in};
 pub(crate) const PAGE: usize = 4;
 
 pub(crate) fn loader() -> FakeLoader {
-    let window = Window { size: 64, sinks: 2, slide: 4, slides: true };
+    let window = Window { size: 64, sinks: 2, slide: 4, slides: Slides::Shift };
     FakeLoader { info: EngineInfo { window, ..fake_info() }, control: FakeControl::default() }
 }
 

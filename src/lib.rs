@@ -39,7 +39,7 @@ pub mod vectors;
 
 pub use motorbrain_actors::{
     brain::{Brain, BrainEvent, BrainMessage, Delivery, Envelope, Events, ReplyQueue, StepItem, StepStream},
-    engine::{EngineInfo, Sampled, Sampling, Window},
+    engine::{EngineInfo, Sampled, Sampling, Slides, Window},
     message::{
         BrainError, ClientId, Context, ConversationId, Embed, Embedded, EmbeddedPiece, EmbeddedPieces, ErrorCode,
         Finished, Fork, Input, Part, Pieces, Priority, Reply, Request, Rewind, Scope, Score, Scored, Several, Sharing,

@@ -2,8 +2,8 @@
 //!
 //! An engine has one owner and lives on one thread. It has a slot for each conversation that it works on: the
 //! tokens of the context and, for all of them but perhaps the last, their keys and values. The
-//! window is the engine's alone: it ends a chunk where a slide is due, slides, and reports what
-//! left; nobody above computes a slide.
+//! window is the engine's: it ends a chunk where a slide is due, slides, and reports what left;
+//! nobody above computes a slide, but where all that stays is read again ([`Slides::Recompute`]).
 //!
 //! Where [`EngineInfo::pages`] says so, keys and values lie in pages, which outlive slot and engine: a conversation is
 //! its tokens and its [`Resident`] pages, and a slot only what a job works on. Any engine of the same loader opens one on
@@ -12,7 +12,8 @@
 //! whoever shares a page, be it a run that was abandoned, changes nothing for the others.
 //!
 //! Invariant of every slot: `kv_len <= context_len <= window.size`, and `context_len - kv_len <= 1`
-//! (a token that was sampled last has no keys and values yet; the next run reads it first).
+//! (a token that was sampled last has no keys and values yet; the next run reads it first). Where the owner slides,
+//! `context_len` may be one more with such a token.
 
 use std::{any::Any, borrow::Cow, fmt, sync::Arc, vec::Drain};
 
@@ -27,23 +28,48 @@ pub struct SlotIndex(pub u32);
 pub struct Window {
     /// The most tokens a context holds.
     pub size: usize,
-    /// The first tokens of a context, which never leave.
+    /// The first tokens of a context, which never leave; a conversation that has pinned more keeps these, see
+    /// [`Engine::pin`].
     pub sinks: usize,
     /// How many of the oldest tokens after the sinks leave at once when one more would not fit.
     pub slide: usize,
-    /// False where the settings forbid sliding or the model's rotation could not be measured: then
-    /// a token that does not fit is refused with [`EngineErrorKind::ContextFull`].
-    pub slides: bool,
+    /// What happens then.
+    pub slides: Slides,
+}
+
+/// What happens where one more token does not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slides {
+    /// It is refused with [`EngineErrorKind::ContextFull`]: the settings forbid sliding, or the model's rotation could not be
+    /// measured.
+    Never,
+    /// The engine lets the oldest tokens go and turns the keys of those behind them back. What these say stays theirs, of
+    /// the tokens that left, too.
+    Shift,
+    /// The owner of the slot lets them go: it goes back to the tokens that never leave, and reads those behind them again.
+    /// So a context is what its tokens say and nothing else, and any model can do it. The engine takes a token beyond its
+    /// size only where it is sampled, and then nothing more.
+    Recompute,
 }
 
 impl Window {
+    /// The most tokens that a conversation may pin: half the window, and no more than a slide leaves.
+    pub fn pinned_max(&self) -> usize {
+        (self.size / 2).min(self.size.saturating_sub(self.slide))
+    }
+
+    /// How many of its first tokens a context keeps of which so many are pinned.
+    pub fn kept_first(&self, pinned: usize) -> usize {
+        self.sinks.max(pinned)
+    }
+
     /// Tokens in the context of a conversation that has had `total` and never gone back; `None` where it cannot have had so
     /// many.
     pub fn len_after(&self, total: u64) -> Option<usize> {
         let size = self.size as u64;
         match total.checked_sub(size + 1) {
             None => Some(total as usize),
-            Some(_) if !self.slides => None,
+            Some(_) if self.slides == Slides::Never => None,
             Some(behind) => Some(self.size - self.slide + 1 + (behind % self.slide as u64) as usize),
         }
     }
@@ -292,8 +318,9 @@ pub struct RowOutput {
     /// first, possibly 0 (see [`Want::Scores`] and [`Want::Next`] on a full context); give the rest
     /// again. Nothing is sampled before all were taken.
     pub taken: usize,
-    /// Tokens that left the context. They stood right behind the sinks: the new context is the old
-    /// one, then what was taken, then what was sampled, less the `dropped` tokens from index `sinks`.
+    /// Tokens that left the context. They stood right behind the first ones that never leave, the sinks or what is
+    /// [pinned](Engine::pin): the new context is the old one, then what was taken, then what was sampled, less the
+    /// `dropped` tokens from there.
     pub dropped: usize,
     /// Tokens in the context now.
     pub context_len: usize,
@@ -362,6 +389,14 @@ pub trait Engine: 'static {
             message: "this engine keeps keys and values to itself".to_owned(),
         })
     }
+
+    /// From now on the first `pinned` tokens of a slot's context never leave, those that it has and those to come; where
+    /// that is fewer than the window's sinks, these do not. Said of a new slot before its first run, and again before
+    /// tokens are appended to one that are to be pinned, too.
+    ///
+    /// # Panics
+    /// If the slot is not open, or that is more than [`Window::pinned_max`].
+    fn pin(&mut self, slot: SlotIndex, pinned: usize);
 
     /// What became of a slot's pages since it was adopted or this was last asked; `None` without pages.
     ///

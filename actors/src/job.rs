@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     clock::Time,
-    engine::{EngineInfo, Held, Interrupt, LoadError, Resident, Sampled, Sampling, Window},
+    engine::{EngineInfo, Held, Interrupt, LoadError, Resident, Sampled, Sampling, Slides, Window},
     keep::Kept,
     message::{BrainError, ConversationId, Party, check_vocabulary},
     text::StepText,
@@ -35,6 +35,8 @@ pub struct History {
     /// The tokens that left, oldest first: all of them, or none where they are too many ([`LEFT_MAX`]) or do not tell how
     /// the context came to be.
     pub left: Arc<Vec<TokenId>>,
+    /// So many of the first tokens are pinned: they never leave, as the window's sinks do not.
+    pub pinned: usize,
 }
 
 /// The most tokens that are remembered of those that left. Not a setting: it keeps what a conversation without end takes
@@ -42,18 +44,43 @@ pub struct History {
 pub const LEFT_MAX: usize = 16_384;
 
 impl History {
-    /// Whether tokens have left: then reading `tokens` again rebuilds the context, it does not repeat it.
+    /// Whether tokens have left.
     pub fn has_slid(&self) -> bool {
         self.total > self.tokens.len() as u64
+    }
+
+    /// Whether keys and values are what the context's tokens say: then reading them again repeats it, and does not only
+    /// rebuild it.
+    pub fn is_plain(&self, window: &Window) -> bool {
+        window.slides == Slides::Recompute || !self.has_slid()
     }
 
     /// All tokens since the last reset, in order, where reading them repeats the context, slides and all. `None` where
     /// they are not all known, or would lead elsewhere: behind a way back to what the last slide left, or in another window.
     pub fn all(&self, window: &Window) -> Option<Vec<TokenId>> {
-        let (first, rest) = self.tokens.split_at(window.sinks.min(self.tokens.len()));
+        let (first, rest) = self.tokens.split_at(window.kept_first(self.pinned).min(self.tokens.len()));
         let is_whole = self.total == (self.left.len() + self.tokens.len()) as u64;
         let leads_here = window.len_after(self.total) == Some(self.tokens.len());
         (is_whole && leads_here).then(|| [first, &self.left, rest].concat())
+    }
+
+    /// Whether `new` tokens behind it may be pinned.
+    ///
+    /// # Errors
+    /// [`BrainError::BadRequest`]: not all that stands before them is pinned, or that would be too much.
+    pub fn check_pin(&self, new: usize, window: &Window) -> Result<(), BrainError> {
+        let Self { total, pinned, .. } = *self;
+        let bad = |found, expected| Err(BrainError::BadRequest { what: "pin", found, expected });
+        if total != pinned as u64 {
+            let found = format!("true behind {total} tokens of which {pinned} are pinned");
+            return bad(found, "all before to be pinned, or nothing: reset the conversation and pin first".to_owned());
+        }
+        let (all, most, size) = (pinned + new, window.pinned_max(), window.size);
+        if all > most {
+            let found = format!("true where {all} tokens would be pinned");
+            return bad(found, format!("at most {most} in a window of {size}: pin less, or raise `window.size`"));
+        }
+        Ok(())
     }
 
     /// Goes back to the first `context_len` tokens.
@@ -62,6 +89,7 @@ impl History {
         if left > 0 {
             Arc::make_mut(&mut self.tokens).truncate(context_len);
             self.total = self.total.saturating_sub(left as u64);
+            self.pinned = self.pinned.min(context_len);
         }
     }
 }
@@ -206,6 +234,8 @@ pub struct Job {
     pub carried: Option<Carried>,
     /// What to do.
     pub work: Work,
+    /// What its input appends is pinned: it may be, by [`History::check_pin`].
+    pub pins: bool,
     /// The text so far of a step that a stop text may end.
     pub text: Option<StepText>,
     /// For whom, as fair shares go.
@@ -217,12 +247,14 @@ pub struct Job {
     pub span: tracing::Span,
 }
 
-/// What a conversation gained and lost: the new context is the old one followed by `appended`, less
-/// the `dropped` tokens from index `sinks` (see [`RowOutput`](crate::engine::RowOutput)).
+/// What a conversation gained and lost: the new context is the old one followed by `appended`, less the `dropped` tokens
+/// behind those that never leave (see [`RowOutput`](crate::engine::RowOutput)).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Commit {
     /// Tokens appended or sampled.
     pub appended: Vec<TokenId>,
+    /// So many of the first of them are pinned, as all before them are.
+    pub pinned: usize,
     /// How many left.
     pub dropped: usize,
     /// What became of its pages, as told of those that the job began with; `None` where there are none.
@@ -230,14 +262,20 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// Applies the commit to a history. `sinks` is that of the engine's window.
-    pub fn apply(&self, history: &mut History, sinks: usize) {
+    /// Applies the commit to a history in the engine's window.
+    pub fn apply(&self, history: &mut History, window: &Window) {
+        history.pinned += self.pinned;
+        let sinks = window.kept_first(history.pinned);
         let tokens = Arc::make_mut(&mut history.tokens);
         tokens.extend_from_slice(&self.appended);
         let (len, end) = (tokens.len(), sinks + self.dropped);
         debug_assert!(self.dropped == 0 || end <= len, "tokens {sinks} to {end} leave a history of {len}");
         history.total += self.appended.len() as u64;
-        if self.dropped > 0 {
+        if self.dropped > 0 && window.slides == Slides::Recompute {
+            // What has left is never read again, and reading what has stayed repeats it.
+            tokens.drain(sinks..end);
+            history.left = Arc::default();
+        } else if self.dropped > 0 {
             let is_whole = history.total == (history.left.len() + len) as u64;
             let dropped = tokens.drain(sinks..end);
             if is_whole && history.left.len() + self.dropped <= LEFT_MAX {

@@ -80,6 +80,10 @@ pub struct Terms {
     /// From here on, what the conversation reads is shared with others or not. `None`: as before, and a new
     /// conversation shares with all that name no scope.
     pub sharing: Option<Sharing>,
+    /// What the input appends, a system prompt say, never leaves the window, as its sinks do not; what is sampled behind
+    /// it does. Only where all before it is pinned, or nothing stands there, and no more than
+    /// [`Window::pinned_max`](crate::engine::Window::pinned_max), half the window, in all.
+    pub pin: bool,
 }
 
 /// Whether conversations share the keys and values of what they have in common. It changes no answer, but what is

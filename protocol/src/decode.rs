@@ -372,7 +372,8 @@ fn step(fields: &mut Fields<'_>, rules: &Rules) -> Result<Step, BrainError> {
 
 fn terms(fields: &mut Fields<'_>) -> Result<Terms, BrainError> {
     let sharing = sharing(fields)?;
-    Ok(Terms { choice: choice(fields)?, sharing })
+    let pin = fields.take("pin").map_or(Ok(false), |raw| values::flag("pin", raw))?;
+    Ok(Terms { choice: choice(fields)?, sharing, pin })
 }
 
 fn sharing(fields: &mut Fields<'_>) -> Result<Option<Sharing>, BrainError> {
@@ -716,13 +717,17 @@ mod tests {
         let rewind = Rewind { conversation: a(), context_len: 0 };
         check(r#"{"id":1,"op":"rewind","conversation":"a","context_len":0}"#, "1", ask(Request::Rewind(rewind)));
         let step = |sharing, choice| {
-            let terms = Terms { choice, sharing };
+            let terms = Terms { choice, sharing, pin: false };
             ask(Request::Step(Step { n: 3, terms, ..Step::greedy(a(), "x", 1) }))
         };
         let with = |keys: &str| format!(r#"{{"id":1,"op":"step","conversation":"a","text":"x","n":3{keys}}}"#);
         let scope = || Some(Sharing::With(Some("s".into())));
         check(&with(""), "1", step(None, None));
         check(&with(r#","share":false,"choice":0"#), "1", step(Some(Sharing::Nobody), Some(0)));
+        let terms = Terms { pin: true, ..Terms::default() };
+        let pinned = ask(Request::Step(Step { n: 3, terms, ..Step::greedy(a(), "x", 1) }));
+        check(&with(r#","pin":true"#), "1", pinned);
+        check_refused(with(r#","pin":1"#), "1", "bad_request", "pin is 1");
         check(&with(r#","share":true"#), "1", step(Some(Sharing::With(None)), None));
         check(&with(r#","scope":"s""#), "1", step(scope(), None));
         check(&with(r#","share":true,"scope":"s""#), "1", step(scope(), None));

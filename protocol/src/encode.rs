@@ -248,6 +248,8 @@ struct ConversationBody<'a> {
     conversation: &'a str,
     context_len: usize,
     total: u64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pinned: usize,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     slid: bool,
     kv_bytes: usize,
@@ -413,6 +415,7 @@ fn conversation(inspected: &Inspected) -> ConversationBody<'_> {
         conversation: inspected.conversation.as_str(),
         context_len: inspected.context_len,
         total: inspected.total,
+        pinned: inspected.pinned,
         slid: inspected.slid,
         kv_bytes: inspected.kv_bytes,
         shared_bytes: inspected.shared_bytes,
@@ -473,7 +476,7 @@ fn finite(number: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use motorbrain_actors::{
-        engine::{EngineInfo, Window},
+        engine::{EngineInfo, Slides, Window},
         message::{Embedded, EmbeddedPieces, Scored, Several, Stepped},
         policy::{ActorState, Dwelling, Health, SharingKind},
         vectors::{Codes, MadeBy},
@@ -568,7 +571,7 @@ mod tests {
             vocab: 151_936,
             inputs: 51,
             embeds: true,
-            window: Window { size: 8, sinks: 1, slide: 2, slides: true },
+            window: Window { size: 8, sinks: 1, slide: 2, slides: Slides::Shift },
             end_tokens: vec![],
             kv_bytes_per_token: 1,
             pages: None,
@@ -629,6 +632,7 @@ mod tests {
             conversation: "a\"b".into(),
             context_len: 40,
             total: 40,
+            pinned: 0,
             slid: false,
             kv_bytes: 4096,
             shared_bytes: 1024,
@@ -641,6 +645,7 @@ mod tests {
             quarantined: false,
         };
         let busy = Inspected {
+            pinned: 7,
             slid: true,
             dwelling: Dwelling::Tokens,
             actor: None,
@@ -653,7 +658,7 @@ mod tests {
         };
         insta::assert_snapshot!(check("1", Ok(Answer::Inspected(idle.clone()))), @r#"{"id":1,"ok":{"conversation":"a\"b","context_len":40,"total":40,"kv_bytes":4096,"shared_bytes":1024,"dwelling":"resident","actor":1,"requests":0,"sharing":"all","idle_ms":1}}"#);
         let next = Some("a\"b".into());
-        insta::assert_snapshot!(check("1", Ok(Answer::Listed(Listed { conversations: vec![busy], next }))), @r#"{"id":1,"ok":{"conversations":[{"conversation":"a\"b","context_len":40,"total":40,"slid":true,"kv_bytes":4096,"shared_bytes":1024,"dwelling":"tokens","requests":2,"choices":3,"sharing":"scope","quarantined":true}],"next":"a\"b"}}"#);
+        insta::assert_snapshot!(check("1", Ok(Answer::Listed(Listed { conversations: vec![busy], next }))), @r#"{"id":1,"ok":{"conversations":[{"conversation":"a\"b","context_len":40,"total":40,"pinned":7,"slid":true,"kv_bytes":4096,"shared_bytes":1024,"dwelling":"tokens","requests":2,"choices":3,"sharing":"scope","quarantined":true}],"next":"a\"b"}}"#);
         let last = Listed { conversations: vec![], next: None };
         insta::assert_snapshot!(check("1", Ok(Answer::Listed(last))), @r#"{"id":1,"ok":{"conversations":[]}}"#);
     }

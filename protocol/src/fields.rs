@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 45] = [
+const KEYS: [&str; 46] = [
     "id",
     "op",
     "conversation",
@@ -35,6 +35,7 @@ const KEYS: [&str; 45] = [
     "choice",
     "share",
     "scope",
+    "pin",
     "to",
     "at",
     "context_len",

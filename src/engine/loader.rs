@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use motorbrain_actors::{
     engine::{
         Engine, EngineError, EngineErrorKind, EngineInfo, EngineLoader, LoadError, Origin, Page, PageError, PageSize,
-        Window,
+        Slides, Window,
     },
     tokens::TokenId,
 };
@@ -299,16 +299,23 @@ fn not_saved(why: NotSaved) -> PageError {
 fn info(model: &Model, window: Window, rotations: &Rotations, pages: Option<PageSize>) -> EngineInfo {
     let contract = &model.contract;
     let unexplained = rotations.unexplained();
-    if let Some(layer) = unexplained.filter(|_| window.slides) {
-        tracing::warn!(layer, "no rotation explains this layer's keys, so the window cannot slide");
-    }
+    let slides = match (window.slides, unexplained) {
+        (Slides::Shift, Some(layer)) => {
+            tracing::warn!(
+                layer,
+                "no rotation explains this layer's keys, so the window cannot slide by shifting them"
+            );
+            Slides::Never
+        }
+        (slides, _) => slides,
+    };
     EngineInfo {
         layers: contract.layers,
         hidden: contract.hidden.unwrap_or(0),
         vocab: contract.vocab,
         inputs: contract.inputs,
         embeds: model.overlay.lm_head.is_some(),
-        window: Window { slides: window.slides && unexplained.is_none(), ..window },
+        window: Window { slides, ..window },
         end_tokens: model.end_tokens.clone(),
         kv_bytes_per_token: contract.kv_bytes_per_token(),
         pages,

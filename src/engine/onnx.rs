@@ -7,7 +7,8 @@ use std::{collections::HashMap, mem, sync::Arc, vec::Drain};
 
 use motorbrain_actors::{
     engine::{
-        Engine, EngineError, EngineErrorKind, EngineInfo, Held, Interrupt, Resident, Row, RowOutput, SlotIndex, Want,
+        Engine, EngineError, EngineErrorKind, EngineInfo, Held, Interrupt, Resident, Row, RowOutput, Slides, SlotIndex,
+        Want,
     },
     reuse::emptied,
     tokens::TokenId,
@@ -29,8 +30,7 @@ use super::{
 pub(crate) struct OnnxEngine<B: Backend> {
     backend: B,
     info: EngineInfo,
-    /// What a slide does to the keys of each layer; `None` where that is not known, and then `info.window.slides` is
-    /// false.
+    /// What a slide does to the keys of each layer; `None` where that is not known, and then nothing shifts.
     turns: Option<Arc<[Turn]>>,
     slots: HashMap<SlotIndex, Slot<B::Kv>>,
     next_slot: u32,
@@ -111,14 +111,14 @@ impl<B: Backend> OnnxEngine<B> {
                     kind: EngineErrorKind::ContextFull,
                     row: Some(index),
                     message: format!(
-                        "the context of {context_len} tokens and {new} more do not fit the window of {}, which does not slide",
+                        "the context of {context_len} tokens and {new} more do not fit the window of {}, which does not slide by itself",
                         window.size
                     ),
                 })?;
             if matches!(row.want, Want::Scores { .. }) {
                 planned.plan = planned.plan.scored(&mut scored_max);
             }
-            planned.fed.fill(&slot.context, slot.kv_len, row, planned.plan, window);
+            planned.fed.fill(slot, row, planned.plan, window);
         }
         Ok(())
     }
@@ -196,10 +196,13 @@ impl<B: Backend> OnnxEngine<B> {
         for (index, ((executed, moved), slot)) in executed.iter_mut().zip(moved).zip(slots).enumerate() {
             executed.kv = executed.kv.take().or(moved.take());
             // The sampled token would be number `size + 1` of the context.
-            if executed.output.sampled.is_some() && executed.kv_len == info.window.size {
+            let is_over = executed.output.sampled.is_some() && executed.kv_len == info.window.size;
+            if is_over && info.window.slides == Slides::Shift {
                 let full = executed.kv.as_mut().unwrap_or(&mut slot.kv);
                 backend.settle(full, executed.kv_len);
-                executed.kv = Some(slider.slide(backend, full, info.window.size, 0).map_err(failed(index))?);
+                let first = info.window.kept_first(slot.pinned);
+                let slid = slider.slide(backend, full, info.window.size, first, 0);
+                executed.kv = Some(slid.map_err(failed(index))?);
                 executed.kv_len -= info.window.slide;
                 executed.output.dropped += info.window.slide;
             }
@@ -249,6 +252,12 @@ impl<B: Backend + 'static> Engine for OnnxEngine<B> {
         slot.kv_len = kv_len;
         slot.check_invariants(self.backend.capacity(&slot.kv), size);
         Ok(self.insert(slot))
+    }
+
+    fn pin(&mut self, slot: SlotIndex, pinned: usize) {
+        let (most, found) = (self.info.window.pinned_max(), self.slots.get_mut(&slot));
+        assert!(found.is_some() && pinned <= most, "slot {} is open, and of {pinned} pinned tokens {most}", slot.0);
+        found.into_iter().for_each(|slot| slot.pinned = pinned);
     }
 
     fn take_held(&mut self, slot: SlotIndex) -> Option<Held> {

@@ -11,6 +11,7 @@ use motorbrain_kernels::vector;
 use super::{
     backend::{Feed, Given},
     sampling::{self, NoDistribution},
+    slot::Slot,
     window::RowPlan,
 };
 
@@ -100,8 +101,9 @@ pub(super) struct Fed {
 }
 
 impl Fed {
-    /// Fills in those of a row on a context of which `kv_len` tokens are cached, in the memory of an earlier one's.
-    pub(super) fn fill(&mut self, context: &[TokenId], kv_len: usize, row: &Row<'_>, plan: RowPlan, window: &Window) {
+    /// Fills in those of a row on its slot, in the memory of an earlier one's.
+    pub(super) fn fill<K>(&mut self, slot: &Slot<K>, row: &Row<'_>, plan: RowPlan, window: &Window) {
+        let (context, kv_len) = (&slot.context[..], slot.kv_len);
         let Self { tokens, logits_of, targets, window: held, .. } = self;
         let last = context.last().filter(|_| plan.last);
         let lead = usize::from(last.is_some());
@@ -117,7 +119,7 @@ impl Fed {
                 if sampling.penalises() {
                     // Taken once: no window holds more.
                     held.reserve(window.size);
-                    let (first, rest) = context.split_at(if plan.slide { window.sinks } else { 0 });
+                    let (first, rest) = context.split_at(if plan.slide { window.kept_first(slot.pinned) } else { 0 });
                     held.extend(first.iter().chain(&rest[dropped..]).chain(row.tokens).map(|token| token.0));
                 }
             }

@@ -95,7 +95,7 @@ impl Rotations {
         &self.layers
     }
 
-    /// The first layer whose keys no rotation explains. Where there is one, the window cannot slide.
+    /// The first layer whose keys no rotation explains. Where there is one, the window cannot shift.
     pub fn unexplained(&self) -> Option<usize> {
         self.layers.iter().position(Option::is_none)
     }

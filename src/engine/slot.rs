@@ -11,7 +11,7 @@ use motorbrain_actors::{
 use super::planned::Executed;
 
 /// One conversation. Invariants: `kv_len <= context.len() <= window.size`, and at most the last
-/// token of the context has no keys and values yet.
+/// token of the context has no keys and values yet. One more was sampled where the slot's owner slides and has not yet.
 pub(super) struct Slot<K> {
     /// With room for a full window and the token that makes it slide, from the beginning.
     pub(super) context: Vec<TokenId>,
@@ -19,6 +19,8 @@ pub(super) struct Slot<K> {
     pub(super) kv: K,
     /// Tokens of the context whose keys and values are cached.
     pub(super) kv_len: usize,
+    /// So many of the first tokens never leave, those to come among them, or as many as the window's sinks.
+    pub(super) pinned: usize,
     /// A rewind below this length would need tokens that left with the last slide.
     pub(super) floor: usize,
 }
@@ -26,7 +28,7 @@ pub(super) struct Slot<K> {
 impl<K> Slot<K> {
     /// Without tokens, in a window of `size`.
     pub(super) fn new(kv: K, size: usize) -> Self {
-        Self { context: Vec::with_capacity(size + 1), kv, kv_len: 0, floor: 0 }
+        Self { context: Vec::with_capacity(size + 1), kv, kv_len: 0, pinned: 0, floor: 0 }
     }
 
     /// Goes back to `context_len` tokens, which lie between the floor and the context's length.
@@ -47,8 +49,9 @@ impl<K> Slot<K> {
         self.context.extend_from_slice(&row.tokens[..output.taken]);
         self.context.extend(output.sampled.iter().map(|s| s.token));
         if output.dropped > 0 {
-            // Each slide drops what stands behind the sinks, so together they drop one range.
-            self.context.drain(window.sinks..window.sinks + output.dropped);
+            // Each slide drops what stands behind those that stay, so together they drop one range.
+            let first = window.kept_first(self.pinned);
+            self.context.drain(first..first + output.dropped);
             self.floor = window.size - window.slide;
         }
         if let Some(kv) = kv {
@@ -68,6 +71,8 @@ impl<K> Slot<K> {
         assert!(kv_len <= context_len, "{kv_len} tokens are cached, the context has {context_len}");
         assert!(context_len - kv_len <= 1, "only {kv_len} of {context_len} tokens are cached");
         assert!(self.floor <= context_len, "the context has {context_len} tokens, its floor is {}", self.floor);
-        assert!(context_len <= size, "the context has {context_len} tokens, the window {size}");
+        // One more was sampled where the owner slides, and is not run before that.
+        let most = size + (context_len - kv_len);
+        assert!(kv_len <= size && context_len <= most, "the context has {context_len} tokens, the window {size}");
     }
 }

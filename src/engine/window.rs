@@ -10,7 +10,7 @@
 //!
 //! Lengths are in tokens. Invariant: `slide >= 1`, `sinks + slide <= size`.
 
-use motorbrain_actors::engine::{Want, Window};
+use motorbrain_actors::engine::{Slides, Want, Window};
 
 /// The window's size where neither the settings nor the model say less.
 const SIZE_DEFAULT: usize = 2048;
@@ -25,6 +25,16 @@ pub enum Overflow {
     Error,
 }
 
+/// How what stays is kept where the window slides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// Its keys and values stay, and its keys are turned back.
+    #[default]
+    Shift,
+    /// It is read again, which costs as much as a prompt of its length, so that answers depend on nothing but its tokens.
+    Recompute,
+}
+
 /// The window as the settings have it; `None` is the default, which depends on the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WindowOptions {
@@ -36,6 +46,8 @@ pub struct WindowOptions {
     pub slide: Option<usize>,
     /// What happens when it is full.
     pub overflow: Overflow,
+    /// How what stays is kept then.
+    pub policy: Policy,
 }
 
 /// Why window options do not make a window.
@@ -105,7 +117,12 @@ impl WindowOptions {
         if slide == 0 || slide > most {
             return Err(WindowError::Slide { slide, most });
         }
-        Ok(Window { size, sinks, slide, slides: self.overflow == Overflow::Slide })
+        let slides = match (self.overflow, self.policy) {
+            (Overflow::Error, _) => Slides::Never,
+            (Overflow::Slide, Policy::Shift) => Slides::Shift,
+            (Overflow::Slide, Policy::Recompute) => Slides::Recompute,
+        };
+        Ok(Window { size, sinks, slide, slides })
     }
 }
 
@@ -144,7 +161,7 @@ pub(crate) fn scored_max(vocab: usize) -> usize {
     (32 << 20) / (vocab.max(1) * size_of::<f32>())
 }
 
-/// The row's new tokens, and perhaps the one it samples, do not fit and the window does not slide.
+/// The row's new tokens, and perhaps the one it samples, do not fit, and the window does not slide or its owner does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DoesNotFit;
 
@@ -157,7 +174,13 @@ pub(crate) fn plan(
     want: &Want<'_>,
 ) -> Result<RowPlan, DoesNotFit> {
     let sampled = usize::from(matches!(want, Want::Next { .. }));
-    if !window.slides && context_len + new + sampled > window.size {
+    let refused = match window.slides {
+        Slides::Never => context_len + new + sampled > window.size,
+        Slides::Shift => false,
+        // What was sampled last must be taken back first.
+        Slides::Recompute => context_len > window.size,
+    };
+    if refused {
         return Err(DoesNotFit);
     }
     let pending = kv_len < context_len;
@@ -172,6 +195,7 @@ pub(crate) fn plan(
     assert!(kv_len <= context_len, "{kv_len} tokens are cached of {context_len}");
     let room = size - context_len;
     Ok(match (room, new) {
+        (0, 1..) if window.slides == Slides::Recompute && !logits_of_last => return Err(DoesNotFit),
         // The last token must see the whole window, so it runs before the slide and alone.
         (0, 1..) if last => RowPlan { slide: false, last, take: 0 },
         (0, 1..) => RowPlan { slide: true, last, take: new.min(window.slide) },
@@ -186,16 +210,16 @@ mod tests {
 
     use super::*;
 
-    const WINDOW: Window = Window { size: 16, sinks: 2, slide: 4, slides: true };
+    const WINDOW: Window = Window { size: 16, sinks: 2, slide: 4, slides: Slides::Shift };
     const NEXT: Want<'static> = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0 };
     const SCORE: Want<'static> = Want::Scores { first: true, next: None };
 
     #[test]
     fn defaults_follow_the_model() {
         let window = |size, context| WindowOptions { size, ..Default::default() }.resolve(context);
-        assert_eq!(window(None, 8192).unwrap(), Window { size: 2048, sinks: 4, slide: 512, slides: true });
-        assert_eq!(window(None, 512).unwrap(), Window { size: 512, sinks: 4, slide: 128, slides: true });
-        assert_eq!(window(Some(1), 512).unwrap(), Window { size: 1, sinks: 0, slide: 1, slides: true });
+        assert_eq!(window(None, 8192).unwrap(), Window { size: 2048, sinks: 4, slide: 512, slides: Slides::Shift });
+        assert_eq!(window(None, 512).unwrap(), Window { size: 512, sinks: 4, slide: 128, slides: Slides::Shift });
+        assert_eq!(window(Some(1), 512).unwrap(), Window { size: 1, sinks: 0, slide: 1, slides: Slides::Shift });
         assert_eq!(window(Some(0), 512), Err(WindowError::Empty));
         assert_eq!(window(Some(513), 512), Err(WindowError::LargerThanContext { size: 513, context: 512 }));
     }
@@ -203,13 +227,19 @@ mod tests {
     #[test]
     fn options_out_of_range_are_refused() {
         let window = |sinks, slide| {
-            WindowOptions { size: Some(16), sinks: Some(sinks), slide: Some(slide), overflow: Overflow::Error }
-                .resolve(16)
+            WindowOptions {
+                size: Some(16),
+                sinks: Some(sinks),
+                slide: Some(slide),
+                overflow: Overflow::Error,
+                policy: Policy::Shift,
+            }
+            .resolve(16)
         };
         assert_eq!(window(16, 1), Err(WindowError::Sinks { sinks: 16, size: 16 }));
         assert_eq!(window(2, 0), Err(WindowError::Slide { slide: 0, most: 14 }));
         assert_eq!(window(2, 15), Err(WindowError::Slide { slide: 15, most: 14 }));
-        assert_eq!(window(2, 14), Ok(Window { size: 16, sinks: 2, slide: 14, slides: false }));
+        assert_eq!(window(2, 14), Ok(Window { size: 16, sinks: 2, slide: 14, slides: Slides::Never }));
     }
 
     #[test]
@@ -246,8 +276,21 @@ mod tests {
     }
 
     #[test]
+    fn where_the_owner_slides_a_full_context_says_what_comes_next_and_takes_nothing() {
+        let window = WindowOptions { size: Some(16), policy: Policy::Recompute, ..Default::default() };
+        let window = window.resolve(16).unwrap();
+        assert_eq!(window.slides, Slides::Recompute);
+        let full = |kv_len, new, want| plan(&window, 16, kv_len, new, want);
+        let last = RowPlan { slide: false, last: true, take: 0 };
+        assert_eq!([full(16, 0, &NEXT), full(15, 0, &NEXT), full(16, 3, &SCORE)], [Ok(last); 3]);
+        assert_eq!([full(16, 3, &NEXT), full(15, 3, &Want::Nothing)], [Err(DoesNotFit); 2]);
+        assert_eq!(plan(&window, 17, 16, 0, &NEXT), Err(DoesNotFit));
+        assert_eq!(plan(&window, 12, 12, 9, &NEXT).map(|row| row.take), Ok(4));
+    }
+
+    #[test]
     fn without_slides_what_does_not_fit_is_refused_whole() {
-        let window = Window { slides: false, ..WINDOW };
+        let window = Window { slides: Slides::Never, ..WINDOW };
         assert_eq!(plan(&window, 10, 10, 7, &Want::Nothing), Err(DoesNotFit));
         assert_eq!(plan(&window, 10, 10, 6, &NEXT), Err(DoesNotFit));
         assert!(plan(&window, 10, 10, 6, &Want::Nothing).is_ok());

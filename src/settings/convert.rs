@@ -137,6 +137,7 @@ impl Settings {
             sinks: self.window.sinks,
             slide: self.window.slide,
             overflow: self.window.overflow,
+            policy: self.window.policy,
         }
     }
 

@@ -30,7 +30,7 @@ pub use load::{DEFAULT_FILE, Place, Sources};
 
 use crate::{
     calibration,
-    engine::{Activations, Overflow},
+    engine::{Activations, Overflow, Policy},
     model::RecipeName,
 };
 
@@ -98,6 +98,8 @@ sections::sections! {
         slide: Option<usize> = None, example "512";
         /// At a full window: `slide` drops the oldest, `error` refuses with `context_full`.
         overflow: Overflow = Overflow::Slide;
+        /// What stays behind a slide: `shift` keeps its keys and values and turns the keys back; `recompute` reads it again beside others' work, so that answers depend on its tokens alone, and models can slide whose keys do not turn.
+        policy: Policy = Policy::Shift;
     }
     /// How much memory is used.
     MemorySettings memory {

@@ -5,7 +5,7 @@
 //! every number with those that it must fit.
 
 use motorbrain_actors::{
-    engine::{Origin, Window},
+    engine::{Origin, Slides, Window},
     job::History,
 };
 use xxhash_rust::xxh3::Xxh3;
@@ -17,7 +17,7 @@ use crate::distinct;
 pub(super) struct State {
     /// Tokens of the context.
     pub(super) len: u64,
-    /// Of its tokens and of how many there were.
+    /// Of its tokens, of how many there were, and of how many are pinned.
     pub(super) digest: u128,
     /// The fewest tokens that it can go back to.
     pub(super) floor: u64,
@@ -49,10 +49,11 @@ pub(super) struct Head {
     pub(super) pages: Vec<PageHead>,
 }
 
-/// Of a context's tokens, and of how many there were in all.
+/// Of a context's tokens, of how many there were in all, and of how many of them are pinned.
 pub(super) fn digest(history: &History) -> u128 {
     let mut hash = Xxh3::new();
     hash.update(&history.total.to_le_bytes());
+    hash.update(&(history.pinned as u64).to_le_bytes());
     history.tokens.iter().for_each(|token| hash.update(&token.0.to_le_bytes()));
     hash.digest128()
 }
@@ -72,7 +73,7 @@ impl Head {
         text(&mut to, layout);
         number(&mut to, *page as u64);
         [window.size, window.sinks, window.slide].iter().for_each(|len| number(&mut to, *len as u64));
-        to.push(u8::from(window.slides));
+        to.push(SLIDES.iter().position(|slides| *slides == window.slides).unwrap_or_default() as u8);
         to.extend(self.owner);
         number(&mut to, self.states.len() as u64);
         for State { len, digest, floor, kv_len, pages } in &self.states {
@@ -96,7 +97,7 @@ impl Head {
             size: from.len()?,
             sinks: from.len()?,
             slide: from.len()?,
-            slides: matches!(from.array::<1>()?, [1]),
+            slides: *SLIDES.get(usize::from(from.array::<1>()?[0]))?,
         };
         let origin = Origin { model, form, layout, page, window };
         let owner = from.array()?;
@@ -128,6 +129,9 @@ impl Head {
             })
     }
 }
+
+/// What a number stands for.
+const SLIDES: [Slides; 3] = [Slides::Never, Slides::Shift, Slides::Recompute];
 
 /// A context's, without its pages.
 const STATE_BYTES: usize = 16 + 4 * 8;

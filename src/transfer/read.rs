@@ -16,7 +16,7 @@ use motorbrain_actors::{
 };
 use xxhash_rust::xxh3::Xxh3;
 
-use super::{FORMAT, Here, SUM, TransferError, VERSION, Wanted};
+use super::{FORMAT, Here, SUM, TransferError, VERSION, Wanted, write::slides};
 use crate::{
     distinct,
     safetensors::{HEADER_MAX, Header, LENGTH, Tensor, Type},
@@ -48,8 +48,11 @@ pub fn import(from: &mut impl Read, bytes: u64, wanted: Wanted, here: &Here<'_>)
     let contexts = (0..count).map(|index| Context::read(&mut source, &header, index, page, here));
     let mut contexts = contexts.collect::<Result<Vec<_>, _>>()?;
     if compare_window(&metadata, &here.info.window).is_err() {
-        // Reading what left another window leads elsewhere in this one.
-        contexts.iter_mut().for_each(|context| context.history.left = Arc::default());
+        // Reading what left another window leads elsewhere in this one, which may pin less.
+        let most = here.info.window.pinned_max();
+        for History { left, pinned, .. } in contexts.iter_mut().map(|context| &mut context.history) {
+            (*left, *pinned) = (Arc::default(), most.min(*pinned));
+        }
     }
     // Behind them come pages, then the sum.
     let of_pages = header.tensors.len().checked_sub(count * PARTS.len() + 1).ok_or(malformed("it has no sum"))?;
@@ -104,7 +107,7 @@ fn compare_window(metadata: &Metadata<'_>, window: &Window) -> Result<(), Transf
     same("window.size", window.size.to_string())?;
     same("window.sinks", window.sinks.to_string())?;
     same("window.slide", window.slide.to_string())?;
-    same("window.slides", window.slides.to_string())
+    same("window.slides", slides(window).to_owned())
 }
 
 /// A context, without its pages' memory.
@@ -127,6 +130,7 @@ impl Context {
         let (size, vocab) = (here.info.window.size, here.info.vocab);
         let number = |what| Metadata(&header.metadata).number(&format!("context.{index}.{what}"));
         let (total, floor, kv_len) = (number("total")?, number("floor")?, number("kv_len")?);
+        let pinned = number("pinned")?;
         // As many as there can be, and these bound the memory that is asked for.
         let most = [size, LEFT_MAX, kv_len.min(size).div_ceil(page)];
         let mut parts = Vec::new();
@@ -147,11 +151,11 @@ impl Context {
         }
         let len = tokens.len();
         let is_total = total == len + left.len() || left.is_empty() && total > len;
-        if !is_total || floor > len || kv_len > len || pages.len() != kv_len.div_ceil(page) {
+        if !is_total || pinned > len || floor > len || kv_len > len || pages.len() != kv_len.div_ceil(page) {
             return Err(malformed("a context's counters do not fit its tokens"));
         }
         let of = |ids: Vec<u32>| Arc::new(ids.into_iter().map(TokenId).collect());
-        let history = History { tokens: of(tokens), total: total as u64, left: of(left) };
+        let history = History { tokens: of(tokens), total: total as u64, left: of(left), pinned };
         Ok(Self { history, floor, kv_len, pages })
     }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use motorbrain_actors::{
+    engine::Slides,
     job::History,
     message::{BrainError, ErrorCode},
     tokens::TokenId,
@@ -35,7 +36,7 @@ fn case(loader: &FakeLoader) -> Vec<Kept> {
     let long = context(loader, 22);
     let mut slid = fork(&long, 14);
     let left: Vec<_> = (0..8).map(TokenId).collect();
-    slid.history = History { total: slid.history.total + 8, left: Arc::new(left), ..slid.history };
+    slid.history = History { total: slid.history.total + 8, left: Arc::new(left), pinned: 5, ..slid.history };
     slid.floor = 12;
     vec![slid, long]
 }
@@ -85,7 +86,7 @@ fn what_is_of_another_model_is_refused_but_for_its_tokens() {
         assert_eq!(found.unwrap(), expected);
     };
     is_cut(check("window", &|other, _| other.info.window.slide = 5));
-    is_cut(check("window", &|other, _| other.info.window.slides = false));
+    is_cut(check("window", &|other, _| other.info.window.slides = Slides::Never));
     is_taken(check("layout", &|other, _| other.info.pages.as_mut().unwrap().tokens = 8));
     is_taken(check("form of the model", &|other, _| other.info.pages = None));
     // Tokens of another tokenizer are other words, and some may not be here at all, or not fit.
@@ -181,7 +182,7 @@ fn whatever_is_sent_is_right_or_an_error() {
             let len = history.tokens.len();
             assert!(*floor <= len && resident.kv_len <= len && len <= loader.info.window.size);
             assert!(history.tokens.iter().all(|token| (token.0 as usize) < loader.info.vocab));
-            assert!(history.total >= len as u64);
+            assert!(history.total >= len as u64 && history.pinned <= len);
             assert_eq!(resident.pages.len(), resident.kv_len.div_ceil(PAGE));
             assert!(states_in(resident, PAGE).is_some());
         }

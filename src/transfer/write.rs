@@ -7,7 +7,7 @@ use std::{
 };
 
 use motorbrain_actors::{
-    engine::{Origin, PageError},
+    engine::{Origin, PageError, Slides, Window},
     job::History,
     keep::Kept,
     tokens::TokenId,
@@ -59,6 +59,15 @@ pub fn export(to: &mut impl Write, states: &[Kept], here: &Here<'_>) -> Result<u
     Ok(to.bytes)
 }
 
+/// How a window slides, in a word.
+pub(super) fn slides(window: &Window) -> &'static str {
+    match window.slides {
+        Slides::Never => "never",
+        Slides::Shift => "shift",
+        Slides::Recompute => "recompute",
+    }
+}
+
 fn metadata(states: &[Kept], origin: &Origin, here: &Here<'_>) -> BTreeMap<String, String> {
     let Origin { model, form, layout, page, window } = origin;
     let mut metadata: BTreeMap<String, String> = [
@@ -73,13 +82,14 @@ fn metadata(states: &[Kept], origin: &Origin, here: &Here<'_>) -> BTreeMap<Strin
         ("window.size", window.size.to_string()),
         ("window.sinks", window.sinks.to_string()),
         ("window.slide", window.slide.to_string()),
-        ("window.slides", window.slides.to_string()),
+        ("window.slides", slides(window).to_owned()),
         ("contexts", states.len().to_string()),
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .into();
     for (index, Kept { history, floor, resident }) in states.iter().enumerate() {
-        let counters = [("total", history.total), ("floor", *floor as u64), ("kv_len", resident.kv_len as u64)];
+        let lens = [("pinned", history.pinned), ("floor", *floor), ("kv_len", resident.kv_len)];
+        let counters = lens.map(|(key, len)| (key, len as u64)).into_iter().chain([("total", history.total)]);
         metadata.extend(counters.map(|(key, value)| (format!("context.{index}.{key}"), value.to_string())));
     }
     metadata

@@ -2,10 +2,10 @@
 //!
 //! Each law gets a fresh engine and panics where it is broken, so [`check`] is a test. It takes its
 //! tokens from the engine's vocabulary and reads a few windows of them: give it an engine with a
-//! window of 16 to 64 tokens. Laws about sliding hold of an engine that slides, the law of the full
-//! context of one that does not: check both.
+//! window of 16 to 64 tokens. Laws about sliding hold of an engine that slides, those of the full
+//! context of one that does not, or whose owner does: check all three.
 
-use motorbrain_actors::engine::{Engine, Sampling};
+use motorbrain_actors::engine::{Engine, Sampling, Slides};
 
 mod driver;
 mod failing;
@@ -39,7 +39,7 @@ pub fn check(mut make_engine: impl FnMut() -> Box<dyn Engine>, tolerance: Tolera
 
 type Law = fn(&mut dyn Engine, Tolerance);
 
-fn laws(slides: bool) -> Vec<Law> {
+fn laws(slides: Slides) -> Vec<Law> {
     let mut laws: Vec<Law> = vec![
         reading::chunking_changes_no_score,
         reading::scores_are_what_sampling_says,
@@ -54,16 +54,16 @@ fn laws(slides: bool) -> Vec<Law> {
         failing::an_interrupted_run_changes_no_slot,
         failing::a_rewound_slot_is_as_it_was,
     ];
-    if slides {
-        laws.extend([
+    match slides {
+        Slides::Shift => laws.extend([
             sliding::the_context_is_what_was_taken_less_what_was_dropped as Law,
             sliding::chunking_changes_no_score_over_slides,
             sliding::scores_are_what_sampling_says_over_slides,
             sliding::a_slide_cannot_be_rewound,
             sampling::penalties_count_what_the_context_holds,
-        ]);
-    } else {
-        laws.push(failing::a_full_context_is_refused);
+        ]),
+        Slides::Never => laws.push(failing::a_full_context_is_refused),
+        Slides::Recompute => laws.push(failing::a_full_context_samples_one_more_and_is_taken_back),
     }
     laws
 }

@@ -27,7 +27,7 @@ use super::{
 use motorbrain_actors::{
     engine::{
         Engine, EngineError, EngineErrorKind, EngineInfo, Held, Interrupt, PageSize, Pooling, Resident, Row, RowOutput,
-        SlotIndex, Want, Window,
+        Slides, SlotIndex, Want, Window,
     },
     tokens::TokenId,
 };
@@ -45,7 +45,7 @@ pub fn fake_info_without_pages() -> EngineInfo {
         vocab: 64,
         inputs: 7,
         embeds: true,
-        window: Window { size: 16, sinks: 2, slide: 4, slides: true },
+        window: Window { size: 16, sinks: 2, slide: 4, slides: Slides::Shift },
         end_tokens: Vec::new(),
         kv_bytes_per_token: 16,
         pages: None,
@@ -119,8 +119,14 @@ impl Engine for FakeEngine {
         let (pages, states) = Pages::adopt(held, size.tokens)
             .ok_or_else(|| error(EngineErrorKind::Rejected, None, "the pages do not hold what they should"))?;
         let slot = self.open()?;
-        self.slots.insert(slot, Slot { tokens: context.to_vec(), states, slid_to: 0, pages });
+        self.slots.insert(slot, Slot { tokens: context.to_vec(), states, pages, ..Slot::default() });
         Ok(slot)
+    }
+
+    fn pin(&mut self, slot: SlotIndex, pinned: usize) {
+        let most = self.info.window.pinned_max();
+        assert!(pinned <= most, "{pinned} tokens are pinned, of {most} that may be");
+        self.slots.get_mut(&slot).unwrap_or_else(|| panic!("{slot:?} is not open")).pinned = pinned;
     }
 
     fn take_held(&mut self, slot: SlotIndex) -> Option<Held> {
@@ -143,9 +149,11 @@ impl Engine for FakeEngine {
             );
             return Err(error(EngineErrorKind::Rejected, None, message));
         }
+        let page = self.info.pages.map(|page| page.tokens);
         if let Some(slot) = self.slots.get_mut(&slot) {
             slot.tokens.truncate(context_len);
             slot.states.truncate(context_len);
+            page.into_iter().for_each(|page| slot.pages.rewind(slot.states.len(), page));
         }
         Ok(())
     }
@@ -200,6 +208,8 @@ struct Slot {
     states: Vec<u64>,
     /// Tokens that the last slide left.
     slid_to: usize,
+    /// So many of the first tokens never leave.
+    pinned: usize,
     /// Where the states lie, if they lie in pages.
     pages: Pages,
 }
@@ -248,7 +258,17 @@ impl Slot {
             return Err(error(EngineErrorKind::Rejected, None, "the row has nothing to run"));
         }
         let len = self.tokens.len() + row.tokens.len() + usize::from(samples);
-        if !info.window.slides && len > info.window.size {
+        let size = info.window.size;
+        let is_refused = match info.window.slides {
+            Slides::Never => len > size,
+            Slides::Shift => false,
+            // Its owner slides; a score of what stands at the end needs no room.
+            Slides::Recompute => {
+                let scores = matches!(row.want, Want::Scores { first: true, .. });
+                self.tokens.len() > size || self.tokens.len() == size && !row.tokens.is_empty() && !scores
+            }
+        };
+        if is_refused {
             let message = format!("{len} tokens do not fit the window of {}", info.window.size);
             return Err(error(EngineErrorKind::ContextFull, None, message));
         }
@@ -277,7 +297,7 @@ impl Slot {
             Want::Next { sampling, seed, number, top } => {
                 if let Some(&state) = self.states.last().filter(|_| output.taken == row.tokens.len()) {
                     let sampled = sample(&logprobs(state, info.vocab), sampling, &self.tokens, draw(seed, number), top);
-                    if self.tokens.len() == info.window.size {
+                    if self.tokens.len() == info.window.size && info.window.slides == Slides::Shift {
                         output.dropped += self.slide(info.window);
                     }
                     self.tokens.push(sampled.token);
@@ -297,7 +317,8 @@ impl Slot {
     }
 
     fn slide(&mut self, window: Window) -> usize {
-        self.tokens.drain(window.sinks..window.sinks + window.slide);
+        let first = window.kept_first(self.pinned);
+        self.tokens.drain(first..first + window.slide);
         self.slid_to = self.tokens.len();
         self.states.clear();
         self.pages.leave();

@@ -217,6 +217,10 @@ impl Engine for WildEngine {
         held
     }
 
+    fn pin(&mut self, slot: SlotIndex, pinned: usize) {
+        self.engine.pin(slot, pinned);
+    }
+
     fn close(&mut self, slot: SlotIndex) {
         self.held.remove(&slot);
         self.engine.close(slot);

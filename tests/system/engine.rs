@@ -8,7 +8,7 @@ use crate::common::{
     F32_FORMS, F32_TOLERANCE, engine, fixture, largest_difference, loader, run, scores, text_tokens, window,
 };
 use motorbrain::{
-    engine::{Overflow, WindowOptions},
+    engine::{Overflow, Policy, WindowOptions},
     model::onnx::{GraphProto, ModelProto, NodeProto, TensorProto},
 };
 use motorbrain_actors::{
@@ -155,6 +155,14 @@ fn memory_is_as_large_as_the_context() {
 fn obeys(form: &str, overflow: Overflow, tolerance: f32) {
     let loader = loader(&fixture(form), WindowOptions { overflow, ..window(32, 4, 8) });
     conformance::check(|| loader.load().unwrap(), Tolerance { logprob: tolerance, hidden: tolerance });
+}
+
+#[test]
+fn engines_whose_owner_slides_obey_the_contract() {
+    let loader = loader(&fixture("tiny-gqa-fp32"), WindowOptions { policy: Policy::Recompute, ..window(32, 4, 8) });
+    let tolerance = Tolerance { logprob: F32_TOLERANCE, hidden: F32_TOLERANCE };
+    conformance::check(|| loader.load().unwrap(), tolerance);
+    conformance::check(|| loader.load_plain().unwrap(), tolerance);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use motorbrain::{
     model::onnx::{GraphProto, ModelProto},
 };
 use motorbrain_actors::{
-    engine::{Engine, EngineLoader},
+    engine::{Engine, EngineLoader, Slides},
     tokens::TokenId,
 };
 use prost::Message;
@@ -106,7 +106,7 @@ fn a_window_ends_where_longer_runs_turn_keys_otherwise() {
     assert_eq!(model(dir.path()).context.tokens, 256);
     let Err(error) = loader(dir.path(), window(128, 4, 16)).load() else { panic!("answers would depend on cuts") };
     assert!(error.message.contains("layer 0") && error.hint.unwrap().contains("64 or less"), "{}", error.message);
-    assert!(loader(dir.path(), window(64, 4, 16)).load().unwrap().info().window.slides);
+    assert_eq!(loader(dir.path(), window(64, 4, 16)).load().unwrap().info().window.slides, Slides::Shift);
 }
 
 /// Gives the tables in an `If`'s branches so many rows, by repeating theirs.
@@ -124,6 +124,6 @@ fn lengthen_tables(graph: &mut GraphProto, rows: i64) {
 fn positions_that_are_embedded_keep_the_window_from_sliding() {
     let dir = with_tokenizer(&fixture("exports/hf-gpt2"));
     let loader = loader(dir.path(), window(64, 4, 16));
-    assert!(!loader.load().unwrap().info().window.slides);
+    assert_eq!(loader.load().unwrap().info().window.slides, Slides::Never);
     assert_eq!(loader.rotations().unwrap().unexplained(), Some(0));
 }

@@ -127,6 +127,25 @@ fn ten_windows_of_text_are_those_of_a_rebuilt_cache() {
     }
 }
 
+#[test]
+fn what_is_pinned_stays_as_sinks_do() {
+    let (size, pinned, slide) = (64, 31, 16);
+    let tokens = text_tokens(&fixture("tiny-plain"), 5 * size);
+    let expected = reference(&fixture("tiny-plain"), |_| true, &tokens, [size, pinned, slide]);
+    for form in F32_FORMS {
+        let loader = loader(&fixture(form), window(size, 4, slide));
+        for engine in [&mut loader.load().unwrap(), &mut loader.load_plain().unwrap()] {
+            for cuts in [&[1usize][..], &[23, 64, 5]] {
+                let slot = engine.open().unwrap();
+                engine.pin(slot, pinned);
+                let difference = largest_difference(&scores(&mut **engine, slot, &tokens, cuts), &expected);
+                assert!(difference < F32_TOLERANCE, "{form} {cuts:?}: {difference:e}");
+                engine.close(slot);
+            }
+        }
+    }
+}
+
 /// A copy of a fixture with its graph edited.
 fn edited(name: &str, edit: impl FnOnce(&mut GraphProto)) -> TempDir {
     let folder = copy(name);
@@ -211,9 +230,14 @@ fn stretch_keys(graph: &mut GraphProto, layer: usize) {
     graph.node.splice(concat..concat, added);
 }
 
+/// A model whose layer 5 has keys that no rotation explains.
+pub(crate) fn without_a_rotation() -> TempDir {
+    edited("tiny-plain", |graph| stretch_keys(graph, 5))
+}
+
 #[test]
 fn a_layer_that_no_rotation_explains_keeps_the_window_from_sliding() {
-    let dir = edited("tiny-plain", |graph| stretch_keys(graph, 5));
+    let dir = without_a_rotation();
     let loader = loader(dir.path(), window(64, 4, 16));
     let mut engine = loader.load().unwrap();
     assert_eq!(loader.rotations().unwrap().unexplained(), Some(5));

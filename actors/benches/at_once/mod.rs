@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, vec::Drain};
 use motorbrain_actors::{
     engine::{
         Engine, EngineError, EngineInfo, EngineLoader, Held, Interrupt, LoadError, Page, PageSize, Resident, Row,
-        RowOutput, Sampled, SlotIndex, Want, Window,
+        RowOutput, Sampled, Slides, SlotIndex, Want, Window,
     },
     tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
 };
@@ -44,6 +44,8 @@ impl Engine for AtOnce {
         pages.extend(new.iter().cloned());
         Some(Held { keep, pages: new, kv_len: *len })
     }
+
+    fn pin(&mut self, _slot: SlotIndex, _pinned: usize) {}
 
     fn close(&mut self, slot: SlotIndex) {
         self.slots.remove(&slot);
@@ -91,7 +93,7 @@ pub(crate) struct Loader;
 impl EngineLoader for Loader {
     fn load(&self) -> Result<Box<dyn Engine>, LoadError> {
         let info = EngineInfo {
-            window: Window { size: 1 << 20, sinks: 2, slide: 4, slides: true },
+            window: Window { size: 1 << 20, sinks: 2, slide: 4, slides: Slides::Shift },
             pages: Some(PageSize { tokens: PAGE, bytes: 64 }),
             ..fake_info()
         };

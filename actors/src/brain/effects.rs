@@ -127,7 +127,7 @@ impl Shell {
     }
 
     fn send(&mut self, actor: ActorIndex, incarnation: Incarnation, job: Assignment) {
-        let Assignment { request, serves, conversation, context, held, carried, work, party, alone } = job;
+        let Assignment { request, serves, conversation, context, held, carried, work, pins, party, alone } = job;
         let text = self.step_text(serves, &context.tokens, &work);
         // A slot that is given back serves no request and has none of this.
         let span = match self.open.get_mut(&serves) {
@@ -138,7 +138,7 @@ impl Shell {
             }
             None => tracing::Span::none(),
         };
-        let job = Job { request, conversation, context, held, carried, work, text, party, alone, span };
+        let job = Job { request, conversation, context, held, carried, work, pins, text, party, alone, span };
         self.crew.send(actor, incarnation, job);
     }
 

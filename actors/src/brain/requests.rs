@@ -213,7 +213,7 @@ impl Shell {
             Request::Reset(conversation) => plain(conversation, Ask::Reset),
             Request::Close(conversation) => plain(conversation, Ask::Close),
             Request::Fork(Fork { from, to, at, choice }) => {
-                let terms = Terms { choice, sharing: None };
+                let terms = Terms { choice, ..Terms::default() };
                 Asked { terms, ..plain(from, Ask::Fork { to, at }) }
             }
             Request::Rewind(Rewind { conversation, context_len }) => plain(conversation, Ask::Rewind { context_len }),

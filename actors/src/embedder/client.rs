@@ -56,6 +56,7 @@ pub struct Embedder {
     shared: Arc<Shared>,
     party: Party,
     deadline: Option<Duration>,
+    pins: bool,
 }
 
 /// What an [`Embedder`] starts its actors with.
@@ -177,7 +178,7 @@ impl Embedder {
         let jobs = Arc::new(Semaphore::new(options.jobs_max.clamp(1, Semaphore::MAX_PERMITS)));
         let present = Mutex::new(present);
         let shared = Arc::new(Shared { loader, options, info, conversations, jobs, present });
-        Ok(Self { shared, party: Party::default(), deadline: None })
+        Ok(Self { shared, party: Party::default(), deadline: None, pins: false })
     }
 
     /// Puts a new actor in the place of one that has died or hangs, for this handle and all its clones; whoever still
@@ -235,6 +236,13 @@ impl Embedder {
     pub fn at(&self, priority: Priority) -> Self {
         let party = Party { priority, ..self.party.clone() };
         Self { party, ..self.clone() }
+    }
+
+    /// The same handle for requests of which what they append never leaves the window: see
+    /// [`Terms::pin`](crate::message::Terms::pin).
+    #[must_use]
+    pub fn pinning(&self) -> Self {
+        Self { pins: true, ..self.clone() }
     }
 
     /// What the engine is.
@@ -346,6 +354,12 @@ impl Embedder {
         port: Port,
     ) -> Result<CancelOnDrop, JobError> {
         let permit = if matches!(work, Work::Forget) { None } else { Some(self.place()?) };
+        let pins = self.pins && permit.is_some();
+        if pins && (conversation.is_none() || work.input().is_empty()) {
+            let found = "true without a conversation or without tokens".to_owned();
+            let expected = "tokens that a conversation keeps".to_owned();
+            return Err(BrainError::BadRequest { what: "pin", found, expected }.into());
+        }
         let mut taken = match &conversation {
             Some(name) => Some(self.shared.conversations.take(name).await),
             None => None,
@@ -365,6 +379,7 @@ impl Embedder {
             held,
             carried: None,
             work,
+            pins,
             text: None,
             party: self.party.clone(),
             alone: 0,

@@ -78,7 +78,7 @@ impl Conversation {
 
     /// Takes over what a job of this life has committed.
     pub(super) fn commit(&mut self, commit: &Commit, life: Life, info: &EngineInfo) {
-        commit.apply(&mut self.context, info.window.sinks);
+        commit.apply(&mut self.context, &info.window);
         self.read = None;
         self.life = life;
         self.held = match info.pages {
@@ -206,7 +206,7 @@ mod tests {
             vocab: 9,
             inputs: 1,
             embeds: true,
-            window: crate::engine::Window { size: 9, sinks: 0, slide: 1, slides: true },
+            window: crate::engine::Window { size: 9, sinks: 0, slide: 1, slides: crate::engine::Slides::Shift },
             end_tokens: Vec::new(),
             kv_bytes_per_token: 1,
             pages: None,

@@ -6,6 +6,9 @@
 //! lane: when the task ends, well or not, the slot on them is closed, and the owner goes on from the last commit. A
 //! slot without pages goes back to it or, behind a slide, is given up, and the owner is told so.
 //!
+//! Where a window's tokens are read again behind a slide ([`Slides::Recompute`]), it is the lane that slides: it takes the
+//! slot back to what never leaves, and what has stayed behind that is missing then, as after a death.
+//!
 //! What was read stays read: of a task that does not end well the owner is told what lies in pages, and a slot without
 //! them keeps what it holds of a context.
 //!
@@ -16,7 +19,7 @@ use std::{collections::BTreeMap, mem};
 
 use super::task::Task;
 use crate::{
-    engine::{Engine, EngineError, EngineErrorKind, RowOutput, SlotIndex},
+    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, RowOutput, Slides, SlotIndex, Window},
     job::{Commit, Holding, RequestId},
     message::ConversationId,
     shares::{Flow, Place},
@@ -86,18 +89,22 @@ pub(super) struct Lane {
     pub(super) begun: bool,
     /// How many tokens of those that restore the front job's context were read.
     restored: usize,
-    /// How many are to be before the work begins.
+    /// How many are to be before the work begins or goes on.
     to_restore: usize,
-    /// What is read where the context has slid and is read again: all tokens since the last reset.
-    replay: Option<Vec<TokenId>>,
+    /// What is read for that, where it is not the context that the front job came with.
+    again: Option<Vec<TokenId>>,
+    /// Whether that is all tokens since the last reset, through all slides.
+    replayed: bool,
     /// Tokens in the context as of the last commit.
     context_len: usize,
     /// Tokens since the last reset as of the last commit.
     total: u64,
     pending: Commit,
+    /// How many of the context's first tokens never leave.
+    stays: usize,
     /// Tokens of the context whose keys and values lie in pages that the owner knows of.
     told: usize,
-    /// Without pages: the tokens that the slot holds.
+    /// The tokens that the slot holds, without pages or where the lane slides.
     holds: Vec<TokenId>,
 }
 
@@ -133,11 +140,10 @@ impl Lane {
                 (0, rest.saturating_sub(resident.kv_len - committed))
             }
             (Holding::Pages(resident), None) => (without_last(committed, resident.kv_len), rest),
-            (_, Some(carried)) if carried.appended.is_empty() => {
+            (_, Some(carried)) => {
                 let kv_len = carried.held.as_ref().map_or(0, |held| held.kv_len);
-                (without_last(committed, kv_len), rest)
+                (without_last((committed + carried.appended.len()).saturating_sub(carried.dropped), kv_len), rest)
             }
-            (_, Some(_)) => (0, rest),
             _ => (committed, rest),
         }
     }
@@ -149,10 +155,14 @@ impl Lane {
     pub(super) fn begin(&mut self, engine: &mut dyn Engine) -> Result<(), EngineError> {
         let Some(task) = self.queue.values_mut().next() else { return Ok(()) };
         let context = task.job.context.clone();
-        let sinks = engine.info().window.sinks;
+        let window = engine.info().window;
+        let (pins, new) = (task.job.pins, task.job.work.input().len());
+        // All of it leaves no more before it is read: no window slides while half of it is empty.
+        let pinned = context.pinned + if pins { new } else { 0 };
         let mut pending = task.carried.take();
         let committed = context.tokens.len();
-        let mut restored = committed;
+        let mut present = context.clone();
+        let restored;
         let held = match &task.job.held {
             Holding::Pages(resident) => Some(resident.clone()),
             // What another actor has done lies in pages, though there were none when it began.
@@ -163,19 +173,19 @@ impl Lane {
         if let Some(mut resident) = held {
             if resident.kv_len > committed && pending.is_none() {
                 let appended = task.skip(resident.kv_len - committed).to_vec();
-                pending = Some(Commit { appended, ..Commit::default() });
+                let pinned = if pins { appended.len() } else { 0 };
+                pending = Some(Commit { appended, pinned, ..Commit::default() });
             }
-            let mut present = context.clone();
             if let Some(pending) = &pending {
-                pending.apply(&mut present, sinks);
+                pending.apply(&mut present, &window);
                 resident.apply(pending.held.clone());
             }
             // The last token may have been sampled and not run yet.
             let mut tokens = &present.tokens[..];
             if resident.kv_len + 1 < tokens.len() {
                 tokens = &tokens[..resident.kv_len];
-                restored = resident.kv_len;
             }
+            restored = tokens.len();
             self.slot.take().into_iter().for_each(|slot| engine.close(slot));
             self.slot = Some(engine.adopt(tokens, &resident)?);
             // Whoever has slid holds no page of before for as long as the job goes on.
@@ -187,19 +197,59 @@ impl Lane {
             self.slot = Some(engine.open()?);
             restored = 0;
         }
-        let window = &engine.info().window;
-        let slid = restored < committed && context.has_slid();
-        self.replay = if slid { context.all(window) } else { None };
-        if self.replay.is_some() && restored > 0 {
+        let (present, lacks) = (&present.tokens[..], restored < present.tokens.len());
+        self.restored = restored;
+        self.again = match window.slides {
+            Slides::Recompute => (lacks && pending.is_some()).then(|| present.to_vec()),
+            _ if lacks && context.has_slid() => context.all(&window),
+            _ => None,
+        };
+        self.replayed = self.again.is_some() && window.slides != Slides::Recompute;
+        if self.replayed && restored > 0 {
             self.give_back(engine);
             self.slot = Some(engine.open()?);
-            (restored, self.told) = (0, 0);
+            (self.restored, self.told) = (0, 0);
         }
-        (self.restored, self.to_restore) = (restored, self.replay.as_ref().map_or(committed, Vec::len));
+        self.to_restore = self.again.as_ref().map_or(present.len(), Vec::len);
+        if window.slides == Slides::Recompute {
+            self.holds = present[..restored].to_vec();
+        }
+        self.slot.into_iter().for_each(|slot| engine.pin(slot, pinned));
+        self.stays = window.kept_first(pinned);
         (self.context_len, self.total) = (committed, context.total);
         self.pending = pending.unwrap_or_default();
         self.rebuilt |= self.front_mut().is_some_and(|front| mem::take(&mut front.rebuilt));
         self.begun = true;
+        self.make_way(engine)
+    }
+
+    /// Slides where that is the lane's, and a token was sampled or is to be read that does not fit: all that stays behind
+    /// what never leaves is missing then. A score is what the full window says, and so it comes first.
+    ///
+    /// # Errors
+    /// The engine's; nothing has left then.
+    pub(super) fn make_way(&mut self, engine: &mut dyn Engine) -> Result<(), EngineError> {
+        let Window { size, slide, slides, .. } = engine.info().window;
+        let (Some(task), Some(slot)) = (self.front(), self.slot) else { return Ok(()) };
+        let reads = task.rest() > 0 && !task.scores_first();
+        let len = self.context_len();
+        if slides != Slides::Recompute || len < size || len == size && !reads {
+            return Ok(());
+        }
+        let (mut stays, held) = match (self.restoring(), &self.again) {
+            (true, Some(again)) => (again.clone(), self.restored),
+            (true, None) => (task.job.context.tokens.to_vec(), self.restored),
+            (false, _) => (self.holds.clone(), self.holds.len()),
+        };
+        let all = stays.len();
+        assert!(all == len, "{all} tokens are known of a context of {len}");
+        stays.drain(self.stays..self.stays + slide);
+        let restored = held.min(self.stays);
+        engine.rewind(slot, restored)?;
+        self.pending.dropped += slide;
+        self.holds = stays[..restored].to_vec();
+        (self.restored, self.to_restore) = (restored, stays.len());
+        (self.again, self.replayed) = (Some(stays), false);
         Ok(())
     }
 
@@ -210,19 +260,18 @@ impl Lane {
 
     /// Whether what the slot holds is on the way to the context and no beginning of it.
     pub(super) fn replays(&self) -> bool {
-        self.restoring() && self.replay.is_some()
+        self.restoring() && self.replayed
     }
 
-    /// Whether what is read again is the window alone, of more tokens.
-    fn rebuilds(&self) -> bool {
-        self.total > self.to_restore as u64
+    /// Whether what is read again is the window alone, of more tokens that it was to know of.
+    fn rebuilds(&self, window: &Window) -> bool {
+        window.slides != Slides::Recompute && self.total > self.to_restore as u64
     }
 
     /// The tokens that are to be read first, so that the slot holds the front job's context.
     pub(super) fn to_restore(&self) -> &[TokenId] {
-        let context = self.replay.as_ref().or_else(|| Some(&*self.front()?.job.context.tokens));
-        let context = context.map_or(&[][..], Vec::as_slice);
-        &context[self.restored.min(self.to_restore)..self.to_restore]
+        let context = self.again.as_ref().or_else(|| Some(&*self.front()?.job.context.tokens));
+        context.filter(|_| self.restoring()).map_or(&[], |context| &context[self.restored..self.to_restore])
     }
 
     /// Whether there is nothing to keep.
@@ -256,36 +305,37 @@ impl Lane {
         self.restored += output.taken;
         let restored = self.restored;
         assert!(restored <= all, "{restored} tokens are restored of a context of {all}");
-        let expected = match &self.replay {
-            None => restored,
-            Some(_) if self.restoring() => output.context_len, // somewhere on the way
-            Some(_) => self.context_len,
+        let expected = match self.replayed {
+            false => restored,
+            true if self.restoring() => output.context_len, // somewhere on the way
+            true => self.context_len,
         };
         assert_eq!(output.context_len, expected, "the slot holds other than what was restored");
-        assert!(output.dropped == 0 || self.replay.is_some(), "a context of {all} tokens slid while it was read again");
-        let is_known = self.replay.is_none() || !self.restoring();
-        if engine.info().pages.is_none()
-            && is_known
+        assert!(output.dropped == 0 || self.replayed, "a context of {all} tokens slid while it was read again");
+        let info = engine.info();
+        if self.keeps_tokens(info)
+            && !self.replays()
             && let Some((_, task)) = self.queue.first_key_value()
         {
-            let held = expected.min(task.job.context.tokens.len());
-            self.holds = task.job.context.tokens[..held].to_vec();
+            let source = self.again.as_ref().filter(|_| !self.replayed).unwrap_or(&task.job.context.tokens);
+            self.holds = source[..expected.min(source.len())].to_vec();
         }
-        self.rebuilt |= !self.restoring() && self.rebuilds();
+        self.rebuilt |= !self.restoring() && self.rebuilds(&info.window);
     }
 
-    /// A row of the front task with these `tokens` has run.
-    pub(super) fn absorb(&mut self, engine: &dyn Engine, tokens: &[TokenId], output: &RowOutput) {
+    /// A row of the front task with these `tokens`, which it pins or not, has run.
+    pub(super) fn absorb(&mut self, engine: &dyn Engine, tokens: &[TokenId], pins: bool, output: &RowOutput) {
         let from = self.pending.appended.len();
         self.pending.appended.extend_from_slice(&tokens[..output.taken]);
         self.pending.appended.extend(output.sampled.iter().map(|sampled| sampled.token));
+        self.pending.pinned += if pins { output.taken } else { 0 };
         self.pending.dropped += output.dropped;
         assert_eq!(self.context_len(), output.context_len, "the slot holds other than what was appended");
         let info = engine.info();
-        if info.pages.is_none() {
+        if self.keeps_tokens(info) {
             self.holds.extend_from_slice(&self.pending.appended[from..]);
             if output.dropped > 0 {
-                self.holds.drain(info.window.sinks..info.window.sinks + output.dropped);
+                self.holds.drain(self.stays..self.stays + output.dropped);
             }
         }
     }
@@ -293,7 +343,8 @@ impl Lane {
     /// What is pending belongs to the conversation now.
     pub(super) fn commit(&mut self, engine: &mut dyn Engine) -> Commit {
         let (restored, all) = (self.restored, self.to_restore);
-        assert!(restored == all, "a commit to a context of {all} tokens of which {restored} are restored");
+        let may_lack = engine.info().window.slides == Slides::Recompute;
+        assert!(restored == all || may_lack, "a commit to a context of {all} tokens of which {restored} are restored");
         (self.context_len, self.total) = (self.context_len(), self.total());
         self.take_pending(engine)
     }
@@ -306,7 +357,7 @@ impl Lane {
             // A context that is still being read goes with the pages that hold its beginning.
             let pending = self.take_pending(engine);
             // What is left may be one token, which is no reading again there.
-            let rebuilt = mem::take(&mut self.rebuilt) || self.restoring() && self.rebuilds();
+            let rebuilt = mem::take(&mut self.rebuilt) || self.restoring() && self.rebuilds(&engine.info().window);
             let front = self.front_mut()?;
             (front.carried, front.rebuilt) = (Some(pending), rebuilt);
             self.end(engine);
@@ -376,6 +427,11 @@ impl Lane {
         }
         self.give_back(engine);
         Ok((None, true))
+    }
+
+    /// Whether it is known which tokens the slot holds.
+    fn keeps_tokens(&self, info: &EngineInfo) -> bool {
+        info.pages.is_none() || info.window.slides == Slides::Recompute
     }
 
     /// Lets go of the slot.

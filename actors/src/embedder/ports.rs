@@ -127,7 +127,7 @@ impl Ports {
         drop(permit);
         match port {
             Port::Done(port) => drop(port.send(done)),
-            Port::Shown(port) => drop(port.send(Shown::Done(done))),
+            Port::Shown(port) => drop(port.send(Shown::Done(Box::new(done)))),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::{
 /// What a job shows on its way.
 pub(super) enum Shown {
     Token { sampled: Sampled, stopped: bool, context_len: usize },
-    Done(Done),
+    Done(Box<Done>),
 }
 
 /// What a [`TokenStream`] gives.
@@ -67,13 +67,15 @@ impl TokenStream {
                 self.committed += 1;
                 return Some(TokenItem::Token { sampled, stopped, context_len });
             }
-            Ok(Some(Shown::Done(Done {
-                outcome: Ok(Outcome::Stepped { sampled, stopped }),
-                context_len,
-                rebuilt,
-                ..
-            }))) => TokenItem::Stepped(Answer { value: (sampled, stopped), context_len, rebuilt }),
-            Ok(Some(Shown::Done(Done { outcome, .. }))) => self.failed(outcome.err().unwrap_or_else(|| gone().into())),
+            Ok(Some(Shown::Done(done))) => {
+                let Done { outcome, context_len, rebuilt, .. } = *done;
+                match outcome {
+                    Ok(Outcome::Stepped { sampled, stopped }) => {
+                        TokenItem::Stepped(Answer { value: (sampled, stopped), context_len, rebuilt })
+                    }
+                    outcome => self.failed(outcome.err().unwrap_or_else(|| gone().into())),
+                }
+            }
             Ok(None) => self.failed(gone().into()),
             Err(deadline) => self.failed(BrainError::Timeout { deadline }.into()),
         };

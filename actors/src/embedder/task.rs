@@ -8,7 +8,7 @@
 //! ahead of `read`.
 
 use crate::{
-    engine::{EngineInfo, RowOutput, Sampled, Want},
+    engine::{EngineInfo, RowOutput, Sampled, Slides, Want},
     job::{Carried, Commit, Job, Outcome, Work},
     message::BrainError,
     text::StepText,
@@ -79,7 +79,10 @@ impl Task {
         let context_len = self.job.context.tokens.len();
         let new = self.input().len();
         self.job.work.check(context_len, info)?;
-        if !info.window.slides && context_len + new > info.window.size {
+        if self.job.pins {
+            self.job.context.check_pin(new, &info.window)?;
+        }
+        if info.window.slides == Slides::Never && context_len + new > info.window.size {
             return Err(BrainError::ContextFull { context_len, new, size: info.window.size });
         }
         if matches!(self.job.work, Work::Score { .. }) && context_len == 0 {
@@ -99,6 +102,11 @@ impl Task {
         self.input().len() - self.read
     }
 
+    /// Whether the next token's score is still to be told by what stands before it.
+    pub(super) fn scores_first(&self) -> bool {
+        matches!(self.job.work, Work::Score { .. }) && self.scores.len() == self.read
+    }
+
     /// Whether a token is sampled behind the input.
     pub(super) fn samples(&self) -> bool {
         self.job.work.count() > 0
@@ -112,9 +120,7 @@ impl Task {
         let ends = tokens.len() == rest.len();
         let want = match &self.job.work {
             Work::Embed { shape, .. } => shape.want(ends),
-            Work::Score { .. } => {
-                Want::Scores { first: self.scores.len() == self.read, next: rest.get(tokens.len()).copied() }
-            }
+            Work::Score { .. } => Want::Scores { first: self.scores_first(), next: rest.get(tokens.len()).copied() },
             Work::Step { count, sampling, seed, top, .. } if ends && *count > 0 => {
                 Want::Next { sampling, seed: *seed, number: total + tokens.len() as u64, top: *top }
             }

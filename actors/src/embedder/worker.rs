@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, Time},
-    engine::{Engine, EngineError, EngineInfo, Row, RowOutput, Want},
+    engine::{Engine, EngineError, EngineErrorKind, EngineInfo, Row, RowOutput, Want},
     job::{Carried, Job, Pulse, Report, RequestId, Running},
     reuse::emptied,
     shares::Shares,
@@ -318,10 +318,14 @@ impl Worker {
         let Some((arrival, mut task)) = lane.queue.pop_first() else { return Ok(()) };
         let span = task.job.span.clone();
         let _entered = span.enter();
-        lane.absorb(&*self.engine, task.row(rider.tokens, 0).0, &output);
+        lane.absorb(&*self.engine, task.row(rider.tokens, 0).0, task.job.pins, &output);
         let progress = task.absorb(output, self.straighten.as_deref(), &self.info.end_tokens);
         let request = task.job.request;
         lane.queue.insert(arrival, task);
+        match lane.make_way(&mut *self.engine) {
+            Err(error) if error.kind != EngineErrorKind::Fatal => return self.fail(&rider.key, error),
+            made => made?,
+        }
         if let Some((sampled, stopped)) = progress.token {
             let commit = lane.commit(&mut *self.engine);
             let context_len = lane.context_len();

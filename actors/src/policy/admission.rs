@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     engine::{EngineInfo, Sampling},
+    job::History,
     message::{BrainError, ConversationId, N_MAX, Sharing, check_vocabulary},
     tokens::TokenId,
 };
@@ -40,6 +41,12 @@ pub(super) fn check_ranges(arrival: &Arrival, limits: &Limits) -> Result<(), Bra
     }
     if let (None, Some(choice)) = (&arrival.conversation, arrival.terms.choice) {
         return out_of_range("choice", choice, "none: without a conversation no answers wait");
+    }
+    if arrival.terms.pin && arrival.conversation.is_none() {
+        return out_of_range("pin", true, "false: without a conversation nothing is kept");
+    }
+    if arrival.terms.pin && arrival.input.is_none() {
+        return out_of_range("pin", "true without an input", "an input that is pinned");
     }
     if let Some(Sharing::With(Some(scope))) = &arrival.terms.sharing {
         check_name("scope", scope.as_str())?;
@@ -143,15 +150,18 @@ fn check_input(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
     Ok(())
 }
 
-/// What can be said once a request's tokens are known and those that it follows. `context_len`: how many these are.
-pub(super) fn check_work(pending: &Pending, context_len: usize, model: &EngineInfo) -> Result<(), BrainError> {
+/// What can be said once a request's tokens are known and those that it follows.
+pub(super) fn check_work(pending: &Pending, context: &History, model: &EngineInfo) -> Result<(), BrainError> {
     if pending.has_input && pending.text_len == 0 {
         return Err(BrainError::EmptyInput { reason: "the text has no tokens" });
     }
     if let Some(frame) = pending.frame() {
         check_vocabulary(frame.prefix.iter().chain(&frame.probe), model.vocab)?;
     }
-    pending.work().check(context_len, model)
+    if pending.pins() {
+        context.check_pin(pending.text_len, &model.window)?;
+    }
+    pending.work().check(context.tokens.len(), model)
 }
 
 #[cfg(test)]

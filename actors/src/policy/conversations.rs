@@ -13,6 +13,7 @@ use super::{
     state::State,
 };
 use crate::{
+    engine::Window,
     job::RequestId,
     message::{ConversationId, Sharing},
 };
@@ -186,8 +187,8 @@ impl Conversation {
     }
 
     /// Whether others may take over what it reads.
-    pub(super) fn gives(&self) -> bool {
-        self.state.is_shareable() && !self.withheld && self.sharing != Sharing::Nobody
+    pub(super) fn gives(&self, window: &Window) -> bool {
+        self.state.history.is_plain(window) && !self.withheld && self.sharing != Sharing::Nobody
     }
 
     /// Whether anything would be lost by forgetting it.

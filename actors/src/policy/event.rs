@@ -226,6 +226,8 @@ pub struct Assignment {
     pub carried: Option<Carried>,
     /// What to do.
     pub work: Work,
+    /// What its input appends is pinned.
+    pub pins: bool,
     /// For whom, as fair shares go.
     pub party: Party,
     /// So many runs it shares with no other job.

@@ -52,6 +52,8 @@ pub struct Inspected {
     pub context_len: usize,
     /// Tokens since it began or was reset last, those that have left the context among them.
     pub total: u64,
+    /// Tokens that are pinned, the first ones.
+    pub pinned: usize,
     /// Whether tokens have left its context.
     pub slid: bool,
     /// Bytes of keys and values that it holds, answers that wait among them, whoever else holds the same.
@@ -165,6 +167,7 @@ impl Policy {
             conversation: name.clone(),
             context_len: state.len(),
             total: state.history.total,
+            pinned: state.history.pinned,
             slid: state.history.has_slid(),
             kv_bytes,
             shared_bytes,

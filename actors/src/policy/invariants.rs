@@ -113,9 +113,9 @@ impl Policy {
             }
             conversation.state.check_invariants(self.page_size(), broken);
             conversation.choices.iter().for_each(|choice| choice.check_invariants(self.page_size(), broken));
-            let (seated, shares) = (conversation.seat.is_some(), conversation.state.is_shareable());
+            let (seated, shares) = (conversation.seat.is_some(), conversation.state.history.is_plain(&self.window()));
             if seated && !shares {
-                broken.push(format!("`{name}` has slid and shares"));
+                broken.push(format!("`{name}` has slid, was not read again, and shares"));
             }
             let is_out = |it: &RequestId| self.requests.get(it).is_some_and(|pending| pending.stage.is_out());
             if matches!(conversation.slot, Slot::Dirty(actor, life) if self.serves(actor, life))

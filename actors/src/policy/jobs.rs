@@ -68,6 +68,7 @@ impl Policy {
             held,
             carried,
             work: pending.work(),
+            pins: pending.pins(),
             party: pending.party.clone(),
             alone,
         };
@@ -138,6 +139,7 @@ impl Policy {
             held: Holding::Slot,
             carried: None,
             work: Work::Forget,
+            pins: false,
             party: Party::default(),
             alone: 0,
         };

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{Effect, Notice, Policy, Time, conversations::Conversation};
 use crate::{
-    engine::Resident,
+    engine::{Resident, Window},
     keep::{KeepError, Kept, KeptId},
     message::ConversationId,
 };
@@ -42,8 +42,8 @@ impl Away {
 
 impl Conversation {
     /// Whether a file could give back what only much reading would, or none at all. `own`: pages that nobody else has.
-    fn is_worth_keeping(&self, own: usize) -> bool {
-        own > 1 || own > 0 && self.states().any(|state| state.history.has_slid())
+    fn is_worth_keeping(&self, own: usize, window: &Window) -> bool {
+        own > 1 || own > 0 && self.states().any(|state| !state.history.is_plain(window))
     }
 
     /// How many of its pages nobody else has: those that are free when it has left.
@@ -67,10 +67,11 @@ impl Policy {
     /// Begins to write a conversation to a file that rests; false where there is none to be had, or no use for one.
     pub(super) fn put_away(&mut self, name: &ConversationId, effects: &mut Vec<Effect>) -> bool {
         let (true, Some(page)) = (self.config.keeps, self.page_size()) else { return false };
+        let window = self.window();
         let Some(conversation) = self.conversations.get_mut(name) else { return false };
         let own = conversation.own_pages();
         // A disk that hangs gets nothing more until it has answered.
-        if !self.stuck.is_empty() || !conversation.is_worth_keeping(own) {
+        if !self.stuck.is_empty() || !conversation.is_worth_keeping(own, &window) {
             return false;
         }
         let id = KeptId(self.next_kept);

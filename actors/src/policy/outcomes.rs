@@ -33,6 +33,8 @@ impl Policy {
         };
         if pending.caller == Caller::Told {
             let name = pending.conversation.clone();
+            // What is read from here on follows what does not count.
+            pending.base = None;
             return self.went_astray(name.as_ref());
         }
         let commits = pending.commits();

@@ -81,6 +81,8 @@ pub(super) struct Pending {
     pub(super) choice: Option<usize>,
     /// With whom its conversation shares from here on, if it says so.
     pub(super) sharing: Option<Sharing>,
+    /// Whether what it appends is pinned.
+    pub(super) pin: bool,
     /// Whose it is, and how soon it is to be done.
     pub(super) party: Party,
     /// What is asked for.
@@ -151,6 +153,7 @@ impl Pending {
             other,
             choice: arrival.terms.choice,
             sharing: arrival.terms.sharing,
+            pin: arrival.terms.pin,
             party: arrival.party,
             ask: arrival.ask,
             has_input,
@@ -242,8 +245,10 @@ impl Pending {
             deadline: None,
         };
         let (has_input, text_len) = (!tokens.is_empty(), tokens.len());
+        // What has read the input leaves it pinned to those that go on from there.
+        let pin = self.pin && part == Part::Reading;
         let part = Some(Box::new(PartOf { whole, part, state }));
-        Some(Self { has_input, tokens, text_len, part, ..Self::new(arrival, self.since, None) })
+        Some(Self { has_input, tokens, text_len, pin, part, ..Self::new(arrival, self.since, None) })
     }
 
     /// Whether it is read to its end for what it gives for each token, which nobody else's reading has left.
@@ -270,6 +275,11 @@ impl Pending {
     /// The input that is still to be read: none where a token was shown that follows it.
     pub(super) fn to_read(&self) -> &[TokenId] {
         if self.shown.sampled.is_empty() { &self.tokens } else { &[] }
+    }
+
+    /// Whether its job has something to pin.
+    pub(super) fn pins(&self) -> bool {
+        self.pin && !self.to_read().is_empty()
     }
 
     /// What is still to be done: a streamed step goes on after the last token shown.

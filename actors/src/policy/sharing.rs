@@ -1,11 +1,11 @@
 //! What conversations share: where a request begins by what others have read, and what is left for others.
 //!
 //! A conversation has a seat among the [`Prefixes`] while its keys and values are those of its tokens from the first on:
-//! until it slides, is told to share with nobody, or is emptied. Engines without pages share nothing.
+//! until it slides and is not read again, is told to share with nobody, or is emptied. Engines without pages share nothing.
 
 use super::{Pending, Policy, conversations::Conversation, state::State};
 use crate::{
-    engine::{Resident, Window},
+    engine::{Resident, Slides, Window},
     job::{Commit, RequestId},
     message::{ConversationId, Scope, Sharing},
 };
@@ -13,7 +13,7 @@ use crate::{
 impl Policy {
     /// The window of the model, once that is known.
     pub(super) fn window(&self) -> Window {
-        let unknown = Window { size: 0, sinks: 0, slide: 0, slides: false };
+        let unknown = Window { size: 0, sinks: 0, slide: 0, slides: Slides::Never };
         self.model.as_ref().map_or(unknown, |model| model.window)
     }
 
@@ -28,9 +28,9 @@ impl Policy {
     /// The pages that a request begins with: the conversation's own, or more of what others have read; and how many
     /// tokens need not be read for that.
     pub(super) fn pages_for(&mut self, state: &State, pending: &Pending, sharing: &Sharing) -> (Resident, usize) {
-        let own = state.resident.clone();
+        let (own, window) = (state.resident.clone(), self.window());
         let (Some(prefixes), Sharing::With(scope)) = (&mut self.prefixes, sharing) else { return (own, 0) };
-        if !state.is_shareable() {
+        if !state.history.is_plain(&window) {
             return (own, 0);
         }
         let (context, input) = (&state.history.tokens[..], pending.to_read());
@@ -71,7 +71,7 @@ impl Policy {
             return;
         }
         let fits = read.dropped == 0 && state.len() + read.appended.len() <= window.size;
-        if fits && state.is_shareable() && state.commit(read, Some(base), &window) {
+        if fits && state.history.is_plain(&window) && state.commit(read, Some(base), &window) {
             self.leave_behind(scope.as_ref(), state);
         }
     }
@@ -92,13 +92,13 @@ impl Policy {
 
     /// The same of a text of whose pieces the first is read behind the prefix.
     pub(super) fn keep_first(&mut self, request: RequestId) {
-        let (pages, sharing) = (self.page_size(), self.sharing_of(request));
+        let (pages, sharing, window) = (self.page_size(), self.sharing_of(request), self.window());
         let Some(pending) = self.requests.get(&request) else { return };
         let (Some(frame), Some(several), Sharing::With(scope)) = (pending.frame(), &pending.several, sharing) else {
             return;
         };
         let mut state = several.start.clone();
-        if pending.reused < frame.prefix.len() && state.is_shareable() {
+        if pending.reused < frame.prefix.len() && state.history.is_plain(&window) {
             state.rewind(frame.prefix.len(), pages);
             self.leave_behind(scope.as_ref(), state);
         }
@@ -115,11 +115,12 @@ impl Policy {
 
     /// Where a conversation has come to stand elsewhere and no job is out: what it holds now is there for others.
     pub(super) fn settle_down(&mut self, name: &ConversationId) {
+        let window = self.window();
         let (Some(prefixes), Some(conversation)) = (&mut self.prefixes, self.conversations.get_mut(name)) else {
             return;
         };
         if std::mem::take(&mut conversation.moved)
-            && conversation.gives()
+            && conversation.gives(&window)
             && let Sharing::With(scope) = &conversation.sharing
         {
             let State { history, resident, .. } = &mut conversation.state;
@@ -131,7 +132,8 @@ impl Policy {
     /// A conversation that gives nothing any more, or to others than before, gives up its seat at once, also amid a
     /// streamed step: should that end badly, then what it has shown is still shared with nobody else than it said.
     pub(super) fn leave_wrong_seat(&mut self, name: &ConversationId, before: &Sharing) {
-        let stays = |it: &Conversation| it.gives() && it.sharing == *before;
+        let window = self.window();
+        let stays = |it: &Conversation| it.gives(&window) && it.sharing == *before;
         if self.conversations.get(name).is_some_and(|conversation| conversation.seat.is_some() && !stays(conversation))
         {
             self.stand_up(name);

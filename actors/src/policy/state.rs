@@ -46,7 +46,8 @@ impl State {
         let state = Self { history, resident, floor };
         let mut broken = Vec::new();
         state.check_invariants(model.pages, &mut broken);
-        (is_total && are_known && len <= model.window.size && broken.is_empty()).then_some(state)
+        let fits = len <= model.window.size && state.history.pinned <= model.window.pinned_max();
+        (is_total && are_known && fits && broken.is_empty()).then_some(state)
     }
 
     /// Bytes of its tokens.
@@ -54,19 +55,17 @@ impl State {
         (self.len() + self.history.left.len()) * size_of::<TokenId>()
     }
 
-    /// Whether its keys and values are those of its tokens from the first one on, as others would read them.
-    pub(super) fn is_shareable(&self) -> bool {
-        !self.history.has_slid()
-    }
-
     /// The lengths that it can go back to.
     pub(super) fn lengths(&self) -> RangeInclusive<usize> {
         self.floor..=self.len()
     }
 
-    /// Whether that can be a commit to it: no more left than there was.
+    /// Whether that can be a commit to it: no more left or is pinned than there was.
     pub(super) fn takes(&self, commit: &Commit, window: &Window) -> bool {
-        commit.dropped == 0 || window.sinks + commit.dropped <= self.len() + commit.appended.len()
+        let (new, pinned) = (commit.appended.len(), self.history.pinned + commit.pinned);
+        let pins = commit.pinned <= new && self.history.check_pin(commit.pinned, window).is_ok();
+        (commit.pinned == 0 || pins)
+            && (commit.dropped == 0 || window.kept_first(pinned) + commit.dropped <= self.len() + new)
     }
 
     /// Takes a commit over that was made on `base` where there is one, else on what is resident; false if it cannot be
@@ -75,7 +74,7 @@ impl State {
         if !self.takes(commit, window) {
             return false;
         }
-        commit.apply(&mut self.history, window.sinks);
+        commit.apply(&mut self.history, window);
         if let Some(base) = base {
             self.resident = base;
         }
@@ -119,6 +118,10 @@ impl State {
         }
         if self.floor > len {
             broken.push(format!("a context of {len} tokens can only go back to {}", self.floor));
+        }
+        let pinned = self.history.pinned;
+        if pinned > len {
+            broken.push(format!("{pinned} tokens are pinned of a context of {len}"));
         }
         let expected = pages.map_or(0, |page| kv_len.div_ceil(page.tokens));
         if held.len() != expected {

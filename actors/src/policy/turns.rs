@@ -2,9 +2,9 @@
 //! actor. A text is tokenised at its turn, since its tokens depend on what stands before it. What runs nothing needs no
 //! actor: at its turn no job is out, so it is done here. A fork waits in the queues of both of its conversations.
 
-use super::{Answer, Ask, Effect, Policy, Stage, admission, blame::Fingerprint, moves::no_such_choice, state::State};
+use super::{Answer, Ask, Effect, Policy, Stage, admission, blame::Fingerprint, moves::no_such_choice};
 use crate::{
-    job::RequestId,
+    job::{History, RequestId},
     keep::Kept,
     message::{BrainError, ConversationId},
 };
@@ -207,7 +207,8 @@ impl Policy {
         let whole = pending.whole_of().and_then(|whole| self.requests.get(&whole)).unwrap_or(pending);
         let conversation = whole.conversation.as_ref().and_then(|name| self.conversations.get(name));
         let base = conversation.and_then(|conversation| conversation.base(whole.choice));
-        admission::check_work(whole, base.map_or(0, State::len), model)?;
+        let nothing = History::default();
+        admission::check_work(whole, base.map_or(&nothing, |state| &state.history), model)?;
         self.check_size(request)
     }
 

@@ -1,6 +1,6 @@
 //! The fake engine obeys the laws that real engines are held to.
 
-use motorbrain_actors::engine::{Engine, EngineInfo, Window};
+use motorbrain_actors::engine::{Engine, EngineInfo, Slides, Window};
 use motorbrain_testing::{
     FakeControl, FakeEngine,
     conformance::{self, Tolerance},
@@ -29,12 +29,17 @@ fn so_it_does_where_every_token_slides() {
 }
 
 #[test]
+fn so_it_does_where_its_owner_slides() {
+    check(Window { slides: Slides::Recompute, ..fake_info().window });
+}
+
+#[test]
 fn so_it_does_where_only_the_sinks_stay() {
-    check(Window { size: 24, sinks: 8, slide: 16, slides: true });
-    check(Window { size: 16, sinks: 0, slide: 16, slides: true });
+    check(Window { size: 24, sinks: 8, slide: 16, slides: Slides::Shift });
+    check(Window { size: 16, sinks: 0, slide: 16, slides: Slides::Shift });
 }
 
 #[test]
 fn so_it_does_without_sliding() {
-    check(Window { slides: false, ..fake_info().window });
+    check(Window { slides: Slides::Never, ..fake_info().window });
 }

@@ -51,7 +51,12 @@ fn emitted<F: Future<Output = ()>>(config: BrainConfig, drive: impl FnOnce(Brain
     metrics::with_local_recorder(&recorder, || {
         Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
             let control = FakeControl::default();
-            let window = motorbrain_actors::engine::Window { size: 64, sinks: 2, slide: 16, slides: true };
+            let window = motorbrain_actors::engine::Window {
+                size: 64,
+                sinks: 2,
+                slide: 16,
+                slides: motorbrain_actors::engine::Slides::Shift,
+            };
             let info = EngineInfo { window, ..fake_info() };
             let loader = Arc::new(FakeLoader { info, control: control.clone() });
             let brain = Brain::start(config, loader, Arc::new(Letters)).await.unwrap();

@@ -382,6 +382,10 @@ impl Engine for Mortal {
         self.engine.take_held(slot)
     }
 
+    fn pin(&mut self, slot: SlotIndex, pinned: usize) {
+        self.engine.pin(slot, pinned);
+    }
+
     fn close(&mut self, slot: SlotIndex) {
         self.engine.close(slot);
     }

@@ -165,7 +165,7 @@ impl Scene {
 
 #[cfg(test)]
 mod tests {
-    use motorbrain::{ActorStats, EngineInfo, Health, Window};
+    use motorbrain::{ActorStats, EngineInfo, Health, Slides, Window};
 
     use super::*;
 
@@ -182,7 +182,7 @@ mod tests {
             vocab: 1,
             inputs: 1,
             embeds: true,
-            window: Window { size: 8, sinks: 1, slide: 2, slides: true },
+            window: Window { size: 8, sinks: 1, slide: 2, slides: Slides::Shift },
             end_tokens: Vec::new(),
             kv_bytes_per_token: 1,
             pages: None,

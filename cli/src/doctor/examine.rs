@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Instant};
 
 use motorbrain::{
-    Settings, StartError, TokenizerKind,
+    Settings, Slides, StartError, TokenizerKind,
     engine::{Form, Layout, OnnxLoader, Rotation, Rotations, Runtime, WhyPlain},
     model::{Checked, ElementType, Family, Model, Note},
     settings::{DEFAULT_FILE, Sources},
@@ -267,10 +267,10 @@ fn form(loader: &OnnxLoader) -> Finding {
 fn rotation(loader: &OnnxLoader, model: &Model) -> Finding {
     let rotations = loader.rotations().map_or(&[][..], Rotations::layers);
     if let Some(layer) = rotations.iter().position(Option::is_none) {
-        let text = format!("layer {layer}: no rotation explains its keys, so the window cannot slide");
-        return Finding::note("rotation", text)
-            .fact("unexplained_layer", layer)
-            .hint("reset or close a conversation before its window is full");
+        let text = format!("layer {layer}: no rotation explains its keys, so the window cannot slide by shifting them");
+        let note = Finding::note("rotation", text).fact("unexplained_layer", layer);
+        let hint = "set `window.policy` to `recompute`, or reset a conversation before its window is full";
+        return if loader.window().slides == Slides::Recompute { note } else { note.hint(hint) };
     }
     let mut kinds: Vec<(&Rotation, Vec<usize>)> = Vec::new();
     for (layer, rotation) in rotations.iter().flatten().enumerate() {
@@ -351,9 +351,11 @@ fn base(rotation: &Rotation) -> Option<f64> {
 fn window(loader: &OnnxLoader, model: &Model) -> Finding {
     let window = loader.window();
     let explained = loader.rotations().is_some_and(|rotations| rotations.unexplained().is_none());
-    let slides = window.slides && explained;
-    let full =
-        if slides { format!("drops {} at once", window.slide) } else { "refuses more (`context_full`)".to_owned() };
+    let full = match window.slides {
+        Slides::Recompute => format!("drops {} at once and reads what stays again", window.slide),
+        Slides::Shift if explained => format!("drops {} at once", window.slide),
+        Slides::Shift | Slides::Never => "refuses more (`context_full`)".to_owned(),
+    };
     let text = format!(
         "{} tokens of a context of {} ({})\nkeeps the first {}; when full it {full}",
         window.size, model.context.tokens, model.context.source, window.sinks,
@@ -362,7 +364,7 @@ fn window(loader: &OnnxLoader, model: &Model) -> Finding {
         .fact("size", window.size)
         .fact("sinks", window.sinks)
         .fact("slide", window.slide)
-        .fact("slides", slides)
+        .fact("slides", window.slides == Slides::Recompute || window.slides == Slides::Shift && explained)
         .fact("context", model.context.tokens)
 }
 

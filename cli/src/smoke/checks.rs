@@ -1,6 +1,6 @@
 //! Whether what a smoke test saw is as it should be. Pure.
 
-use motorbrain::Window;
+use motorbrain::{Slides, Window};
 use serde::Serialize;
 
 /// How equal two vectors of the same text must be. Models with quantised activations read a text that
@@ -132,12 +132,10 @@ fn drift(seen: &Seen) -> Check {
 fn slide(seen: &Seen) -> Check {
     let size = seen.window.size;
     let inside = seen.turns.iter().all(|turn| turn.context_len <= size);
-    let slid = first_slide(&seen.turns);
+    let (slid, slides) = (first_slide(&seen.turns), seen.window.slides != Slides::Never);
     let (passed, seen) = match (slid, seen.refused) {
-        (Some(first), _) => {
-            (seen.window.slides, format!("in turn {}, never above {size} tokens", seen.turns[first].turn))
-        }
-        (None, true) => (!seen.window.slides, format!("never: the window of {size} refuses what does not fit")),
+        (Some(first), _) => (slides, format!("in turn {}, never above {size} tokens", seen.turns[first].turn)),
+        (None, true) => (!slides, format!("never: the window of {size} refuses what does not fit")),
         (None, false) => (false, format!("never, in {} turns; choose a smaller `window.size`", seen.turns.len())),
     };
     Check { name: "the window slides", passed: passed && inside, seen }
@@ -195,7 +193,7 @@ mod tests {
             turn(5, 26, Some(0.4)),
         ];
         Seen {
-            window: Window { size: 32, sinks: 4, slide: 8, slides: true },
+            window: Window { size: 32, sinks: 4, slide: 8, slides: Slides::Shift },
             turns,
             resident: 1,
             refused: false,
@@ -240,7 +238,7 @@ mod tests {
         assert_eq!(check(full), ["the window slides"]);
         let no_slide = |seen: &mut Seen| {
             full(seen);
-            seen.window.slides = false;
+            seen.window.slides = Slides::Never;
         };
         assert_eq!(check(no_slide), [""; 0]);
     }

@@ -96,6 +96,8 @@ fn what_is_anothers_is_told_as_that() {
     assert_eq!(told(&loader, OWNER, &[its[1].clone(), its[0].clone()]), "swapped", "in another order");
     let longer = History { total: 99, ..its[1].clone() };
     assert_eq!(told(&loader, OWNER, &[its[0].clone(), longer]), "swapped", "of another number of tokens");
+    let pinned = History { pinned: 1, ..its[1].clone() };
+    assert_eq!(told(&loader, OWNER, &[its[0].clone(), pinned]), "swapped", "of other pinned tokens");
     let other = |change: &dyn Fn(&mut EngineInfo)| {
         let mut other = loader.clone();
         change(&mut other.info);

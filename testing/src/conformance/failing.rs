@@ -78,6 +78,41 @@ pub(super) fn a_full_context_is_refused(engine: &mut dyn Engine, tolerance: Tole
     check_equal(engine, slots, twins, &text, tolerance);
 }
 
+/// Where the owner slides, a full context still says what comes next, and takes that as its last token; then nothing more
+/// before it was taken back, to wherever that may be.
+pub(super) fn a_full_context_samples_one_more_and_is_taken_back(engine: &mut dyn Engine, tolerance: Tolerance) {
+    let size = engine.info().window.size;
+    let fits = tokens(engine, 22, size);
+    let full = open(engine);
+    read(engine, full, &fits, size);
+    let scored = run_one(engine, full, &fits[..1], Want::Scores { first: true, next: None });
+    assert_eq!((scored.taken, scored.scores.len(), scored.context_len), (0, 1, size), "what comes next is scored");
+    let refused = |engine: &mut dyn Engine, tokens, want| {
+        let error = engine.run(&[Row { slot: full, tokens, want }]).expect_err("it does not fit");
+        assert_eq!((error.kind, error.row), (EngineErrorKind::ContextFull, Some(0)), "{error}");
+    };
+    refused(engine, &fits[..1], Want::Nothing);
+    let found = run_one(engine, full, &[], greedy(0));
+    assert_eq!((found.context_len, found.dropped), (size + 1, 0), "one more is sampled");
+    refused(engine, &fits[..1], Want::Nothing);
+    refused(engine, &[], greedy(0));
+    for left in [size, size / 2, 1, 0] {
+        engine.rewind(full, left).expect("nothing has left");
+        let twin = open(engine);
+        if left > 0 {
+            read(engine, twin, &fits[..left], left);
+        }
+        let (rest, next) = (&fits[left..size - usize::from(left < size)], &fits[..usize::from(left < size)]);
+        for slot in [full, twin].into_iter().filter(|_| !rest.is_empty()) {
+            read(engine, slot, rest, 3);
+        }
+        let [found, expected] = [full, twin].map(|slot| run_one(engine, slot, next, greedy(0)).sampled);
+        let (Some(found), Some(expected)) = (found, expected) else { panic!("both sample") };
+        assert_same(&found, &expected, tolerance, "the slot was taken back");
+        engine.close(twin);
+    }
+}
+
 /// Two slots with contexts of 3 and 5 tokens, two more with the same, and a text to go on with. The
 /// second context of each pair ends in a token that was sampled.
 fn twins(engine: &mut dyn Engine) -> ([SlotIndex; 2], [SlotIndex; 2], Vec<TokenId>) {

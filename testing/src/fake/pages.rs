@@ -89,8 +89,7 @@ impl Pages {
     /// Writes the states that are not written yet.
     pub(super) fn write(&mut self, states: &[u64], page: PageSize, control: &FakeControl) {
         let PageSize { tokens: page, .. } = page;
-        self.written = self.written.min(states.len());
-        self.cut(self.written.div_ceil(page));
+        self.rewind(states.len(), page);
         while self.written < states.len() {
             let (index, row) = (self.written / page, self.written % page);
             let end = ((index + 1) * page).min(states.len());
@@ -104,6 +103,12 @@ impl Pages {
             }
             self.written = end;
         }
+    }
+
+    /// Only the first `rows` are the slot's still. `page`: tokens of a page.
+    pub(super) fn rewind(&mut self, rows: usize, page: usize) {
+        self.written = self.written.min(rows);
+        self.cut(self.written.div_ceil(page));
     }
 
     /// None of them is the slot's any more.

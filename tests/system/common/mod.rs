@@ -14,7 +14,7 @@ use std::{
 
 use motorbrain::{
     Settings,
-    engine::{EngineOptions, FormOptions, OnnxLoader, Overflow, Runtime, SessionOptions, WindowOptions},
+    engine::{EngineOptions, FormOptions, OnnxLoader, Overflow, Policy, Runtime, SessionOptions, WindowOptions},
     model::{Model, ModelOptions},
 };
 use motorbrain_actors::{
@@ -87,7 +87,13 @@ pub(crate) fn model(dir: &Path) -> Arc<Model> {
 
 /// A window of `size` with given sinks and slide.
 pub(crate) fn window(size: usize, sinks: usize, slide: usize) -> WindowOptions {
-    WindowOptions { size: Some(size), sinks: Some(sinks), slide: Some(slide), overflow: Overflow::Slide }
+    WindowOptions {
+        size: Some(size),
+        sinks: Some(sinks),
+        slide: Some(slide),
+        overflow: Overflow::Slide,
+        policy: Policy::Shift,
+    }
 }
 
 pub(crate) fn loader(dir: &Path, window: WindowOptions) -> OnnxLoader {

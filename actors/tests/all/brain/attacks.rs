@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use motorbrain_actors::{
     brain::StepItem,
-    engine::{EngineInfo, Window},
+    engine::{EngineInfo, Slides, Window},
     message::ErrorCode,
     policy::{ActorState, Health, WhenDown},
     tokens::TokenId,
@@ -186,7 +186,7 @@ async fn a_brain_that_is_to_stop_when_all_are_down_tells_its_callers_and_ends() 
 
 #[tokio::test]
 async fn what_was_read_before_its_caller_lost_patience_stays_read() {
-    let window = Window { size: 1024, sinks: 2, slide: 4, slides: true };
+    let window = Window { size: 1024, sinks: 2, slide: 4, slides: Slides::Shift };
     let bench = start_with(config(1), EngineInfo { window, ..fake_info() }).await;
     let text = "A".repeat(390);
     let mut attempts = 0;

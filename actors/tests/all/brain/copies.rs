@@ -197,7 +197,7 @@ const HOT: Sampling = Sampling { temperature: 2.0, frequency_penalty: 0.5, ..Sam
 impl Asked {
     fn request(&self, who: usize, sharing: Option<Sharing>) -> Request {
         let conversation = NAMES[who].into();
-        let terms = |choice| Terms { choice, sharing };
+        let terms = |choice| Terms { choice, sharing, pin: false };
         match self.clone() {
             Self::Step { input, count, seed, n, choice } => Request::Step(Step {
                 conversation,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use motorbrain_actors::{
     brain::{BrainEvent, Events, Subscribe, Told},
-    engine::{EngineInfo, Window},
+    engine::{EngineInfo, Slides, Window},
     message::ErrorCode,
     policy::Supervision,
     tokens::Tokenizer,
@@ -102,7 +102,7 @@ async fn what_becomes_of_conversations_is_told() {
 
 #[tokio::test]
 async fn a_conversation_that_is_rebuilt_says_so() {
-    let window = Window { size: 16, sinks: 2, slide: 4, slides: true };
+    let window = Window { size: 16, sinks: 2, slide: 4, slides: Slides::Shift };
     let bench = start_with(config(1), EngineInfo { window, ..fake_info_without_pages() }).await;
     bench.brain.step(step("a", "A TEXT THAT IS LONGER THAN THE WINDOW", 1)).await.unwrap();
     // Behind that no tokens lead to where it stands.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use motorbrain_actors::{
     brain::Brain,
-    engine::{EngineInfo, Window},
+    engine::{EngineInfo, Slides, Window},
     job::History,
     keep::{Keep, Kept},
     message::{BrainError, ErrorCode, Fork, Import, Step, Stepped},
@@ -244,7 +244,7 @@ async fn an_imported_history_is_read_again_only_where_that_leads_to_it() {
         (Window { sinks: 0, ..window }, false),
         (Window { size: 20, ..window }, true),
         (Window { size: 64, ..window }, true),
-        (Window { slides: false, ..window }, true),
+        (Window { slides: Slides::Never, ..window }, true),
     ];
     for (window, rebuilt) in windows {
         let other = start_with(config(1), EngineInfo { window, ..fake_info() }).await;
@@ -257,13 +257,14 @@ async fn an_imported_history_is_read_again_only_where_that_leads_to_it() {
     // As many as no conversation has had, and histories that no slide leaves.
     let History { tokens: held, .. } = kept.history.clone();
     for total in [u64::MAX, u64::MAX - 12, 3] {
-        let states = tokens(History { tokens: Arc::clone(&held), total, left: Arc::default() });
+        let states = tokens(History { tokens: Arc::clone(&held), total, ..History::default() });
         let error = bench.brain.import(Import { conversation: "b".into(), states }).await.unwrap_err();
         assert_eq!(error.code(), ErrorCode::BadRequest, "{total}");
     }
     for (len, left) in [(5, 7), (1, 1), (16, 1), (12, 9)] {
         let of = |count: u32| Arc::new((0..count).map(TokenId).collect::<Vec<_>>());
-        let states = tokens(History { tokens: of(len), total: u64::from(len + left), left: of(left) });
+        let states =
+            tokens(History { tokens: of(len), total: u64::from(len + left), left: of(left), ..History::default() });
         let name = format!("{len} behind {left}");
         bench.brain.import(Import { conversation: name.as_str().into(), states }).await.unwrap();
         bench.brain.step(step(&name, "C", 1)).await.unwrap();

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use motorbrain_actors::{
     brain::{Brain, BrainConfig},
-    engine::{EngineInfo, Window},
+    engine::{EngineInfo, Slides, Window},
     message::{Embed, EmbeddedPieces, ErrorCode, Input, PIECE_TOKENS, Part, Pieces, Sharing, Step, Terms, VectorTerms},
     policy::Memory,
     vectors::{Codes, EmbeddingConfig, Format, MadeBy, Pooling, Recipe},
@@ -182,7 +182,7 @@ async fn what_has_no_pieces_is_refused_with_what_may_be_asked_instead() {
     }
     assert_eq!(code(bench.brain.embed_pieces(pieces_of("", 2)).await), ErrorCode::EmptyInput);
     assert_eq!(code(bench.brain.embed(pieces_of("WORDS", 2)).await), ErrorCode::BadRequest);
-    let fixed = EngineInfo { window: Window { slides: false, ..roomy(64).window }, ..roomy(64) };
+    let fixed = EngineInfo { window: Window { slides: Slides::Never, ..roomy(64).window }, ..roomy(64) };
     let bench = probing(fixed).await;
     assert_eq!(code(bench.brain.embed_pieces(pieces_of(&text(200), 10)).await), ErrorCode::ContextFull);
     // A full window has no room for the last probe.

@@ -1,7 +1,7 @@
 //! What conversations have in common is read once: who takes what over, who does not, and what it costs.
 
 use motorbrain_actors::{
-    engine::{EngineInfo, Window},
+    engine::{EngineInfo, Slides, Window},
     message::{Fork, Sharing, Step, Stepped, Terms},
     tokens::TokenId,
 };
@@ -15,7 +15,7 @@ const PAGE_BYTES: usize = 64;
 
 /// The fake with a window of so many tokens.
 pub(super) fn roomy(size: usize) -> EngineInfo {
-    EngineInfo { window: Window { size, sinks: 2, slide: size / 4, slides: true }, ..fake_info() }
+    EngineInfo { window: Window { size, sinks: 2, slide: size / 4, slides: Slides::Shift }, ..fake_info() }
 }
 
 /// A text of `len` tokens of which no two pages are alike.

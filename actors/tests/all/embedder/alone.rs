@@ -62,6 +62,40 @@ async fn requests_get_their_replies() {
 }
 
 #[tokio::test]
+async fn what_a_handle_pins_stays_over_slides_and_lives() {
+    for info in [fake_info(), fake_info_without_pages()] {
+        let (supervisor, mut ended) = supervisor().await;
+        let control = FakeControl::default();
+        let embedder = start_on(info.clone(), &control, &supervisor).await.unwrap();
+        let pinning = embedder.pinning();
+        let refused = |error: JobError| matches!(error, JobError::Failed(BrainError::BadRequest { what: "pin", .. }));
+        assert!(refused(pinning.embed(None, tokens(1, 3)).await.unwrap_err()));
+        assert!(refused(pinning.step("a", TokenStep::greedy(vec![], 1)).await.unwrap_err()));
+        assert!(refused(pinning.step("a", TokenStep::greedy(tokens(1, 9), 1)).await.unwrap_err()));
+        pinning.embed(Some("a".into()), tokens(1, 3)).await.unwrap();
+        pinning.step("a", TokenStep::greedy(tokens(4, 5), 0)).await.unwrap();
+        assert!(refused(pinning.score("a", tokens(1, 1)).await.unwrap_err()));
+        for seed in 0..9 {
+            embedder.step("a", TokenStep::greedy(tokens(seed, 6), 1)).await.unwrap();
+        }
+        control.fault_in_run(1, Fault::Panic);
+        embedder.step("a", TokenStep::greedy(tokens(1, 1), 1)).await.unwrap_err();
+        soon(ended.recv()).await.unwrap();
+        soon(embedder.restart(None, supervisor.get_cell())).await.unwrap();
+        // What the window holds then, read by another: what was pinned, and the newest.
+        let last = tokens(50, 7);
+        let stepped = embedder.step("a", TokenStep::greedy(last.clone(), 0)).await.unwrap();
+        let behind = stepped.context_len - 8;
+        assert!(behind <= last.len(), "{behind} tokens stand behind what is pinned");
+        let window = [tokens(1, 3), tokens(4, 5), last[last.len() - behind..].to_vec()].concat();
+        embedder.step("b", TokenStep::greedy(window, 0)).await.unwrap();
+        let next = |name: &'static str| embedder.score(name, tokens(1, 1));
+        assert_eq!(next("a").await.unwrap().value, next("b").await.unwrap().value);
+        embedder.actor_ref().stop(None);
+    }
+}
+
+#[tokio::test]
 async fn a_token_outside_the_vocabulary_never_reaches_the_engine() {
     let control = FakeControl::default();
     let (embedder, _ended) = start(&control).await.unwrap();

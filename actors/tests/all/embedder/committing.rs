@@ -30,7 +30,7 @@ fn poison_after(count: u32) -> Vec<TokenId> {
 }
 
 fn history(tokens: &[TokenId], total: u64) -> History {
-    History { tokens: Arc::new(tokens.to_vec()), total, left: Arc::default() }
+    History { tokens: Arc::new(tokens.to_vec()), total, ..History::default() }
 }
 
 #[tokio::test]

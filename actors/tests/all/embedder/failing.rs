@@ -1,7 +1,7 @@
 //! Who is charged with a failed run, and who is not.
 
 use motorbrain_actors::{
-    engine::{EngineErrorKind, EngineInfo, Window},
+    engine::{EngineErrorKind, EngineInfo, Slides, Window},
     job::{JobError, Work},
     message::BrainError,
     tokens::TokenId,
@@ -88,7 +88,7 @@ async fn a_cancelled_job_gives_its_temporary_slot_back() {
 
 #[tokio::test]
 async fn a_context_that_may_not_slide_refuses_what_does_not_fit() {
-    let info = EngineInfo { window: Window { slides: false, ..fake_info().window }, ..fake_info() };
+    let info = EngineInfo { window: Window { slides: Slides::Never, ..fake_info().window }, ..fake_info() };
     let mut bench = Bench::new(info, 4, FakeControl::default()).await;
     let full = |context_len, new| JobError::Failed(BrainError::ContextFull { context_len, new, size: 16 });
     bench.ask("a", score(tokens(1, 10))).await;

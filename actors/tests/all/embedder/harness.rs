@@ -157,6 +157,7 @@ impl Bench {
             held: Holding::Nothing,
             carried: None,
             work,
+            pins: false,
             text: None,
             party: Party::default(),
             alone: 0,
@@ -240,7 +241,7 @@ impl Bench {
                 *history = History::default();
                 self.held.remove(&conversation);
             }
-            commit.apply(history, self.info.window.sinks);
+            commit.apply(history, &self.info.window);
             assert_eq!(history.tokens.len(), context_len, "commits tell the context of {conversation}");
             self.hold(&conversation, &report, commit);
             if matches!(report, Report::Done(_)) {

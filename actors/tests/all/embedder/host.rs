@@ -84,6 +84,10 @@ impl Engine for Timed {
         self.engine.take_held(slot)
     }
 
+    fn pin(&mut self, slot: SlotIndex, pinned: usize) {
+        self.engine.pin(slot, pinned);
+    }
+
     fn close(&mut self, slot: SlotIndex) {
         self.note("close");
         self.engine.close(slot);
@@ -203,6 +207,7 @@ impl Host {
             held,
             carried: None,
             work,
+            pins: false,
             text: None,
             party: Party { client: client.into(), ..Party::default() },
             alone: 0,
@@ -263,7 +268,7 @@ impl Host {
             return;
         }
         let history = self.histories.entry(name.clone()).or_default();
-        commit.apply(history, self.info.window.sinks);
+        commit.apply(history, &self.info.window);
         let held = self.held.entry(name).or_insert(Holding::Nothing);
         let mut resident = if let Holding::Pages(resident) = held { resident.clone() } else { Resident::default() };
         resident.apply(commit.held.clone());

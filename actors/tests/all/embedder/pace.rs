@@ -7,7 +7,7 @@ use std::{
 
 use motorbrain_actors::{
     clock::Time,
-    engine::{EngineInfo, Window},
+    engine::{EngineInfo, Slides, Window},
     job::{Report, RequestId},
 };
 use motorbrain_testing::fake_info_without_pages;
@@ -28,7 +28,7 @@ const COSTS: [Cost; 2] = [
 ];
 
 fn host(cost: Cost) -> Host {
-    let window = Window { size: 32_768, sinks: 4, slide: 512, slides: true };
+    let window = Window { size: 32_768, sinks: 4, slide: 512, slides: Slides::Shift };
     Host::new(EngineInfo { window, ..fake_info_without_pages() }, 256, cost)
 }
 

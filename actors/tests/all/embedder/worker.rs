@@ -264,7 +264,7 @@ fn what_a_cancelled_job_has_read_lies_in_pages_for_whoever_reads_the_same() {
 #[test]
 fn what_a_cancelled_job_has_read_again_lies_in_pages_too() {
     let (mut host, past) = (host(wide(fake_info())), tokens(1, 30));
-    host.histories.insert("a".into(), History { tokens: Arc::new(past.clone()), total: 30, left: Arc::default() });
+    host.histories.insert("a".into(), History { tokens: Arc::new(past.clone()), total: 30, ..History::default() });
     host.held.insert("a".into(), Holding::Pages(Default::default()));
     let cancelled = host.send("a", Some("a"), step(vec![TokenId(7)], 3));
     (0..3).for_each(|_| host.run());
@@ -282,7 +282,7 @@ fn what_a_cancelled_job_has_read_again_lies_in_pages_too() {
 #[test]
 fn a_job_that_is_given_back_takes_along_what_was_read_again() {
     let (mut host, past) = (host(wide(fake_info())), tokens(1, 30));
-    host.histories.insert("a".into(), History { tokens: Arc::new(past.clone()), total: 30, left: Arc::default() });
+    host.histories.insert("a".into(), History { tokens: Arc::new(past.clone()), total: 30, ..History::default() });
     host.held.insert("a".into(), Holding::Pages(Default::default()));
     let work = step(vec![TokenId(7)], 3);
     let job = host.job("a", Some("a"), work.clone());
@@ -304,7 +304,7 @@ fn a_job_that_is_given_back_takes_along_what_was_read_again() {
 fn whoever_goes_on_says_that_a_window_was_rebuilt_however_little_was_left_of_it() {
     for (len, total) in [(12, 90), (13, 90), (14, 90), (13, 13)] {
         let (mut host, past) = (host(wide(fake_info())), tokens(1, len));
-        let history = History { tokens: Arc::new(past), total, left: Arc::default() };
+        let history = History { tokens: Arc::new(past), total, ..History::default() };
         host.histories.insert("a".into(), history);
         host.held.insert("a".into(), Holding::Pages(Default::default()));
         let job = host.job("a", Some("a"), step(vec![TokenId(7)], 3));
@@ -343,7 +343,7 @@ fn a_job_whose_context_slides_on_its_way_is_not_given_back() {
 fn without_pages_the_next_job_goes_on_from_what_was_read_again() {
     for (total, changed) in [(30, false), (90, false), (30, true)] {
         let (mut host, mut past) = (host(wide(fake_info_without_pages())), tokens(1, 30));
-        let history = |tokens: &[TokenId]| History { tokens: Arc::new(tokens.to_vec()), total, left: Arc::default() };
+        let history = |tokens: &[TokenId]| History { tokens: Arc::new(tokens.to_vec()), total, ..History::default() };
         host.histories.insert("a".into(), history(&past));
         let cancelled = host.send("a", Some("a"), score(vec![TokenId(7)]));
         (0..3).for_each(|_| host.run());

@@ -181,6 +181,8 @@ impl Fate {
                     _ if matches!(kind, EngineErrorKind::Fatal | EngineErrorKind::Interrupted) => {}
                     (Some(row), named) => self.seen.blamed.extend(named.get(row)),
                     (None, [one]) => self.seen.blamed.push(*one),
+                    // Whose slide it was stands nowhere.
+                    (None, named) if call == Call::Rewind => self.seen.blamed.extend(named),
                     (None, _) => {}
                 }
                 Err(EngineError { kind, row, message: "the engine fails as drawn".to_owned() })
@@ -247,6 +249,10 @@ impl Engine for Faulty {
         let named = fate.named();
         fate.seen.begun.extend(named.into_iter().map(|job| (job, false)));
         fate.face(Call::Begin, || self.inner.borrow_mut().adopt(context, held))
+    }
+
+    fn pin(&mut self, slot: SlotIndex, pinned: usize) {
+        self.inner.borrow_mut().pin(slot, pinned);
     }
 
     fn take_held(&mut self, slot: SlotIndex) -> Option<Held> {

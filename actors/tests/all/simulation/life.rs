@@ -186,7 +186,7 @@ impl Life {
 
     /// A job for it, as the shell makes one of the policy's.
     pub(crate) fn give(&mut self, job: Assignment, given: Given) {
-        let Assignment { request, conversation, context, held, carried, work, party, alone, .. } = job;
+        let Assignment { request, conversation, context, held, carried, work, pins, party, alone, .. } = job;
         let text = match &work {
             motorbrain_actors::job::Work::Step { tokens, count: 1.., .. } => {
                 Some(model::step_text(&context.tokens, tokens))
@@ -194,7 +194,7 @@ impl Life {
             _ => None,
         };
         let span = tracing::Span::none();
-        let job = Job { request, conversation, context, held, carried, work, text, party, alone, span };
+        let job = Job { request, conversation, context, held, carried, work, pins, text, party, alone, span };
         if !self.dead {
             self.jobs.push((request, given));
         }

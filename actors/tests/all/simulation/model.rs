@@ -4,7 +4,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use motorbrain_actors::{
-    engine::{EngineInfo, PageSize, Resident, Sampled, Sampling, Window},
+    engine::{EngineInfo, PageSize, Resident, Sampled, Sampling, Slides, Window},
     job::{History, Outcome, Work},
     policy::{Ask, EmbedAsk},
     text::{StepText, StopTexts},
@@ -17,7 +17,7 @@ use motorbrain_testing::{
 };
 
 pub(crate) const VOCAB: u32 = 40;
-pub(crate) const WINDOW: Window = Window { size: 12, sinks: 2, slide: 3, slides: true };
+pub(crate) const WINDOW: Window = Window { size: 12, sinks: 2, slide: 3, slides: Slides::Shift };
 const HIDDEN: usize = 2;
 const ENDS: [TokenId; 2] = [TokenId(0), TokenId(1)];
 /// Tokens whose texts end a step; of those policy and engine know nothing.
@@ -49,13 +49,17 @@ const NO_POISON: [(TokenId, f32); 4] =
 pub(crate) const GREEDY: Sampling = Sampling { logit_bias: Cow::Borrowed(&NO_POISON), ..Sampling::GREEDY };
 
 pub(crate) fn info(pages: Option<PageSize>) -> EngineInfo {
+    info_that(Slides::Shift, pages)
+}
+
+pub(crate) fn info_that(slides: Slides, pages: Option<PageSize>) -> EngineInfo {
     EngineInfo {
         layers: 1,
         hidden: HIDDEN,
         vocab: VOCAB as usize,
         inputs: 1,
         embeds: true,
-        window: WINDOW,
+        window: Window { slides, ..WINDOW },
         end_tokens: ENDS.to_vec(),
         kv_bytes_per_token: 1,
         pages,
@@ -69,6 +73,8 @@ pub(crate) struct Context {
     states: Vec<u64>,
     /// Tokens that the last slide left.
     pub(crate) floor: usize,
+    /// What it held before each slide.
+    pub(crate) before: Vec<Vec<TokenId>>,
 }
 
 impl Context {
@@ -76,10 +82,12 @@ impl Context {
         self.history.tokens.len()
     }
 
-    /// Appends a token; the oldest after the sinks leave where it does not fit.
+    /// Appends a token; the oldest after those that never leave do where it does not fit.
     pub(crate) fn append(&mut self, token: TokenId) {
         if self.len() == WINDOW.size {
-            Arc::make_mut(&mut self.history.tokens).drain(WINDOW.sinks..WINDOW.sinks + WINDOW.slide);
+            self.before.push(self.history.tokens.to_vec());
+            let first = WINDOW.kept_first(self.history.pinned);
+            Arc::make_mut(&mut self.history.tokens).drain(first..first + WINDOW.slide);
             self.states = states_of(&self.history.tokens);
             self.floor = self.len();
         }

@@ -89,6 +89,7 @@ fn read_of(len: u32, request: u64, sampled: &[TokenId]) -> Commit {
     let pages = (0..len.div_ceil(4)).map(|_| Page::new(Arc::new(()))).collect();
     Commit {
         appended: input.chain(sampled.iter().copied()).collect(),
+        pinned: 0,
         dropped: 0,
         held: Some(Held { keep: 0, pages, kv_len: len as usize }),
     }

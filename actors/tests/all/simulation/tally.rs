@@ -58,6 +58,10 @@ tally! {
     choices,
     /// Forks, rewinds and choices of what is not there.
     refusals,
+    /// Answers in a window that has slid and pins more than its sinks.
+    pinned,
+    /// Answers behind tokens that were read again since others had left.
+    reread,
     recalls,
     /// Answers that were given with less to read since others had read the same.
     reused,

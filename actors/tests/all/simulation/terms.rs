@@ -62,7 +62,7 @@ impl Desk {
                 n,
             }),
             input: Some(Given::Tokens(tokens.iter().map(|id| TokenId(*id)).collect())),
-            terms: Terms { choice: None, sharing: scope.map(|scope| Sharing::With(Some(scope.into()))) },
+            terms: Terms { sharing: scope.map(|scope| Sharing::With(Some(scope.into()))), ..Terms::default() },
             party: Party::default(),
             deadline: None,
         }));
@@ -78,7 +78,7 @@ impl Desk {
         let kv_len = before + tokens.len();
         let (keep, pages) = (before / 4, (before / 4..kv_len.div_ceil(4)).map(|_| Page::new(Arc::new(()))).collect());
         let appended = tokens.iter().map(|id| TokenId(*id)).collect();
-        let read = Commit { appended, dropped: 0, held: Some(Held { keep, pages, kv_len }) };
+        let read = Commit { appended, pinned: 0, dropped: 0, held: Some(Held { keep, pages, kv_len }) };
         let (outcome, commit, read) = match well {
             true => (Ok(Outcome::Stepped { sampled: Vec::new(), stopped: false }), read, None),
             false => (Err(JobError::Cancelled), Commit::default(), Some(read)),

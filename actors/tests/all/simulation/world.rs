@@ -11,7 +11,7 @@ use std::{
 };
 
 use motorbrain_actors::{
-    engine::PageSize,
+    engine::{PageSize, Slides, Window},
     job::{Holding, RequestId, Work},
     keep::{Keep as _, KeepError, Kept, KeptId},
     message::{BrainError, ConversationId},
@@ -189,11 +189,13 @@ impl World {
             when_down: if rng.chance(30) { WhenDown::Stop } else { WhenDown::Retry },
             seed: rng.below(1000),
         };
+        let reads_again = Rng::of(plan.seed, u64::MAX - 2).chance(12);
+        let slides = if reads_again { Slides::Recompute } else { Slides::Shift };
         let bounded = config.memory.kv_bytes != usize::MAX;
         let nature = if only_poison { Nature::OnlyPoison } else { Nature::Wild };
         let cradle = Cradle {
             seed: plan.seed,
-            loader: FakeLoader { info: model::info(pages), control: FakeControl::default() },
+            loader: FakeLoader { info: model::info_that(slides, pages), control: FakeControl::default() },
             nature: Rc::new(Cell::new(nature)),
             clock: Arc::default(),
             run_max,
@@ -421,7 +423,7 @@ impl World {
                 return ensure(!twice, || format!("{key:?} was started twice"));
             }
             Effect::Send { actor, incarnation, job } => {
-                let key = (actor, incarnation);
+                let (key, window) = ((actor, incarnation), self.cradle.loader.info.window);
                 self.account_job(&job, actor)?;
                 let life = self.lives.get_mut(&key).filter(|life| life.loaded);
                 let life = life.ok_or_else(|| format!("{key:?} got a job before it was ready"))?;
@@ -435,7 +437,7 @@ impl World {
                     alone: job.alone,
                     suspect: job.alone > 0,
                     cleared: job.alone == 0,
-                    context: (!job.context.tokens.is_empty()).then(|| job.context.all(&WINDOW).is_none()),
+                    context: (!job.context.tokens.is_empty()).then(|| rebuilds(&job, &window)),
                     lacks: lacks_rows(&job),
                     begun: false,
                     pages,
@@ -538,6 +540,11 @@ impl World {
 }
 
 /// Whether a job is given less of its context than there is, so that the rest is read again.
+/// Whether reading a job's context again does not repeat it.
+fn rebuilds(job: &Assignment, window: &Window) -> bool {
+    !job.context.is_plain(window) && job.context.all(window).is_none()
+}
+
 fn lacks_rows(job: &Assignment) -> bool {
     matches!(&job.held, Holding::Pages(held) if held.kv_len + 1 < job.context.tokens.len())
 }

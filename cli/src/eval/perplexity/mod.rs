@@ -10,7 +10,10 @@ mod spans;
 
 use std::{path::PathBuf, sync::Arc};
 
-use motorbrain::{Brain, Parts, Settings, TokenId, engine::OnnxLoader};
+use motorbrain::{
+    Brain, Parts, Settings, TokenId,
+    engine::{OnnxLoader, Policy},
+};
 use serde::Serialize;
 
 use self::{
@@ -155,6 +158,8 @@ async fn start(parts: &Parts, settings: &Settings, shape: Shape) -> Result<Brain
     let mut settings = settings.clone();
     (settings.window.size, settings.window.sinks, settings.window.slide) =
         (Some(shape.size), Some(shape.sinks), Some(shape.slide));
+    // Reading again is done here, by conversations that know nothing else.
+    settings.window.policy = Policy::Shift;
     let options = motorbrain::engine_options(&settings);
     let loader = OnnxLoader::new(parts.runtime.clone(), Arc::clone(&parts.model), options);
     let loader = Arc::new(loader.map_err(motorbrain::StartError::from)?);

@@ -29,6 +29,8 @@ pub(super) struct Asked {
     pub(super) rebuilds: bool,
     /// Tokens of its input that its last job found read.
     pub(super) found: usize,
+    /// Tokens of the probe behind it that were: another's that came to nothing.
+    pub(super) probe_found: usize,
 }
 
 pub(super) enum End {
@@ -106,13 +108,13 @@ impl World {
         account.alone = job.alone;
         let alone = self.asked.get(&job.serves).map_or(0, |asked| self.court.runs_alone(asked));
         self.tally.adopted += u64::from(alone > 0 && self.pages.is_some() && !job.context.tokens.is_empty());
-        // Of a probe behind a conversation nothing was read before.
         let probes = job.request != job.serves && matches!(job.work, Work::Embed { .. });
-        let begins = job.carried.is_none() && !input(&job.work).is_empty() && !probes;
+        let begins = job.carried.is_none() && !input(&job.work).is_empty();
         if let (Holding::Pages(Resident { kv_len, .. }), Some(asked)) = (&job.held, self.asked.get_mut(&job.serves))
             && begins
         {
-            asked.found = kv_len.saturating_sub(job.context.tokens.len());
+            let found = if probes { &mut asked.probe_found } else { &mut asked.found };
+            *found = kv_len.saturating_sub(job.context.tokens.len());
         }
         ensure(account.serves == job.serves, || format!("{:?} serves another than before", job.request))?;
         ensure(job.alone == alone, || format!("{:?} has {} runs alone, expected {alone}", job.request, job.alone))
@@ -197,7 +199,8 @@ impl World {
         let moved = matches!(answer.outcome, Outcome::Forgotten | Outcome::Moved);
         // What pieces take over is added up.
         let in_pieces = matches!(answer.outcome, Outcome::Pieces(_));
-        let (found, reused, has_pieces) = (asked.found, answer.reused, asked.pieces().is_some());
+        let (found, reused) = (asked.found + asked.probe_found, answer.reused);
+        let has_pieces = asked.pieces().is_some();
         // The last token before the input may have been sampled, and not have been read yet either.
         ensure(moved || in_pieces || (found..=found + 1).contains(&reused), || {
             format!("{request:?} says that it reuses {reused} tokens, of its input {found} were there")

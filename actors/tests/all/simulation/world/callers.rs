@@ -73,6 +73,7 @@ impl World {
         let terms = Terms {
             choice: chooses.then(|| self.rng.below(4) as usize),
             sharing: (runs && self.rng.chance(20)).then(|| self.some_sharing()),
+            pin: runs && conversation.is_some() && self.rng.chance(8),
         };
         let goes_on = matches!(ask, Ask::Step(_)) && self.rng.chance(30);
         let input = (runs && !goes_on).then(|| self.some_tokens());
@@ -172,6 +173,7 @@ impl World {
             end: None,
             rebuilds: false,
             found: 0,
+            probe_found: 0,
         };
         self.asked.insert(request, asked);
         self.unanswered.insert(request);

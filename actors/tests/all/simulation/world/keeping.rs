@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use motorbrain_actors::{
-    engine::Page,
+    engine::{Page, Slides},
     job::{Commit, Report, RequestId},
     policy::{Event, Health},
 };
@@ -23,7 +23,12 @@ impl World {
                 check_pages(resident, &history.tokens, size.tokens)
                     .map_err(|broken| format!("`{name}` holds other than it says: {broken}"))?;
             }
-            ensure(resident.kv_len + 1 >= history.tokens.len() || self.left.contains(name), || {
+            let window = self.cradle.loader.info.window;
+            // Behind a slide only what never leaves is there at once.
+            let slid = window.slides == Slides::Recompute && history.has_slid();
+            let rows =
+                if slid { window.kept_first(history.pinned).min(history.tokens.len()) } else { history.tokens.len() };
+            ensure(resident.kv_len + 1 >= rows || self.left.contains(name), || {
                 format!("`{name}` has lost rows: {resident:?}")
             })?;
             ensure(history.tokens.len() <= WINDOW.size, || format!("`{name}` is too long"))?;

@@ -9,7 +9,7 @@ use motorbrain_actors::{
 };
 
 use super::super::engine::{NEVER, Seen};
-use super::{Due, LOAD_MAX, LifeKey, Mail, World, ensure, model, time};
+use super::{Due, LOAD_MAX, LifeKey, Mail, World, ensure, time};
 
 impl World {
     pub(super) fn loaded(&mut self, key: LifeKey) {
@@ -33,7 +33,7 @@ impl World {
             }
             _ => {
                 life.loaded = true;
-                self.say(key, Report::Ready(model::info(self.pages)), self.now);
+                self.say(key, Report::Ready(self.cradle.loader.info.clone()), self.now);
                 self.later(0, Due::Wake(key));
             }
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use motorbrain_actors::{
+    engine::{Slides, Window},
     job::{Choice, Outcome, RequestId, Work},
     message::{BrainError, ConversationId, ErrorCode, Scope, Sharing},
     policy::{Answer, Ask, StepAsk},
@@ -53,18 +54,30 @@ struct Reuse {
 }
 
 /// All conversations, and what each scope has ever held.
-#[derive(Default)]
 struct Truth {
+    window: Window,
     talks: BTreeMap<ConversationId, Talk>,
     said: Vec<(Option<Scope>, Vec<TokenId>)>,
     reuses: Vec<Reuse>,
     refusals: u64,
+    /// Answers in a window that has slid and pins more than its sinks.
+    pinned: u64,
+    /// Answers behind tokens that were read again.
+    reread: u64,
 }
 
 impl World {
     /// Does what was answered, in the order of arrival and without any actor, and compares.
     pub(super) fn check_answers(&mut self) -> Result<(), String> {
-        let mut truth = Truth::default();
+        let mut truth = Truth {
+            window: self.cradle.loader.info.window,
+            talks: BTreeMap::new(),
+            said: Vec::new(),
+            reuses: Vec::new(),
+            refusals: 0,
+            pinned: 0,
+            reread: 0,
+        };
         let mut forgotten = self.forgotten.iter().peekable();
         for (&request, asked) in &self.asked {
             while let Some((_, name)) = forgotten.next_if(|(next, _)| *next <= request) {
@@ -74,6 +87,8 @@ impl World {
         }
         truth.check_reuses()?;
         self.tally.refusals += truth.refusals;
+        self.tally.pinned += truth.pinned;
+        self.tally.reread += truth.reread;
         Ok(())
     }
 }
@@ -159,6 +174,10 @@ impl Truth {
     fn refusal(&mut self, asked: &Asked) -> Option<ErrorCode> {
         let name = asked.arrival.conversation.as_ref()?;
         let has_input = asked.arrival.input.is_some();
+        let pins = asked.arrival.terms.pin;
+        if pins && !has_input {
+            return Some(ErrorCode::BadRequest);
+        }
         if matches!(&asked.arrival.ask, Ask::Step(step) if step.count == 0 && !has_input) {
             return Some(ErrorCode::EmptyInput);
         }
@@ -185,6 +204,9 @@ impl Truth {
             }
             Ask::Rewind { context_len } if *context_len > base.len() => Some(ErrorCode::BadRequest),
             Ask::Rewind { context_len } if *context_len < base.floor => Some(ErrorCode::BehindSlide),
+            // What would be pinned stands behind something that leaves, or is more than half the window.
+            _ if pins && base.history.total != base.history.pinned as u64 => Some(ErrorCode::BadRequest),
+            _ if pins && base.len() + asked.tokens.len() > WINDOW.size / 2 => Some(ErrorCode::BadRequest),
             Ask::Step(_) if !has_input && base.history.total == 0 => Some(ErrorCode::EmptyInput),
             _ => None,
         }
@@ -222,6 +244,7 @@ impl Truth {
         let mut talk = self.talk(name).clone();
         let mut start = talk.base(terms.choice).cloned().unwrap_or_default();
         let before = start.history.tokens.to_vec();
+        start.history.pinned += pinned(asked);
         asked.tokens.iter().for_each(|&token| start.append(token));
         talk.choices = vec![start.clone(); step.n];
         let answer = |(index, context): (usize, &mut Context)| {
@@ -250,6 +273,7 @@ impl Truth {
         let mut talk = self.talk(name).clone();
         let mut context = talk.base(terms.choice).cloned().unwrap_or_default();
         let before = context.history.tokens.to_vec();
+        context.history.pinned += pinned(asked);
         asked.tokens.iter().for_each(|&token| context.append(token));
         let outcome = context.clone().perform(&vector(&frame.probe));
         let len = context.len();
@@ -293,7 +317,11 @@ impl Truth {
         };
         let mut context = talk.base(terms.choice).cloned().unwrap_or_default();
         let before = context.history.tokens.to_vec();
+        context.history.pinned += pinned(asked);
         let outcome = context.perform(&work(asked, shown));
+        let slid = context.history.has_slid();
+        self.pinned += u64::from(slid && context.history.pinned > WINDOW.sinks);
+        self.reread += u64::from(slid && self.window.slides == Slides::Recompute);
         let len = context.len();
         (talk.context, talk.known) = (context, true);
         talk.choices.clear();
@@ -308,11 +336,13 @@ impl Truth {
 
     /// What a conversation holds may be taken over by others of its scope.
     fn note(&mut self, talk: &Talk) {
-        if let (Sharing::With(scope), false) = (&talk.sharing, talk.withheld)
-            && !talk.context.history.has_slid()
-        {
-            self.said.push((scope.clone(), talk.context.history.tokens.to_vec()));
+        let Sharing::With(scope) = talk.sharing.clone() else { return };
+        if talk.withheld || !talk.context.history.is_plain(&self.window) {
+            return;
         }
+        // Amid its tokens an actor may have died, and what it had shown was there for others.
+        let held = talk.context.before.iter().chain([&*talk.context.history.tokens]);
+        self.said.extend(held.map(|tokens| (scope.clone(), tokens.clone())));
     }
 
     /// What was read for a request that came to nothing may be taken over as well.
@@ -320,10 +350,14 @@ impl Truth {
         let mut talk = asked.arrival.conversation.as_ref().map(|name| self.talk(name).clone()).unwrap_or_default();
         let Some(mut context) = talk.base(asked.arrival.terms.choice).cloned() else { return };
         talk.share(asked.arrival.terms.sharing.as_ref(), context.len() > 0);
-        if !context.history.has_slid() {
+        if context.history.is_plain(&self.window) {
             let whole: Vec<TokenId> = context.history.tokens.iter().copied().chain(asked.runs()).collect();
             // A step may have sampled, too: as much as there is room for, since behind a slide nothing is shared.
-            context.perform(&work(asked, WINDOW.size.saturating_sub(whole.len())));
+            let shift = self.window.slides == Slides::Shift;
+            let may_pin = context.history.check_pin(pinned(asked), &self.window).is_ok();
+            context.history.pinned += if may_pin { pinned(asked) } else { 0 };
+            let most = if shift { WINDOW.size.saturating_sub(whole.len()) } else { usize::MAX };
+            context.perform(&work(asked, most));
             if let (Sharing::With(scope), false) = (&talk.sharing, talk.withheld) {
                 // A probe is run behind each piece, which may be left half done.
                 let behind = |end: &usize| {
@@ -375,6 +409,11 @@ fn is_refusal(error: &BrainError) -> bool {
         | BrainError::BehindSlide { .. } => true,
         _ => false,
     }
+}
+
+/// How many tokens a request pins.
+fn pinned(asked: &Asked) -> usize {
+    if asked.arrival.terms.pin { asked.tokens.len() } else { 0 }
 }
 
 /// The work of a request, sampling at most `count_max` tokens.
