@@ -326,4 +326,16 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         "(conversation.sharing, conversation.withheld) = (Sharing::Nobody, true);",
         "",
     ),
+    mutation(
+        "what a commit pins leaves like the rest",
+        "actors/src/job.rs",
+        "        history.pinned += self.pinned;\n",
+        "",
+    ),
+    mutation(
+        "a score behind a full window is told by what has stayed of it",
+        "actors/src/embedder/lane.rs",
+        "task.rest() > 0 && !task.scores_first();",
+        "task.rest() > 0;",
+    ),
 ];

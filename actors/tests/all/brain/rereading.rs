@@ -77,10 +77,9 @@ async fn what_stays_is_read_again_in_chunks_beside_others() {
     let bench = start_with(config(1), recomputing(roomy(64))).await;
     bench.brain.step(step("slides", &text(64), 0)).await.unwrap();
     bench.brain.step(step("other", "A", 0)).await.unwrap();
-    let mut other = bench.brain.step_stream(step("other", "B", 50)).await.unwrap();
-    within(other.next()).await;
-    // A run is held up until both are there.
-    bench.control.fault_in_run(1, Fault::HANG);
+    // Its second run is held up until both are there.
+    bench.control.fault_in_run(2, Fault::HANG);
+    let _other = bench.brain.step_stream(step("other", "B", 50)).await.unwrap();
     within(bench.control.until(|tally| tally.hanging > 0)).await;
     let brain = bench.brain.clone();
     let slides = tokio::spawn(async move { brain.step(step("slides", "C", 1)).await });
