@@ -37,6 +37,7 @@ mod outcomes;
 mod parts;
 mod placement;
 mod prefixes;
+mod present;
 mod requests;
 mod several;
 mod sharing;

@@ -164,7 +164,7 @@ impl Policy {
     }
 
     /// Answers the request.
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         done: Done,
         mut pending: Box<Pending>,

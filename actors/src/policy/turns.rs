@@ -123,6 +123,7 @@ impl Policy {
                     }
                     Err(error) => self.fail(request, error, effects),
                 },
+                Turn::Dispatch if self.answer_by_pages(name, request, effects) => {}
                 Turn::Dispatch => match self.actor_for(name, request, effects) {
                     Some(actor) => match self.check_work(request) {
                         Ok(()) => return self.send(request, actor, effects),

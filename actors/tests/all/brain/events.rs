@@ -144,10 +144,12 @@ async fn who_gives_up_or_comes_too_late_is_not_refused() {
     let bench = start(config(1)).await;
     bench.control.fault_in_run(1, Fault::HANG);
     let mut events = bench.brain.subscribe().await.unwrap();
-    let brain = bench.brain.within(Duration::from_millis(1));
-    assert_eq!(brain.step(step("a", "HELLO", 1)).await.unwrap_err().code(), ErrorCode::Timeout);
+    let brain = bench.brain.clone();
+    let asked = tokio::spawn(async move { brain.step(step("a", "HELLO", 1)).await });
     within(bench.control.until(|tally| tally.hanging == 1)).await;
+    asked.abort();
     // Behind the first one, no actor has it.
+    let brain = bench.brain.within(Duration::from_millis(1));
     assert_eq!(brain.step(step("a", "HELLO", 1)).await.unwrap_err().code(), ErrorCode::Timeout);
     bench.control.release_hangs();
     refused(&bench).await;

@@ -220,6 +220,7 @@ async fn a_conversation_goes_back_as_far_as_its_last_slide() {
 async fn a_step_done_again_after_a_rewind_draws_the_same() {
     for actors in [1, 2] {
         let bench = start_with(config(actors), roomy(64)).await;
+        bench.until_ready(0, 0).await;
         let brain = &bench.brain;
         let first = brain.step(drawn("a", &text(10), 6)).await.unwrap();
         for (restarts, len) in (1..).zip([10, 13, 15, 16]) {

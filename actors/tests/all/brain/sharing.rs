@@ -66,6 +66,27 @@ async fn a_history_under_another_name_is_taken_over_but_for_its_last_token() {
 }
 
 #[tokio::test]
+async fn what_others_have_read_is_there_without_a_run_where_nothing_is_sampled() {
+    let bench = start_with(config(1), roomy(64)).await;
+    bench.brain.step(step("a", &text(20), 0)).await.unwrap();
+    bench.control.record();
+    for (name, begun) in [("b", 0), ("c", 7)] {
+        let asked = |from: usize, to: usize, count| step(name, &text(20)[from..to], count);
+        bench.brain.step(asked(0, begun.max(1), 0)).await.unwrap();
+        let read = tokens_read(&bench.control);
+        let stepped = bench.brain.step(asked(begun.max(1), 20, 0)).await.unwrap();
+        assert_eq!((stepped.context.context_len, tokens_read(&bench.control)), (20, read), "{name}");
+        let scored = bench.brain.score(score(name, "MORE")).await.unwrap();
+        let expected = start_with(config(1), roomy(64)).await;
+        expected.brain.step(asked(0, 20, 0)).await.unwrap();
+        assert_eq!(scored.logprobs, expected.brain.score(score(name, "MORE")).await.unwrap().logprobs, "{name}");
+    }
+    // Others' words, and a text that ends otherwise, are read.
+    let stepped = bench.brain.step(step("d", &format!("{}_", text(19)), 0)).await.unwrap();
+    assert_eq!(stepped.context.reused, 19);
+}
+
+#[tokio::test]
 async fn what_another_has_sampled_is_taken_over_as_well() {
     let bench = start_with(config(2), roomy(64)).await;
     let first = bench.brain.step(step("a", &text(10), 9)).await.unwrap();
@@ -99,7 +120,8 @@ async fn a_conversation_under_way_takes_over_what_others_have_read_of_its_input(
     bench.brain.step(step("a", &text(30), 1)).await.unwrap();
     bench.brain.step(Step { count: 0, ..step("b", &text(30)[..9], 0) }).await.unwrap();
     let stepped = bench.brain.step(step("b", &text(30)[9..], 3)).await.unwrap();
-    assert_eq!(stepped.context.reused, 20);
+    // All but the last one, and the last one of before, which nothing was asked of yet.
+    assert_eq!(stepped.context.reused, 21);
     let expected = alone(roomy(64), step("b", &text(30), 3)).await;
     assert_eq!(unshared(stepped), expected);
 }

@@ -54,6 +54,7 @@ tally! {
     severals,
     /// Texts of which each piece had a vector.
     pieces,
+    present,
     /// Answers that were kept of several.
     choices,
     /// Forks, rewinds and choices of what is not there.

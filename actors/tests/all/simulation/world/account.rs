@@ -201,14 +201,19 @@ impl World {
         let in_pieces = matches!(answer.outcome, Outcome::Pieces(_));
         let (found, reused) = (asked.found + asked.probe_found, answer.reused);
         let has_pieces = asked.pieces().is_some();
+        // Where nothing is sampled, no job need be given.
+        let samples_nothing = matches!(&asked.arrival.ask, Ask::Step(step) if step.count == 0 && step.n == 1);
+        let tokens = asked.tokens.len();
+        let present = samples_nothing && reused > 0 && (tokens..=tokens + 1).contains(&(reused + 1));
         // The last token before the input may have been sampled, and not have been read yet either.
-        ensure(moved || in_pieces || (found..=found + 1).contains(&reused), || {
+        ensure(moved || in_pieces || present || (found..=found + 1).contains(&reused), || {
             format!("{request:?} says that it reuses {reused} tokens, of its input {found} were there")
         })?;
         let (rebuilds, terms) = (asked.rebuilds && !moved && asked.shown.is_empty(), asked.arrival.terms.clone());
         let (ask, name) = (asked.arrival.ask.clone(), asked.arrival.conversation.clone());
         self.close(request, End::Answered(answer))?;
         self.tally.pieces += u64::from(has_pieces);
+        self.tally.present += u64::from(present && !self.jobs.contains_key(&request));
         let Some(name) = name else {
             return Ok(());
         };
