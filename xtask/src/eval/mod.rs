@@ -40,7 +40,7 @@ const VARIANTS: [&str; 4] = [
 const DIMS: &str = "576,256,128,64";
 
 /// How much a document's likelihood counts beside the cosine, tried on pairs to train on.
-const WEIGHTS: &str = "0.02,0.05,0.1,0.15,0.2,0.3,0.4,0.8";
+const WEIGHTS: &str = "0.1,0.2,0.4,0.8,1.6,3.2";
 
 /// What was found best there, which is what pairs to test are reranked by.
 const WEIGHT: &str = "0.15";
@@ -96,6 +96,17 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<String, Er
     let mut weights = vec!["eval".into(), "retrieval".into(), mixed(project, size.mixed)?.into()];
     weights.extend(["--rerank".into(), WEIGHTS.into()]);
     measured("How much a likelihood counts beside a cosine, on pairs to train on", "weights", weights)?;
+    let guide: OsString = home(project).join("pairs").join("guide.txt").into();
+    let (tokens, turns) = (size.tokens.to_string(), size.turns.to_string());
+    let perplexity = |windows: &str, tokens: &str, more: &[&str]| {
+        let mut command: Vec<OsString> = vec!["eval".into(), "perplexity".into(), guide.clone()];
+        command.extend(["--windows", windows, "--tokens", tokens].map(OsString::from));
+        command.extend(more.iter().map(OsString::from));
+        command
+    };
+    measured("What a window costs", "perplexity", perplexity(size.windows, &tokens, &[]))?;
+    let drift: [OsString; 5] = ["eval".into(), "drift".into(), guide.clone(), "--turns".into(), turns.into()];
+    measured("Vectors in a conversation", "drift", drift.into())?;
     let trained = trained(project)?;
     for (name, title) in SETS {
         let pairs = home(project).join("pairs").join(format!("{name}.jsonl"));
@@ -109,19 +120,8 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<String, Er
         let command = retrieval(&copy, &vectors, &trained, &size);
         measured("Queries of the web to Python functions (CoSQA)", "cosqa", command)?;
     }
-    let guide: OsString = home(project).join("pairs").join("guide.txt").into();
-    let (tokens, turns) = (size.tokens.to_string(), size.turns.to_string());
-    let perplexity = |windows: &str, tokens: &str, more: &[&str]| {
-        let mut command: Vec<OsString> = vec!["eval".into(), "perplexity".into(), guide.clone()];
-        command.extend(["--windows", windows, "--tokens", tokens].map(OsString::from));
-        command.extend(more.iter().map(OsString::from));
-        command
-    };
-    measured("What a window costs", "perplexity", perplexity(size.windows, &tokens, &[]))?;
     let shapes = ["--sinks", "0,4,16", "--shares", "2,4,8", "--after", "1"];
     measured("What stays in a window, and what leaves it at once", "shapes", perplexity("256", size.shapes, &shapes))?;
-    let drift: [OsString; 5] = ["eval".into(), "drift".into(), guide, "--turns".into(), turns.into()];
-    measured("Vectors in a conversation", "drift", drift.into())?;
     Ok(format!("read {}", folder.join("RESULTS.md").display()))
 }
 
