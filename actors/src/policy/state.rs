@@ -63,8 +63,9 @@ impl State {
     /// Whether that can be a commit to it: no more left or is pinned than there was.
     pub(super) fn takes(&self, commit: &Commit, window: &Window) -> bool {
         let (new, pinned) = (commit.appended.len(), self.history.pinned + commit.pinned);
-        let pins = commit.pinned <= new && self.history.check_pin(commit.pinned, window).is_ok();
-        (commit.pinned == 0 || pins)
+        // Asked only where there is something to pin: what it refuses with is a text, and each token shown comes by here.
+        let pins = || commit.pinned <= new && self.history.check_pin(commit.pinned, window).is_ok();
+        (commit.pinned == 0 || pins())
             && (commit.dropped == 0 || window.kept_first(pinned) + commit.dropped <= self.len() + new)
     }
 
