@@ -19,6 +19,7 @@ use motorbrain_actors::{
     message::Embed,
     tokens::TokenId,
 };
+use metrics_util::debugging::DebuggingRecorder;
 use tokio::{runtime::Runtime, task::JoinSet};
 
 use self::at_once::{Bytes, Loader};
@@ -83,8 +84,16 @@ fn message(criterion: &mut Criterion) {
     }
     const TURNS: usize = 200;
     group.throughput(Throughput::Elements(16 * TURNS as u64));
-    group.bench_function("16 callers, token ids", |bencher| {
-        bencher.to_async(&runtime).iter(|| ask(&brain, 16, TURNS, tokens));
+    for name in ["16 callers, token ids", "16 callers, token ids, with a recorder"] {
+        group.bench_function(name, |bencher| {
+            bencher.to_async(&runtime).iter(|| ask(&brain, 16, TURNS, tokens));
+        });
+        // From the second one on: a brain looks for it each time that it publishes.
+        let _ = DebuggingRecorder::new().install();
+    }
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("one caller, a task, token ids, with a recorder", |bencher| {
+        bencher.iter_custom(|turns| time_task(&runtime, &brain, turns, tokens));
     });
     group.finish();
     runtime.block_on(brain.shutdown());

@@ -54,7 +54,7 @@ impl Desk {
             request: RequestId(self.requests),
             conversation: Some(conversation.into()),
             ask: Ask::Step(StepAsk {
-                count: n - 1,
+                count: 1,
                 sampling: Sampling { temperature: if n > 1 { 1.0 } else { 0.0 }, ..model::GREEDY },
                 seed: 0,
                 top: 0,
