@@ -14,12 +14,12 @@ use std::{
 };
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use metrics_util::debugging::DebuggingRecorder;
 use motorbrain_actors::{
     brain::{Brain, BrainConfig},
     message::Embed,
     tokens::TokenId,
 };
-use metrics_util::debugging::DebuggingRecorder;
 use tokio::{runtime::Runtime, task::JoinSet};
 
 use self::at_once::{Bytes, Loader};

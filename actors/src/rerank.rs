@@ -245,11 +245,9 @@ impl Judge {
                 (score, context)
             }
             Relevance::Answer { prompt, yes, no } => {
-                let (asked, context) = self.read(filled(prompt, &self.rerank.query, document)).await?;
-                let likely = self.score(&asked, yes).await?.iter().sum::<f32>();
-                self.many.brain()?.rewind(asked.name.clone(), context.context_len).await?;
-                let score = likely - self.score(&asked, no).await?.iter().sum::<f32>();
-                asked.close().await;
+                // What the first has read the second finds, unless it has slid, behind which there is no way back.
+                let (yes, context) = self.answer(prompt, document, yes).await?;
+                let score = yes - self.answer(prompt, document, no).await?.0;
                 (score, context)
             }
         };
@@ -268,14 +266,26 @@ impl Judge {
         Ok(Judged { score, tokens: context.context_len, reused: context.reused })
     }
 
+    /// How likely an answer is behind the prompt.
+    async fn answer(&self, prompt: &str, document: &str, answer: &str) -> Result<(f32, Context), BrainError> {
+        let (asked, context) = self.read(filled(prompt, &self.rerank.query, document)).await?;
+        let likely = self.score(&asked, answer).await?.iter().sum();
+        asked.close().await;
+        Ok((likely, context))
+    }
+
     /// A conversation that has read this and nothing else.
     async fn read(&self, parts: Vec<Part>) -> Result<(Asked, Context), BrainError> {
         let name = ConversationId::from(format!("rerank {:016x}", RandomState::new().hash_one(0)));
-        let asked = Asked { brain: self.many.tidying(), name: name.clone(), is_open: true };
+        let asked = Asked { brain: self.many.tidying(), name, is_open: true };
         let terms = Terms { sharing: self.rerank.sharing.clone(), ..Terms::default() };
-        let read = Step { terms, ..Step::greedy(name, parts, 0) };
-        let context = self.many.brain()?.step(read).await?.context;
-        Ok((asked, context))
+        let read = Step { terms, ..Step::greedy(asked.name.clone(), parts, 0) };
+        loop {
+            match self.many.brain()?.step(read.clone()).await {
+                Ok(stepped) => return Ok((asked, stepped.context)),
+                Err(error) => self.many.wait(error).await?,
+            }
+        }
     }
 
     /// Log-probabilities of a text's tokens behind all that a conversation holds.

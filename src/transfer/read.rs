@@ -51,7 +51,12 @@ pub fn import(from: &mut impl Read, bytes: u64, wanted: Wanted, here: &Here<'_>)
         // Reading what left another window leads elsewhere in this one, which may pin less.
         let most = here.info.window.pinned_max();
         for History { left, pinned, .. } in contexts.iter_mut().map(|context| &mut context.history) {
-            (*left, *pinned) = (Arc::default(), most.min(*pinned));
+            if *pinned > most {
+                let (found, expected) =
+                    (format!("{pinned} pinned tokens"), format!("a window that pins {most} at most"));
+                return Err(TransferError::Mismatch { what: "window", found, expected });
+            }
+            *left = Arc::default();
         }
     }
     // Behind them come pages, then the sum.

@@ -51,6 +51,20 @@ impl Many {
         Ok(self.brain.patient(deadline.transpose()?))
     }
 
+    /// Waits where there were too many conversations, since others' end.
+    ///
+    /// # Errors
+    /// Every other one.
+    pub(crate) async fn wait(&self, error: BrainError) -> Result<(), BrainError> {
+        match error {
+            BrainError::Overloaded { retry_after: Some(pause), .. } => {
+                tokio::time::sleep(pause).await;
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+
     /// An error of one of the requests as that of all: who asked knows of one deadline.
     pub(crate) fn whole(&self, error: BrainError) -> BrainError {
         match (error, self.until) {

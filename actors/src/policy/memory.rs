@@ -262,7 +262,9 @@ impl Policy {
             // A probe goes on from where the conversation will stand; should it slide, that is a copy, as always.
             // So it does behind each piece of a text.
             Ask::Embed(_) if pending.is_parted() || !pending.ends.is_empty() => {
-                (pending.frame().map_or(0, |frame| frame.probe.len()), 1)
+                // The next piece goes on from the midst of the same page as the probe, and one of them copies it.
+                let copied = if pending.ends.is_empty() { 0 } else { model.pages.map_or(0, |page| page.tokens) };
+                (pending.frame().map_or(0, |frame| frame.probe.len() + copied), 1)
             }
             _ => (0, 1),
         };

@@ -164,7 +164,7 @@ impl Policy {
     }
 
     /// Answers the request.
-    pub(super) fn settle(
+    fn settle(
         &mut self,
         done: Done,
         mut pending: Box<Pending>,
@@ -210,7 +210,7 @@ impl Policy {
 
     /// Takes a commit over into the conversation, which from then on stands where the request's choice says; false if it
     /// cannot be one, and then nothing changed. A request without a conversation leaves nothing behind.
-    fn commit(&mut self, commits: Commits, commit: &Commit) -> bool {
+    pub(super) fn commit(&mut self, commits: Commits, commit: &Commit) -> bool {
         let Commits { name, choice, base, sharing } = commits;
         let window = self.window();
         let Some(name) = name else { return true };

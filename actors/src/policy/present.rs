@@ -3,10 +3,10 @@
 //! Nothing need be run then: the conversation takes the pages over, and its last token waits for its keys and values as
 //! one that was sampled does.
 
-use super::{Ask, Effect, Pending, Policy};
+use super::{Answer, Ask, Effect, Notice, Pending, Policy};
 use crate::{
     engine::Resident,
-    job::{Commit, Done, Outcome, RequestId},
+    job::{Commit, Outcome, RequestId},
     message::ConversationId,
 };
 
@@ -21,16 +21,18 @@ impl Policy {
     ) -> bool {
         let Some((resident, reused)) = self.all_present(name, request) else { return false };
         let Some(mut pending) = self.remove(request) else { return false };
-        let conversation = self.conversations.get(name);
-        let before = conversation.and_then(|it| it.base(pending.choice)).map_or(0, |state| state.len());
         let appended = pending.to_read().to_vec();
         let pinned = if pending.pins() { appended.len() } else { 0 };
-        let context_len = before + appended.len();
-        (pending.base, pending.reused) = (Some(resident), reused);
-        let commit = Commit { appended, pinned, ..Commit::default() };
-        let outcome = Ok(Outcome::Stepped { sampled: Vec::new(), stopped: false });
-        let done = Done { request, outcome, commit, context_len, rebuilt: false, lost: false, read: None };
-        self.settle(done, pending, Some(name), effects);
+        pending.base = Some(resident);
+        if !self.commit(pending.commits(), &Commit { appended, pinned, ..Commit::default() }) {
+            effects.push(Effect::Notice(Notice::Impossible("what others have read is no commit")));
+        }
+        let conversation = self.conversations.get_mut(name);
+        let (context_len, rebuilt) =
+            conversation.map_or((0, false), |it| (it.state.len(), std::mem::take(&mut it.rebuilt)));
+        let outcome = Outcome::Stepped { sampled: Vec::new(), stopped: false };
+        let answer = Answer { outcome, tokens: pending.text_len, context_len, rebuilt, reused };
+        effects.push(Effect::Answer { request, answer });
         true
     }
 

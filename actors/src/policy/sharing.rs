@@ -92,13 +92,13 @@ impl Policy {
 
     /// The same of a text of whose pieces the first is read behind the prefix.
     pub(super) fn keep_first(&mut self, request: RequestId) {
-        let (pages, sharing, window) = (self.page_size(), self.sharing_of(request), self.window());
+        let (pages, sharing) = (self.page_size(), self.sharing_of(request));
         let Some(pending) = self.requests.get(&request) else { return };
         let (Some(frame), Some(several), Sharing::With(scope)) = (pending.frame(), &pending.several, sharing) else {
             return;
         };
         let mut state = several.start.clone();
-        if pending.reused < frame.prefix.len() && state.history.is_plain(&window) {
+        if pending.reused < frame.prefix.len() && !state.history.has_slid() {
             state.rewind(frame.prefix.len(), pages);
             self.leave_behind(scope.as_ref(), state);
         }

@@ -87,6 +87,9 @@ impl Policy {
             }
             let dispatches = matches!(turn, Turn::Dispatch | Turn::Part);
             let fetches = turn.needs_rows() && self.is_kept(turn.whose(name));
+            if matches!(turn, Turn::Dispatch) && !fetches && self.answer_by_pages(name, request, effects) {
+                continue;
+            }
             if (dispatches || fetches) && !self.has_room(request) {
                 self.waiting.insert(request);
                 return;
@@ -123,7 +126,6 @@ impl Policy {
                     }
                     Err(error) => self.fail(request, error, effects),
                 },
-                Turn::Dispatch if self.answer_by_pages(name, request, effects) => {}
                 Turn::Dispatch => match self.actor_for(name, request, effects) {
                     Some(actor) => match self.check_work(request) {
                         Ok(()) => return self.send(request, actor, effects),

@@ -259,3 +259,14 @@ async fn the_first_piece_has_the_vector_of_its_own_text() {
     let first = &words[found.pieces[0].bytes.clone()];
     assert_eq!(found.pieces[0].embedding, last_of(roomy(64), &[PREFIX, first, PROBE]).await);
 }
+
+/// Behind a slide of a window that is read again, what is kept is no beginning of the text.
+#[tokio::test]
+async fn a_first_piece_that_is_longer_than_the_window_leaves_nothing_for_others() {
+    let window = Window { slides: Slides::Recompute, ..roomy(16).window };
+    let bench = start_with(made(probe()), EngineInfo { window, ..roomy(16) }).await;
+    for len in [30, 40] {
+        let found = bench.brain.embed_pieces(pieces_of(&text(len), 64)).await.unwrap();
+        assert_eq!(found.pieces.len(), 1, "{len}");
+    }
+}

@@ -103,6 +103,29 @@ async fn by_answers_a_score_is_by_how_much_one_is_likelier() {
 }
 
 #[tokio::test]
+async fn a_document_that_fills_the_window_is_judged_by_its_end() {
+    let bench = start_with(config(1), roomy(32)).await;
+    let documents: Vec<_> = (20..40).map(text).collect();
+    let by_answers = Relevance::Answer { prompt: "{query}{document}".into(), yes: "YES".into(), no: "NO".into() };
+    for relevance in [by_answers, likelihood()] {
+        let asked = Rerank { documents: documents.clone(), ..rerank(relevance) };
+        check_order(&bench.brain.rerank(asked).await.unwrap());
+    }
+    until_empty(&bench).await;
+}
+
+#[tokio::test]
+async fn more_documents_than_there_may_be_conversations_wait_for_each_other() {
+    let limits = Limits { conversations: 1, ..Limits::default() };
+    let bench = start_with(BrainConfig { limits, ..config(1) }, roomy(128)).await;
+    let by_answers = Relevance::Answer { prompt: "{query}{document}".into(), yes: "YES".into(), no: "NO".into() };
+    for relevance in [by_answers, likelihood()] {
+        let expected = self::bench().await.brain.rerank(rerank(relevance.clone())).await.unwrap();
+        assert_eq!(bench.brain.rerank(rerank(relevance)).await.unwrap().scores, expected.scores);
+    }
+}
+
+#[tokio::test]
 async fn the_cosine_of_the_vectors_is_mixed_in() {
     let bench = bench().await;
     let plain = bench.brain.rerank(rerank(likelihood())).await.unwrap();
