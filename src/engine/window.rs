@@ -27,7 +27,7 @@ pub enum Overflow {
 
 /// How what stays is kept where the window slides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
+pub enum WindowPolicy {
     /// Its keys and values stay, and its keys are turned back.
     #[default]
     Shift,
@@ -47,7 +47,7 @@ pub struct WindowOptions {
     /// What happens when it is full.
     pub overflow: Overflow,
     /// How what stays is kept then.
-    pub policy: Policy,
+    pub policy: WindowPolicy,
 }
 
 /// Why window options do not make a window.
@@ -119,8 +119,8 @@ impl WindowOptions {
         }
         let slides = match (self.overflow, self.policy) {
             (Overflow::Error, _) => Slides::Never,
-            (Overflow::Slide, Policy::Shift) => Slides::Shift,
-            (Overflow::Slide, Policy::Recompute) => Slides::Recompute,
+            (Overflow::Slide, WindowPolicy::Shift) => Slides::Shift,
+            (Overflow::Slide, WindowPolicy::Recompute) => Slides::Recompute,
         };
         Ok(Window { size, sinks, slide, slides })
     }
@@ -232,7 +232,7 @@ mod tests {
                 sinks: Some(sinks),
                 slide: Some(slide),
                 overflow: Overflow::Error,
-                policy: Policy::Shift,
+                policy: WindowPolicy::Shift,
             }
             .resolve(16)
         };
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn where_the_owner_slides_a_full_context_says_what_comes_next_and_takes_nothing() {
-        let window = WindowOptions { size: Some(16), policy: Policy::Recompute, ..Default::default() };
+        let window = WindowOptions { size: Some(16), policy: WindowPolicy::Recompute, ..Default::default() };
         let window = window.resolve(16).unwrap();
         assert_eq!(window.slides, Slides::Recompute);
         let full = |kv_len, new, want| plan(&window, 16, kv_len, new, want);

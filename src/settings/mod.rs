@@ -30,7 +30,7 @@ pub use load::{DEFAULT_FILE, Place, Sources};
 
 use crate::{
     calibration,
-    engine::{Activations, Overflow, Policy},
+    engine::{Activations, Overflow, WindowPolicy},
     model::RecipeName,
 };
 
@@ -99,7 +99,7 @@ sections::sections! {
         /// At a full window: `slide` drops the oldest, `error` refuses with `context_full`.
         overflow: Overflow = Overflow::Slide;
         /// What stays behind a slide: `shift` keeps its keys and values and turns the keys back; `recompute` reads it again beside others' work, so that answers depend on its tokens alone, and models can slide whose keys do not turn.
-        policy: Policy = Policy::Shift;
+        policy: WindowPolicy = WindowPolicy::Shift;
     }
     /// How much memory is used.
     MemorySettings memory {
