@@ -75,10 +75,15 @@ impl History {
             let found = format!("true behind {total} tokens of which {pinned} are pinned");
             return bad(found, "all before to be pinned, or nothing: reset the conversation and pin first".to_owned());
         }
-        let (all, most, size) = (pinned + new, window.pinned_max(), window.size);
+        let (all, most, Window { size, slide, .. }) = (pinned + new, window.pinned_max(), *window);
         if all > most {
             let found = format!("true where {all} tokens would be pinned");
-            return bad(found, format!("at most {most} in a window of {size}: pin less, or raise `window.size`"));
+            let why = if most == size / 2 {
+                format!("half a window of {size}: pin less, or raise `window.size`")
+            } else {
+                format!("what a slide of {slide} leaves in a window of {size}: pin less, or lower `window.slide`")
+            };
+            return bad(found, format!("at most {most}, {why}"));
         }
         Ok(())
     }
