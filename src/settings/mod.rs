@@ -130,7 +130,7 @@ sections::sections! {
         query_prefix: Option<String> = None, example "\"This question: \\\"\"";
         /// The probe of such texts; left out, that of all.
         query_probe: Option<String> = None, example "\"\\\"\\nA good name for what answers it: `\"";
-        /// The calibration of vectors: a file as `motorbrain calibrate` writes it, `weights` for what the weights alone tell, or `none`; left out, the model's own `calibration.safetensors`, and where there is none, for probed vectors, `weights`.
+        /// The calibration of vectors: a file as `motorbrain calibrate` writes it, `weights` for what the weights alone tell, or `none` (`./none` for a file of that name); left out, the model's own `calibration.safetensors`, and where there is none, for probed vectors, `weights`.
         calibration: Option<calibration::Source> = None, example "\"models/mine/calibration.safetensors\"";
         /// How many numbers a vector has, 64 or more; left out, all.
         dim: Option<usize> = None, example "256";
