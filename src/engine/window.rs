@@ -1,12 +1,15 @@
 //! The window: which tokens of a conversation keep their keys and values.
 //!
 //! Keys are cached after rotation, so a token cannot just be cut out of the middle: those that stay
-//! are rotated back by the number of positions that left. This file only plans: where a run of one
-//! row ends, whether a slide comes first, and which token is run again. No tensor is touched here.
+//! are rotated back by the number of positions that left ([`Slides::Shift`]), or are run again
+//! ([`Slides::Recompute`]). This file only plans: where a run of one row ends, whether a slide comes
+//! first, and which token is run again. No tensor is touched here.
 //!
 //! A slide happens at one exact place: when the token that would be number `size + 1` of the context
 //! is appended or sampled. A row therefore ends where the context is full, and the state after N
-//! tokens depends on the tokens alone, not on how they were cut.
+//! tokens depends on the tokens alone, not on how they were cut. Under [`Slides::Recompute`] no slide
+//! is planned here: the slot's owner slides, an actor's lane (`make_way`), and until it has, tokens
+//! that do not fit are refused.
 //!
 //! Lengths are in tokens. Invariant: `slide >= 1`, `sinks + slide <= size`.
 
