@@ -33,7 +33,7 @@ pub struct History {
     /// All tokens since the last reset, those that left included.
     pub total: u64,
     /// The tokens that left, oldest first: all of them, or none where they are too many ([`LEFT_MAX`]) or do not tell how
-    /// the context came to be.
+    /// the context came to be. Always none under [`Slides::Recompute`], where the context's tokens tell all.
     pub left: Arc<Vec<TokenId>>,
     /// So many of the first tokens are pinned: they never leave, as the window's sinks do not.
     pub pinned: usize,
