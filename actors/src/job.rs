@@ -262,8 +262,8 @@ pub struct Commit {
     pub pinned: usize,
     /// How many left.
     pub dropped: usize,
-    /// What became of its pages, as told of those that the job began with; `None` where there are none, or they stay as they
-    /// are.
+    /// What became of its pages, as told of those that the job began with; `None` where there are none, or they stay as
+    /// they are.
     pub held: Option<Held>,
 }
 

@@ -8,8 +8,8 @@
 //! A slide happens at one exact place: when the token that would be number `size + 1` of the context
 //! is appended or sampled. A row therefore ends where the context is full, and the state after N
 //! tokens depends on the tokens alone, not on how they were cut. Under [`Slides::Recompute`] no slide
-//! is planned here: the slot's owner slides, an actor's lane (`make_way`), and until it has, tokens
-//! that do not fit are refused.
+//! is planned here: the slot's owner slides, an actor's lane (`make_way`), and until it has, a full
+//! context takes nothing but one token that is sampled from it; what does not fit is refused.
 //!
 //! Lengths are in tokens. Invariant: `slide >= 1`, `sinks + slide <= size`.
 

@@ -151,8 +151,8 @@ impl Lane {
     /// Begins the front task on what there is of the conversation.
     ///
     /// # Errors
-    /// The engine's. The task may have begun all the same, where the engine could not slide: then [`Self::undo`] takes that
-    /// back, as after any other error.
+    /// The engine's. The task may have begun all the same, where the engine could not slide: then [`Self::undo`] takes
+    /// that back, as after any other error.
     pub(super) fn begin(&mut self, engine: &mut dyn Engine) -> Result<(), EngineError> {
         let Some(task) = self.queue.values_mut().next() else { return Ok(()) };
         let context = task.job.context.clone();

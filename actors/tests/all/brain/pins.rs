@@ -104,7 +104,8 @@ async fn what_cannot_be_pinned_is_refused_and_changes_nothing() {
         let long = refusal(brain.step(pinned(step("a", "NINE TOKS", 1))).await);
         assert_eq!(
             long,
-            "true where 9 tokens would be pinned; expected at most 8, half a window of 16: pin less, or raise `window.size`"
+            "true where 9 tokens would be pinned; expected at most 8, half a window of 16: pin less, or raise \
+             `window.size`"
         );
         brain.step(pinned(step("a", "FOUR", 0))).await.unwrap();
         refusal(brain.step(pinned(step("a", "FIVE.", 1))).await);
