@@ -12,8 +12,8 @@
 //! whoever shares a page, be it a run that was abandoned, changes nothing for the others.
 //!
 //! Invariant of every slot: `kv_len <= context_len <= window.size`, and `context_len - kv_len <= 1`
-//! (a token that was sampled last has no keys and values yet; the next run reads it first). Where the owner slides,
-//! `context_len` may be one more with such a token.
+//! (the last token may have no keys and values yet, where it was sampled or [adopted](Engine::adopt) so; the next run
+//! reads it first). Where the owner slides, `context_len` may be one more with a token that was sampled.
 
 use std::{any::Any, borrow::Cow, fmt, sync::Arc, vec::Drain};
 
@@ -377,7 +377,8 @@ pub trait Engine: 'static {
     fn open(&mut self) -> Result<SlotIndex, EngineError>;
 
     /// A slot on pages that any engine of the same loader has filled: `context` is what they hold, and at most one
-    /// token more that was sampled last. The pages are not written to but behind what `held` counts.
+    /// token more, which was sampled, or appended without a run. The pages are not written to but behind what `held`
+    /// counts.
     ///
     /// # Errors
     /// [`EngineErrorKind::Rejected`] where the pages are another loader's, or this engine has none.
@@ -421,8 +422,8 @@ pub trait Engine: 'static {
     fn rewind(&mut self, slot: SlotIndex, context_len: usize) -> Result<(), EngineError>;
 
     /// One execution of the model over a batch of rows. Commits all rows or none; outputs are in the
-    /// order of `rows`, handed over in memory that the engine keeps. Every row makes progress: a token is taken, scored or sampled, or the one that
-    /// was sampled last gets its keys and values, so that giving the rest again comes to an end.
+    /// order of `rows`, handed over in memory that the engine keeps. Every row makes progress: a token is taken, scored
+    /// or sampled, or the context's last one gets its keys and values, so that giving the rest again comes to an end.
     ///
     /// # Errors
     /// See [`EngineErrorKind`]; no slot has changed.

@@ -33,7 +33,7 @@ pub struct History {
     /// All tokens since the last reset, those that left included.
     pub total: u64,
     /// The tokens that left, oldest first: all of them, or none where they are too many ([`LEFT_MAX`]) or do not tell how
-    /// the context came to be.
+    /// the context came to be. Always none under [`Slides::Recompute`], where the context's tokens tell all.
     pub left: Arc<Vec<TokenId>>,
     /// So many of the first tokens are pinned: they never leave, as the window's sinks do not.
     pub pinned: usize,
@@ -75,10 +75,15 @@ impl History {
             let found = format!("true behind {total} tokens of which {pinned} are pinned");
             return bad(found, "all before to be pinned, or nothing: reset the conversation and pin first".to_owned());
         }
-        let (all, most, size) = (pinned + new, window.pinned_max(), window.size);
+        let (all, most, Window { size, slide, .. }) = (pinned + new, window.pinned_max(), *window);
         if all > most {
             let found = format!("true where {all} tokens would be pinned");
-            return bad(found, format!("at most {most} in a window of {size}: pin less, or raise `window.size`"));
+            let why = if most == size / 2 {
+                format!("half a window of {size}: pin less, or raise `window.size`")
+            } else {
+                format!("what a slide of {slide} leaves in a window of {size}: pin less, or lower `window.slide`")
+            };
+            return bad(found, format!("at most {most}, {why}"));
         }
         Ok(())
     }
@@ -257,7 +262,8 @@ pub struct Commit {
     pub pinned: usize,
     /// How many left.
     pub dropped: usize,
-    /// What became of its pages, as told of those that the job began with; `None` where there are none.
+    /// What became of its pages, as told of those that the job began with; `None` where there are none, or they stay as
+    /// they are.
     pub held: Option<Held>,
 }
 

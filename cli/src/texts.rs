@@ -1,11 +1,29 @@
 //! Files of text and of JSON lines that commands are given, and what is wrong with them.
 
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
+
+/// What each line of a file has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Row {
+    Text,
+    Pair,
+    Vectors,
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "a string, or `text`",
+            Self::Pair => "`query` and `document`",
+            Self::Vectors => "`query` and `document`, each a list of numbers",
+        })
+    }
+}
 
 /// What is wrong with a file of texts.
 #[derive(Debug, thiserror::Error)]
@@ -16,12 +34,11 @@ pub(crate) enum TextsError {
         #[source]
         cause: io::Error,
     },
-    /// `expected` is what each line has.
     #[error("{path}, line {line}, has no {expected}")]
     Line {
         path: PathBuf,
         line: usize,
-        expected: &'static str,
+        expected: Row,
         #[source]
         cause: serde_json::Error,
     },
@@ -32,7 +49,11 @@ impl TextsError {
     pub(crate) fn hint(&self) -> &'static str {
         match self {
             Self::Read { .. } => "name a file of text that can be read",
-            Self::Line { .. } => "each line is JSON of its own, such as {\"query\":\"..\",\"document\":\"..\"}",
+            Self::Line { expected, .. } => match expected {
+                Row::Text => "each line is JSON of its own, such as \"..\" or {\"text\":\"..\"}",
+                Row::Pair => "each line is JSON of its own, such as {\"query\":\"..\",\"document\":\"..\"}",
+                Row::Vectors => "each line is JSON of its own, such as {\"query\":[0.5,-1],\"document\":[1,0.25]}",
+            },
         }
     }
 }
@@ -42,11 +63,11 @@ pub(crate) fn read(path: &Path) -> Result<String, TextsError> {
     fs::read_to_string(path).map_err(|cause| TextsError::Read { path: path.to_owned(), cause })
 }
 
-/// What the lines of a file are, but for empty ones; `expected` says what each should have.
+/// What the lines of a file are, but for empty ones; `expected`: what each should have.
 pub(crate) fn lines<T: for<'a> Deserialize<'a>>(
     path: &Path,
     text: &str,
-    expected: &'static str,
+    expected: Row,
 ) -> impl Iterator<Item = Result<T, TextsError>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     lines.map(move |(at, line)| {

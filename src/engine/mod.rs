@@ -44,4 +44,4 @@ pub use rotations::Rotations;
 pub use runtime::{Runtime, RuntimeError};
 pub use session::SessionOptions;
 pub use side::{Side, side};
-pub use window::{Overflow, Policy, WindowError, WindowOptions};
+pub use window::{Overflow, WindowError, WindowOptions, WindowPolicy};

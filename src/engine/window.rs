@@ -1,12 +1,15 @@
 //! The window: which tokens of a conversation keep their keys and values.
 //!
 //! Keys are cached after rotation, so a token cannot just be cut out of the middle: those that stay
-//! are rotated back by the number of positions that left. This file only plans: where a run of one
-//! row ends, whether a slide comes first, and which token is run again. No tensor is touched here.
+//! are rotated back by the number of positions that left ([`Slides::Shift`]), or are run again
+//! ([`Slides::Recompute`]). This file only plans: where a run of one row ends, whether a slide comes
+//! first, and which token is run again. No tensor is touched here.
 //!
 //! A slide happens at one exact place: when the token that would be number `size + 1` of the context
 //! is appended or sampled. A row therefore ends where the context is full, and the state after N
-//! tokens depends on the tokens alone, not on how they were cut.
+//! tokens depends on the tokens alone, not on how they were cut. Under [`Slides::Recompute`] no slide
+//! is planned here: the slot's owner slides, an actor's lane (`make_way`), and until it has, a full
+//! context takes nothing but one token that is sampled from it; what does not fit is refused.
 //!
 //! Lengths are in tokens. Invariant: `slide >= 1`, `sinks + slide <= size`.
 
@@ -27,7 +30,7 @@ pub enum Overflow {
 
 /// How what stays is kept where the window slides.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Policy {
+pub enum WindowPolicy {
     /// Its keys and values stay, and its keys are turned back.
     #[default]
     Shift,
@@ -47,7 +50,7 @@ pub struct WindowOptions {
     /// What happens when it is full.
     pub overflow: Overflow,
     /// How what stays is kept then.
-    pub policy: Policy,
+    pub policy: WindowPolicy,
 }
 
 /// Why window options do not make a window.
@@ -119,8 +122,8 @@ impl WindowOptions {
         }
         let slides = match (self.overflow, self.policy) {
             (Overflow::Error, _) => Slides::Never,
-            (Overflow::Slide, Policy::Shift) => Slides::Shift,
-            (Overflow::Slide, Policy::Recompute) => Slides::Recompute,
+            (Overflow::Slide, WindowPolicy::Shift) => Slides::Shift,
+            (Overflow::Slide, WindowPolicy::Recompute) => Slides::Recompute,
         };
         Ok(Window { size, sinks, slide, slides })
     }
@@ -232,7 +235,7 @@ mod tests {
                 sinks: Some(sinks),
                 slide: Some(slide),
                 overflow: Overflow::Error,
-                policy: Policy::Shift,
+                policy: WindowPolicy::Shift,
             }
             .resolve(16)
         };
@@ -277,7 +280,7 @@ mod tests {
 
     #[test]
     fn where_the_owner_slides_a_full_context_says_what_comes_next_and_takes_nothing() {
-        let window = WindowOptions { size: Some(16), policy: Policy::Recompute, ..Default::default() };
+        let window = WindowOptions { size: Some(16), policy: WindowPolicy::Recompute, ..Default::default() };
         let window = window.resolve(16).unwrap();
         assert_eq!(window.slides, Slides::Recompute);
         let full = |kv_len, new, want| plan(&window, 16, kv_len, new, want);

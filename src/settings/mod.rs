@@ -30,7 +30,7 @@ pub use load::{DEFAULT_FILE, Place, Sources};
 
 use crate::{
     calibration,
-    engine::{Activations, Overflow, Policy},
+    engine::{Activations, Overflow, WindowPolicy},
     model::RecipeName,
 };
 
@@ -99,7 +99,7 @@ sections::sections! {
         /// At a full window: `slide` drops the oldest, `error` refuses with `context_full`.
         overflow: Overflow = Overflow::Slide;
         /// What stays behind a slide: `shift` keeps its keys and values and turns the keys back; `recompute` reads it again beside others' work, so that answers depend on its tokens alone, and models can slide whose keys do not turn.
-        policy: Policy = Policy::Shift;
+        policy: WindowPolicy = WindowPolicy::Shift;
     }
     /// How much memory is used.
     MemorySettings memory {
@@ -130,7 +130,7 @@ sections::sections! {
         query_prefix: Option<String> = None, example "\"This question: \\\"\"";
         /// The probe of such texts; left out, that of all.
         query_probe: Option<String> = None, example "\"\\\"\\nA good name for what answers it: `\"";
-        /// The calibration of vectors: a file as `motorbrain calibrate` writes it, `weights` for what the weights alone tell, or `none`; left out, the model's own `calibration.safetensors`, and where there is none, for probed vectors, `weights`.
+        /// The calibration of vectors: a file as `motorbrain calibrate` writes it, `weights` for what the weights alone tell, or `none` (`./none` for a file of that name); left out, the model's own `calibration.safetensors`, and where there is none, for probed vectors, `weights`.
         calibration: Option<calibration::Source> = None, example "\"models/mine/calibration.safetensors\"";
         /// How many numbers a vector has, 64 or more; left out, all.
         dim: Option<usize> = None, example "256";

@@ -13,7 +13,7 @@ use motorbrain_actors::{
 
 use crate::{
     calibration,
-    engine::{Activations, Overflow, Policy},
+    engine::{Activations, Overflow, WindowPolicy},
     model::RecipeName,
 };
 
@@ -217,7 +217,7 @@ macro_rules! words {
 words!(Activations, "`as_exported`, `f32` or `int8`", "as_exported" => AsExported "f32" => F32 "int8" => Int8);
 words!(Format, "`f32` or `i8`", "f32" => F32 "i8" => I8);
 words!(Overflow, "`slide` or `error`", "slide" => Slide "error" => Error);
-words!(Policy, "`shift` or `recompute`", "shift" => Shift "recompute" => Recompute);
 words!(Pooling, "`mean` or `last`", "mean" => Mean "last" => Last);
 words!(RecipeName, "`probe` or `pooled`", "probe" => Probe "pooled" => Pooled);
 words!(WhenDown, "`retry` or `stop`", "retry" => Retry "stop" => Stop);
+words!(WindowPolicy, "`shift` or `recompute`", "shift" => Shift "recompute" => Recompute);

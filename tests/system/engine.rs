@@ -8,7 +8,7 @@ use crate::common::{
     F32_FORMS, F32_TOLERANCE, engine, fixture, largest_difference, loader, run, scores, text_tokens, window,
 };
 use motorbrain::{
-    engine::{Overflow, Policy, WindowOptions},
+    engine::{Overflow, WindowOptions, WindowPolicy},
     model::onnx::{GraphProto, ModelProto, NodeProto, TensorProto},
 };
 use motorbrain_actors::{
@@ -159,7 +159,8 @@ fn obeys(form: &str, overflow: Overflow, tolerance: f32) {
 
 #[test]
 fn engines_whose_owner_slides_obey_the_contract() {
-    let loader = loader(&fixture("tiny-gqa-fp32"), WindowOptions { policy: Policy::Recompute, ..window(32, 4, 8) });
+    let loader =
+        loader(&fixture("tiny-gqa-fp32"), WindowOptions { policy: WindowPolicy::Recompute, ..window(32, 4, 8) });
     let tolerance = Tolerance { logprob: F32_TOLERANCE, hidden: F32_TOLERANCE };
     conformance::check(|| loader.load().unwrap(), tolerance);
     conformance::check(|| loader.load_plain().unwrap(), tolerance);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::common::{fixture, graph_cache, text_tokens};
 use motorbrain::{
     Brain, Input, Parts, Settings, Step, Terms, TokenId,
-    engine::{Activations, OnnxLoader, Policy},
+    engine::{Activations, OnnxLoader, WindowPolicy},
     spill,
 };
 use motorbrain_actors::engine::EngineLoader as _;
@@ -37,7 +37,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn start(form: &str, policy: Policy, fate: Fate) -> Self {
+    async fn start(form: &str, policy: WindowPolicy, fate: Fate) -> Self {
         let mut settings = Settings::default();
         settings.model.dir = Some(fixture(form));
         settings.runtime.cache = Some(graph_cache());
@@ -120,16 +120,18 @@ impl Bench {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pinned_prompt_is_whole_to_the_bit_after_twenty_windows() {
     for form in ["tiny-plain", "tiny-plain-f16", "tiny-gqa-int4"] {
-        Bench::start(form, Policy::Shift, Fate::Calm).await.play(40, Fate::Calm).await;
+        Bench::start(form, WindowPolicy::Shift, Fate::Calm).await.play(40, Fate::Calm).await;
     }
-    Bench::start("tiny-plain", Policy::Recompute, Fate::Calm).await.play(40, Fate::Calm).await;
+    Bench::start("tiny-plain", WindowPolicy::Recompute, Fate::Calm).await.play(40, Fate::Calm).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_dies_or_leaves_answers_to_the_bit_behind_what_is_pinned() {
-    for (form, policy) in
-        [("tiny-plain", Policy::Shift), ("tiny-plain-f16", Policy::Shift), ("tiny-plain", Policy::Recompute)]
-    {
+    for (form, policy) in [
+        ("tiny-plain", WindowPolicy::Shift),
+        ("tiny-plain-f16", WindowPolicy::Shift),
+        ("tiny-plain", WindowPolicy::Recompute),
+    ] {
         let expected = Bench::start(form, policy, Fate::Calm).await.play(5, Fate::Calm).await;
         for fate in [Fate::Dies, Fate::Leaves { file: true }, Fate::Leaves { file: false }] {
             let found = Bench::start(form, policy, fate).await.play(5, fate).await;

@@ -11,7 +11,7 @@ use crate::{
 };
 use motorbrain::{
     Brain, Input, Sampling, Score, Settings, Sharing, Slides, Step, Stepped, Terms, TokenId,
-    engine::{Activations, Policy},
+    engine::{Activations, WindowPolicy},
 };
 
 const SIZE: usize = 64;
@@ -24,7 +24,7 @@ async fn brain(dir: &Path) -> Brain {
     settings.runtime.threads = Some(1);
     settings.brain.actors = 1;
     (settings.window.size, settings.window.sinks, settings.window.slide) = (Some(SIZE), Some(4), Some(16));
-    settings.window.policy = Policy::Recompute;
+    settings.window.policy = WindowPolicy::Recompute;
     let brain = motorbrain::start(&settings).await.unwrap();
     assert_eq!(brain.info().await.unwrap().window.slides, Slides::Recompute);
     brain

@@ -151,7 +151,8 @@ impl Lane {
     /// Begins the front task on what there is of the conversation.
     ///
     /// # Errors
-    /// The engine's; then nothing has begun.
+    /// The engine's. The task may have begun all the same, where the engine could not slide: then [`Self::undo`] takes
+    /// that back, as after any other error.
     pub(super) fn begin(&mut self, engine: &mut dyn Engine) -> Result<(), EngineError> {
         let Some(task) = self.queue.values_mut().next() else { return Ok(()) };
         let context = task.job.context.clone();
@@ -180,7 +181,7 @@ impl Lane {
                 pending.apply(&mut present, &window);
                 resident.apply(pending.held.clone());
             }
-            // The last token may have been sampled and not run yet.
+            // The last token may not have been run yet.
             let mut tokens = &present.tokens[..];
             if resident.kv_len + 1 < tokens.len() {
                 tokens = &tokens[..resident.kv_len];
@@ -444,7 +445,7 @@ impl Lane {
 }
 
 /// Tokens of a context of which the first `kv_len` have keys and values that are to be read before any work: not the
-/// last one alone, which may have been sampled.
+/// last one alone, which the work's own first row runs.
 fn without_last(context_len: usize, kv_len: usize) -> usize {
     if kv_len + 1 < context_len { context_len - kv_len } else { 0 }
 }

@@ -58,8 +58,9 @@ pub struct Inspected {
     pub slid: bool,
     /// Bytes of keys and values that it holds, answers that wait among them, whoever else holds the same.
     pub kv_bytes: usize,
-    /// Bytes of those that others hold as well. While it has a job and shares with nobody or has slid, this is not known,
-    /// and 0.
+    /// Bytes of those that others hold as well. Not known, and 0, while something is asked of a conversation that gives
+    /// nothing to others: it shares with nobody, was imported or shared otherwise before, or has slid where what
+    /// stays is not read again.
     pub shared_bytes: usize,
     /// Where its keys and values are.
     pub dwelling: Dwelling,

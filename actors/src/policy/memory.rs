@@ -3,8 +3,9 @@
 //! Those of which nothing is asked rest, in the order in which they came to. While keys and values take more than they
 //! may, pages that nobody has go first and then whole conversations, least recently used first: to a file where there is
 //! one to be had, else to their tokens alone, which are read again when they are asked for something. What has slid is
-//! read again from its first token on, as long as that is known, so that it comes to stand as it did. Tokens of those
-//! that have left are bounded, too: beyond that the conversation is forgotten.
+//! read again from its first token on, as long as that is known, so that it comes to stand as it did; where what stays
+//! is read again behind each slide, that takes the window's tokens and no more. Tokens of those that have left are
+//! bounded, too: beyond that the conversation is forgotten.
 //!
 //! What a job may come to take is known before it begins. Jobs wait while others take what they need; what cannot fit
 //! even alone is refused.

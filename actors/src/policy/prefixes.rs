@@ -5,7 +5,8 @@
 //! each page on it holds the keys and values of its tokens behind all those above it. What a token gives does not depend
 //! on how a history was cut into runs, so two pages that stand for the same tokens hold the same numbers. Only full pages
 //! have pages behind them. Every scope has a root of its own; model, form and window are no part of the key, since a brain
-//! has one of each. Rows behind a slide depend on what has left, and so a conversation that slid has no seat here.
+//! has one of each. Rows behind a slide depend on what has left, and so a conversation that slid has no seat here,
+//! unless what stays is read again behind each slide.
 //!
 //! A conversation sits where its tokens end ([`Seat`]) and keeps all pages on the way there. Pages below which nobody sits
 //! are idle: they stay to be found, within a bound, and the one used least recently of those with nothing behind them goes
@@ -158,8 +159,9 @@ impl Prefixes {
     /// for each that leaves memory, in whatever depth: a full page is known again as the same memory, and what it stands for
     /// then needs no second look.
     ///
-    /// The conversation has not slid, and no slot is open on its pages: an engine would go on writing behind the rows of
-    /// a last page that `resident` has exchanged.
+    /// The pages hold what the tokens alone say: the conversation has not slid, or what stays is read again behind each
+    /// slide. And no slot is open on them: an engine would go on writing behind the rows of a last page that `resident`
+    /// has exchanged.
     pub(super) fn settle(&mut self, seat: &mut Seat, tokens: &[TokenId], resident: &mut Resident) {
         debug_assert!(resident.kv_len <= tokens.len(), "{} of {} tokens are resident", resident.kv_len, tokens.len());
         debug_assert!(resident.kv_len <= resident.pages.len() * self.page_len, "{resident:?} lacks pages");
@@ -185,8 +187,8 @@ impl Prefixes {
         self.evict();
     }
 
-    /// A conversation is gone, was emptied or has slid. Its pages are idle now where nobody else sits. Costs a visit for
-    /// each page of the seat and for each that leaves memory.
+    /// A conversation is gone, was emptied, or gives nothing to others here any more. Its pages are idle now where
+    /// nobody else sits. Costs a visit for each page of the seat and for each that leaves memory.
     pub(super) fn leave(&mut self, seat: Seat) {
         self.rise(seat.0, None);
         self.evict();

@@ -86,7 +86,8 @@ impl State {
         true
     }
 
-    /// Whether more of its rows are lacking than that of a token that was sampled last.
+    /// Whether more of its rows are lacking than that of the last token, which was sampled or is the end of an input
+    /// that others had read: the next run reads it first.
     pub(super) fn lacks_rows(&self) -> bool {
         self.resident.kv_len + 1 < self.len()
     }

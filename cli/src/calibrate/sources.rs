@@ -8,7 +8,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::texts::{self, TextsError};
+use crate::texts::{self, Row, TextsError};
 
 /// Texts shorter than this say too little, in bytes.
 const SHORTEST: usize = 30;
@@ -88,12 +88,12 @@ impl Source {
     fn of_file(&self, path: &Path) -> Result<Vec<Result<Vec<String>, TextsError>>, TextsError> {
         let text = texts::read(path)?;
         if self.pairs {
-            let pairs = texts::lines(path, &text, "`query` and `document`");
+            let pairs = texts::lines(path, &text, Row::Pair);
             let both = |Pair { query, document }| vec![query, document];
             return Ok(pairs.map(|pair| pair.map(both)).collect());
         }
         if path.extension().is_some_and(|extension| extension == "jsonl") {
-            let lines = texts::lines(path, &text, "a string, or `text`");
+            let lines = texts::lines(path, &text, Row::Text);
             let one = |(Text::Named { text } | Text::Plain(text))| vec![text];
             return Ok(lines.map(|line| line.map(one)).collect());
         }

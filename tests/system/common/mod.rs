@@ -14,7 +14,7 @@ use std::{
 
 use motorbrain::{
     Settings,
-    engine::{EngineOptions, FormOptions, OnnxLoader, Overflow, Policy, Runtime, SessionOptions, WindowOptions},
+    engine::{EngineOptions, FormOptions, OnnxLoader, Overflow, Runtime, SessionOptions, WindowOptions, WindowPolicy},
     model::{Model, ModelOptions},
 };
 use motorbrain_actors::{
@@ -92,7 +92,7 @@ pub(crate) fn window(size: usize, sinks: usize, slide: usize) -> WindowOptions {
         sinks: Some(sinks),
         slide: Some(slide),
         overflow: Overflow::Slide,
-        policy: Policy::Shift,
+        policy: WindowPolicy::Shift,
     }
 }
 

@@ -104,7 +104,8 @@ async fn what_cannot_be_pinned_is_refused_and_changes_nothing() {
         let long = refusal(brain.step(pinned(step("a", "NINE TOKS", 1))).await);
         assert_eq!(
             long,
-            "true where 9 tokens would be pinned; expected at most 8 in a window of 16: pin less, or raise `window.size`"
+            "true where 9 tokens would be pinned; expected at most 8, half a window of 16: pin less, or raise \
+             `window.size`"
         );
         brain.step(pinned(step("a", "FOUR", 0))).await.unwrap();
         refusal(brain.step(pinned(step("a", "FIVE.", 1))).await);
@@ -139,7 +140,11 @@ async fn what_cannot_be_pinned_is_refused_and_changes_nothing() {
     // A slide that leaves less than half the window leaves what is pinned.
     let window = Window { slide: 14, ..fake_info().window };
     let bench = start_with(config(1), EngineInfo { window, ..fake_info() }).await;
-    refusal(bench.brain.step(pinned(step("a", "BBB", 1))).await);
+    assert_eq!(
+        refusal(bench.brain.step(pinned(step("a", "BBB", 1))).await),
+        "true where 3 tokens would be pinned; expected at most 2, what a slide of 14 leaves in a window of 16: pin less, \
+         or lower `window.slide`"
+    );
     bench.brain.step(pinned(step("a", "BB", 1))).await.unwrap();
 }
 

@@ -27,7 +27,6 @@ mod engine;
 mod forks;
 mod life;
 mod model;
-
 mod rng;
 mod seldom;
 mod shrink;

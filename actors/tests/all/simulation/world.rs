@@ -539,12 +539,12 @@ impl World {
     }
 }
 
-/// Whether a job is given less of its context than there is, so that the rest is read again.
 /// Whether reading a job's context again does not repeat it.
 fn rebuilds(job: &Assignment, window: &Window) -> bool {
     !job.context.is_plain(window) && job.context.all(window).is_none()
 }
 
+/// Whether a job is given less of its context than there is, so that the rest is read again.
 fn lacks_rows(job: &Assignment) -> bool {
     matches!(&job.held, Holding::Pages(held) if held.kv_len + 1 < job.context.tokens.len())
 }

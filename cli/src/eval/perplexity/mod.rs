@@ -12,7 +12,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use motorbrain::{
     Brain, Parts, Settings, TokenId,
-    engine::{OnnxLoader, Policy},
+    engine::{OnnxLoader, WindowPolicy},
 };
 use serde::Serialize;
 
@@ -159,7 +159,7 @@ async fn start(parts: &Parts, settings: &Settings, shape: Shape) -> Result<Brain
     (settings.window.size, settings.window.sinks, settings.window.slide) =
         (Some(shape.size), Some(shape.sinks), Some(shape.slide));
     // Reading again is done here, by conversations that know nothing else.
-    settings.window.policy = Policy::Shift;
+    settings.window.policy = WindowPolicy::Shift;
     let options = motorbrain::engine_options(&settings);
     let loader = OnnxLoader::new(parts.runtime.clone(), Arc::clone(&parts.model), options);
     let loader = Arc::new(loader.map_err(motorbrain::StartError::from)?);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::{
     eval::{EvalError, embed::Vectors},
-    texts,
+    texts::{self, Row},
 };
 
 /// A query and the document that answers it.
@@ -30,7 +30,7 @@ pub(super) struct VectorPair {
 
 /// The first pairs of a file, all of them where there is no limit; at least two.
 pub(super) fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Pair>, EvalError> {
-    let mut pairs: Vec<Pair> = rows(path, "`query` and `document`")?;
+    let mut pairs: Vec<Pair> = rows(path, Row::Pair)?;
     pairs.truncate(limit.unwrap_or(pairs.len()));
     match pairs.len() {
         0 | 1 => Err(EvalError::TooFew { path: path.to_owned(), what: "pairs", found: pairs.len(), least: 2 }),
@@ -40,7 +40,7 @@ pub(super) fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Pair>, EvalE
 
 /// Vectors of the first `count` pairs; those of queries and of documents, all of one length.
 pub(super) fn read_vectors(path: &Path, count: usize) -> Result<(Vectors, Vectors), EvalError> {
-    let mut rows: Vec<VectorPair> = rows(path, "`query` and `document`, each a list of numbers")?;
+    let mut rows: Vec<VectorPair> = rows(path, Row::Vectors)?;
     if rows.len() < count {
         return Err(EvalError::TooFew {
             path: path.to_owned(),
@@ -58,7 +58,7 @@ pub(super) fn read_vectors(path: &Path, count: usize) -> Result<(Vectors, Vector
     Ok(rows.into_iter().map(|row| (row.query, row.document)).unzip())
 }
 
-fn rows<T: for<'a> Deserialize<'a>>(path: &Path, expected: &'static str) -> Result<Vec<T>, EvalError> {
+fn rows<T: for<'a> Deserialize<'a>>(path: &Path, expected: Row) -> Result<Vec<T>, EvalError> {
     let text = texts::read(path)?;
     Ok(texts::lines(path, &text, expected).collect::<Result<_, _>>()?)
 }
