@@ -20,6 +20,8 @@ impl Policy {
         effects: &mut Vec<Effect>,
     ) -> bool {
         let Some((resident, reused)) = self.all_present(name, request) else { return false };
+        // It is at home where it would have been run.
+        self.actor_for(name, request, effects);
         let Some(mut pending) = self.remove(request) else { return false };
         let appended = pending.to_read().to_vec();
         let pinned = if pending.pins() { appended.len() } else { 0 };
