@@ -129,6 +129,7 @@ Requests:
   {"id":3,"op":"score","conversation":"a","text":"..."}
   {"id":4,"op":"reset","conversation":"a"}    {"id":5,"op":"close","conversation":"a"}
   {"id":6,"op":"fork","conversation":"a","to":"b"}    {"id":7,"op":"rewind","conversation":"a","context_len":5}
+  {"id":17,"op":"rerank","query":"...","documents":["...","..."]}
   {"id":8,"op":"tokenize","text":"..."}    {"id":9,"op":"detokenize","token_ids":[1,2]}
   {"id":10,"op":"cancel","request":2}    {"id":11,"op":"cancel","conversation":"a"}
   {"id":12,"op":"stats"}    {"id":13,"op":"list"}    {"id":14,"op":"inspect","conversation":"a"}

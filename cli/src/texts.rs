@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// What each line of a file has.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +56,12 @@ impl TextsError {
             },
         }
     }
+}
+
+/// A text in JSON, which has something in it.
+pub(crate) fn filled<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let text = String::deserialize(from)?;
+    if text.is_empty() { Err(D::Error::custom("the text is empty")) } else { Ok(text) }
 }
 
 /// The text of a file.

@@ -104,6 +104,12 @@ pub enum CalibrationError {
         /// How many are needed.
         expected: u64,
     },
+    /// Something else is there where a calibration is to be written.
+    #[error("{} is there, and is nothing that `motorbrain calibrate` has written", path.display())]
+    Taken {
+        /// What is there.
+        path: PathBuf,
+    },
     /// What there is to calibrate from does not differ.
     #[error("{what} are all the same, so that nothing can be learnt from them")]
     Alike {
@@ -144,6 +150,7 @@ impl CalibrationError {
                 Some("copy the file again from where it was made, or calibrate again".into())
             }
             Self::TooFew { .. } | Self::Alike { .. } => Some("name more texts, and different ones".into()),
+            Self::Taken { .. } => Some("name another file, or take that one away".into()),
             Self::Projection(error) => error.hint(),
             Self::Identity(_) => Some("start again with the files that are there now".into()),
             Self::Recipe { .. } => Some(

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{engine::Lineage, safetensors::Type, spill::hexadecimal};
 
-const KIND: Kind = Kind { format: "motorbrain.calibration", what: "calibration" };
+pub(super) const KIND: Kind = Kind { format: "motorbrain.calibration", what: "calibration" };
 
 /// What the metadata say of it.
 #[derive(Serialize, Deserialize)]

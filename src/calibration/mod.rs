@@ -109,6 +109,15 @@ pub fn beside(model: &Path) -> Option<PathBuf> {
     Some(model.join(FILE)).filter(|file| file.exists())
 }
 
+/// That a calibration, or what it is made from so far, may be written at `path`: a file may be made in its folder, and what is
+/// there already, if anything, is empty or one of the two.
+///
+/// # Errors
+/// [`CalibrationError::Taken`], or the folder is none that may be written to.
+pub fn check_place(path: &Path) -> Result<(), CalibrationError> {
+    sealed::check_place(path, &[file::KIND, texts::KIND, pairs::KIND])
+}
+
 /// The calibration of a model that is loaded, read and checked. Blocks; where the model does not say what its weights go
 /// back to, all of their bytes are read.
 ///

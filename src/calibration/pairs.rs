@@ -28,7 +28,7 @@ const DIM_MAX: usize = 256;
 /// The fewest pairs that have a scatter.
 const PAIRS_MIN: u64 = 2;
 
-const KIND: Kind = Kind { format: "motorbrain.calibration.pairs", what: "sums of pairs" };
+pub(super) const KIND: Kind = Kind { format: "motorbrain.calibration.pairs", what: "sums of pairs" };
 const NAMES: [[&str; 3]; 2] = [["sum", "products", "waiting"], ["within.sum", "within.products", "within.waiting"]];
 
 /// Sums over pairs of vectors, to which more can be added at any time; as large for one pair as for a million.

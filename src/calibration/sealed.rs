@@ -64,10 +64,32 @@ pub(super) fn encode(kind: Kind, about: &impl Serialize, tensors: &[Tensor]) -> 
     bytes
 }
 
+/// That a file may be put at `path`, where nothing is, or nothing else than such files.
+pub(super) fn check_place(path: &Path, kinds: &[Kind]) -> Result<(), CalibrationError> {
+    let unwritten = |cause| CalibrationError::Io { done: "written", path: path.to_owned(), cause };
+    match fs::symlink_metadata(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(unwritten(cause)),
+        // What is cut or damaged may be replaced, too.
+        Ok(there) if !(there.is_file() && (there.len() == 0 || kinds.iter().any(|kind| is_one(path, *kind)))) => {
+            Err(CalibrationError::Taken { path: path.to_owned() })
+        }
+        _ => tempfile::tempfile_in(folder_of(path)).map(drop).map_err(unwritten),
+    }
+}
+
+fn is_one(path: &Path, kind: Kind) -> bool {
+    use CalibrationError::{Damaged, Length, Version};
+    matches!(Opened::open(path, kind), Ok(_) | Err(Version { .. } | Length { .. } | Damaged { .. }))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Writes a file aside, has it written to the disk, and puts it in its place, where another may be.
 pub(super) fn write(path: &Path, bytes: &[u8]) -> Result<(), CalibrationError> {
     let write = || {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(path);
         let mut builder = tempfile::Builder::new();
         // As readable as any file of its folder: it has no secrets.
         #[cfg(unix)]

@@ -27,7 +27,7 @@ const POWER: f64 = -0.25;
 /// The fewest texts that have a covariance.
 const TEXTS_MIN: u64 = 2;
 
-const KIND: Kind = Kind { format: "motorbrain.calibration.texts", what: "sums of texts" };
+pub(super) const KIND: Kind = Kind { format: "motorbrain.calibration.texts", what: "sums of texts" };
 const NAMES: [[&str; 3]; 1] = [["sum", "products", "waiting"]];
 
 /// Sums over texts' vectors, to which more can be added at any time; as large for one text as for a million.

@@ -22,7 +22,9 @@ impl From<CalibrateError> for Failure {
     fn from(error: CalibrateError) -> Self {
         let (exit, hint) = match &error {
             CalibrateError::Texts(error) => (Exit::Settings, Some(error.hint().to_owned())),
-            CalibrateError::Calibration(error @ CalibrationError::TooFew { .. }) => (Exit::Settings, error.hint()),
+            CalibrateError::Calibration(error @ (CalibrationError::TooFew { .. } | CalibrationError::Taken { .. })) => {
+                (Exit::Settings, error.hint())
+            }
             CalibrateError::Calibration(error) => (Exit::Model, error.hint()),
             CalibrateError::Encode(_) | CalibrateError::Brain(_) => (Exit::Unexpected, None),
         };

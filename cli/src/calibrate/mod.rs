@@ -96,10 +96,14 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     // Whatever lies there is to be replaced, so it need not fit.
     settings.embedding.calibration = Some(calibration::Source::Nowhere);
     let source = Source::open(&request.texts, request.pairs.as_deref()).map_err(CalibrateError::from)?;
+    let out = request.out.clone().unwrap_or_else(|| request.model.join(calibration::FILE));
+    for path in [&out, &sums::place(&out)] {
+        calibration::check_place(path).map_err(CalibrateError::from)?;
+    }
     let parts = Parts::find(&settings).await?;
     let recipe = settings.calibrated_recipe(vectors::recipe(&settings, &parts.model));
     let brain = parts.clone().start(&settings, None).await?;
-    let made = Work { brain: &brain, parts: &parts, request: &request, source: &source }.make(recipe).await;
+    let made = Work { brain: &brain, parts: &parts, request: &request, source: &source, out }.make(recipe).await;
     brain.shutdown().await;
     let outcome = made?;
     if request.json {
@@ -129,12 +133,14 @@ struct Work<'a> {
     parts: &'a Parts,
     request: &'a Request,
     source: &'a Source,
+    /// The file to write.
+    out: PathBuf,
 }
 
 impl Work<'_> {
     async fn make(self, recipe: Recipe) -> Result<Outcome, Failure> {
         let Self { parts, request, source, .. } = self;
-        let out = request.out.clone().unwrap_or_else(|| request.model.join(calibration::FILE));
+        let out = self.out.clone();
         let lineage = parts.loader.lineage().map_err(CalibrationError::from).map_err(CalibrateError::from)?;
         let about = format!("{} {} {:?} {recipe} {lineage:?}", source.about(), request.tokens, request.limit);
         let hidden = parts.model.contract.hidden.unwrap_or(0);

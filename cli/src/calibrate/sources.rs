@@ -22,16 +22,20 @@ pub(super) struct Source {
 
 #[derive(Deserialize)]
 struct Pair {
+    #[serde(deserialize_with = "texts::filled")]
     query: String,
-    #[serde(alias = "code")]
+    #[serde(alias = "code", deserialize_with = "texts::filled")]
     document: String,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Text {
-    Named { text: String },
-    Plain(String),
+    Named {
+        #[serde(deserialize_with = "texts::filled")]
+        text: String,
+    },
+    Plain(#[serde(deserialize_with = "texts::filled")] String),
 }
 
 impl Source {

@@ -26,7 +26,7 @@ pub(super) struct Sums {
 impl Sums {
     /// Those that were kept of the same source, or none yet. They lie beside `out`.
     pub(super) fn begin(out: &Path, about: String, hidden: usize, pairs: bool) -> Self {
-        let path = out.with_extension("begun");
+        let path = place(out);
         let kept = match pairs {
             true => Pairs::load(&path, hidden).map(|(pairs, note)| (Kind::Pairs(pairs), note)),
             false => Texts::load(&path, hidden).map(|(texts, note)| (Kind::Texts(texts), note)),
@@ -84,6 +84,13 @@ impl Sums {
     }
 }
 
+/// Where sums lie beside the calibration that they are for.
+pub(super) fn place(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".begun");
+    name.into()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -107,7 +114,7 @@ mod tests {
         for (about, pairs) in [("those", false), ("these", true), ("thes", false)] {
             assert_eq!(begin(about, pairs).0, 0, "{about}");
         }
-        fs::write(folder.path().join("calibration.begun"), "damaged").unwrap();
+        fs::write(folder.path().join("calibration.safetensors.begun"), "damaged").unwrap();
         assert_eq!(begin("these", false).0, 0);
         sums.forget();
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);

@@ -79,18 +79,18 @@ fn whoever_is_killed_goes_on_to_the_same_bytes() {
     let path = |name: &str| folder.path().join(name);
     let arguments = |out| ["calibrate", ".", "--texts", "texts.jsonl", "--out", out];
     let mut killed = motorbrain(&folder, &arguments("killed.safetensors")).spawn().unwrap();
-    while !path("killed.begun").exists() {
+    while !path("killed.safetensors.begun").exists() {
         assert!(killed.try_wait().unwrap().is_none(), "it keeps what it has on its way");
         thread::yield_now();
     }
     killed.kill().unwrap();
     killed.wait().unwrap();
-    assert!(!path("killed.safetensors").exists() && path("killed.begun").exists());
+    assert!(!path("killed.safetensors").exists() && path("killed.safetensors.begun").exists());
     for out in ["killed.safetensors", "whole.safetensors"] {
         let (code, _, errors) = run(&folder, &arguments(out));
         assert_eq!(code, Some(0), "{errors}");
     }
-    assert!(!path("killed.begun").exists(), "what is done is not gone on with");
+    assert!(!path("killed.safetensors.begun").exists(), "what is done is not gone on with");
     let [killed, whole] = ["killed.safetensors", "whole.safetensors"].map(|name| fs::read(path(name)).unwrap());
     assert!(killed == whole);
 }
@@ -110,6 +110,15 @@ fn mistakes_are_told() {
     check(&["calibrate", ".", "--pairs", "texts.jsonl"], 2, "line 1, has no `query` and `document`");
     write("none.txt", b"");
     check(&["calibrate", ".", "--texts", "none.txt"], 2, "there are 0 texts, expected at least 2");
+
+    let held = ["strange.safetensors", "held.safetensors.begun"];
+    held.iter().for_each(|name| write(name, b"somebody's"));
+    for out in ["texts.jsonl", "strange.safetensors", "held.safetensors", "."] {
+        check(&["calibrate", ".", "--texts", "texts.jsonl", "--out", out], 2, "is there, and is nothing that");
+    }
+    assert!(held.iter().all(|name| fs::read(folder.path().join(name)).unwrap() == b"somebody's"));
+    write("empty.jsonl", b"{\"query\":\"a\",\"document\":\"b\"}\n{\"query\":\"\",\"document\":\"b\"}");
+    check(&["calibrate", ".", "--pairs", "empty.jsonl"], 2, "empty.jsonl, line 2");
 
     calibrated(&folder, &["--texts", "texts.jsonl"]);
     let file = fs::read(folder.path().join("calibration.safetensors")).unwrap();

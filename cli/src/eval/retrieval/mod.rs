@@ -52,7 +52,7 @@ pub(crate) struct Request {
     external: Vec<External>,
 
     /// Order the first ten that the first row finds anew, by cosine and so many parts of what `rerank` says of each
-    #[arg(long, value_name = "WEIGHT,..", value_delimiter = ',', value_parser = weight)]
+    #[arg(long, value_name = "WEIGHT,..", value_delimiter = ',', value_parser = weight, allow_negative_numbers = true)]
     rerank: Vec<f32>,
 
     /// Only the first pairs of the file

@@ -13,9 +13,10 @@ use crate::{
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 pub(super) struct Pair {
     /// What is asked.
+    #[serde(deserialize_with = "texts::filled")]
     pub(super) query: String,
     /// What answers it.
-    #[serde(alias = "code")]
+    #[serde(alias = "code", deserialize_with = "texts::filled")]
     pub(super) document: String,
 }
 
