@@ -172,7 +172,7 @@ impl Parts {
         let found = move || Ok((parts.keep(&named)?, Vectors::of(&named, &parts.loader)?));
         let found: Result<_, StartError> = spawn_blocking(found).await.map_err(StartError::Interrupted)?;
         let (keep, vectors) = found?;
-        let embedding = vectors.config(settings, &self.model);
+        let embedding = vectors.config(settings, &self.model)?;
         let observed = settings.observe.socket.as_deref().map(Observed::open).transpose()?;
         let brain =
             Brain::start(BrainConfig { keep, embedding, ..config }, self.loader, self.model.tokenizer.clone()).await?;

@@ -13,6 +13,7 @@ use crate::{
     calibration::{self, Affine, Calibration, CalibrationError, Source},
     engine::OnnxLoader,
     model::{Model, Preset, RecipeName},
+    settings::SettingsError,
 };
 
 /// What vectors are made by.
@@ -80,9 +81,19 @@ impl Vectors {
     }
 
     /// As a brain takes it.
-    pub fn config(self, settings: &Settings, model: &Model) -> EmbeddingConfig {
+    ///
+    /// # Errors
+    /// Vectors are to have more numbers than there are.
+    pub fn config(self, settings: &Settings, model: &Model) -> Result<EmbeddingConfig, SettingsError> {
+        let all = self.calibration.as_ref().map(|(affine, _)| affine.dim()).or(model.contract.hidden);
+        if let (Some(dim), Some(all)) = (settings.embedding.dim, all)
+            && dim > all
+        {
+            let (found, most) = (dim as u64, all as u64);
+            return Err(SettingsError::TooLarge { key: "embedding.dim", found, most });
+        }
         let straighten = self.calibration.map(|(affine, _)| Arc::new(affine) as Arc<dyn Straighten>);
-        EmbeddingConfig { straighten, ..settings.embedding_config(self.recipe, &model.tokenizer.opening()) }
+        Ok(EmbeddingConfig { straighten, ..settings.embedding_config(self.recipe, &model.tokenizer.opening()) })
     }
 }
 

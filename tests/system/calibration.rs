@@ -16,6 +16,7 @@ use motorbrain::{
     calibration::{self, Affine, Calibration, CalibrationError, LogitSpace, Maker, Recipe, Source, Texts},
     engine::{FormOptions, Lineage, OnnxLoader},
     model::{Manifest, RecipeName},
+    settings::SettingsError,
     vectors::{MadeFrom, Vectors},
 };
 use motorbrain_actors::{
@@ -186,6 +187,9 @@ async fn settings_say_which_calibration_vectors_get() {
     assert_eq!(found(pooled, None).unwrap(), None);
     assert_eq!(found(pooled, Some(Source::Weights)).unwrap(), by_weights());
     assert!(matches!(found(pooled, at()), Err(CalibrationError::Recipe { .. })));
+    settings.embedding.dim = Some(weights.affine.hidden() + 1);
+    let told = Vectors::of(&settings, &parts.loader).unwrap().config(&settings, &model).unwrap_err();
+    assert!(matches!(told, SettingsError::TooLarge { key: "embedding.dim", .. }), "{told}");
 }
 
 #[test]
