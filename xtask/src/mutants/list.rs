@@ -47,14 +47,20 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "a probe stays in its conversation",
         "actors/src/policy/several.rs",
-        "            (Part::Probing, outcome @ Outcome::Embedded(_)) => {\n",
-        "            (Part::Probing, outcome @ Outcome::Embedded(_)) => {\n                several.start = state;\n",
+        "            (Part::Probing, outcome @ Outcome::Embedded(_)) if pending.conversation.is_some() => {\n",
+        "            (Part::Probing, outcome @ Outcome::Embedded(_)) if pending.conversation.is_some() => {\n                several.start = state;\n",
     ),
     mutation(
-        "a probe stays in its conversation",
+        "a piece's probe stands before the next piece",
         "actors/src/policy/several.rs",
-        "            (Part::Probing, outcome @ Outcome::Embedded(_)) => {\n",
-        "            (Part::Probing, outcome @ Outcome::Embedded(_)) => {\n                several.start = state;\n",
+        "            (Part::Probing, Outcome::Embedded(vector)) => {\n",
+        "            (Part::Probing, Outcome::Embedded(vector)) => {\n                several.start = state;\n",
+    ),
+    mutation(
+        "a step is answered by pages that lack the end of its input",
+        "actors/src/policy/present.rs",
+        "resident.kv_len + 1 == all",
+        "resident.kv_len + 2 >= all",
     ),
     mutation(
         "a reset pardons nobody",
