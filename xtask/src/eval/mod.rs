@@ -43,7 +43,7 @@ const DIMS: &str = "576,256,128,64";
 const WEIGHTS: &str = "0.1,0.2,0.4,0.8,1.6,3.2";
 
 /// What was found best there, which is what pairs to test are reranked by.
-const WEIGHT: &str = "0.15";
+const WEIGHT: &str = "0.8";
 
 /// Pairs to train on from which a calibration is made, all of Python.
 const TRAINED: &str = "1000";
