@@ -70,6 +70,33 @@ pub(super) enum Waits {
     For(Queue, Place),
 }
 
+/// What a slot reads so that it holds the context that the front task works on.
+struct Restore {
+    source: Source,
+    /// How many of those tokens the slot has.
+    done: usize,
+}
+
+/// The tokens of that.
+enum Source {
+    /// The context that the front job came with.
+    Context,
+    /// The window's, where that is another one by now.
+    Window(Vec<TokenId>),
+    /// All since the last reset, through all slides: until the last one the slot holds no beginning of the context.
+    Replay(Vec<TokenId>),
+}
+
+impl Restore {
+    /// What is read, of a front job that came with `context`.
+    fn tokens<'t>(&'t self, context: &'t [TokenId]) -> &'t [TokenId] {
+        match &self.source {
+            Source::Context => context,
+            Source::Window(tokens) | Source::Replay(tokens) => tokens,
+        }
+    }
+}
+
 /// A conversation, or the temporary slot of a job without one.
 #[derive(Default)]
 pub(super) struct Lane {
@@ -87,14 +114,8 @@ pub(super) struct Lane {
     pub(super) doubted: bool,
     /// Whether the front task has begun.
     pub(super) begun: bool,
-    /// How many tokens of those that restore the front job's context were read.
-    restored: usize,
-    /// How many are to be before the work begins or goes on.
-    to_restore: usize,
-    /// What is read for that, where it is not the context that the front job came with.
-    again: Option<Vec<TokenId>>,
-    /// Whether that is all tokens since the last reset, through all slides.
-    replayed: bool,
+    /// What is to be read before the work begins or goes on.
+    restore: Option<Restore>,
     /// Tokens in the context as of the last commit.
     context_len: usize,
     /// Tokens since the last reset as of the last commit.
@@ -198,20 +219,18 @@ impl Lane {
             self.slot = Some(engine.open()?);
             restored = 0;
         }
-        let (present, lacks) = (&present.tokens[..], restored < present.tokens.len());
-        self.restored = restored;
-        self.again = match window.slides {
-            Slides::Recompute => (lacks && pending.is_some()).then(|| present.to_vec()),
-            _ if lacks && context.has_slid() => context.all(&window),
-            _ => None,
-        };
-        self.replayed = self.again.is_some() && window.slides != Slides::Recompute;
-        if self.replayed && restored > 0 {
+        let present = &present.tokens[..];
+        let all = if context.is_plain(&window) { None } else { context.all(&window) };
+        self.restore = (restored < present.len()).then(|| match (all, &pending) {
+            (Some(all), _) => Restore { source: Source::Replay(all), done: 0 },
+            (None, Some(_)) => Restore { source: Source::Window(present.to_vec()), done: restored },
+            (None, None) => Restore { source: Source::Context, done: restored },
+        });
+        if self.restore.as_ref().is_some_and(|restore| restore.done < restored) {
             self.give_back(engine);
             self.slot = Some(engine.open()?);
-            (self.restored, self.told) = (0, 0);
+            self.told = 0;
         }
-        self.to_restore = self.again.as_ref().map_or(present.len(), Vec::len);
         if window.slides == Slides::Recompute {
             self.holds = present[..restored].to_vec();
         }
@@ -237,42 +256,41 @@ impl Lane {
         if slides != Slides::Recompute || len < size || len == size && !reads {
             return Ok(());
         }
-        let (mut stays, held) = match (self.restoring(), &self.again) {
-            (true, Some(again)) => (again.clone(), self.restored),
-            (true, None) => (task.job.context.tokens.to_vec(), self.restored),
-            (false, _) => (self.holds.clone(), self.holds.len()),
+        let mut stays = match &self.restore {
+            Some(restore) => restore.tokens(&task.job.context.tokens).to_vec(),
+            None => self.holds.clone(),
         };
         let all = stays.len();
         assert!(all == len, "{all} tokens are known of a context of {len}");
         stays.drain(self.stays..self.stays + slide);
-        let restored = held.min(self.stays);
-        engine.rewind(slot, restored)?;
+        let done = self.holds.len().min(self.stays);
+        engine.rewind(slot, done)?;
+        self.holds.truncate(done);
         self.pending.dropped += slide;
-        self.holds = stays[..restored].to_vec();
-        (self.restored, self.to_restore) = (restored, stays.len());
-        (self.again, self.replayed) = (Some(stays), false);
+        self.restore = (done < stays.len()).then(|| Restore { source: Source::Window(stays), done });
         Ok(())
     }
 
     /// Whether the job's context must be read before any work is done.
     pub(super) fn restoring(&self) -> bool {
-        self.restored < self.to_restore
+        self.begun && self.restore.is_some()
     }
 
     /// Whether what the slot holds is on the way to the context and no beginning of it.
     pub(super) fn replays(&self) -> bool {
-        self.restoring() && self.replayed
+        let replays = |restore: &Restore| matches!(restore.source, Source::Replay(_));
+        self.begun && self.restore.as_ref().is_some_and(replays)
     }
 
-    /// Whether what is read again is the window alone, of more tokens that it was to know of.
-    fn rebuilds(&self, window: &Window) -> bool {
-        window.slides != Slides::Recompute && self.total > self.to_restore as u64
+    /// Whether reading so many tokens again is not reading all that the context was to know of.
+    fn rebuilds(&self, tokens: usize, window: &Window) -> bool {
+        window.slides != Slides::Recompute && self.total > tokens as u64
     }
 
     /// The tokens that are to be read first, so that the slot holds the front job's context.
     pub(super) fn to_restore(&self) -> &[TokenId] {
-        let context = self.again.as_ref().or_else(|| Some(&*self.front()?.job.context.tokens));
-        context.filter(|_| self.restoring()).map_or(&[], |context| &context[self.restored..self.to_restore])
+        let (Some(task), Some(restore)) = (self.front(), &self.restore) else { return &[] };
+        &restore.tokens(&task.job.context.tokens)[restore.done..]
     }
 
     /// Whether there is nothing to keep.
@@ -302,26 +320,25 @@ impl Lane {
 
     /// A row that restores has run.
     pub(super) fn absorb_restored(&mut self, engine: &dyn Engine, output: &RowOutput) {
-        let all = self.to_restore;
-        self.restored += output.taken;
-        let restored = self.restored;
-        assert!(restored <= all, "{restored} tokens are restored of a context of {all}");
-        let expected = match self.replayed {
-            false => restored,
-            true if self.restoring() => output.context_len, // somewhere on the way
-            true => self.context_len,
+        let (Some((_, task)), Some(mut restore)) = (self.queue.first_key_value(), self.restore.take()) else { return };
+        let context = &task.job.context.tokens;
+        let (info, tokens) = (engine.info(), restore.tokens(context));
+        let (before, done, all) = (restore.done, restore.done + output.taken, tokens.len());
+        assert!(done <= all, "{done} tokens are restored of a context of {all}");
+        let (expected, held) = match restore.source {
+            Source::Context | Source::Window(_) => (done, &tokens[before..done]),
+            Source::Replay(_) if done < all => (output.context_len, &[][..]), // somewhere on the way
+            Source::Replay(_) => (self.context_len, &context[..]),
         };
         assert_eq!(output.context_len, expected, "the slot holds other than what was restored");
-        assert!(output.dropped == 0 || self.replayed, "a context of {all} tokens slid while it was read again");
-        let info = engine.info();
-        if self.keeps_tokens(info)
-            && !self.replays()
-            && let Some((_, task)) = self.queue.first_key_value()
-        {
-            let source = self.again.as_ref().filter(|_| !self.replayed).unwrap_or(&task.job.context.tokens);
-            self.holds = source[..expected.min(source.len())].to_vec();
+        let replayed = matches!(restore.source, Source::Replay(_));
+        assert!(output.dropped == 0 || replayed, "a context of {all} tokens slid while it was read again");
+        if self.keeps_tokens(info) {
+            self.holds.extend_from_slice(held);
         }
-        self.rebuilt |= !self.restoring() && self.rebuilds(&info.window);
+        self.rebuilt |= done == all && self.rebuilds(all, &info.window);
+        restore.done = done;
+        self.restore = Some(restore).filter(|_| done < all);
     }
 
     /// A row of the front task with these `tokens`, which it pins or not, has run.
@@ -343,9 +360,8 @@ impl Lane {
 
     /// What is pending belongs to the conversation now.
     pub(super) fn commit(&mut self, engine: &mut dyn Engine) -> Commit {
-        let (restored, all) = (self.restored, self.to_restore);
-        let may_lack = engine.info().window.slides == Slides::Recompute;
-        assert!(restored == all || may_lack, "a commit to a context of {all} tokens of which {restored} are restored");
+        let (lacks, may_lack) = (self.to_restore().len(), engine.info().window.slides == Slides::Recompute);
+        assert!(lacks == 0 || may_lack, "a commit to a context of which {lacks} tokens are not restored");
         (self.context_len, self.total) = (self.context_len(), self.total());
         self.take_pending(engine)
     }
@@ -358,7 +374,9 @@ impl Lane {
             // A context that is still being read goes with the pages that hold its beginning.
             let pending = self.take_pending(engine);
             // What is left may be one token, which is no reading again there.
-            let rebuilt = mem::take(&mut self.rebuilt) || self.restoring() && self.rebuilds(&engine.info().window);
+            let all = self.to_restore().len() + self.restore.as_ref().map_or(0, |restore| restore.done);
+            let rebuilds = self.restoring() && self.rebuilds(all, &engine.info().window);
+            let rebuilt = mem::take(&mut self.rebuilt) || rebuilds;
             let front = self.front_mut()?;
             (front.carried, front.rebuilt) = (Some(pending), rebuilt);
             self.end(engine);
@@ -393,23 +411,24 @@ impl Lane {
     /// # Errors
     /// The engine's, where it is broken.
     pub(super) fn undo(&mut self, engine: &mut dyn Engine) -> Result<(Option<Commit>, bool), EngineError> {
+        let (restoring, replays) = (self.restoring(), self.replays());
         if !mem::take(&mut self.begun) {
             return Ok((None, false));
         }
         let Some(slot) = self.slot else { return Ok((None, true)) };
         if engine.info().pages.is_some() {
-            let (told, replays) = (self.told, self.replays());
+            let told = self.told;
             let read = self.take_pending(engine);
             self.give_back(engine);
             let is_more = !replays && read.dropped == 0 && read.held.as_ref().is_some_and(|held| held.kv_len > told);
             return Ok((is_more.then_some(read), false));
         }
         let pending = mem::take(&mut self.pending);
-        if self.replays() {
+        if replays {
             self.give_back(engine);
             return Ok((None, true));
         }
-        if self.restoring() {
+        if restoring {
             // A beginning of the context, for the next job to go on from.
             return Ok((None, false));
         }
