@@ -29,7 +29,8 @@ const QUERY: &str = "{query}";
 /// Where the document does.
 const DOCUMENT: &str = "{document}";
 
-/// Orders documents by how well they answer a query.
+/// Orders documents by how well they answer a query. While that is done, conversations are known whose names are `rerank ` and
+/// a number that nobody guesses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rerank {
     /// What is looked for. Not empty. Its words never become added tokens, nor do those of documents.

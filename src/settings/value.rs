@@ -41,6 +41,10 @@ pub(super) fn read<T: Setting>(value: &Value, as_text: bool) -> Result<T, &'stat
     read.ok_or(T::EXPECTED)
 }
 
+fn text_of(kind: &ValueKind) -> Option<&str> {
+    if let ValueKind::String(text) = kind { Some(text) } else { None }
+}
+
 macro_rules! integers {
     ($($ty:ty)+) => { $(
         impl Setting for $ty {
@@ -110,10 +114,7 @@ impl Setting for String {
     const EXPECTED: &'static str = "text that is not empty";
 
     fn from_value(kind: &ValueKind) -> Option<Self> {
-        match kind {
-            ValueKind::String(text) => Self::from_text(text),
-            _ => None,
-        }
+        text_of(kind).and_then(Self::from_text)
     }
 
     fn from_text(text: &str) -> Option<Self> {
@@ -145,10 +146,7 @@ impl Setting for calibration::Source {
     const EXPECTED: &'static str = "a path, `weights` or `none`";
 
     fn from_value(kind: &ValueKind) -> Option<Self> {
-        match kind {
-            ValueKind::String(text) => Self::from_text(text),
-            _ => None,
-        }
+        text_of(kind).and_then(Self::from_text)
     }
 
     fn from_text(text: &str) -> Option<Self> {
@@ -191,10 +189,7 @@ macro_rules! words {
             const EXPECTED: &'static str = $expected;
 
             fn from_value(kind: &ValueKind) -> Option<Self> {
-                match kind {
-                    ValueKind::String(word) => Self::from_text(word),
-                    _ => None,
-                }
+                text_of(kind).and_then(Self::from_text)
             }
 
             fn from_text(text: &str) -> Option<Self> {

@@ -82,15 +82,18 @@ impl Policy {
 
     /// Of a text of which each piece has a vector: what is to be done once all is done that was.
     fn go_on(&mut self, request: RequestId, effects: &mut Vec<Effect>) {
-        let window = self.window().size;
+        let window = self.window();
         let Some(pending) = self.requests.get_mut(&request) else { return };
         // Beyond the window two at once would take two of them.
-        let together = pending.tokens.len() <= window;
+        let together = pending.tokens.len() <= window.size;
+        let probe = pending.frame().map_or(0, |frame| frame.probe.len());
         let Some(several) = pending.several.as_mut().filter(|several| several.parts.is_empty()) else { return };
         let (read, probed, all) = (several.read, several.vectors.len(), several.pieces.len());
         if probed == all {
-            let (vectors, context_len) = (std::mem::take(&mut several.vectors), several.start.len());
-            return self.answer_pieces(request, vectors, context_len, effects);
+            // With the probe, as of a text in one piece.
+            let total = several.start.history.total + probe as u64;
+            let (vectors, context_len) = (std::mem::take(&mut several.vectors), window.len_after(total));
+            return self.answer_pieces(request, vectors, context_len.unwrap_or(window.size), effects);
         }
         if read > probed {
             self.add_part(request, Part::Probing);
@@ -135,6 +138,7 @@ impl Policy {
         let possible = state.commit(commit, part.base.take(), &window);
         let Some(pending) = self.requests.get_mut(&request) else { return };
         pending.reused += part.reused;
+        let probes = pending.frame().is_some();
         let Some(several) = &mut pending.several else { return };
         several.rebuilt |= rebuilt;
         match (kind, outcome) {
@@ -154,7 +158,8 @@ impl Policy {
                 several.vectors.push(vector);
                 self.go_on(request, effects);
             }
-            (Part::Next(index), outcome) => {
+            // By a probe a piece is read, and else it gives the vector.
+            (Part::Next(index), outcome) if probes != matches!(outcome, Outcome::Embedded(_)) => {
                 (several.start, several.read) = (state, index + 1);
                 if let Outcome::Embedded(vector) = outcome {
                     several.vectors.push(vector);
@@ -188,7 +193,7 @@ impl Policy {
                     self.place_waiting(effects);
                 }
             }
-            (Part::Answering(_) | Part::Probing | Part::Piece(_), _) => {
+            (Part::Answering(_) | Part::Probing | Part::Next(_) | Part::Piece(_), _) => {
                 self.fail_parted(request, broken_commit(), effects)
             }
         }

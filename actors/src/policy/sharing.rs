@@ -80,27 +80,32 @@ impl Policy {
     /// few are embedded twice.
     pub(super) fn keep_prefix(&mut self, pending: &Pending, commit: &Commit) {
         let (Some(frame), None, Some(base)) = (pending.frame(), &pending.conversation, &pending.base) else { return };
-        let (len, pages, window) = (frame.prefix.len(), self.page_size(), self.window());
+        let (len, window) = (frame.prefix.len(), self.window());
         let Sharing::With(scope) = pending.sharing.clone().unwrap_or_default() else { return };
         let mut state = State::default();
-        if base.kv_len >= len || commit.dropped > 0 || !state.commit(commit, Some(base.clone()), &window) {
+        if base.kv_len >= len || !state.commit(commit, Some(base.clone()), &window) {
             return;
         }
-        state.rewind(len, pages);
-        self.leave_behind(scope.as_ref(), state);
+        self.leave_prefix(scope.as_ref(), state, len);
     }
 
     /// The same of a text of whose pieces the first is read behind the prefix.
     pub(super) fn keep_first(&mut self, request: RequestId) {
-        let (pages, sharing) = (self.page_size(), self.sharing_of(request));
+        let sharing = self.sharing_of(request);
         let Some(pending) = self.requests.get(&request) else { return };
         let (Some(frame), Some(several), Sharing::With(scope)) = (pending.frame(), &pending.several, sharing) else {
             return;
         };
-        let mut state = several.start.clone();
-        if pending.reused < frame.prefix.len() && !state.history.has_slid() {
-            state.rewind(frame.prefix.len(), pages);
-            self.leave_behind(scope.as_ref(), state);
+        if pending.reused < frame.prefix.len() {
+            self.leave_prefix(scope.as_ref(), several.start.clone(), frame.prefix.len());
+        }
+    }
+
+    /// The first rows of what nobody has any more, unless it has slid.
+    fn leave_prefix(&mut self, scope: Option<&Scope>, mut state: State, len: usize) {
+        if !state.history.has_slid() {
+            state.rewind(len, self.page_size());
+            self.leave_behind(scope, state);
         }
     }
 

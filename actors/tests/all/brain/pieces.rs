@@ -270,3 +270,15 @@ async fn a_first_piece_that_is_longer_than_the_window_leaves_nothing_for_others(
         assert_eq!(found.pieces.len(), 1, "{len}");
     }
 }
+
+#[tokio::test]
+async fn the_window_is_as_full_behind_many_pieces_as_behind_one() {
+    for info in [roomy(64), EngineInfo { pages: None, ..roomy(64) }] {
+        let bench = start_with(made(probe()), info).await;
+        for len in [1, 30, 54, 70, 200] {
+            let context_len =
+                async |most| bench.brain.embed_pieces(pieces_of(&text(len), most)).await.unwrap().context.context_len;
+            assert_eq!(context_len(9).await, context_len(1000).await, "{len}");
+        }
+    }
+}

@@ -429,25 +429,32 @@ fn work(asked: &Asked, count_max: usize) -> Work {
     }
 }
 
-/// The vector of these tokens' last state.
 /// The vectors of pieces, each behind those before it, as a conversation would give them.
 fn each(asked: &Asked, pieces: &[&[TokenId]]) -> (Outcome, usize) {
     let mut context = Context::default();
     asked.frame().into_iter().flat_map(|frame| &frame.prefix).for_each(|&token| context.append(token));
+    let mut len = 0;
     let vectors = pieces.iter().map(|piece| {
         let outcome = match asked.frame() {
             Some(frame) => {
                 piece.iter().for_each(|&token| context.append(token));
-                context.clone().perform(&vector(&frame.probe))
+                let mut probed = context.clone();
+                let outcome = probed.perform(&vector(&frame.probe));
+                len = probed.len();
+                outcome
             }
-            None => context.perform(&Work::Embed { tokens: piece.to_vec().into(), shape: mean() }),
+            None => {
+                let outcome = context.perform(&Work::Embed { tokens: piece.to_vec().into(), shape: mean() });
+                len = context.len();
+                outcome
+            }
         };
         match outcome {
             Outcome::Embedded(vector) => vector,
             outcome => panic!("{outcome:?} of an embed"),
         }
     });
-    (Outcome::Pieces(vectors.collect()), context.len())
+    (Outcome::Pieces(vectors.collect()), len)
 }
 
 /// That of an embed without a probe.
@@ -455,6 +462,7 @@ fn mean() -> Shape {
     Shape { normalize: false, ..Shape::default() }
 }
 
+/// The vector of these tokens' last state.
 fn vector(tokens: &[TokenId]) -> Work {
     let shape = Shape { pooling: Pooling::Last, normalize: false, ..Shape::default() };
     Work::Embed { tokens: tokens.to_vec().into(), shape }
