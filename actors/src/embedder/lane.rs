@@ -267,7 +267,7 @@ impl Lane {
         engine.rewind(slot, done)?;
         self.holds.truncate(done);
         self.pending.dropped += slide;
-        self.restore = (done < stays.len()).then(|| Restore { source: Source::Window(stays), done });
+        self.restore = (done < stays.len()).then_some(Restore { source: Source::Window(stays), done });
         Ok(())
     }
 
