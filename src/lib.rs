@@ -19,10 +19,14 @@
 //! an embedder actor to be used alone, is the crate `motorbrain-actors`.
 
 pub mod calibration;
+#[cfg(feature = "chat")]
+pub mod chat;
 mod distinct;
 pub mod engine;
 #[cfg(test)]
 mod fakes;
+#[cfg(feature = "grammar")]
+pub mod grammar;
 pub mod library;
 mod memory;
 pub mod model;

@@ -1,0 +1,1 @@
+//! The door of MotorBrain: OpenAI's HTTP interface and its own, over one brain.

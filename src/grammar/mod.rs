@@ -1,0 +1,1 @@
+//! Steps whose tokens spell what a grammar allows: JSON schemas, regular expressions, Lark and choices, by llguidance.
