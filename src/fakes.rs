@@ -24,7 +24,7 @@ pub(crate) fn context(loader: &FakeLoader, len: usize) -> Kept {
     let mut engine = loader.load().unwrap();
     let slot = engine.open().unwrap();
     let mut tokens: Vec<TokenId> = (0..len as u32).map(|index| TokenId((7 * index + len as u32) % 64)).collect();
-    let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0 };
+    let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0, guide: None };
     let output = engine.run(&[Row { slot, tokens: &tokens, want }]).unwrap().next().unwrap();
     tokens.extend(output.sampled.map(|sampled| sampled.token));
     let mut resident = Resident::default();

@@ -17,7 +17,7 @@
 
 use std::{any::Any, borrow::Cow, fmt, sync::Arc, vec::Drain};
 
-use crate::tokens::TokenId;
+use crate::{grammar::Guide, tokens::TokenId};
 
 /// What an engine works on for one conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -284,8 +284,11 @@ pub enum Want<'a> {
         seed: u64,
         /// How many tokens the conversation had since its last reset before this one.
         number: u64,
-        /// How many of the most likely tokens to list with their log-probabilities.
+        /// How many of the most likely tokens to list with their log-probabilities, whatever a grammar says of them.
         top: usize,
+        /// What says which tokens may be chosen; `None`: any. Where none of them is possible, or that cannot be said, the
+        /// row is [`EngineErrorKind::Rejected`].
+        guide: Option<&'a Guide>,
     },
 }
 
@@ -309,6 +312,13 @@ pub struct Sampled {
     pub logprob: f32,
     /// The most likely tokens with their log-probabilities, best first; as many as asked for.
     pub top: Vec<(TokenId, f32)>,
+}
+
+impl Sampled {
+    /// A token that a grammar left no choice about.
+    pub fn forced(token: TokenId) -> Self {
+        Self { token, logprob: 0.0, top: Vec::new() }
+    }
 }
 
 /// What a run did to one row's slot, and what the row wanted.

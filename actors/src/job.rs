@@ -14,6 +14,7 @@ use std::{
 use crate::{
     clock::Time,
     engine::{EngineInfo, Held, Interrupt, LoadError, Resident, Sampled, Sampling, Slides, Window},
+    grammar::Constraint,
     keep::Kept,
     message::{BrainError, ConversationId, Party, check_vocabulary},
     text::StepText,
@@ -166,6 +167,10 @@ pub enum Work {
         top: usize,
         /// Commit and report token by token.
         stream: bool,
+        /// What its tokens must spell; `None`: anything.
+        grammar: Option<Constraint>,
+        /// Of one with a grammar, the tokens that it has sampled before, all of them committed.
+        said: Vec<TokenId>,
     },
     /// See [`Score`](crate::message::Score). Not empty.
     Score {
@@ -372,15 +377,17 @@ pub enum Report {
     Ready(EngineInfo),
     /// The engine could not be loaded; the actor stops.
     LoadFailed(LoadError),
-    /// A streamed step's next token is committed.
+    /// A streamed step's next tokens are committed.
     Token {
         /// Which job.
         request: RequestId,
-        /// The token.
-        sampled: Sampled,
-        /// Whether it is an end token or completes a stop text.
+        /// Those that its grammar left no choice about.
+        forced: Vec<Sampled>,
+        /// The one that was sampled behind them; `None`: none was yet.
+        sampled: Option<Sampled>,
+        /// Whether the last of them stops the step: it is an end token, completes a stop text or ends the grammar.
         stopped: bool,
-        /// What was appended (the step's input, before its first token, and the token) and left.
+        /// What was appended (the step's input, before its first token, and the tokens) and left.
         commit: Commit,
         /// Tokens in the context now.
         context_len: usize,

@@ -8,6 +8,7 @@ pub mod brain;
 pub mod clock;
 pub mod embedder;
 pub mod engine;
+pub mod grammar;
 pub mod job;
 pub mod keep;
 pub mod message;

@@ -14,6 +14,7 @@ use std::{
 
 use crate::{
     engine::Sampling,
+    grammar::Constraint,
     keep::Kept,
     tokens::{TokenId, TokenizerKind},
     vectors::{Codes, Format, Kind, MadeBy},
@@ -319,6 +320,10 @@ pub struct Step {
     /// Texts that end the step where its own text comes to one: see [`StopTexts`](crate::text::StopTexts) for how many
     /// and how long. The stop text is no part of the reply's text; the token that completes it is sampled and stays.
     pub stop: Vec<String>,
+    /// What its tokens must spell, from the first one on, the end token aside; `None`: anything. A step whose grammar is
+    /// spelled and goes no further ends there. Of a token that the grammar leaves no choice about nothing is sampled: its
+    /// log-probability is 0, and it has no list of likely ones.
+    pub grammar: Option<Constraint>,
     /// How many answers, at most [`N_MAX`]; more than one are drawn, each with a seed of its own, the first with that of
     /// a single one. The input is read once. Then all of them wait, and the conversation's next request says which one
     /// it goes on from ([`Terms::choice`]); a [`Fork`] keeps one under another name.
@@ -341,6 +346,7 @@ impl Step {
             seed: None,
             top: 0,
             stop: Vec::new(),
+            grammar: None,
             n: 1,
             terms: Terms::default(),
         }

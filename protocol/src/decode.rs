@@ -366,6 +366,7 @@ fn step(fields: &mut Fields<'_>, rules: &Rules) -> Result<Step, BrainError> {
         seed: fields.take("seed").map(|raw| values::whole("seed", raw)).transpose()?,
         input: input(fields, rules)?,
         stop: fields.take("stop").map_or(Ok(Vec::new()), |raw| values::texts("stop", raw))?,
+        grammar: None,
         terms: terms(fields)?,
     })
 }

@@ -273,6 +273,8 @@ struct ModelBody {
     hidden: usize,
     vocab: usize,
     inputs: usize,
+    window: usize,
+    sinks: usize,
 }
 
 #[derive(Serialize)]
@@ -353,6 +355,8 @@ fn body(answer: &Answer) -> Body<'_> {
                 hidden: stats.model.hidden,
                 vocab: stats.model.vocab,
                 inputs: stats.model.inputs,
+                window: stats.model.window.size,
+                sinks: stats.model.window.sinks,
             },
         },
     }
@@ -599,7 +603,7 @@ mod tests {
         }
         let line = check("4", Ok(Answer::Stats(Stats { kv_bytes_max: None, ..stats.clone() })));
         assert!(line.contains(r#""kv_bytes":4096,"cached_bytes":1024"#), "{line}");
-        insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"health":"ready","actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"waiting":5,"abandoned":0,"conversations":7,"kv_bytes":4096,"kv_bytes_max":8192,"cached_bytes":1024,"shared_bytes":512,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51}}}"#);
+        insta::assert_snapshot!(check("4", Ok(Answer::Stats(stats))), @r#"{"id":4,"ok":{"protocol":1,"health":"ready","actors":[{"actor":0,"state":"restarting","conversations":3,"restarts":1,"queued":2}],"waiting":5,"abandoned":0,"conversations":7,"kv_bytes":4096,"kv_bytes_max":8192,"cached_bytes":1024,"shared_bytes":512,"model":{"layers":24,"hidden":896,"vocab":151936,"inputs":51,"window":8,"sinks":1}}}"#);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use motorbrain_kernels::{attention::Turns, rotary::Turn};
 
 use super::{
     backend::{Backend, Feed, RunError},
-    planned::{Executed, NotNumbers, Planned},
+    planned::{Executed, Fault, Planned},
     sampling,
     session::engine_error,
     side,
@@ -171,24 +171,27 @@ impl<B: Backend> OnnxEngine<B> {
         let caches = slots.iter_mut().zip(&mut *moved).map(|(slot, moved)| moved.as_mut().unwrap_or(&mut slot.kv));
         let mut feeds = emptied(mem::take(kept));
         feeds.extend(caches.zip(planned.iter().map(|planned| planned.fed.feed())));
-        let mut not_numbers = None;
+        let mut faulty = None;
         let result =
             backend.run(
                 &mut feeds,
                 &mut |index, given| match planned[index].digest(&rows[index], info, given, sampling) {
                     Ok(done) => executed.push(done),
-                    Err(NotNumbers(what)) => {
-                        not_numbers.get_or_insert((index, what));
+                    Err(fault) => {
+                        faulty.get_or_insert((index, fault));
                     }
                 },
             );
         *kept = emptied(feeds);
         result.map_err(|RunError { row, error }| engine_error(&error, row))?;
-        if let Some((row, what)) = not_numbers {
-            let message = format!(
-                "the model's {what} are not finite numbers: its weights are damaged (`motorbrain doctor` compares the \
-                 files) or these tokens exceed its number type; reset the conversation"
-            );
+        if let Some((row, fault)) = faulty {
+            let message = match fault {
+                Fault::NotNumbers(what) => format!(
+                    "the model's {what} are not finite numbers: its weights are damaged (`motorbrain doctor` compares the \
+                     files) or these tokens exceed its number type; reset the conversation"
+                ),
+                Fault::Grammar(error) => error.to_string(),
+            };
             return Err(EngineError { kind: EngineErrorKind::Rejected, row: Some(row), message });
         }
         let (done, wanted) = (executed.len(), rows.len());

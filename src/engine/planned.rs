@@ -4,6 +4,7 @@
 
 use motorbrain_actors::{
     engine::{EngineInfo, Pooling, Row, RowOutput, Want, Window},
+    grammar::{Guide, SpellingError},
     tokens::TokenId,
 };
 use motorbrain_kernels::vector;
@@ -15,13 +16,24 @@ use super::{
     window::RowPlan,
 };
 
-/// What of a run is no finite numbers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct NotNumbers(pub(super) &'static str);
+/// Why what a run gave is not what a row wanted.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// What of it is no finite numbers.
+    NotNumbers(&'static str),
+    /// What the row's grammar says.
+    Grammar(SpellingError),
+}
 
-impl From<NoDistribution> for NotNumbers {
+impl From<NoDistribution> for Fault {
     fn from(NoDistribution: NoDistribution) -> Self {
-        Self("logits")
+        Self::NotNumbers("logits")
+    }
+}
+
+impl From<SpellingError> for Fault {
+    fn from(error: SpellingError) -> Self {
+        Self::Grammar(error)
     }
 }
 
@@ -48,25 +60,28 @@ impl Planned {
     /// Makes of what the run gave what the row wants.
     ///
     /// # Errors
-    /// What of it is no finite numbers.
+    /// See [`Fault`].
     pub(super) fn digest<K>(
         &self,
         row: &Row<'_>,
         info: &EngineInfo,
         given: Given<'_, K>,
         scratch: &mut sampling::Scratch,
-    ) -> Result<Executed<K>, NotNumbers> {
+    ) -> Result<Executed<K>, Fault> {
         let Self { plan, fed } = self;
         let sampled = match row.want {
-            Want::Next { sampling, seed, number, top } if !given.logits.is_empty() => {
+            Want::Next { sampling, seed, number, top, guide } if !given.logits.is_empty() => {
                 let at = sampling::uniform(seed, number);
-                Some(sampling::sample(given.logits, sampling, at, top, &fed.window, scratch)?)
+                // Worked out while the model ran.
+                let allowed = guide.map(Guide::allowed).transpose()?;
+                let allowed = allowed.as_deref();
+                Some(sampling::sample(given.logits, sampling, at, top, &fed.window, allowed, scratch)?)
             }
             _ => None,
         };
         let hidden = fed.pooled(given.hidden, info.hidden, row.want);
         if !hidden.iter().all(|x| x.is_finite()) {
-            return Err(NotNumbers("hidden states"));
+            return Err(Fault::NotNumbers("hidden states"));
         }
         let output = RowOutput {
             taken: plan.take,

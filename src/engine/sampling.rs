@@ -8,6 +8,7 @@ mod tests;
 
 use motorbrain_actors::{
     engine::{Sampled, Sampling},
+    grammar::Mask,
     tokens::TokenId,
 };
 use motorbrain_kernels::{
@@ -47,13 +48,17 @@ pub(crate) struct Scratch {
 }
 
 /// Chooses the next token at the place `at`, from 0 to 1, of what may be drawn, and lists the `top` most likely ones.
-/// `window`: the tokens that the window holds, where the sampling penalises.
+/// `window`: the tokens that the window holds, where the sampling penalises. `allowed`: what may be drawn.
+///
+/// # Errors
+/// The row is none, or nothing of it is allowed.
 pub(crate) fn sample(
     logits: &[f32],
     sampling: &Sampling,
     at: f64,
     top: usize,
     window: &[u32],
+    allowed: Option<&Mask>,
     Scratch { ranking, drawing, counts, changed }: &mut Scratch,
 ) -> Result<Sampled, NoDistribution> {
     let mut row = ranking.of(logits);
@@ -62,14 +67,19 @@ pub(crate) fn sample(
     let normaliser = finite(f64::from(most) + sum.ln())?;
     let listed = |token: &u32| (TokenId(*token), logprob(logits, normaliser, TokenId(*token)));
     let top = row.best_in_order(top).iter().map(listed).collect();
-    let token = if is_plain(sampling) {
+    let token = if is_plain(sampling) && allowed.is_none() {
         // Of temperature 1 the mass is known.
         choose(row, sampling, at, (sampling.temperature == 1.0).then_some(sum), drawing)
     } else {
         changed.clear();
         changed.extend_from_slice(logits);
         change(changed, sampling, window, counts);
-        choose(ranking.of(changed), sampling, at, None, drawing)
+        allowed.into_iter().for_each(|allowed| keep_only(changed, allowed));
+        let row = ranking.of(changed);
+        if row.most() == f32::NEG_INFINITY {
+            return Err(NoDistribution);
+        }
+        choose(row, sampling, at, None, drawing)
     };
     Ok(Sampled { token, logprob: logprob(logits, normaliser, token), top })
 }
@@ -88,6 +98,19 @@ fn change(logits: &mut [f32], sampling: &Sampling, window: &[u32], counts: &mut 
     let penalties =
         Penalties { repetition: repetition_penalty, presence: presence_penalty, frequency: frequency_penalty };
     penalties.apply(logits, window, counts);
+}
+
+/// Masks what is not allowed.
+fn keep_only(logits: &mut [f32], allowed: &Mask) {
+    let mut words = allowed.words().iter();
+    for logits in logits.chunks_mut(u32::BITS as usize) {
+        let word = words.next().copied().unwrap_or(0);
+        for (bit, logit) in logits.iter_mut().enumerate() {
+            if word >> bit & 1 == 0 {
+                *logit = f32::NEG_INFINITY;
+            }
+        }
+    }
 }
 
 /// The largest of a row, or one that is drawn. `mass`: the sum of all weights, where it is known.

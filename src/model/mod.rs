@@ -70,7 +70,7 @@ pub use self::{
     paged::{NotPaged, Paged},
     presets::{Claims, Fact, Preset, PresetError, RecipeName},
     rotation_claims::RotationClaims,
-    tokenizer::{ModelTokenizer, TokenizerError},
+    tokenizer::{AddedToken, ModelTokenizer, TokenizerError},
     weights::{Rewritten, UnknownWeights, Weights, WeightsError},
 };
 use self::{

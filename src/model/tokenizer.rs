@@ -113,6 +113,17 @@ impl Outside {
     }
 }
 
+/// A token that was added to a vocabulary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddedToken {
+    /// Its number.
+    pub id: TokenId,
+    /// The text that becomes it.
+    pub text: String,
+    /// Whether its tokenizer calls it special: a marker of the model's own, which no text is meant to hold.
+    pub special: bool,
+}
+
 /// A tokenizer with what was found out about it.
 #[derive(Debug)]
 struct Loaded {
@@ -199,6 +210,20 @@ impl ModelTokenizer {
         let Ok(Ok(encoding)) = guarded(|| loaded.tokenizer.encode("a", true)) else { return Vec::new() };
         let special = encoding.get_special_tokens_mask().iter().map(|mask| *mask == 1);
         encoding.get_ids().iter().zip(special).take_while(|(_, special)| *special).map(|(id, _)| TokenId(*id)).collect()
+    }
+
+    /// The tokens that were added to its vocabulary, in the order of their ids: a text that spells one becomes it.
+    pub fn added_tokens(&self) -> Vec<AddedToken> {
+        let Rule::Model(loaded) = &self.0 else { return Vec::new() };
+        let decoder = loaded.tokenizer.get_added_tokens_decoder();
+        let token = |(id, token): (u32, tokenizers::AddedToken)| AddedToken {
+            id: TokenId(id),
+            text: token.content,
+            special: token.special,
+        };
+        let mut tokens: Vec<AddedToken> = decoder.into_iter().map(token).collect();
+        tokens.sort_by_key(|token| token.id);
+        tokens
     }
 
     /// How many tokens it knows.

@@ -30,7 +30,7 @@ const PREFILL_ROUNDS: usize = 3;
 /// Tokens of context before the decode that is timed, and steps of it; the median counts.
 const PROMPT_LEN: usize = 64;
 const DECODE_STEPS: usize = 33;
-const NEXT: Want<'static> = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0 };
+const NEXT: Want<'static> = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0, guide: None };
 
 /// Of each token but the first, given all before it; smaller is better.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

@@ -29,6 +29,7 @@ use motorbrain_actors::{
         Engine, EngineError, EngineErrorKind, EngineInfo, Held, Interrupt, PageSize, Pooling, Resident, Row, RowOutput,
         Slides, SlotIndex, Want, Window,
     },
+    grammar::{Guide, SpellingError},
     tokens::TokenId,
 };
 
@@ -236,7 +237,7 @@ impl Slot {
         let from = self.tokens.len();
         self.tokens.extend_from_slice(&row.tokens[..output.taken]);
         self.read();
-        self.answer(row, from, info, &mut output);
+        self.answer(row, from, info, &mut output)?;
         output.context_len = self.tokens.len();
         Ok(output)
     }
@@ -276,7 +277,13 @@ impl Slot {
     }
 
     /// What the row wants, given that its tokens from index `from` of the context are read.
-    fn answer(&mut self, row: &Row<'_>, from: usize, info: &EngineInfo, output: &mut RowOutput) {
+    fn answer(
+        &mut self,
+        row: &Row<'_>,
+        from: usize,
+        info: &EngineInfo,
+        output: &mut RowOutput,
+    ) -> Result<(), EngineError> {
         let new = &self.states[from..];
         match row.want {
             Want::Nothing => {}
@@ -294,9 +301,14 @@ impl Slot {
                 let following = row.tokens.iter().skip(1).copied().chain(next);
                 output.scores.extend(new.iter().zip(following).map(|(&state, token)| score(state, token, info)));
             }
-            Want::Next { sampling, seed, number, top } => {
+            Want::Next { sampling, seed, number, top, guide } => {
                 if let Some(&state) = self.states.last().filter(|_| output.taken == row.tokens.len()) {
-                    let sampled = sample(&logprobs(state, info.vocab), sampling, &self.tokens, draw(seed, number), top);
+                    let allowed = guide.map(Guide::allowed).transpose();
+                    let rejected =
+                        |spelling: SpellingError| error(EngineErrorKind::Rejected, None, spelling.to_string());
+                    let allowed = allowed.map_err(rejected)?;
+                    let (logprobs, draw) = (logprobs(state, info.vocab), draw(seed, number));
+                    let sampled = sample(&logprobs, sampling, &self.tokens, draw, top, allowed.as_deref());
                     if self.tokens.len() == info.window.size && info.window.slides == Slides::Shift {
                         output.dropped += self.slide(info.window);
                     }
@@ -305,6 +317,7 @@ impl Slot {
                 }
             }
         }
+        Ok(())
     }
 
     /// Reads every token that was not read yet.

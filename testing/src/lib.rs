@@ -9,11 +9,13 @@
 pub mod conformance;
 mod control;
 mod fake;
+mod grammar;
 mod keep;
 pub mod model;
 mod sampling;
 
 pub use control::{FakeControl, FakeLoader, Fault, LoadFault, RowSeen, Tally};
 pub use fake::{FakeEngine, fake_info, fake_info_without_pages, page_number, states_in};
+pub use grammar::hashed_grammar;
 pub use keep::FakeKeep;
 pub use sampling::probabilities;

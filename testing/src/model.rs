@@ -3,6 +3,7 @@
 
 use motorbrain_actors::{
     engine::{Sampled, Sampling},
+    grammar::Mask,
     tokens::TokenId,
 };
 
@@ -44,12 +45,22 @@ pub fn logprobs(state: u64, vocab: usize) -> Vec<f64> {
     logits.into_iter().map(|logit| logit - sum.ln()).collect()
 }
 
-/// Draws the next token; `draw` is a random number, `window` what the context holds.
-pub fn sample(logprobs: &[f64], sampling: &Sampling, window: &[TokenId], draw: u64, top: usize) -> Sampled {
+/// Draws the next token; `draw` is a random number, `window` what the context holds, `allowed` what may be drawn.
+pub fn sample(
+    logprobs: &[f64],
+    sampling: &Sampling,
+    window: &[TokenId],
+    draw: u64,
+    top: usize,
+    allowed: Option<&Mask>,
+) -> Sampled {
+    let is_allowed = |token: usize| allowed.is_none_or(|allowed| allowed.allows(TokenId(token as u32)));
+    let masked = |(token, &logprob): (usize, &f64)| if is_allowed(token) { logprob } else { f64::NEG_INFINITY };
+    let masked: Vec<f64> = logprobs.iter().enumerate().map(masked).collect();
     let mut order: Vec<usize> = (0..logprobs.len()).collect();
     // Stable, so that the smallest id wins a tie.
     order.sort_by(|&a, &b| logprobs[b].total_cmp(&logprobs[a]));
-    let chosen = drawn(&probabilities(logprobs, sampling, window), unit(draw));
+    let chosen = drawn(&probabilities(&masked, sampling, window), unit(draw));
     let listed = |&i: &usize| (TokenId(i as u32), logprobs[i] as f32);
     Sampled {
         token: TokenId(chosen as u32),
@@ -82,13 +93,13 @@ mod tests {
     #[test]
     fn a_nucleus_of_one_is_greedy() {
         let logprobs = logprobs(7, 64);
-        let greedy = sample(&logprobs, &Sampling::GREEDY, &[], 0, 3);
+        let greedy = sample(&logprobs, &Sampling::GREEDY, &[], 0, 3, None);
         assert_eq!(greedy.top[0].0, greedy.token);
         for draw in 0..20 {
             let narrow = Sampling { temperature: 1.0, top_p: 1e-6, ..Sampling::GREEDY };
-            assert_eq!(sample(&logprobs, &narrow, &[], mix(draw, 1), 3), greedy);
+            assert_eq!(sample(&logprobs, &narrow, &[], mix(draw, 1), 3, None), greedy);
             let one = Sampling { temperature: 2.0, top_k: 1, ..Sampling::GREEDY };
-            assert_eq!(sample(&logprobs, &one, &[], mix(draw, 2), 3), greedy);
+            assert_eq!(sample(&logprobs, &one, &[], mix(draw, 2), 3, None), greedy);
         }
     }
 
@@ -97,7 +108,7 @@ mod tests {
         let hot = Sampling { temperature: 1.0, ..Sampling::GREEDY };
         let logprobs = logprobs(7, 64);
         let drawn: std::collections::BTreeSet<_> =
-            (0..50).map(|draw| sample(&logprobs, &hot, &[], mix(draw, 3), 0).token).collect();
+            (0..50).map(|draw| sample(&logprobs, &hot, &[], mix(draw, 3), 0, None).token).collect();
         assert!(drawn.len() > 5, "{drawn:?}");
     }
 }

@@ -132,7 +132,7 @@ fn load(form: &str, threads: usize) -> Box<dyn Engine> {
 
 /// One token of every slot; what it allocated and how many pages keys and values grew by.
 fn decode(engine: &mut dyn Engine, slots: &[SlotIndex], number: u64, sampling: &Sampling) -> (Counted, usize) {
-    let want = Want::Next { sampling, seed: 7, number, top: 0 };
+    let want = Want::Next { sampling, seed: 7, number, top: 0, guide: None };
     let rows: Vec<_> = slots.iter().map(|&slot| Row { slot, tokens: &[], want }).collect();
     let held = engine.kv_bytes();
     begin();

@@ -43,7 +43,7 @@ fn states_and_logits(loader: &OnnxLoader) -> Vec<(Vec<f32>, Vec<f32>)> {
         let hidden = run(&mut *engine, slot, &tokens, Want::Hidden(Pooling::Last)).pop().unwrap().hidden;
         engine.close(slot);
         let slot = engine.open().unwrap();
-        let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: vocab };
+        let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: vocab, guide: None };
         let top = run(&mut *engine, slot, &tokens, want).pop().unwrap().sampled.unwrap().top;
         engine.close(slot);
         assert_eq!(top.len(), vocab);

@@ -19,7 +19,7 @@ use motorbrain_testing::conformance::{self, Tolerance};
 use proptest::prelude::*;
 use prost::Message;
 
-const NEXT: Want<'static> = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 5 };
+const NEXT: Want<'static> = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 5, guide: None };
 
 /// The most likely next tokens with their log-probabilities, after `tokens` cut as `cuts` say.
 fn next_after(form: &str, size: usize, tokens: &[TokenId], cuts: &[usize]) -> Vec<(TokenId, f32)> {
@@ -220,7 +220,7 @@ fn infinite_logits_are_an_error_and_change_nothing() {
         run(&mut *engine, slot, &[TokenId(1)], Want::Nothing);
         let bias = Sampling { logit_bias: vec![(TokenId(3), 9.0)].into(), ..Sampling::GREEDY };
         let hot = Sampling { temperature: 1.0, top_p: 0.9, min_p: 0.05, ..Sampling::GREEDY };
-        let next = |sampling| Want::Next { sampling, seed: 0, number: 0, top: 0 };
+        let next = |sampling| Want::Next { sampling, seed: 0, number: 0, top: 0, guide: None };
         for want in [NEXT, next(&bias), next(&hot), Want::Scores { first: true, next: None }] {
             let error = engine.run(&[Row { slot, tokens: &[TokenId(2)], want }]).err().unwrap();
             assert_eq!((error.kind, error.row), (EngineErrorKind::Rejected, Some(0)), "{operator} {want:?}");

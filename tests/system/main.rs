@@ -13,6 +13,8 @@ mod crashes;
 mod engine;
 mod families;
 mod forms;
+#[cfg(feature = "grammar")]
+mod grammar;
 mod leaving;
 #[cfg(target_os = "linux")]
 mod memory;

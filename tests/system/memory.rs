@@ -49,7 +49,7 @@ fn read(engine: &mut dyn Engine, tokens: usize) {
     for piece in tokens.chunks(500) {
         run(engine, slot, piece, Want::Nothing);
     }
-    run(engine, slot, &[], Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0 });
+    run(engine, slot, &[], Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0, guide: None });
 }
 
 #[test]

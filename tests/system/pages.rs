@@ -48,7 +48,7 @@ impl Owner {
     /// Gives `tokens` to the slot and samples one: what came of it all.
     fn step(&mut self, engine: &mut dyn Engine, slot: SlotIndex, mut tokens: &[TokenId], number: u64) -> Sampled {
         let window = engine.info().window;
-        let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number, top: 5 };
+        let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number, top: 5, guide: None };
         loop {
             let output = engine.run(&[Row { slot, tokens, want }]).unwrap().next().unwrap();
             self.context.extend(&tokens[..output.taken]);
@@ -137,7 +137,7 @@ fn forks_of_every_length_never_see_each_others_rows() {
         let slots: Vec<_> = forks.iter().map(|fork| fork.adopted(&mut *engine)).collect();
         for turn in 0..2 {
             let tokens = |index: usize| &text[2 * index + 7 * turn..][..3];
-            let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 9, top: 5 };
+            let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 9, top: 5, guide: None };
             let expected: Vec<_> =
                 forks.iter().enumerate().map(|(index, fork)| fork.expected(&mut *engine, tokens(index), 9)).collect();
             let row = |(index, &slot): (usize, &SlotIndex)| Row { slot, tokens: tokens(index), want };

@@ -42,7 +42,7 @@ fn f32_is_the_forward_pass_of_its_weights() {
     let mut found = Vec::new();
     let mut logprobs = Vec::new();
     for number in 0..32 {
-        let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number, top: 0 };
+        let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number, top: 0, guide: None };
         let sampled = run(&mut *engine, slot, &[], want).pop().unwrap().sampled.unwrap();
         found.push(sampled.token);
         logprobs.push(sampled.logprob);

@@ -44,7 +44,7 @@ pub(crate) fn step(engine: &mut dyn Engine, slot: SlotIndex, state: &mut Kept, m
     let window = engine.info().window;
     loop {
         let number = state.history.total + tokens.len() as u64;
-        let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number, top: 5 };
+        let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number, top: 5, guide: None };
         let output = engine.run(&[Row { slot, tokens, want }]).unwrap().next().unwrap();
         let context = Arc::make_mut(&mut state.history.tokens);
         context.extend(&tokens[..output.taken]);

@@ -137,7 +137,7 @@ fn pages_of_no_numbers_are_an_error_when_they_are_used() {
             let mut engine = place.loader.load().unwrap();
             for state in &found {
                 let slot = engine.adopt(&state.history.tokens, &state.resident).unwrap();
-                let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 5 };
+                let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 5, guide: None };
                 let told = engine.run(&[Row { slot, tokens: &[], want }]).map(|_| ()).unwrap_err();
                 assert_eq!(told.kind, EngineErrorKind::Rejected, "{name}: {told}");
                 engine.close(slot);

@@ -219,9 +219,9 @@ impl Shell {
             Request::Rewind(Rewind { conversation, context_len }) => plain(conversation, Ask::Rewind { context_len }),
             Request::Export(conversation) => plain(conversation, Ask::Export),
             Request::Import(Import { conversation, states }) => plain(conversation, Ask::Import { states }),
-            Request::Step(Step { conversation, input, count, sampling, seed, top, stop, n, terms }) => {
+            Request::Step(Step { conversation, input, count, sampling, seed, top, stop, grammar, n, terms }) => {
                 let seed = seed.unwrap_or_else(|| self.draw_seed());
-                let ask = Ask::Step(StepAsk { count, sampling, seed, top, stream, n });
+                let ask = Ask::Step(StepAsk { count, sampling, seed, top, stream, n, grammar });
                 Asked { input, stop, terms, ..plain(conversation, ask) }
             }
         }

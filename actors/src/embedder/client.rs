@@ -43,6 +43,7 @@ use super::{
 use crate::{
     clock::Clock,
     engine::{EngineInfo, EngineLoader, LoadError, Sampled, Sampling},
+    grammar::Constraint,
     job::{Done, History, Holding, Job, JobError, Outcome, Pulse, RequestId, Work, lock},
     message::{BrainError, ClientId, ConversationId, Party, Priority},
     tokens::TokenId,
@@ -113,17 +114,19 @@ pub struct TokenStep {
     pub seed: u64,
     /// Most likely tokens to list for each.
     pub top: usize,
+    /// What they must spell; `None`: anything. See [`Step::grammar`](crate::message::Step::grammar).
+    pub grammar: Option<Constraint>,
 }
 
 impl TokenStep {
     /// Appends `tokens`, then samples the `count` most likely.
     pub fn greedy(tokens: Vec<TokenId>, count: usize) -> Self {
-        Self { tokens, count, sampling: Sampling::GREEDY, seed: 0, top: 0 }
+        Self { tokens, count, sampling: Sampling::GREEDY, seed: 0, top: 0, grammar: None }
     }
 
     fn work(self, stream: bool) -> Work {
-        let Self { tokens, count, sampling, seed, top } = self;
-        Work::Step { tokens: Arc::new(tokens), count, sampling, seed, top, stream }
+        let Self { tokens, count, sampling, seed, top, grammar } = self;
+        Work::Step { tokens: Arc::new(tokens), count, sampling, seed, top, stream, grammar, said: Vec::new() }
     }
 }
 

@@ -240,18 +240,19 @@ impl Lane {
         self.pending = pending.unwrap_or_default();
         self.rebuilt |= self.front_mut().is_some_and(|front| mem::take(&mut front.rebuilt));
         self.begun = true;
-        self.make_way(engine)
+        self.make_way(engine, true)
     }
 
-    /// Slides where that is the lane's, and a token was sampled or is to be read that does not fit: all that stays behind
-    /// what never leaves is missing then. A score is what the full window says, and so it comes first.
+    /// Slides where that is the lane's, and a token was sampled or, where the next row is meant, is to be read that does
+    /// not fit: all that stays behind what never leaves is missing then. A score is what the full window says, and so it
+    /// comes first. What is committed before the next row has not slid for it.
     ///
     /// # Errors
     /// The engine's; nothing has left then.
-    pub(super) fn make_way(&mut self, engine: &mut dyn Engine) -> Result<(), EngineError> {
+    pub(super) fn make_way(&mut self, engine: &mut dyn Engine, for_next: bool) -> Result<(), EngineError> {
         let Window { size, slide, slides, .. } = engine.info().window;
         let (Some(task), Some(slot)) = (self.front(), self.slot) else { return Ok(()) };
-        let reads = task.rest() > 0 && !task.scores_first();
+        let reads = for_next && task.rest() > 0 && !task.scores_first();
         let len = self.context_len();
         if slides != Slides::Recompute || len < size || len == size && !reads {
             return Ok(());

@@ -93,7 +93,7 @@ impl Ports {
                 self.loaded(Ok(info));
             }
             Report::LoadFailed(error) => self.loaded(Err(error)),
-            Report::Token { request, sampled, stopped, commit, context_len } => {
+            Report::Token { request, mut forced, sampled, stopped, commit, context_len } => {
                 let mut waiting = lock(&self.waiting);
                 let Some(Waiting { port, taken, .. }) = waiting.as_mut().and_then(|all| all.get_mut(&request)) else {
                     return;
@@ -102,7 +102,13 @@ impl Ports {
                     conversation.commit(&commit, self.life, info);
                 }
                 if let Port::Shown(port) = port {
-                    let _ = port.send(Shown::Token { sampled, stopped, context_len });
+                    forced.extend(sampled);
+                    let count = forced.len();
+                    for (index, sampled) in forced.into_iter().enumerate() {
+                        let behind = count - 1 - index;
+                        let (stopped, context_len) = (stopped && behind == 0, context_len - behind);
+                        let _ = port.send(Shown::Token { sampled, stopped, context_len });
+                    }
                 }
             }
             Report::Done(done) => self.done(done),

@@ -4,11 +4,14 @@
 //! other job. A row may be taken partly (it ends where a slide is due), so a task counts what was
 //! really read and scored and gives the rest again.
 //!
+//! A step that spells a grammar reads the tokens that this forces like those of its input, and they count as sampled.
+//!
 //! Lengths are in tokens. Invariant: `read` never exceeds the input, `scores` runs at most one token
 //! ahead of `read`.
 
 use crate::{
     engine::{EngineInfo, RowOutput, Sampled, Slides, Want},
+    grammar::{Guide, SpellingError},
     job::{Carried, Commit, Job, Outcome, Work},
     message::BrainError,
     text::StepText,
@@ -30,8 +33,15 @@ pub(super) struct Task {
     read: usize,
     /// Of an embed: the pooled hidden states so far.
     pooled: Vec<f32>,
-    /// Of a step: the tokens sampled so far.
+    /// Of a step: the tokens sampled so far, and those that its grammar forced.
     sampled: Vec<Sampled>,
+    /// Of a step with a grammar, where it stands in it; `None` until it begins here, since an actor that has given the
+    /// job back, or is thought dead, may still have its own.
+    guide: Option<Guide>,
+    /// Tokens that the grammar forces next and that are still to be read.
+    forced: Vec<TokenId>,
+    /// Behind those the step ends.
+    ends: bool,
     /// Of a score: one entry a token of the input so far.
     scores: Vec<Option<f32>>,
 }
@@ -39,10 +49,21 @@ pub(super) struct Task {
 /// What a row brought.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Progress {
-    /// A token that a streamed step shows now, and whether the step stops at it.
-    pub(super) token: Option<(Sampled, bool)>,
+    /// What a streamed step shows now.
+    pub(super) shown: Option<Shown>,
     /// The job is done, or cannot be.
     pub(super) outcome: Option<Result<Outcome, BrainError>>,
+}
+
+/// Tokens of a step that are there now, one at least.
+#[derive(Debug, PartialEq)]
+pub(super) struct Shown {
+    /// Those that its grammar forced.
+    pub(super) forced: Vec<Sampled>,
+    /// The one that was sampled behind them.
+    pub(super) sampled: Option<Sampled>,
+    /// Whether the step stops behind them.
+    pub(super) stopped: bool,
 }
 
 impl Task {
@@ -51,7 +72,7 @@ impl Task {
         match job.carried.take().and_then(Carried::unpack::<Self>) {
             Some(task) => {
                 let Job { work, text, .. } = task.job;
-                Self { job: Job { work, text, ..job }, ..task }
+                Self { job: Job { work, text, ..job }, guide: None, ..task }
             }
             None => Self {
                 job,
@@ -61,6 +82,9 @@ impl Task {
                 read: 0,
                 pooled: Vec::new(),
                 sampled: Vec::new(),
+                guide: None,
+                forced: Vec::new(),
+                ends: false,
                 scores: Vec::new(),
             },
         }
@@ -74,8 +98,33 @@ impl Task {
         &self.input()[..count]
     }
 
+    /// Makes ready what its rows need here, or says why that cannot be.
+    pub(super) fn make_ready(&mut self, info: &EngineInfo) -> Result<(), BrainError> {
+        if !self.started {
+            self.start(info)?;
+        }
+        let (None, Work::Step { grammar: Some(grammar), said, .. }) = (&self.guide, &self.job.work) else {
+            return Ok(());
+        };
+        let sampled = self.sampled.iter().map(|sampled| sampled.token);
+        let before = said.iter().copied().chain(sampled).chain(self.forced.iter().copied());
+        self.guide = Some(Guide::behind(grammar, before).map_err(not_spelled)?);
+        if self.forced.is_empty() && !self.ends {
+            self.go_on(None)?;
+        }
+        if self.ends && self.forced.is_empty() && self.sampled.is_empty() {
+            let found = "one that spells nothing".to_owned();
+            return Err(BrainError::BadRequest {
+                what: "grammar",
+                found,
+                expected: "one that some text spells".into(),
+            });
+        }
+        Ok(())
+    }
+
     /// Begins on its context, or says why that cannot be.
-    pub(super) fn start(&mut self, info: &EngineInfo) -> Result<(), BrainError> {
+    fn start(&mut self, info: &EngineInfo) -> Result<(), BrainError> {
         let context_len = self.job.context.tokens.len();
         let new = self.input().len();
         self.job.work.check(context_len, info)?;
@@ -97,9 +146,35 @@ impl Task {
         self.job.work.input()
     }
 
-    /// Tokens of the input that are still to be read.
+    /// Tokens that are still to be read: of the input, and behind it those that are forced.
     pub(super) fn rest(&self) -> usize {
-        self.input().len() - self.read
+        self.input().len() - self.read + self.forced.len()
+    }
+
+    /// Whether what its next row reads is pinned.
+    pub(super) fn pins(&self) -> bool {
+        self.job.pins && self.read < self.input().len()
+    }
+
+    /// Whether there is a token to be sampled behind what is still to be read.
+    fn samples_next(&self) -> bool {
+        self.job.work.count() > self.sampled.len() + self.forced.len() && !self.ends
+    }
+
+    /// Goes on in the grammar behind a token that was sampled.
+    fn go_on(&mut self, token: Option<TokenId>) -> Result<(), BrainError> {
+        let Some(guide) = &self.guide else { return Ok(()) };
+        let most = self.job.work.count() - self.sampled.len();
+        self.forced = guide.accept(token, most).map_err(not_spelled)?;
+        self.ends = guide.is_over();
+        for (index, token) in self.forced.iter().enumerate() {
+            if completes_a_stop(&mut self.job.text, *token)? {
+                self.forced.truncate(index + 1);
+                self.ends = true;
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the next token's score is still to be told by what stands before it.
@@ -115,14 +190,16 @@ impl Task {
     /// Its next row: at most `tokens_max` new tokens and what it wants. `total`: how many tokens the
     /// conversation has had since its last reset.
     pub(super) fn row(&self, tokens_max: usize, total: u64) -> (&[TokenId], Want<'_>) {
-        let rest = &self.input()[self.read..];
+        let input = &self.input()[self.read..];
+        let rest = if input.is_empty() { &self.forced[..] } else { input };
         let tokens = &rest[..rest.len().min(tokens_max)];
-        let ends = tokens.len() == rest.len();
+        let ends = tokens.len() == self.rest();
         let want = match &self.job.work {
             Work::Embed { shape, .. } => shape.want(ends),
             Work::Score { .. } => Want::Scores { first: self.scores_first(), next: rest.get(tokens.len()).copied() },
-            Work::Step { count, sampling, seed, top, .. } if ends && *count > 0 => {
-                Want::Next { sampling, seed: *seed, number: total + tokens.len() as u64, top: *top }
+            Work::Step { sampling, seed, top, .. } if ends && self.samples_next() => {
+                let (number, guide) = (total + tokens.len() as u64, self.guide.as_ref());
+                Want::Next { sampling, seed: *seed, number, top: *top, guide }
             }
             Work::Step { .. } | Work::Forget => Want::Nothing,
         };
@@ -138,14 +215,16 @@ impl Task {
     ) -> Progress {
         let (taken, rest) = (output.taken, self.rest());
         assert!(taken <= rest, "{taken} tokens of the input were taken, {rest} were left");
-        self.read += taken;
+        let read = taken.min(self.input().len() - self.read);
+        self.read += read;
+        let forced: Vec<Sampled> = self.forced.drain(..taken - read).map(Sampled::forced).collect();
         let all_read = self.rest() == 0;
         match &self.job.work {
             Work::Embed { tokens, shape } => {
                 shape.absorb(&mut self.pooled, output.hidden);
                 let finish = |pooled| shape.finish(pooled, tokens.len(), straighten);
                 let outcome = all_read.then(|| Ok(Outcome::Embedded(finish(std::mem::take(&mut self.pooled)))));
-                Progress { token: None, outcome }
+                Progress { shown: None, outcome }
             }
             Work::Score { tokens } => {
                 self.scores.extend(output.scores.into_iter().map(Some));
@@ -157,29 +236,46 @@ impl Task {
                     self.scores.len(),
                 );
                 let outcome = all_read.then(|| Ok(Outcome::Scored(std::mem::take(&mut self.scores))));
-                Progress { token: None, outcome }
+                Progress { shown: None, outcome }
             }
             Work::Step { count, stream, .. } => {
-                let stopped = match &output.sampled {
-                    Some(Sampled { token, .. }) if end_tokens.contains(token) => true,
-                    Some(Sampled { token, .. }) => match completes_a_stop(&mut self.job.text, *token) {
-                        Ok(stopped) => stopped,
-                        Err(error) => return Progress { token: None, outcome: Some(Err(error)) },
-                    },
-                    None => false,
+                let (count, stream) = (*count, *stream);
+                let sampled = output.sampled;
+                let new = if stream { (forced.clone(), sampled.clone()) } else { (Vec::new(), None) };
+                let last = sampled.as_ref().map(|sampled| sampled.token);
+                self.sampled.extend(forced.into_iter().chain(sampled));
+                let found = self.sampled.len();
+                assert!(found <= count, "{found} tokens are sampled of {count}");
+                let stopped = match self.stops_behind(last, end_tokens) {
+                    Ok(stopped) => stopped,
+                    Err(error) => return Progress { shown: None, outcome: Some(Err(error)) },
                 };
-                let token = output.sampled.as_ref().filter(|_| *stream).map(|sampled| (sampled.clone(), stopped));
-                self.sampled.extend(output.sampled);
-                let sampled = self.sampled.len();
-                assert!(sampled <= *count, "{sampled} tokens are sampled of {count}");
-                let done = all_read && (stopped || self.sampled.len() == *count);
+                let (forced, sampled) = new;
+                let is_new = sampled.is_some() || !forced.is_empty();
+                let shown = is_new.then_some(Shown { forced, sampled, stopped });
+                let done = self.rest() == 0 && (stopped || found == count);
                 let outcome =
                     done.then(|| Ok(Outcome::Stepped { sampled: std::mem::take(&mut self.sampled), stopped }));
-                Progress { token, outcome }
+                Progress { shown, outcome }
             }
-            Work::Forget => Progress { token: None, outcome: Some(Ok(Outcome::Forgotten)) },
+            Work::Forget => Progress { shown: None, outcome: Some(Ok(Outcome::Forgotten)) },
         }
     }
+
+    /// Whether a step stops behind what it has sampled, the last of which is new.
+    fn stops_behind(&mut self, new: Option<TokenId>, end_tokens: &[TokenId]) -> Result<bool, BrainError> {
+        if let Some(token) = new {
+            if end_tokens.contains(&token) || completes_a_stop(&mut self.job.text, token)? {
+                return Ok(true);
+            }
+            self.go_on(Some(token))?;
+        }
+        Ok(self.ends && self.rest() == 0)
+    }
+}
+
+fn not_spelled(error: SpellingError) -> BrainError {
+    BrainError::Engine { message: error.to_string() }
 }
 
 /// Whether a step's text comes to a stop text with this token.

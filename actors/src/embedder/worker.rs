@@ -15,11 +15,12 @@ use super::{
     crowd::Crowd,
     lane::{Lane, LaneKey},
     pace::{FEW, Pace},
-    task::Task,
+    task::{Shown, Task},
 };
 use crate::{
     clock::{Clock, Time},
     engine::{Engine, EngineError, EngineErrorKind, EngineInfo, Row, RowOutput, Want},
+    grammar::Foresight,
     job::{Carried, Job, Pulse, Report, RequestId, Running},
     reuse::emptied,
     shares::Shares,
@@ -82,6 +83,8 @@ pub struct Worker {
     pulse: Pulse,
     clock: Clock,
     straighten: Option<Arc<dyn Straighten>>,
+    /// From the first step on that has a grammar.
+    foresight: Option<Foresight>,
     /// As last reported.
     kv_bytes: usize,
     /// Whether the pulse is that of a run, and so of all that is done until it ends.
@@ -119,6 +122,7 @@ impl Worker {
             pulse: arguments.pulse.clone(),
             clock: arguments.clock.clone(),
             straighten: arguments.straighten.clone(),
+            foresight: None,
             kv_bytes: 0,
             running: false,
             riders: Vec::new(),
@@ -250,6 +254,11 @@ impl Worker {
         let since = self.clock.now();
         self.pulse.begin(Running { since, requests });
         self.running = true;
+        for row in &rows {
+            if let Want::Next { guide: Some(guide), .. } = row.want {
+                self.foresight.get_or_insert_with(Foresight::new).begin(guide);
+            }
+        }
         let result = self.engine.run(&rows).map(|outputs| self.outputs.extend(outputs));
         self.rows = emptied(rows);
         match result {
@@ -318,25 +327,37 @@ impl Worker {
         let Some((arrival, mut task)) = lane.queue.pop_first() else { return Ok(()) };
         let span = task.job.span.clone();
         let _entered = span.enter();
-        lane.absorb(&*self.engine, task.row(rider.tokens, 0).0, task.job.pins, &output);
+        lane.absorb(&*self.engine, task.row(rider.tokens, 0).0, task.pins(), &output);
         let progress = task.absorb(output, self.straighten.as_deref(), &self.info.end_tokens);
         let request = task.job.request;
         lane.queue.insert(arrival, task);
-        match lane.make_way(&mut *self.engine) {
-            Err(error) if error.kind != EngineErrorKind::Fatal => return self.fail(&rider.key, error),
-            made => made?,
+        let made = lane.make_way(&mut *self.engine, false);
+        if !self.has_made_way(&rider.key, made)? {
+            return Ok(());
         }
-        if let Some((sampled, stopped)) = progress.token {
+        let Some(lane) = self.lanes.get_mut(&rider.key) else { return Ok(()) };
+        if let Some(Shown { forced, sampled, stopped }) = progress.shown {
             let commit = lane.commit(&mut *self.engine);
             let context_len = lane.context_len();
-            (self.report)(Report::Token { request, sampled, stopped, commit, context_len });
+            (self.report)(Report::Token { request, forced, sampled, stopped, commit, context_len });
         }
         match progress.outcome {
             Some(outcome) => self.finish(&rider.key, outcome.map_err(Into::into)),
             None => {
-                self.survive(&rider.key);
+                let made = lane.make_way(&mut *self.engine, true);
+                if self.has_made_way(&rider.key, made)? {
+                    self.survive(&rider.key);
+                }
                 Ok(())
             }
+        }
+    }
+
+    /// Ends a front task for which the window could not slide.
+    fn has_made_way(&mut self, key: &LaneKey, made: Result<(), EngineError>) -> Result<bool, EngineError> {
+        match made {
+            Err(error) if error.kind != EngineErrorKind::Fatal => self.fail(key, error).map(|()| false),
+            made => made.map(|()| true),
         }
     }
 

@@ -191,7 +191,8 @@ mod tests {
     }
 
     fn step(change: impl FnOnce(&mut StepAsk)) -> Ask {
-        let mut step = StepAsk { count: 1, sampling: Sampling::GREEDY, seed: 0, top: 0, stream: false, n: 1 };
+        let mut step =
+            StepAsk { count: 1, sampling: Sampling::GREEDY, seed: 0, top: 0, stream: false, n: 1, grammar: None };
         change(&mut step);
         Ask::Step(step)
     }

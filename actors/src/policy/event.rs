@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     engine::{EngineInfo, LoadError, Sampled, Sampling},
+    grammar::Constraint,
     job::{Carried, History, Holding, Outcome, Report, RequestId, Running, Work},
     keep::{KeepError, Kept, KeptId},
     message::{BrainError, ConversationId, Party, Terms},
@@ -80,6 +81,8 @@ pub struct StepAsk {
     pub stream: bool,
     /// How many answers.
     pub n: usize,
+    /// What its tokens must spell; `None`: anything.
+    pub grammar: Option<Constraint>,
 }
 
 /// What a request brought along.

@@ -250,9 +250,10 @@ impl Policy {
         match report {
             Report::Ready(model) => self.ready(actor, model, effects),
             Report::LoadFailed(error) => self.load_failed(actor, error, effects),
-            Report::Token { request, sampled, stopped, commit, .. } => {
+            Report::Token { request, mut forced, sampled, stopped, commit, .. } => {
                 self.actors[actor.0].goes_well();
-                self.token(actor, request, sampled, stopped, &commit, effects);
+                forced.extend(sampled);
+                self.tokens(actor, request, forced, stopped, &commit, effects);
             }
             Report::Done(done) => {
                 if done.outcome.is_ok() {

@@ -17,11 +17,12 @@ use crate::{
 };
 
 impl Policy {
-    pub(super) fn token(
+    /// A streamed step's next tokens, one at least.
+    pub(super) fn tokens(
         &mut self,
         actor: ActorIndex,
         request: RequestId,
-        sampled: Sampled,
+        sampled: Vec<Sampled>,
         stopped: bool,
         commit: &Commit,
         effects: &mut Vec<Effect>,
@@ -41,10 +42,12 @@ impl Policy {
         let name = commits.name.clone();
         if self.commit(commits, commit) {
             let Some(pending) = self.requests.get_mut(&request) else { return };
-            pending.shown.sampled.push(sampled.clone());
+            pending.shown.sampled.extend(sampled.iter().cloned());
             pending.shown.stopped = stopped;
-            let last = pending.has_shown_all();
-            effects.push(Effect::Show { request, sampled, last });
+            let (all, count) = (pending.has_shown_all(), sampled.len());
+            for (index, sampled) in sampled.into_iter().enumerate() {
+                effects.push(Effect::Show { request, sampled, last: all && index + 1 == count });
+            }
         } else {
             // Its actor lost count.
             effects.push(Effect::Notice(Notice::Impossible("a commit dropped more tokens than there are")));

@@ -295,6 +295,11 @@ impl Pending {
                 seed: step.seed,
                 top: step.top,
                 stream: step.stream,
+                grammar: step.grammar.clone(),
+                said: match step.grammar {
+                    Some(_) => self.shown.sampled.iter().map(|sampled| sampled.token).collect(),
+                    None => Vec::new(),
+                },
             },
             Ask::Reset | Ask::Close | Ask::Fork { .. } | Ask::Rewind { .. } | Ask::Export | Ask::Import { .. } => {
                 Work::Forget
@@ -335,7 +340,7 @@ impl StepAsk {
     /// What only reads.
     fn reading() -> Ask {
         let sampling = Sampling::GREEDY;
-        Ask::Step(Self { count: 0, sampling, seed: 0, top: 0, stream: false, n: 1 })
+        Ask::Step(Self { count: 0, sampling, seed: 0, top: 0, stream: false, n: 1, grammar: None })
     }
 
     /// A part of this step.

@@ -51,7 +51,7 @@ impl Bare {
 
     /// The next token of each of the first slots.
     fn step(&mut self, conversations: usize) -> Outcome<()> {
-        let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: self.sampled, top: 0 };
+        let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: self.sampled, top: 0, guide: None };
         let rows: Vec<_> = self.open[..conversations].iter().map(|&slot| Row { slot, tokens: &[], want }).collect();
         self.engine.run(&rows)?;
         self.sampled += 1;

@@ -152,6 +152,7 @@ async fn take_turn(
         seed: None,
         top: 0,
         stop: Vec::new(),
+        grammar: None,
         n: 1,
         terms: Terms::default(),
     };

@@ -10,7 +10,7 @@ const MASKED: f32 = f32::NEG_INFINITY;
 const HOT: Sampling = Sampling { temperature: 1.0, ..Sampling::GREEDY };
 
 fn sample_once(logits: &[f32], sampling: &Sampling, at: f64, top: usize) -> Sampled {
-    sample(logits, sampling, at, top, &[], &mut Scratch::default()).expect("a distribution")
+    sample(logits, sampling, at, top, &[], None, &mut Scratch::default()).expect("a distribution")
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn greedy_takes_the_smallest_of_the_best() {
 fn greedy_heeds_bias_and_penalties_and_logprobs_do_not() {
     let plain = sample_once(&LOGITS, &Sampling::GREEDY, 0.0, 5);
     let check = |sampling: Sampling, window: &[u32], expected: u32| {
-        let found = sample(&LOGITS, &sampling, 0.0, 5, window, &mut Scratch::default()).expect("a distribution");
+        let found = sample(&LOGITS, &sampling, 0.0, 5, window, None, &mut Scratch::default()).expect("a distribution");
         let own = plain.top.iter().find(|(token, _)| token.0 == expected).expect("all are listed");
         assert_eq!((found.token, found.logprob, &found.top), (own.0, own.1, &plain.top), "{sampling:?}");
     };
@@ -40,7 +40,7 @@ fn greedy_heeds_bias_and_penalties_and_logprobs_do_not() {
 
 #[test]
 fn a_row_that_is_no_distribution_is_told() {
-    let of = |logits: &[f32], sampling: &Sampling| sample(logits, sampling, 0.5, 2, &[], &mut Scratch::default());
+    let of = |logits: &[f32], sampling: &Sampling| sample(logits, sampling, 0.5, 2, &[], None, &mut Scratch::default());
     for sampling in [&Sampling::GREEDY, &HOT, &Sampling { logit_bias: vec![(TokenId(0), 1.0)].into(), ..HOT }] {
         for damaged in [[MASKED; 3], [0.0, f32::INFINITY, 1.0], [0.0, f32::NAN, MASKED], [f32::NAN; 3]] {
             assert_eq!(of(&damaged, sampling), Err(NoDistribution), "{damaged:?}");
@@ -162,7 +162,7 @@ fn compare(logits: &[f32], drawn: &Sampling, meant: &Sampling, seed: u64) -> (f6
     let exact = probabilities(&wide, meant, &WINDOW.map(TokenId));
     let mut counts = vec![0; logits.len()];
     for number in 0..DRAWS {
-        let sampled = sample(logits, drawn, uniform(seed, number), 0, &WINDOW, scratch).expect("a distribution");
+        let sampled = sample(logits, drawn, uniform(seed, number), 0, &WINDOW, None, scratch).expect("a distribution");
         counts[sampled.token.0 as usize] += 1;
     }
     if counts.iter().zip(&exact).any(|(count, exact)| *count > 0 && *exact == 0.0) {
@@ -231,7 +231,7 @@ proptest! {
         at in prop_oneof![Just(0.0), Just(1.0 - f64::EPSILON / 2.0), 0.0..1.0_f64],
     ) {
         let scratch = &mut Scratch::default();
-        let mut draw = |sampling: &Sampling, window: &[u32]| sample(&logits, sampling, at, 4, window, scratch);
+        let mut draw = |sampling: &Sampling, window: &[u32]| sample(&logits, sampling, at, 4, window, None, scratch);
         let first = draw(&sampling, &window).expect("a distribution");
         draw(&HOT, &[]).expect("a distribution");
         let again = draw(&sampling, &window).expect("a distribution");

@@ -16,7 +16,7 @@ pub(super) fn tokens(engine: &dyn Engine, seed: u64, count: usize) -> Vec<TokenI
 
 /// A greedy sample that lists the five most likely tokens.
 pub(super) const fn greedy(number: u64) -> Want<'static> {
-    Want::Next { sampling: &Sampling::GREEDY, seed: 1, number, top: 5 }
+    Want::Next { sampling: &Sampling::GREEDY, seed: 1, number, top: 5, guide: None }
 }
 
 /// A fresh slot.

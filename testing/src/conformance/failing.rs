@@ -20,7 +20,7 @@ pub(super) fn a_refused_row_changes_no_slot(engine: &mut dyn Engine, tolerance: 
         (slots[1], &outside[..], Want::Nothing),
         (slots[1], &text[..1], Want::Scores { first: true, next }),
         (empty, &[], greedy(0)),
-        (slots[1], &text[..1], Want::Next { sampling: &biased, seed: 0, number: 0, top: 0 }),
+        (slots[1], &text[..1], Want::Next { sampling: &biased, seed: 0, number: 0, top: 0, guide: None }),
     ];
     for (slot, tokens, want) in refused {
         let good = Row { slot: slots[0], tokens: &text, want: greedy(0) };

@@ -98,7 +98,7 @@ pub(super) fn a_draw_depends_on_seed_and_number(engine: &mut dyn Engine, toleran
     let text = tokens(engine, 7, 4);
     let mut draw = |seed, number, sampling| {
         let slot = open(engine);
-        let output = run_one(engine, slot, &text, Want::Next { sampling, seed, number, top: 1 });
+        let output = run_one(engine, slot, &text, Want::Next { sampling, seed, number, top: 1, guide: None });
         engine.close(slot);
         output.sampled.expect("a token is drawn")
     };

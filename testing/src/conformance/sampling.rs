@@ -14,7 +14,7 @@ pub(super) fn draws_are_the_same_alone_and_batched(engine: &mut dyn Engine, tole
         Sampling { min_p: 0.01, frequency_penalty: 0.5, ..HOT },
         Sampling { logit_bias: vec![(tokens(engine, 12, 1)[0], 5.0)].into(), repetition_penalty: 1.5, ..HOT },
     ];
-    let want = |sampling, number| Want::Next { sampling, seed: 5, number, top: 3 };
+    let want = |sampling, number| Want::Next { sampling, seed: 5, number, top: 3, guide: None };
     let texts: Vec<_> = (1..=samplings.len()).map(|len| tokens(engine, 20 + len as u64, len)).collect();
     let mut slots = || texts.iter().map(|_| open(engine)).collect::<Vec<_>>();
     let (together, alone) = (slots(), slots());
@@ -47,7 +47,7 @@ pub(super) fn penalties_count_what_the_context_holds(engine: &mut dyn Engine, to
     read(engine, slot, &context, context.len());
     let (mut moved, mut slides) = (0, 0);
     for number in 0..3 * window.size as u64 {
-        let want = Want::Next { sampling: &sampling, seed: 0, number, top: vocab };
+        let want = Want::Next { sampling: &sampling, seed: 0, number, top: vocab, guide: None };
         let output = run_one(engine, slot, &[], want);
         let sampled = output.sampled.expect("a token is sampled");
         let penalised = |token, logprob| {

@@ -344,4 +344,22 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         "task.rest() > 0 && !task.scores_first();",
         "task.rest() > 0;",
     ),
+    mutation(
+        "a stream that goes on begins its grammar anew",
+        "actors/src/policy/requests.rs",
+        "Some(_) => self.shown.sampled.iter().map(|sampled| sampled.token).collect(),",
+        "Some(_) => Vec::new(),",
+    ),
+    mutation(
+        "what a grammar forces is pinned as the input is",
+        "actors/src/embedder/task.rs",
+        "self.job.pins && self.read < self.input().len()",
+        "self.job.pins",
+    ),
+    mutation(
+        "a window slides for what is forced before that is its turn",
+        "actors/src/embedder/worker.rs",
+        "lane.make_way(&mut *self.engine, false)",
+        "lane.make_way(&mut *self.engine, true)",
+    ),
 ];

@@ -16,9 +16,7 @@ impl Worker {
         while let Some(task) = self.lanes.get_mut(key).and_then(Lane::front_mut) {
             if matches!(task.job.work, Work::Forget) {
                 self.finish(key, Ok(Outcome::Forgotten))?;
-            } else if !task.started
-                && let Err(error) = task.start(&self.info)
-            {
+            } else if let Err(error) = task.make_ready(&self.info) {
                 self.finish(key, Err(JobError::Failed(error)))?;
             } else {
                 return Ok(());

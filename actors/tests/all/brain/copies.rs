@@ -74,7 +74,7 @@ impl Copied {
     fn step(&mut self, info: &EngineInfo, count: usize, sampling: &Sampling, seed: u64) -> Answer {
         let (mut tokens, mut logprobs) = (Vec::new(), Vec::new());
         for _ in 0..count {
-            let want = Want::Next { sampling, seed, number: self.total, top: 0 };
+            let want = Want::Next { sampling, seed, number: self.total, top: 0, guide: None };
             let sampled = self.run(info, &[], want).0.sampled.unwrap();
             tokens.push(sampled.token);
             logprobs.push(Some(sampled.logprob));
@@ -209,6 +209,7 @@ impl Asked {
                 stop: Vec::new(),
                 n,
                 terms: terms(choice),
+                grammar: None,
             }),
             Self::Score { input, choice } => {
                 Request::Score(Score { conversation, input: input.into(), terms: terms(choice) })

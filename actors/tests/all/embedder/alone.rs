@@ -47,7 +47,16 @@ async fn requests_get_their_replies() {
 
     let (tokens, sampling) = (tokens(9, 2), Sampling::GREEDY);
     let stepped = embedder.step(a.clone(), TokenStep::greedy(tokens.clone(), 3)).await.unwrap();
-    let work = Work::Step { tokens: Arc::new(tokens), count: 3, sampling, seed: 0, top: 0, stream: false };
+    let work = Work::Step {
+        tokens: Arc::new(tokens),
+        count: 3,
+        sampling,
+        seed: 0,
+        top: 0,
+        stream: false,
+        grammar: None,
+        said: Vec::new(),
+    };
     let (sampled, stopped) = stepped.value;
     assert_eq!(Outcome::Stepped { sampled, stopped }, reference.answer(&work));
     assert_eq!(stepped.context_len, 10);

@@ -12,12 +12,13 @@ use motorbrain_actors::{
     clock::Clock,
     embedder::{EmbedderArguments, EmbedderMessage, spawn_on_thread},
     engine::{Engine, EngineInfo, LoadError, Resident, Row, Sampled, Sampling, Want},
+    grammar::{Constraint, Guide},
     job::{Commit, Done, History, Holding, Job, JobError, Outcome, Pulse, Report, RequestId, Work},
     message::{ConversationId, Party},
     tokens::TokenId,
     vectors::Shape,
 };
-use motorbrain_testing::{FakeControl, FakeEngine, FakeLoader, fake_info, fake_info_without_pages};
+use motorbrain_testing::{FakeControl, FakeEngine, FakeLoader, fake_info, fake_info_without_pages, hashed_grammar};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -216,8 +217,8 @@ impl Bench {
     pub(crate) async fn report(&mut self) -> Option<Report> {
         let report = soon(self.reports.recv()).await?;
         let (request, commit, context_len) = match &report {
-            Report::Token { request, commit, context_len, sampled, .. } => {
-                self.shown.push((*request, sampled.clone()));
+            Report::Token { request, commit, context_len, forced, sampled, .. } => {
+                self.shown.extend(forced.iter().chain(sampled).map(|sampled| (*request, sampled.clone())));
                 (*request, commit.clone(), *context_len)
             }
             Report::Done(done) => {
@@ -348,16 +349,46 @@ pub(crate) fn score(tokens: Vec<TokenId>) -> Work {
 
 pub(crate) fn step(tokens: Vec<TokenId>, count: usize) -> Work {
     let sampling = Sampling { temperature: 1.0, top_k: 20, top_p: 0.9, frequency_penalty: 0.5, ..Sampling::GREEDY };
-    Work::Step { tokens: Arc::new(tokens), count, sampling, seed: 5, top: 2, stream: false }
+    Work::Step {
+        tokens: Arc::new(tokens),
+        count,
+        sampling,
+        seed: 5,
+        top: 2,
+        stream: false,
+        grammar: None,
+        said: Vec::new(),
+    }
 }
 
 pub(crate) fn stream(tokens: Vec<TokenId>, count: usize) -> Work {
     match step(tokens, count) {
         Work::Step { tokens, count, sampling, seed, top, .. } => {
-            Work::Step { tokens, count, sampling, seed, top, stream: true }
+            Work::Step { tokens, count, sampling, seed, top, stream: true, grammar: None, said: Vec::new() }
         }
         other => other,
     }
+}
+
+/// The same step, whose tokens spell one of the fake's grammars.
+pub(crate) fn spelling(work: Work, seed: u64) -> Work {
+    let info = fake_info();
+    match work {
+        Work::Step { tokens, count, sampling, top, stream, said, .. } => {
+            let grammar = Some(hashed_grammar(seed, info.vocab, &info.end_tokens));
+            Work::Step { tokens, count, sampling, seed, top, stream, grammar, said }
+        }
+        other => other,
+    }
+}
+
+/// The same step, of which no more tokens are sampled than these.
+pub(crate) fn cut(work: &Work, shown: usize) -> Work {
+    let mut work = work.clone();
+    if let Work::Step { count, .. } = &mut work {
+        *count = shown;
+    }
+    work
 }
 
 /// A conversation on an engine of its own, token by token: what the actor's answers must equal.
@@ -398,20 +429,39 @@ impl Reference {
         match work {
             Work::Embed { tokens, shape } => Outcome::Embedded(self.embed(tokens, *shape)),
             Work::Score { tokens } => Outcome::Scored(tokens.iter().map(|&token| self.score(token)).collect()),
-            Work::Step { tokens, count, sampling, seed, top, .. } => {
+            Work::Step { tokens, count, sampling, seed, top, grammar, .. } => {
                 tokens.iter().for_each(|&token| drop(self.read(token, Want::Nothing)));
                 let mut sampled: Vec<Sampled> = Vec::new();
                 let ends = self.engine.info().end_tokens.clone();
-                let stops = |sampled: &[Sampled]| sampled.last().is_some_and(|last| ends.contains(&last.token));
-                while sampled.len() < *count && !stops(&sampled) {
-                    let want = Want::Next { sampling, seed: *seed, number: self.total, top: *top };
-                    let row = Row { slot: self.slot, tokens: &[], want };
-                    let output = self.engine.run(&[row]).unwrap().next().unwrap();
-                    self.context_len = output.context_len;
-                    self.total += 1;
-                    sampled.extend(output.sampled);
+                let mut spelling = grammar.as_ref().map(Constraint::begin);
+                let mut stopped = false;
+                while sampled.len() < *count && !stopped {
+                    let forced = spelling.as_mut().map_or(Vec::new(), |spelling| spelling.forced());
+                    let said = sampled.iter().map(|sampled| sampled.token);
+                    let guide = grammar.as_ref().map(|grammar| Guide::behind(grammar, said).unwrap());
+                    let token = match forced.first() {
+                        Some(&token) => {
+                            self.read(token, Want::Nothing);
+                            Sampled { token, logprob: 0.0, top: vec![] }
+                        }
+                        None => {
+                            let (seed, number, guide) = (*seed, self.total, guide.as_ref());
+                            let want = Want::Next { sampling, seed, number, top: *top, guide };
+                            let row = Row { slot: self.slot, tokens: &[], want };
+                            let output = self.engine.run(&[row]).unwrap().next().unwrap();
+                            self.context_len = output.context_len;
+                            self.total += 1;
+                            output.sampled.unwrap()
+                        }
+                    };
+                    stopped = ends.contains(&token.token);
+                    if let Some(spelling) = spelling.as_mut().filter(|_| !stopped) {
+                        spelling.accept(token.token).unwrap();
+                        stopped = spelling.is_over();
+                    }
+                    sampled.push(token);
                 }
-                Outcome::Stepped { stopped: stops(&sampled), sampled }
+                Outcome::Stepped { stopped, sampled }
             }
             Work::Forget => {
                 *self = Self::new(self.engine.info().clone());
@@ -428,7 +478,7 @@ impl Reference {
             let mut copy = Self::new(self.engine.info().clone());
             let context = self.context();
             context.iter().for_each(|&token| drop(copy.read(token, Want::Nothing)));
-            let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: vocab };
+            let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: vocab, guide: None };
             let output = copy.engine.run(&[Row { slot: copy.slot, tokens: &[], want }]).unwrap().next().unwrap();
             output.sampled.unwrap().top.into_iter().find(|(id, _)| *id == token).unwrap().1
         });

@@ -12,7 +12,7 @@ use motorbrain_testing::{Fault, fake_info, fake_info_without_pages};
 use proptest::prelude::*;
 
 use super::{
-    harness::{Bench, Reference, assert_equal, embed, score, step, stream, tokens},
+    harness::{Bench, Reference, assert_equal, cut, embed, score, spelling, step, stream, tokens},
     host::{Cost, Host},
 };
 
@@ -37,7 +37,9 @@ fn cases() -> impl Strategy<Value = Vec<Case>> {
         text.clone().prop_map(score),
         (text.clone(), 0_usize..12).prop_map(|(text, count)| step(text, count)),
         (1_usize..12).prop_map(|count| step(vec![], count)),
-        (text, 1_usize..12).prop_map(|(text, count)| stream(text, count)),
+        (text.clone(), 1_usize..12).prop_map(|(text, count)| stream(text, count)),
+        (text.clone(), 1_usize..12, 0_u64..50).prop_map(|(text, count, seed)| spelling(step(text, count), seed)),
+        (text, 1_usize..12, 0_u64..50).prop_map(|(text, count, seed)| spelling(stream(text, count), seed)),
         Just(Work::Forget),
     ];
     let often = prop::bool::weighted(0.2);
@@ -110,8 +112,8 @@ async fn check(cases: Vec<Case>, chunk: usize, blamed: bool, interrupts: Vec<u64
             Err(JobError::Cancelled) => {
                 assert!(case.cancelled);
                 let shown = bench.shown.iter().filter(|(of, _)| *of == request).count();
-                if let (Work::Step { tokens, .. }, 1..) = (&case.work, shown) {
-                    reference.answer(&stream(tokens.to_vec(), shown));
+                if shown > 0 {
+                    reference.answer(&cut(&case.work, shown));
                 }
             }
             Err(JobError::Failed(BrainError::EmptyInput { .. })) => {
@@ -185,9 +187,9 @@ impl Calls {
             let of =
                 |request| self.out.iter().position(|out| out.as_ref().is_some_and(|(job, _)| job.request == request));
             match report {
-                Report::Token { request, .. } => {
+                Report::Token { request, forced, sampled, .. } => {
                     let index = of(request).expect("a token of a job that is out");
-                    self.out[index].as_mut().unwrap().1 += 1;
+                    self.out[index].as_mut().unwrap().1 += forced.len() + sampled.iter().count();
                 }
                 Report::Done(done) => {
                     let index = of(done.request).expect("a job is done once");
@@ -215,8 +217,8 @@ fn check_done(reference: &mut Reference, work: &Work, shown: usize, done: Done) 
         (Ok(outcome), work) => {
             assert_equal(&outcome, &reference.answer(work));
         }
-        (Err(JobError::Cancelled), Work::Step { tokens, .. }) if shown > 0 => {
-            reference.answer(&stream(tokens.to_vec(), shown));
+        (Err(JobError::Cancelled), work) if shown > 0 => {
+            reference.answer(&cut(work, shown));
         }
         (Err(JobError::Cancelled), _) => {}
         (Err(JobError::Failed(BrainError::EmptyInput { .. })), _) => assert_eq!(reference.total, 0),

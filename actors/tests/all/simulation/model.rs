@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use motorbrain_actors::{
     engine::{EngineInfo, PageSize, Resident, Sampled, Sampling, Slides, Window},
+    grammar::{Constraint, Mask},
     job::{History, Outcome, Work},
     policy::{Ask, EmbedAsk},
     text::{StepText, StopTexts},
@@ -12,6 +13,7 @@ use motorbrain_actors::{
     vectors::{Framed, Pooling, Shape},
 };
 use motorbrain_testing::{
+    hashed_grammar,
     model::{draw, hidden, logprobs, sample, state_behind},
     states_in,
 };
@@ -106,9 +108,9 @@ impl Context {
     }
 
     /// The next token.
-    fn next(&self, sampling: &Sampling, seed: u64) -> Sampled {
+    fn next(&self, sampling: &Sampling, seed: u64, allowed: Option<&Mask>) -> Sampled {
         let logprobs = logprobs(self.state(), VOCAB as usize);
-        sample(&logprobs, sampling, &self.history.tokens, draw(seed, self.history.total), 0)
+        sample(&logprobs, sampling, &self.history.tokens, draw(seed, self.history.total), 0, allowed)
     }
 
     /// Does all of a work at once.
@@ -134,20 +136,36 @@ impl Context {
                 };
                 Outcome::Scored(tokens.iter().map(&mut score).collect())
             }
-            Work::Step { tokens, count, sampling, seed, .. } => {
+            Work::Step { tokens, count, sampling, seed, grammar, .. } => {
                 tokens.iter().for_each(|&token| self.append(token));
                 let mut sampled: Vec<Sampled> = Vec::new();
-                while sampled.len() < *count && !has_ended(&sampled) {
-                    let next = self.next(sampling, *seed);
+                let mut spelling = grammar.as_ref().map(Constraint::begin);
+                let mut stopped = false;
+                while sampled.len() < *count && !stopped {
+                    let forced = spelling.as_mut().and_then(|spelling| spelling.forced().first().copied());
+                    let allowed = spelling.as_mut().and_then(|spelling| spelling.allowed().ok());
+                    let next = match forced {
+                        Some(token) => Sampled { token, logprob: 0.0, top: Vec::new() },
+                        None => self.next(sampling, *seed, allowed.as_ref()),
+                    };
                     self.append(next.token);
-                    sampled.push(next);
+                    sampled.push(next.clone());
+                    stopped = has_ended(&sampled);
+                    if let Some(spelling) = spelling.as_mut().filter(|_| !stopped) {
+                        spelling.accept(next.token).expect("it is what may come next");
+                        stopped = spelling.is_over();
+                    }
                 }
-                let stopped = has_ended(&sampled);
                 Outcome::Stepped { sampled, stopped }
             }
             Work::Forget => Outcome::Forgotten,
         }
     }
+}
+
+/// One of the fake's grammars, which spells nothing that kills.
+pub(crate) fn grammar(seed: u64) -> Constraint {
+    hashed_grammar(seed, poison::FIRST as usize, &ENDS)
 }
 
 /// What stands around a text whose vector a probe gives.
@@ -203,6 +221,13 @@ pub(crate) fn are_same(one: &Outcome, other: &Outcome) -> bool {
 /// Whether the last token ends a step: as an end token or at a stop text.
 pub(crate) fn has_ended(sampled: &[Sampled]) -> bool {
     sampled.last().is_some_and(|last| ENDS.contains(&last.token) || STOPS.contains(&last.token))
+}
+
+/// Whether a step has spelled all that its grammar has to say.
+pub(crate) fn has_spelled(grammar: &Constraint, sampled: &[Sampled]) -> bool {
+    let mut spelling = grammar.begin();
+    let spelled = sampled.iter().all(|sampled| spelling.accept(sampled.token).is_ok());
+    spelled && spelling.is_over()
 }
 
 /// The text of a step behind a context, which stops where [`has_ended`] says.

@@ -50,7 +50,7 @@ impl Desk {
     }
 
     fn step_behind(&mut self, len: u32, request: u64, conversation: &str, count: usize) -> Vec<Effect> {
-        let ask = StepAsk { count, sampling: model::GREEDY, seed: 0, top: 0, stream: count > 0, n: 1 };
+        let ask = StepAsk { count, sampling: model::GREEDY, seed: 0, top: 0, stream: count > 0, n: 1, grammar: None };
         self.tell(Event::Arrived(Arrival {
             request: RequestId(request),
             conversation: Some(conversation.into()),
@@ -111,7 +111,8 @@ fn what_was_done_of_a_request_goes_with_the_rows_that_it_was_done_on() {
         0,
         Report::Token {
             request: RequestId(2),
-            sampled: Sampled { token, logprob: -1.0, top: Vec::new() },
+            forced: Vec::new(),
+            sampled: Some(Sampled { token, logprob: -1.0, top: Vec::new() }),
             stopped: false,
             commit: read(2, &[token]),
             context_len: 9,

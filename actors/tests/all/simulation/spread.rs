@@ -46,7 +46,8 @@ impl Crew {
     }
 
     fn ask(&mut self, request: u64, conversation: &str) {
-        let step = StepAsk { count: 1, sampling: Sampling::GREEDY, seed: 0, top: 0, stream: false, n: 1 };
+        let step =
+            StepAsk { count: 1, sampling: Sampling::GREEDY, seed: 0, top: 0, stream: false, n: 1, grammar: None };
         self.tell(Event::Arrived(Arrival {
             request: RequestId(request),
             conversation: Some(conversation.into()),

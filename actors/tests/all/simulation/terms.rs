@@ -60,6 +60,7 @@ impl Desk {
                 top: 0,
                 stream: false,
                 n,
+                grammar: None,
             }),
             input: Some(Given::Tokens(tokens.iter().map(|id| TokenId(*id)).collect())),
             terms: Terms { sharing: scope.map(|scope| Sharing::With(Some(scope.into()))), ..Terms::default() },

@@ -87,11 +87,12 @@ impl Asked {
 
     /// Whether a streamed step has come to its end.
     pub(super) fn has_shown_all(&self) -> bool {
-        let count = match &self.arrival.ask {
-            Ask::Step(step) => step.count,
-            _ => 0,
+        let (count, grammar) = match &self.arrival.ask {
+            Ask::Step(step) => (step.count, step.grammar.as_ref()),
+            _ => (0, None),
         };
-        self.shown.len() == count || model::has_ended(&self.shown)
+        let spelled = || grammar.is_some_and(|grammar| model::has_spelled(grammar, &self.shown));
+        self.shown.len() == count || model::has_ended(&self.shown) || spelled()
     }
 }
 

@@ -10,7 +10,7 @@ use motorbrain_actors::{
     tokens::TokenId,
 };
 
-use super::super::model::{GREEDY, VOCAB, embed, poison};
+use super::super::model::{GREEDY, VOCAB, embed, grammar, poison};
 use super::{Asked, CONVERSATIONS, World};
 
 /// The last two are seldom spoken to, so that there is somebody to fork to.
@@ -45,6 +45,7 @@ impl World {
             top: 0,
             stream: !several && self.rng.chance(40),
             n: if several { 2 + self.rng.below(3) as usize } else { 1 },
+            grammar: self.rng.chance(20).then(|| grammar(self.rng.below(20))),
         };
         let (conversation, ask) = match self.rng.below(100) {
             0..52 => (Some(name), Ask::Step(step)),
@@ -221,7 +222,7 @@ impl World {
     /// Asks every conversation where it stands.
     pub(super) fn probe(&mut self) -> Result<(), String> {
         for name in NAMES {
-            let step = StepAsk { count: 1, sampling: GREEDY, seed: 1, top: 0, stream: false, n: 1 };
+            let step = StepAsk { count: 1, sampling: GREEDY, seed: 1, top: 0, stream: false, n: 1, grammar: None };
             self.ask(Some(name.into()), Ask::Step(step), Terms::default(), None, None)?;
         }
         self.settle()

@@ -469,8 +469,9 @@ fn vector(tokens: &[TokenId]) -> Work {
 }
 
 fn step_work(step: &StepAsk, tokens: Vec<TokenId>, count_max: usize) -> Work {
-    let StepAsk { count, sampling, seed, top, stream, .. } = step.clone();
-    Work::Step { tokens: tokens.into(), count: count.min(count_max), sampling, seed, top, stream }
+    let StepAsk { count, sampling, seed, top, stream, grammar, .. } = step.clone();
+    let (tokens, count) = (tokens.into(), count.min(count_max));
+    Work::Step { tokens, count, sampling, seed, top, stream, grammar, said: Vec::new() }
 }
 
 /// The seed of one of several answers, as `docs/pipe.md` says: that of the first is the request's.
