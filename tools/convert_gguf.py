@@ -84,6 +84,9 @@ def write_form(form: Form, file: GgufFile, model: Model, folder: Path, progress:
     write_json(folder / "tokenizer.json", tokenizer_json(vocabulary))
     write_json(folder / "config.json", config_json(model.config, "Llama", vocabulary))
     write_json(folder / "generation_config.json", generation_config_json(vocabulary))
+    if (template := file.chat_template()) is not None:
+        # To the byte: a line's end at its end would be another template.
+        (folder / "chat_template.jinja").write_bytes(template.encode())
 
 
 def check_form(form: Form, model: Model, folder: Path, progress: Progress) -> None:

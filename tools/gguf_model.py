@@ -137,6 +137,11 @@ class GgufFile:
             pad_id=self._field("tokenizer.ggml.padding_token_id"),
         )
 
+    def chat_template(self) -> str | None:
+        """How the model was trained to read messages, as a Jinja template; not every file says it."""
+        field = self._reader.get_field("tokenizer.chat_template")
+        return None if field is None else field.contents()
+
     def config(self) -> Config:
         """Reads the sizes; refuses what this tool does not know."""
         architecture = self._field("general.architecture")

@@ -36,8 +36,19 @@ use crate::{
 const LOSS_MAX: f64 = 0.02;
 
 /// Files that a model's folder may have beside graph and weights. A calibration is for every form of a model.
-const COMPANIONS: [&str; 5] =
-    ["tokenizer.json", "config.json", "generation_config.json", "genai_config.json", calibration::FILE];
+const COMPANIONS: [&str; 8] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "config.json",
+    "generation_config.json",
+    "genai_config.json",
+    calibration::FILE,
+];
+
+/// A folder of files that it may have as well.
+const TEMPLATES: &str = "additional_chat_templates";
 
 /// What to prepare, and how.
 #[derive(Clone, Debug, PartialEq)]
@@ -135,13 +146,25 @@ fn write(
     let mut told = |done, total| progress(Progress { what: "rewriting weights", done, total });
     let rewritten = rewrite_file(&model.graph, folder, weights, &mut told)?;
     for name in COMPANIONS {
-        let (from, to) = (model.dir.join(name), folder.join(name));
-        match fs::copy(&from, &to) {
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-            copied => copied.map(drop).map_err(|cause| PrepareError::Copy { from, to, cause })?,
-        }
+        copy(&model.dir.join(name), &folder.join(name))?;
+    }
+    let (from, to) = (model.dir.join(TEMPLATES), folder.join(TEMPLATES));
+    let Ok(templates) = fs::read_dir(&from) else { return Ok(rewritten) };
+    fs::create_dir_all(&to).map_err(|cause| PrepareError::Copy { from, to: to.clone(), cause })?;
+    for template in templates.filter_map(Result::ok).filter(|entry| entry.path().is_file()) {
+        copy(&template.path(), &to.join(template.file_name()))?;
     }
     Ok(rewritten)
+}
+
+/// Copies a file, if it is there.
+fn copy(from: &Path, to: &Path) -> Result<(), PrepareError> {
+    match fs::copy(from, to) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        copied => {
+            copied.map(drop).map_err(|cause| PrepareError::Copy { from: from.to_owned(), to: to.to_owned(), cause })
+        }
+    }
 }
 
 impl Perplexity {

@@ -6,6 +6,8 @@
 mod abandoned;
 mod allocations;
 mod calibration;
+#[cfg(feature = "chat")]
+mod chats;
 mod choices;
 mod common;
 mod conversations;

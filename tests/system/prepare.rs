@@ -299,17 +299,25 @@ fn a_prepared_folder_needs_no_other_and_is_as_its_manifest_says() {
     copy(&fixture("tiny-gqa-fp32"), &model);
     let calibration = calibration_of(&model);
     calibration.write(&model.join(calibration::FILE)).unwrap();
+    // What chats need, in each of the places where it may be.
+    let templates = ["additional_chat_templates/tool_use.jinja", "chat_template.jinja", "tokenizer_config.json"];
+    fs::create_dir(model.join("additional_chat_templates")).unwrap();
+    templates.iter().for_each(|name| fs::write(model.join(name), "{}").unwrap());
     prepared(&model, &out, Weights::Fast, false).unwrap();
     fs::remove_dir_all(&model).unwrap();
     assert_eq!(names(folder.path()), ["new"]);
+    assert!(templates.iter().all(|name| fs::read_to_string(out.join(name)).unwrap() == "{}"));
     let expected = [
+        "additional_chat_templates",
         calibration::FILE,
+        "chat_template.jinja",
         "config.json",
         "genai_config.json",
         "manifest.json",
         "model.onnx",
         "model.onnx.data",
         "tokenizer.json",
+        "tokenizer_config.json",
     ];
     assert_eq!(names(&out), expected);
     // What was made for the model holds for what it became, and for what becomes of that.

@@ -55,6 +55,11 @@ fn calibrations_know_neither_sessions_nor_settings() {
 }
 
 #[test]
+fn chats_know_neither_engines_nor_settings() {
+    never_names("chat", &["crate::engine", "crate::settings", "ort::", "println!"]);
+}
+
+#[test]
 fn the_library_never_prints() {
     never_names("model", &["println!", "eprintln!"]);
     never_names("engine", &["println!", "eprintln!"]);

@@ -253,6 +253,14 @@ fn what_would_serve_nobody_as_0_is_at_least_1() {
         "limits.requests",
         "limits.conversation_requests",
         "limits.conversations",
+        "server.body_bytes_max",
+        "server.head_ms_max",
+        "server.body_ms_max",
+        "server.write_ms_max",
+        "server.connections_max",
+        "server.streams_per_client_max",
+        "server.inputs_max",
+        "server.responses_max",
     ] {
         let error = load("", &[], &[&format!("{key}=0")]).unwrap_err();
         assert_eq!(error.to_string(), format!("`{key}` is 0, expected at least 1"));
@@ -287,6 +295,32 @@ fn every_setting_of_the_brain_reaches_it() {
     assert_eq!((config.supervision.retry_min, config.supervision.retry_max), (ms(13), ms(14)));
     assert_eq!((config.when_down, config.chaos), (WhenDown::Stop, true));
     assert_eq!(config.limits.conversation_requests, 17);
+}
+
+#[test]
+fn a_list_is_written_with_brackets_in_a_file_and_with_commas_elsewhere() {
+    let hosts = |file: &str, overrides: &[&str]| load(file, &[], overrides).unwrap().server.hosts;
+    let both = ["a.example".to_owned(), "b.example".to_owned()];
+    assert_eq!(hosts("[server]\nhosts = [\"a.example\", \"b.example\"]", &[]), both);
+    assert_eq!(hosts("", &["server.hosts=a.example, b.example"]), both);
+    assert_eq!(hosts("[server]\nhosts = [\"a.example\"]", &["server.hosts="]), [""; 0]);
+    insta::assert_snapshot!(error("[server]\nhosts = [1]", &[], &[]), @r#"
+    `server.hosts` is a list in the settings file motorbrain.toml, expected a list of texts that are not empty
+    hint: `config/motorbrain.toml` shows `server.hosts` with its default and what it is for
+    "#);
+}
+
+#[test]
+fn an_address_has_a_port() {
+    assert_eq!(load("", &[], &["server.address=[::1]:0"]).unwrap().server.address, "[::1]:0".parse().unwrap());
+    insta::assert_snapshot!(error("[server]\naddress = \"localhost\"", &[], &[]), @r#"
+    `server.address` is "localhost" in the settings file motorbrain.toml, expected an address and a port, such as `127.0.0.1:8080` or `[::1]:8080`
+    hint: `config/motorbrain.toml` shows `server.address` with its default and what it is for
+    "#);
+    insta::assert_snapshot!(error("[server]\nhead_bytes_max = 100", &[], &[]), @r#"
+    `server.head_bytes_max` is 100, expected at least 8192
+    hint: raise `server.head_bytes_max`, or leave it out for its default
+    "#);
 }
 
 #[test]

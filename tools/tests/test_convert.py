@@ -4,10 +4,12 @@ import json
 import tempfile
 import unittest
 from pathlib import Path
+from types import SimpleNamespace
 
-from convert_gguf import partial_folder
+from convert_gguf import Form, partial_folder, write_form
 from gguf_model import Vocabulary
 from manifest import differences, write_manifest
+from tests.random_model import random_model
 from tokenizer import tokenizer_json
 
 
@@ -61,6 +63,18 @@ class Folders(unittest.TestCase):
             raise KeyboardInterrupt
         self.assertEqual((model / "file").read_text(), "old")
         self.assertEqual([path.name for path in self.folder.iterdir()], ["model"])
+
+
+class Files(unittest.TestCase):
+    def test_a_chat_template_is_written_to_the_byte_where_there_is_one(self):
+        vocabulary = Vocabulary(["<|end|>", "a"], [], [0], bos_id=0, eos_id=0, pad_id=0)
+        form = Form("plain", "model", lambda model, folder, step: step(), lambda model: model)
+        for template in ("{{ messages }}é\n\n", None):
+            file = SimpleNamespace(vocabulary=lambda: vocabulary, chat_template=lambda: template)
+            with tempfile.TemporaryDirectory() as folder:
+                write_form(form, file, random_model(1), Path(folder), SimpleNamespace(step=lambda what: None))
+                written = Path(folder) / "chat_template.jinja"
+                self.assertEqual(written.read_bytes() if written.exists() else None, template and template.encode())
 
 
 class Tokenizer(unittest.TestCase):

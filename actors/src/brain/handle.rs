@@ -113,6 +113,11 @@ impl Brain {
         &self.actor
     }
 
+    /// What the brain holds its callers to; `None` for a handle on a brain that was found by its name.
+    pub fn limits(&self) -> Option<&Limits> {
+        self.limits.as_ref()
+    }
+
     /// What the model is.
     ///
     /// # Errors
