@@ -153,6 +153,29 @@ pub fn decode(line: &[u8], rules: &Rules) -> Decoded {
     }
 }
 
+/// Reads the object of an op that is named elsewhere, by a path say, and so is the conversation, if one is. No object is
+/// one without keys; neither `id` nor `op` is a key of it.
+///
+/// # Errors
+/// What is no request of this op.
+pub fn decode_keys(op: &str, conversation: Option<&str>, keys: &[u8], rules: &Rules) -> Result<Op, BrainError> {
+    let not_keys = |reason: String| bad("the body", format!("no request: {reason}"), "one JSON object");
+    let text = match std::str::from_utf8(keys).map_err(|error| not_keys(error.to_string()))?.trim() {
+        "" => "{}",
+        text => text,
+    };
+    let name = conversation.map(serde_json::value::to_raw_value).transpose();
+    let name = name.map_err(|error| not_keys(error.to_string()))?;
+    let mut fields = Fields::parse(text).map_err(|error| not_keys(error.to_string()))?;
+    if let Some(name) = &name
+        && fields.put("conversation", name).is_some()
+    {
+        return Err(bad("conversation", "given in the body as well", "only where the request is sent to"));
+    }
+    check(&fields)?;
+    keys_of(op, &format!("{op:?}"), &mut fields, rules)
+}
+
 /// A line that is longer than `bytes_max` and was not read.
 pub fn too_long(bytes_max: usize) -> Decoded {
     without_id(bad("the line", "too long to be read", format!("at most {bytes_max} bytes")))
@@ -180,18 +203,26 @@ fn an_id() -> String {
 }
 
 fn op(fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
-    match fields.problem() {
-        Some(KeyProblem::Twice(key)) => {
-            return Err(bad("the key given twice", format!("`{}`", cut(key)), "each key once"));
-        }
-        Some(KeyProblem::Unknown(key)) => {
-            return Err(bad("the unknown key", format!("`{}`", cut(key)), "only keys of the protocol"));
-        }
-        None => {}
-    }
+    check(fields)?;
     let raw = fields.take("op").ok_or_else(|| missing("op", OPS))?;
     let name = values::text("op", raw)?;
-    let op = match name.as_str() {
+    keys_of(&name, raw, fields, rules)
+}
+
+/// Whether each key is one of the protocol's and stands once.
+fn check(fields: &Fields<'_>) -> Result<(), BrainError> {
+    match fields.problem() {
+        Some(KeyProblem::Twice(key)) => Err(bad("the key given twice", format!("`{}`", cut(key)), "each key once")),
+        Some(KeyProblem::Unknown(key)) => {
+            Err(bad("the unknown key", format!("`{}`", cut(key)), "only keys of the protocol"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What the op of this name asks for; `raw`: the name as it was written.
+fn keys_of(name: &str, raw: &str, fields: &mut Fields<'_>, rules: &Rules) -> Result<Op, BrainError> {
+    let op = match name {
         "cancel" => Op::Cancel(cancel(fields)?),
         "stats" => Op::Stats,
         "list" => Op::List(list(fields)?),
@@ -523,6 +554,27 @@ mod tests {
 
     fn a() -> ConversationId {
         ConversationId::from("a")
+    }
+
+    #[test]
+    fn an_op_and_a_conversation_may_be_named_elsewhere() {
+        let read = |op: &str, conversation, keys: &str| decode_keys(op, conversation, keys.as_bytes(), &RULES);
+        assert_eq!(read("reset", Some("a"), ""), Ok(ask(Request::Reset(a()))));
+        assert_eq!(read("reset", Some("a"), " {} "), Ok(ask(Request::Reset(a()))));
+        assert_eq!(read("embed", None, r#"{"text":"x"}"#), Ok(ask(Request::Embed(Embed::of("x")))));
+        for (op, conversation, keys, words) in [
+            ("reset", Some("a"), r#"{"conversation":"b"}"#, "given in the body as well"),
+            ("reset", Some("a"), r#"{"id":1}"#, "`id`"),
+            ("reset", Some("a"), r#"{"op":"close"}"#, "`op`"),
+            ("reset", Some("a"), r#"{"x":1}"#, "the unknown key is `x`"),
+            ("reset", Some("a"), "[]", "one JSON object"),
+            ("reset", Some("a"), "\u{0}", "one JSON object"),
+            ("tokenize", Some("a"), r#"{"text":"x"}"#, "`conversation`"),
+            ("nope", None, "", "op is \"nope\""),
+        ] {
+            let refused = read(op, conversation, keys).expect_err(keys).to_string();
+            assert!(refused.contains(words), "{op} {keys}: {refused}");
+        }
     }
 
     #[test]

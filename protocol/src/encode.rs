@@ -72,24 +72,40 @@ pub fn encode(id: &RawValue, answer: &Result<Answer, BrainError>) -> Vec<u8> {
     })
 }
 
+/// What an answer says, as an object by itself.
+pub fn encode_answer(answer: &Answer) -> Vec<u8> {
+    json(&body(answer))
+}
+
+/// What a part of a streamed step says, as an object by itself. `top`: whether the most likely tokens were asked for.
+pub fn encode_piece(piece: &Piece, top: bool) -> Vec<u8> {
+    json(&part(piece, top))
+}
+
 /// A line before the one that answers the streamed step `id`. `top`: whether the most likely tokens were asked for.
 pub fn encode_part(id: &RawValue, piece: &Piece, top: bool) -> Vec<u8> {
+    write(&Line { id, part: Some(part(piece, top)), ok: None, error: None })
+}
+
+fn part(piece: &Piece, top: bool) -> PartBody<'_> {
     let likely = |sampled: &Sampled| sampled.top.iter().map(pair).collect();
-    let part = PartBody {
+    PartBody {
         text: &piece.text,
         token_ids: piece.sampled.iter().map(|sampled| sampled.token.0).collect(),
         logprobs: piece.sampled.iter().map(|sampled| finite(sampled.logprob)).collect(),
         top: top.then(|| piece.sampled.iter().map(likely).collect()),
-    };
-    write(&Line { id, part: Some(part), ok: None, error: None })
+    }
 }
 
 fn write(line: &Line<'_>) -> Vec<u8> {
-    let mut text = Vec::new();
-    // Writing plain structs to memory has no way to fail.
-    serde_json::to_writer(&mut text, line).unwrap_or_else(|error| unreachable!("{error}"));
+    let mut text = json(line);
     text.push(b'\n');
     text
+}
+
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
+    // Writing plain structs to memory has no way to fail.
+    serde_json::to_vec(value).unwrap_or_else(|error| unreachable!("{error}"))
 }
 
 #[derive(Serialize)]

@@ -91,9 +91,16 @@ impl<'a> Fields<'a> {
 
     /// The same, to be given back as it is.
     pub(crate) fn take_raw(&mut self, key: &'static str) -> Option<&'a RawValue> {
-        let index = KEYS.iter().position(|known| *known == key);
-        let index = index.unwrap_or_else(|| unreachable!("`{key}` is not of the protocol"));
-        self.values[index].take()
+        self.values[index_of(key)].take()
+    }
+
+    /// Gives a key a value from elsewhere; the one that it had, if it was given.
+    ///
+    /// # Panics
+    /// If `key` is not of the protocol.
+    pub(crate) fn put(&mut self, key: &'static str, value: &'a RawValue) -> Option<&'a RawValue> {
+        let index = index_of(key);
+        self.values[index].replace(value)
     }
 
     /// The first key that was given and not taken.
@@ -106,6 +113,11 @@ impl<'a> Fields<'a> {
     pub(crate) fn problem(&self) -> Option<&KeyProblem> {
         self.problem.as_ref()
     }
+}
+
+fn index_of(key: &'static str) -> usize {
+    let index = KEYS.iter().position(|known| *known == key);
+    index.unwrap_or_else(|| unreachable!("`{key}` is not of the protocol"))
 }
 
 impl<'de> Deserialize<'de> for Fields<'de> {

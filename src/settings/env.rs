@@ -14,3 +14,6 @@ pub const LIBRARY: &str = "ORT_DYLIB_PATH";
 
 /// Set to 1, the tests of the documented settings file and of `docs/metrics.md` write these files instead of comparing.
 pub const UPDATE_DOCUMENTED_FILE: &str = "MOTORBRAIN_UPDATE_CONFIG";
+
+/// The bearer tokens of `motorbrain serve` where `server.token_file` names no file, with commas or white space between them.
+pub const TOKENS: &str = "MOTORBRAIN_TOKENS";

@@ -17,7 +17,10 @@ mod sections;
 mod validate;
 mod value;
 
-use std::path::PathBuf;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use motorbrain_actors::{
     policy::WhenDown,
@@ -173,5 +176,42 @@ sections::sections! {
     ObserveSettings observe {
         /// Where a socket is opened for `motorbrain top`, which can look and do nothing; left out, nowhere. For this user alone; not on Windows.
         socket: Option<PathBuf> = None, example "\"/run/user/1000/motorbrain.sock\"";
+    }
+    /// The HTTP server that `motorbrain serve` opens over a brain; the library alone has none.
+    ServerSettings server {
+        /// Where it listens; port 0 takes one that is free. An address beyond this machine needs tokens.
+        address: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8080));
+        /// A file of bearer tokens, one a line, 16 characters or more each; left out, those of `MOTORBRAIN_TOKENS`, if any.
+        token_file: Option<PathBuf> = None, example "\"/etc/motorbrain/tokens\"";
+        /// The names by which the model is asked for, the first of them its own; left out, that of its folder.
+        models: Vec<String> = Vec::new();
+        /// Names in `Host` that are answered besides those of this machine; where it listens beyond this machine, left out means any.
+        hosts: Vec<String> = Vec::new();
+        /// Origins of pages that browsers may ask for (CORS), such as `https://example.org`, or `*` for all.
+        cors_origins: Vec<String> = Vec::new();
+        /// The longest body of a request in bytes; all bodies that are being read take at most 16 times as much.
+        body_bytes_max: usize = 8 * 1024 * 1024;
+        /// The longest head of a request in bytes.
+        head_bytes_max: usize = 32 * 1024;
+        /// How long a request's head may take to come, and how long a connection may rest between two requests.
+        head_ms_max: u64 = 15_000;
+        /// How long its body may take.
+        body_ms_max: u64 = 30_000;
+        /// How long a reader may take none of what is written to him before his connection is closed.
+        write_ms_max: u64 = 30_000;
+        /// How long a request may take, a streamed one to its end; beyond it `timeout`. 0 is no limit but `limits.deadline_ms`.
+        request_ms_max: u64 = 600_000;
+        /// Connections at once; whoever comes then waits to be let in.
+        connections_max: usize = 512;
+        /// Streamed answers at once of one client, who is a token; beyond it `overloaded`.
+        streams_per_client_max: usize = 64;
+        /// Inputs of one request for embeddings or completions.
+        inputs_max: usize = 2_048;
+        /// Responses that are remembered for `previous_response_id`; beyond it those asked for longest ago are forgotten.
+        responses_max: usize = 1_024;
+        /// Whether clients of different tokens share what they have read: who is answered sooner learns that somebody has said the same.
+        share_between_clients: bool = false;
+        /// How long a shutdown finishes what was accepted; the rest is then `unavailable`.
+        shutdown_ms_max: u64 = 30_000;
     }
 }

@@ -10,6 +10,9 @@ use super::{Settings, SettingsError};
 /// and takes a number beyond 31 bits for its default.
 const THREADS_MAX: u64 = 1024;
 
+/// A head of an ordinary browser, and the least that is read at once.
+const HEAD_BYTES_MIN: u64 = 8 * 1024;
+
 impl Settings {
     /// Checks every key and every pair of keys that must fit each other.
     ///
@@ -32,6 +35,14 @@ impl Settings {
             ("limits.requests", Some(self.limits.requests as u64)),
             ("limits.conversation_requests", Some(self.limits.conversation_requests as u64)),
             ("limits.conversations", Some(self.limits.conversations as u64)),
+            ("server.body_bytes_max", Some(self.server.body_bytes_max as u64)),
+            ("server.head_ms_max", Some(self.server.head_ms_max)),
+            ("server.body_ms_max", Some(self.server.body_ms_max)),
+            ("server.write_ms_max", Some(self.server.write_ms_max)),
+            ("server.connections_max", Some(self.server.connections_max as u64)),
+            ("server.streams_per_client_max", Some(self.server.streams_per_client_max as u64)),
+            ("server.inputs_max", Some(self.server.inputs_max as u64)),
+            ("server.responses_max", Some(self.server.responses_max as u64)),
         ];
         for (key, found) in at_least_one {
             if found == Some(0) {
@@ -43,6 +54,10 @@ impl Settings {
             if found > THREADS_MAX {
                 return Err(SettingsError::TooLarge { key, found, most: THREADS_MAX });
             }
+        }
+        let (found, least) = (self.server.head_bytes_max as u64, HEAD_BYTES_MIN);
+        if found < least {
+            return Err(SettingsError::TooSmall { key: "server.head_bytes_max", found, least });
         }
         if let Some(found) = self.embedding.dim.filter(|dim| *dim < DIM_MIN) {
             let (found, least) = (found as u64, DIM_MIN as u64);

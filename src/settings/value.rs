@@ -3,7 +3,7 @@
 //! The environment and `--set` give text, a file gives typed values; a number may come as either,
 //! but text in a file is no number.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use config::{Value, ValueKind};
 use motorbrain_actors::{
@@ -139,6 +139,45 @@ impl Setting for PathBuf {
 
     fn to_toml(&self) -> Option<String> {
         self.display().to_string().to_toml()
+    }
+}
+
+/// In a file a list of texts, elsewhere one text with commas between them.
+impl Setting for Vec<String> {
+    const EXPECTED: &'static str = "a list of texts that are not empty";
+
+    fn from_value(kind: &ValueKind) -> Option<Self> {
+        match kind {
+            ValueKind::Array(values) => values.iter().map(|value| String::from_value(&value.kind)).collect(),
+            _ => None,
+        }
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        match text.trim() {
+            "" => Some(Vec::new()),
+            text => text.split(',').map(|text| String::from_text(text.trim())).collect(),
+        }
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        Some(format!("{self:?}"))
+    }
+}
+
+impl Setting for SocketAddr {
+    const EXPECTED: &'static str = "an address and a port, such as `127.0.0.1:8080` or `[::1]:8080`";
+
+    fn from_value(kind: &ValueKind) -> Option<Self> {
+        text_of(kind).and_then(Self::from_text)
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        text.trim().parse().ok()
+    }
+
+    fn to_toml(&self) -> Option<String> {
+        self.to_string().to_toml()
     }
 }
 
