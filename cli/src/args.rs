@@ -8,7 +8,7 @@ use motorbrain::{
     settings::{Settings, SettingsError, Sources, env},
 };
 
-use crate::{calibrate, eval::Eval, exit::Exit};
+use crate::{calibrate, eval::Eval, exit::Exit, serve};
 
 /// Many conversations on one local language model: supervised actors on ONNX Runtime.
 #[derive(Debug, Parser)]
@@ -145,6 +145,19 @@ Replies come as they are done, each with the id of its request. All keys: docs/p
         #[arg(long)]
         allow_files: bool,
     },
+
+    /// Serve HTTP: OpenAI's interface under /v1, the brain's own under /brain
+    #[command(after_help = r#"Examples:
+  motorbrain serve
+  motorbrain serve --address 127.0.0.1:0 --model models/mine
+  openssl rand -hex 32 > tokens && motorbrain serve --address 0.0.0.0:8080 --token-file tokens
+
+  curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \
+    -d '{"model":"smollm2-135m","messages":[{"role":"user","content":"Hello"}]}'
+
+A line tells the address when it is ready. Ctrl-C or SIGTERM ends it: what was accepted is answered first, within
+server.shutdown_ms_max. All paths and keys: docs/server.md of the project, or /docs of the server."#)]
+    Serve(serve::Request),
 
     /// See what a running brain does: its actors and its conversations, refreshed
     #[command(after_help = "\

@@ -16,6 +16,7 @@ mod notice;
 mod output;
 mod pipe;
 mod prepare;
+mod serve;
 mod smoke;
 mod texts;
 mod top;
@@ -58,6 +59,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
             Command::Doctor { json, write_manifest } => doctor::run(&args.common, json, write_manifest).await,
             Command::Smoke { json } => smoke::run(&args.common, json).await,
             Command::Pipe { chaos, allow_files } => pipe(&args.common, chaos, allow_files).await,
+            Command::Serve(request) => serve::run(&args.common, request).await,
             Command::Top { socket, once, json, every_ms, rows } => top::run(
                 &args.common,
                 &top::Request { socket, once, json, every: Duration::from_millis(every_ms), rows },

@@ -8,14 +8,18 @@ use crate::process::{Beside, ask, cargo, seconds, show};
 use crate::project::Project;
 use crate::setup;
 
-/// Packages that must stay out of others: who, what.
-const ARROWS: [(&str, &[&str]); 5] = [
+/// Packages that must stay out of others, whatever features are asked for: who, what.
+const ARROWS: [(&str, &[&str]); 6] = [
     ("motorbrain-kernels", &["motorbrain", "motorbrain-actors", "ort", "prost"]),
     ("motorbrain-actors", &["motorbrain", "motorbrain-testing", "ort", "tokenizers", "config"]),
     ("motorbrain-protocol", &["motorbrain", "motorbrain-testing", "ort", "tokenizers"]),
-    ("motorbrain", &["clap", "miette", "indicatif", "motorbrain-testing"]),
+    ("motorbrain", &["axum", "clap", "hyper", "miette", "indicatif", "motorbrain-server", "motorbrain-testing"]),
+    ("motorbrain-server", &["clap", "miette", "motorbrain-cli", "motorbrain-testing"]),
     ("motorbrain-cli", &["motorbrain-testing"]),
 ];
+
+/// The same where no feature is asked for: who embeds the library alone compiles none of these.
+const ARROWS_WITHOUT_FEATURES: [(&str, &[&str]); 1] = [("motorbrain", &["llguidance", "minijinja", "toktrie"])];
 
 /// What cargo checks: a name, and a command line in which no argument holds a space. The first is begun beside
 /// set-up, which waits for the network and a single core most of its time.
@@ -106,10 +110,12 @@ fn passed_tests(line: &str) -> usize {
 
 /// Asks cargo whether a room depends on what it must not know.
 fn arrows(project: &Project) -> Result<(), Error> {
-    for (package, forbidden) in ARROWS {
+    let with = ARROWS.map(|arrow| (arrow, &["--all-features"][..]));
+    let without = ARROWS_WITHOUT_FEATURES.map(|arrow| (arrow, &[][..]));
+    for ((package, forbidden), features) in with.into_iter().chain(without) {
         let mut tree = cargo();
         tree.args(["tree", "--edges", "normal,build", "--prefix", "none", "--format", "{p}"]);
-        tree.args(["--package", package, "--all-features"]).current_dir(project.root());
+        tree.args(["--package", package]).args(features).current_dir(project.root());
         let (status, packages) = ask(&mut tree)?;
         if !status.success() {
             return Err(Error::Failed {
@@ -122,7 +128,8 @@ fn arrows(project: &Project) -> Result<(), Error> {
         if let Some(forbidden) = forbidden.iter().find(|name| names(&packages, name)) {
             return Err(Error::Arrow { package, forbidden });
         }
-        println!("{package} does not depend on {}", forbidden.join(", "));
+        let alone = if features.is_empty() { " without features" } else { "" };
+        println!("{package}{alone} does not depend on {}", forbidden.join(", "));
     }
     Ok(())
 }

@@ -1,0 +1,54 @@
+//! `POST /v1/chat/completions`: messages in, a message out.
+
+pub(crate) mod answer;
+pub(crate) mod messages;
+pub(crate) mod request;
+mod stream;
+pub(crate) mod tools;
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+
+use self::{answer::Answer, request::Request};
+use crate::{
+    app::{App, Caller, unix_time},
+    body::Asked,
+    error::{ApiError, ErrorBody},
+    names, sse,
+};
+
+/// What all events of an answer have in common.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    id: String,
+    created: u64,
+    model: String,
+}
+
+/// A message that answers messages, or several.
+#[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", operation_id = "chat", request_body = Request, responses(
+    (status = 200, description = "Streamed as server-sent events where that was asked for", body = Answer),
+    (status = "default", body = ErrorBody),
+))]
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Asked(request): Asked<Request>,
+) -> Result<Response, ApiError> {
+    app.check_model(&request.model)?;
+    let head = Head { id: names::random("chatcmpl-"), created: unix_time(), model: request.model.clone() };
+    let chats = app.chats(&caller)?;
+    let mut asking = request.asking(app.limits().count)?;
+    asking.chat.sharing = app.sharing(&caller);
+    asking.chat.deadline = app.request_max();
+    if asking.stream {
+        let place = app.streams().take(&caller.client)?;
+        let chat = chats.stream(asking.chat).await?;
+        return sse::answer(stream::Chunks::new(chat, head, asking.usage), place).await;
+    }
+    let answered = chats.answer(asking.chat).await?;
+    Ok(Json(Answer::new(head, answered)).into_response())
+}

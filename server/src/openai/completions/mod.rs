@@ -1,0 +1,199 @@
+//! `POST /v1/completions`: what follows a text.
+//!
+//! Each prompt is read by a conversation that is gone with the answer; what it has read stays for a while for those that
+//! begin alike.
+
+mod request;
+mod stream;
+pub(crate) mod written;
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse as _, Response},
+};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream as futures};
+use motorbrain::{Brain, Finished, Input, Part, Score, Stepped, Terms, TokenId};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use self::{
+    request::{Asking, Prompt, Request},
+    written::{Logprobs, Writer},
+};
+use super::usage::Usage;
+use crate::{
+    app::{App, Caller, unix_time},
+    body::Asked,
+    error::{ApiError, ErrorBody},
+    names, sse,
+    temporary::Temporary,
+};
+
+/// So many prompts of one request are with the brain at once.
+const AT_ONCE: usize = 8;
+
+/// The answer, and each event of a streamed one.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Completion)]
+pub(crate) struct Answer {
+    id: String,
+    /// `text_completion`.
+    object: &'static str,
+    created: u64,
+    model: String,
+    choices: Vec<Choice>,
+    /// Of a stream, in its last event where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+}
+
+/// What follows one of the prompts.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = CompletionChoice)]
+pub(crate) struct Choice {
+    text: String,
+    index: usize,
+    logprobs: Option<Logprobs>,
+    /// `stop` at an end token or a stop text, else `length`.
+    finish_reason: Option<&'static str>,
+}
+
+/// What all events of an answer have in common.
+#[derive(Clone, Debug)]
+struct Head {
+    id: String,
+    created: u64,
+    model: String,
+}
+
+impl Head {
+    fn answer(&self, choices: Vec<Choice>, usage: Option<Usage>) -> Answer {
+        let Self { id, created, model } = self.clone();
+        Answer { id, object: "text_completion", created, model, choices, usage }
+    }
+}
+
+/// What follows a text, or several.
+#[utoipa::path(post, path = "/v1/completions", tag = "openai", request_body = Request, responses(
+    (status = 200, description = "Streamed as server-sent events where that was asked for", body = Answer),
+    (status = "default", body = ErrorBody),
+))]
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Asked(request): Asked<Request>,
+) -> Result<Response, ApiError> {
+    app.check_model(&request.model)?;
+    let asking = request.asking(app.limits().count, app.settings().inputs_max)?;
+    let head = Head { id: names::random("cmpl-"), created: unix_time(), model: asking.model.clone() };
+    if asking.stream {
+        let place = app.streams().take(&caller.client)?;
+        let events = stream::begin(&app, &caller, head, asking).await?;
+        return sse::answer(events, place).await;
+    }
+    let (brain, terms) = (app.brain(&caller), Terms { sharing: app.sharing(&caller), ..Terms::default() });
+    let one = |prompt: Prompt| completed(&app, &brain, &terms, &asking, prompt);
+    let prompts = futures::iter(asking.prompts.clone()).map(one).buffered(AT_ONCE);
+    let completed: Vec<Completed> = app.in_time(prompts.try_collect()).await?;
+    let usage = Usage::new(
+        completed.iter().map(|it| it.prompt).sum(),
+        completed.iter().map(|it| it.cached).sum(),
+        completed.iter().map(|it| it.sampled).sum(),
+    );
+    let choices = completed.into_iter().flat_map(|it| it.choices).enumerate();
+    let choices = choices.map(|(index, choice)| Choice { index, ..choice }).collect();
+    Ok(Json(head.answer(choices, Some(usage))).into_response())
+}
+
+/// What came of one prompt.
+struct Completed {
+    choices: Vec<Choice>,
+    prompt: usize,
+    cached: usize,
+    sampled: usize,
+}
+
+async fn completed(
+    app: &App,
+    brain: &Brain,
+    terms: &Terms,
+    asking: &Asking,
+    prompt: Prompt,
+) -> Result<Completed, ApiError> {
+    let tokens = tokens(app, brain, prompt).await?;
+    let conversation = Temporary::new(brain);
+    let scores = match asking.echo && asking.logprobs.is_some() {
+        true => Some(scored(brain, &conversation, terms, &tokens).await?),
+        false => None,
+    };
+    let step = asking.step(conversation.name(), terms, scores.is_none().then(|| tokens.clone()));
+    let (stepped, cached) = match asking.n {
+        1 => {
+            let stepped = brain.step(step).await?;
+            let cached = stepped.context.reused;
+            (vec![stepped], cached)
+        }
+        _ => {
+            let several = brain.several(step).await?;
+            (several.choices, several.context.reused)
+        }
+    };
+    conversation.close().await;
+    Ok(Completed {
+        prompt: tokens.len(),
+        cached,
+        sampled: stepped.iter().map(|it| it.token_ids.len()).sum(),
+        choices: stepped.iter().map(|stepped| choice(app, asking, &tokens, scores.as_deref(), stepped)).collect(),
+    })
+}
+
+/// An answer as it is written.
+fn choice(app: &App, asking: &Asking, prompt: &[TokenId], scores: Option<&[Option<f32>]>, stepped: &Stepped) -> Choice {
+    let mut writer = Writer::new(app.tokenizer(), prompt);
+    let mut text = String::new();
+    let mut logprobs = asking.logprobs.map(|_| Logprobs::default());
+    if asking.echo {
+        text += &writer.prompt();
+        if let (Some(logprobs), Some(scores)) = (&mut logprobs, scores) {
+            writer.scored(prompt, scores, logprobs);
+        }
+    }
+    if let Some(logprobs) = &mut logprobs {
+        let offset = if asking.echo { text.chars().count() } else { 0 };
+        for (index, (token, logprob)) in stepped.token_ids.iter().zip(&stepped.logprobs).enumerate() {
+            let top = stepped.top.get(index).map(Vec::as_slice).unwrap_or_default();
+            writer.sampled(*token, *logprob, top, offset, logprobs);
+        }
+    }
+    text += &stepped.text;
+    Choice { text, index: 0, logprobs, finish_reason: Some(finish(stepped.finished)) }
+}
+
+fn finish(finished: Finished) -> &'static str {
+    match finished {
+        Finished::Stop => "stop",
+        Finished::Count => "length",
+    }
+}
+
+/// A prompt's tokens; a text begins as the model's texts do.
+async fn tokens(app: &App, brain: &Brain, prompt: Prompt) -> Result<Vec<TokenId>, ApiError> {
+    let text = match prompt {
+        Prompt::Ids(ids) => return Ok(ids.into_iter().map(TokenId).collect()),
+        Prompt::Text(text) => text,
+    };
+    let opening = Part::Tokens(app.opening().to_vec());
+    Ok(brain.tokenize(Input::Parts(vec![opening, Part::Text(text)])).await?)
+}
+
+/// How likely a prompt's tokens are, each behind those before it; it is read with that.
+async fn scored(
+    brain: &Brain,
+    conversation: &Temporary,
+    terms: &Terms,
+    tokens: &[TokenId],
+) -> Result<Vec<Option<f32>>, ApiError> {
+    let (conversation, input) = (conversation.name(), Input::Tokens(tokens.to_vec()));
+    Ok(brain.score(Score { conversation, input, terms: terms.clone() }).await?.logprobs)
+}
