@@ -1,15 +1,16 @@
 //! `cargo xtask eval`: the default model's vectors and windows, measured, and the page that says so.
 //!
 //! It makes the texts and another encoder's vectors (both from packages at fixed versions, once), runs `motorbrain
-//! eval` on them, and writes `evals/RESULTS.md` with the tables, the pictures and the commands that made them.
+//! eval` on them, and writes `evals/RESULTS.md` with the tables, the pictures and the commands that made them. Each part is
+//! kept in a file of its own, so that a run can be gone on with.
 
 mod page;
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
+use std::{fs, io};
 
 use clap::Args;
 
@@ -69,6 +70,9 @@ pub(crate) struct Arguments {
     /// Few pairs and a short text: whether it works, in minutes; the page goes to `.motorbrain/eval/last/`
     #[arg(long)]
     quick: bool,
+    /// Go on with a run that was broken off: parts that are measured are not measured again
+    #[arg(long = "continue")]
+    goes_on: bool,
     /// Queries of the web with the Python functions that answer them, a line each: {"query":"..","code":".."}
     #[arg(long, value_name = "FILE.jsonl")]
     cosqa: Option<PathBuf>,
@@ -84,12 +88,23 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<String, Er
         true => (QUICK, home(project).join("last")),
         false => (WHOLE, project.root().join("evals")),
     };
-    let plots = folder.join("plots");
-    fs::create_dir_all(&plots).map_err(Error::files("make", &plots))?;
+    let (plots, parts) = (folder.join("plots"), folder.join("parts"));
+    for folder in [&plots, &parts] {
+        fs::create_dir_all(folder).map_err(Error::files("make", folder))?;
+    }
 
     let mut sections = Vec::new();
     let mut measured = |title: &str, name: &str, command: Vec<OsString>| {
-        let section = measure(project, title, &plots.join(format!("{name}.svg")), command)?;
+        let part = parts.join(format!("{name}.json"));
+        let kept = if arguments.goes_on { kept(&part)? } else { None };
+        let section = match kept {
+            Some(section) => section,
+            None => {
+                let section = measure(project, title, &plots.join(format!("{name}.svg")), command)?;
+                keep(&part, &section)?;
+                section
+            }
+        };
         sections.push(section);
         write(&folder, &page::markdown(&sections, arguments.quick))
     };
@@ -123,6 +138,23 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<String, Er
     let shapes = ["--sinks", "0,4,16", "--shares", "2,4,8", "--after", "1"];
     measured("What stays in a window, and what leaves it at once", "shapes", perplexity("256", size.shapes, &shapes))?;
     Ok(format!("read {}", folder.join("RESULTS.md").display()))
+}
+
+/// A part that was measured before, if it was.
+fn kept(part: &Path) -> Result<Option<Section>, Error> {
+    let text = match fs::read_to_string(part) {
+        Ok(text) => text,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(Error::files("read", part)(cause)),
+    };
+    let section: Section = serde_json::from_str(&text).map_err(|cause| Error::files("read", part)(cause.into()))?;
+    println!("== {}: measured before", section.title);
+    Ok(Some(section))
+}
+
+fn keep(part: &Path, section: &Section) -> Result<(), Error> {
+    let text = serde_json::to_string_pretty(section).map_err(|cause| Error::files("write", part)(cause.into()))?;
+    fs::write(part, text + "\n").map_err(Error::files("write", part))
 }
 
 /// Provides texts and the other encoder; the lock of set-up must be held.

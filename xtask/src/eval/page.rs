@@ -2,25 +2,28 @@
 
 use std::fmt::Write as _;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// What `motorbrain eval` writes as JSON, as far as the page shows it.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 pub(super) struct Outcome {
     table: Sheet,
     /// Of retrieval.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pairs: Option<usize>,
     /// Of perplexity.
+    #[serde(skip_serializing_if = "Option::is_none")]
     tokens: Option<usize>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct Sheet {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
 }
 
 /// A part of the page.
+#[derive(Deserialize, Serialize)]
 pub(super) struct Section {
     pub(super) title: String,
     pub(super) command: String,
