@@ -32,7 +32,7 @@ export const chat = ({ model, chaos }) => {
   };
 
   /** Takes one answer in, as it comes. */
-  const answer = async (body, signal) => {
+  const answer = async (body, signal, mine) => {
     const began = performance.now();
     let first = null;
     let usage = null;
@@ -60,8 +60,10 @@ export const chat = ({ model, chaos }) => {
       // What was said stays said, also where it was stopped.
       const message = { role: "assistant", content: line.textContent };
       if (calls.length) message.tool_calls = calls.map(({ line: _, ...call }) => call);
-      if (message.content || calls.length) history.push(message);
-      if (!line.textContent && calls.length) line.remove();
+      if (message.content || calls.length) mine.push(message);
+      // What was not answered is not asked again with the next.
+      else mine.pop();
+      if (!line.textContent) line.remove();
     }
     if (usage) {
       const cached = usage.prompt_tokens_details?.cached_tokens || 0;
@@ -83,18 +85,20 @@ export const chat = ({ model, chaos }) => {
     }
     says();
     by("words").value = "";
-    history.push({ role: "user", content: words });
+    const mine = history;
+    mine.push({ role: "user", content: words });
     shown(words, "user");
     going = new AbortController();
     busy(true);
     const body = {
-      model, conversation, messages: history, tools, stream: true, stream_options: { include_usage: true },
+      model, conversation, messages: mine, tools, stream: true, stream_options: { include_usage: true },
       temperature: Number(by("temperature").value), max_tokens: Number(by("most").value),
     };
     try {
-      await answer(body, going.signal);
+      await answer(body, going.signal, mine);
     } catch (error) {
-      shown(error.name === "AbortError" ? "stopped" : error.message, error.name === "AbortError" ? "note" : "note wrong");
+      const stopped = error.name === "AbortError";
+      if (mine === history) shown(stopped ? "stopped" : error.message, stopped ? "note" : "note wrong");
     } finally {
       going = null;
       busy(false);

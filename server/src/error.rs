@@ -209,7 +209,8 @@ impl IntoResponse for ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_nanos().div_ceil(1_000_000_000) as u64));
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
         }
-        if self.status.is_server_error() || self.status == StatusCode::TOO_MANY_REQUESTS {
+        let repeated = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&self.status);
+        if self.status.is_server_error() || repeated {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(if self.retryable { "true" } else { "false" }));
         }
         response

@@ -106,7 +106,15 @@ fn check_names(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> Re
         return Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", message));
     }
     let looks = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    // A page that asks without leave is given nothing to read, and says no origin: what its browser says of it counts.
+    let strange =
+        text(HeaderName::from_static("sec-fetch-site")).is_some_and(|site| site == "cross-site" || site == "same-site");
+    let navigates = text(HeaderName::from_static("sec-fetch-mode")) == Some("navigate");
     match text(header::ORIGIN) {
+        None if strange && !navigates => {
+            let message = "a page of another origin may not ask here, expected one of `server.cors_origins`";
+            Err(ApiError::new(StatusCode::FORBIDDEN, "unknown_origin", message))
+        }
         Some(origin) if !looks && !app.hosts().takes_from(origin, host) => {
             let message = "this page's origin may not ask here, expected one of `server.cors_origins`";
             Err(ApiError::new(StatusCode::FORBIDDEN, "unknown_origin", message))

@@ -1,6 +1,12 @@
 //! A server: an address that it listens at, connections that it answers, and its end.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
 use hyper::server::conn::http1;
@@ -130,15 +136,19 @@ impl Server {
         let mut connections = JoinSet::new();
         let ends = async {
             stop.await;
-            drain.drain(within).await
+            let until = Instant::now() + within;
+            (drain.drain(within).await, until)
         };
         // Whoever connects while it ends is answered as well: that it does.
-        let finished = tokio::select! {
-            finished = ends => finished,
-            never = self.accept(&mut connections) => never,
+        let (finished, until) = tokio::select! {
+            ended = ends => ended,
+            never = self.accept(&mut connections) => (never, Instant::now()),
         };
-        let _ = timeout(LAST_WORDS, async { while connections.join_next().await.is_some() {} }).await;
-        finished
+        // What was answered may still be on its way to a reader that is slow.
+        let left = if finished { until.saturating_duration_since(Instant::now()) } else { Duration::ZERO };
+        let all = async { while connections.join_next().await.is_some() {} };
+        let written = timeout(left.max(LAST_WORDS), all).await.is_ok();
+        finished && written
     }
 
     /// Lets in whoever connects, as many at once as may be.

@@ -69,7 +69,7 @@ pub(crate) async fn answer(source: impl Source, place: StreamPlace) -> Result<Re
             Err(error) => Some((Err(error), None)),
         }
     });
-    let mut events = Box::pin(events);
+    let mut events = Box::pin(events.fuse());
     let first = match timeout(FIRST, events.next()).await {
         Ok(Some(first)) => Some(first?),
         Ok(None) | Err(_) => None,

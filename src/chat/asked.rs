@@ -82,14 +82,16 @@ fn check_tools(request: &ChatRequest) -> Result<(), ChatError> {
 pub(super) fn bytes(request: &ChatRequest) -> usize {
     let messages = request.messages.iter().map(|message| {
         let calls = message.tool_calls.iter().map(|call| call.id.len() + call.name.len() + call.arguments.len());
-        message.content.as_ref().map_or(0, String::len) + calls.sum::<usize>()
+        let texts = [&message.content, &message.name, &message.tool_call_id];
+        texts.into_iter().flatten().map(String::len).sum::<usize>() + calls.sum::<usize>()
     });
     let tools = request
         .tools
         .iter()
         .map(|tool| tool.name.len() + tool.description.as_ref().map_or(0, String::len) + bytes_of(&tool.parameters));
     let documents = request.documents.iter().chain(request.variables.values()).map(bytes_of);
-    messages.chain(tools).chain(documents).sum()
+    let keys = request.variables.keys().map(String::len);
+    messages.chain(tools).chain(documents).chain(keys).sum()
 }
 
 fn bytes_of(value: &Value) -> usize {
@@ -157,6 +159,8 @@ mod tests {
     fn all_texts_are_counted() {
         let mut request = ChatRequest::new(vec![Message::user("abc"), Message::tool("i", "de")]);
         request.tools.push(tool("f", json!({ "k": ["vw", 1] })));
-        assert_eq!(bytes(&request), 3 + 2 + 1 + 4);
+        request.messages[0].name = Some("gh".to_owned());
+        request.variables.insert("xyz".to_owned(), json!(null));
+        assert_eq!(bytes(&request), 3 + 2 + (1 + 2) + (1 + 4) + bytes_of(&json!(null)) + 3);
     }
 }

@@ -11,7 +11,7 @@ use motorbrain_kernels::vector;
 
 use super::{
     backend::{Feed, Given},
-    sampling::{self, NoDistribution},
+    sampling::{self, NoChoice, NoDistribution},
     slot::Slot,
     window::RowPlan,
 };
@@ -28,6 +28,18 @@ pub(super) enum Fault {
 impl From<NoDistribution> for Fault {
     fn from(NoDistribution: NoDistribution) -> Self {
         Self::NotNumbers("logits")
+    }
+}
+
+impl From<NoChoice> for Fault {
+    fn from(none: NoChoice) -> Self {
+        match none {
+            NoChoice::NoDistribution => NoDistribution.into(),
+            NoChoice::NothingAllowed => {
+                let reason = "the model gives none of the tokens that it allows a share".to_owned();
+                Self::Grammar(SpellingError { reason })
+            }
+        }
     }
 }
 

@@ -22,6 +22,21 @@ use motorbrain_kernels::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NoDistribution;
 
+/// Why no token is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoChoice {
+    /// See [`NoDistribution`].
+    NoDistribution,
+    /// The model gives none of those that are allowed a share.
+    NothingAllowed,
+}
+
+impl From<NoDistribution> for NoChoice {
+    fn from(NoDistribution: NoDistribution) -> Self {
+        Self::NoDistribution
+    }
+}
+
 /// The logarithm of the sum of exponentials, the normaliser of a row of logits. A token that is masked has negative
 /// infinity; where all have it, one has its opposite, or one is no number, none has a share, nor has the sum a logarithm.
 pub(crate) fn log_sum_exp(logits: &[f32]) -> Result<f64, NoDistribution> {
@@ -60,7 +75,7 @@ pub(crate) fn sample(
     window: &[u32],
     allowed: Option<&Mask>,
     Scratch { ranking, drawing, counts, changed }: &mut Scratch,
-) -> Result<Sampled, NoDistribution> {
+) -> Result<Sampled, NoChoice> {
     let mut row = ranking.of(logits);
     let most = row.most();
     let sum = vector::sum_exp_below(logits, most, 1.0);
@@ -77,7 +92,7 @@ pub(crate) fn sample(
         allowed.into_iter().for_each(|allowed| keep_only(changed, allowed));
         let row = ranking.of(changed);
         if row.most() == f32::NEG_INFINITY {
-            return Err(NoDistribution);
+            return Err(NoChoice::NothingAllowed);
         }
         choose(row, sampling, at, None, drawing)
     };

@@ -7,6 +7,7 @@ use motorbrain_protocol::{encode_event, event_name};
 
 use crate::{
     app::{App, Caller},
+    drain::{Drain, Phase},
     error::{ApiError, ErrorBody},
     sse::{self, Source},
 };
@@ -20,11 +21,13 @@ use crate::{
 pub(crate) async fn events(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {
     let place = app.streams().take(&caller.client)?;
     let events = app.brain(&caller).subscribe().await.map_err(|error| ApiError::own(&error))?;
-    sse::answer(Told { events, begun: false }, place).await
+    sse::answer(Told { events, drain: app.drain().clone(), begun: false }, place).await
 }
 
+/// It ends with the server, which waits for no one who only listens.
 struct Told {
     events: Events,
+    drain: Drain,
     begun: bool,
 }
 
@@ -35,7 +38,10 @@ impl Source for Told {
             self.begun = true;
             return Ok(Some(Bytes::from_static(b": listening\n\n")));
         }
-        let told = self.events.next().await;
+        let told = tokio::select! {
+            told = self.events.next() => told,
+            () = self.drain.reached(Phase::Draining) => None,
+        };
         Ok(told.map(|event| sse::event(Some(event_name(&event)), &encode_event(&event))))
     }
 }

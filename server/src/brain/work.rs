@@ -1,5 +1,7 @@
 //! A request of the brain's own interface: its keys are read as the pipe reads them, and it is done for its caller.
 
+use std::time::Duration;
+
 use axum::{
     http::header,
     response::{IntoResponse as _, Response},
@@ -28,7 +30,7 @@ pub(super) async fn done(
         Op::Work(work, manner) => (work, manner),
         _ => return Err(ApiError::not_found("unknown_path", "there is no such path here")),
     };
-    let brain = asked_by(app.brain(caller), manner)?;
+    let brain = asked_by(app.brain(caller), manner, app.request_max())?;
     let answer = match shared(work, app.sharing(caller)) {
         Work::Stream(step) => {
             let place = app.streams().take(&caller.client)?;
@@ -61,7 +63,11 @@ pub(super) fn written(answer: &Answer) -> Response {
 }
 
 /// The brain as a request wants to be served by it. Whose it is says its token.
-fn asked_by(brain: Brain, Manner { client, priority, deadline }: Manner) -> Result<Brain, ApiError> {
+fn asked_by(
+    brain: Brain,
+    Manner { client, priority, deadline }: Manner,
+    most: Option<Duration>,
+) -> Result<Brain, ApiError> {
     if client.is_some() {
         return Err(ApiError::unsupported("client", "here a client is who has a token"));
     }
@@ -70,7 +76,8 @@ fn asked_by(brain: Brain, Manner { client, priority, deadline }: Manner) -> Resu
         None => brain,
     };
     Ok(match deadline {
-        Some(deadline) => brain.within(deadline),
+        // No later than settings say.
+        Some(deadline) => brain.within(most.map_or(deadline, |most| most.min(deadline))),
         None => brain,
     })
 }

@@ -46,6 +46,13 @@ async fn only_this_machines_names_are_answered_and_no_page_of_a_strangers_may_as
     server.ask("POST", "/brain/tokenize", &from("https://evil.example"), &body).await.error(403, "unknown_origin");
     server.ask("POST", "/brain/conversations/a/reset", &from("null"), "").await.error(403, "unknown_origin");
     assert_eq!(server.ask("POST", "/brain/tokenize", &from("http://localhost"), &body).await.status, 200);
+    // Of a page that says no origin its browser says where it is.
+    let strange = ("sec-fetch-site", "cross-site");
+    server
+        .ask("GET", "/brain/events", &[strange, ("sec-fetch-mode", "no-cors")], "")
+        .await
+        .error(403, "unknown_origin");
+    assert_eq!(server.ask("GET", "/brain/stats", &[strange, ("sec-fetch-mode", "navigate")], "").await.status, 200);
     let plain = server.ask("POST", "/brain/tokenize", &[("content-type", "text/plain")], &body).await;
     plain.error(415, "unsupported_media_type");
     let answer = server.ask("GET", "/v1/models", &from("https://evil.example"), "").await;

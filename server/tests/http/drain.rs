@@ -31,9 +31,14 @@ async fn what_was_accepted_is_answered_and_what_comes_meanwhile_is_sent_elsewher
     let mut rests = server.connect().await;
     rests.send(request("GET", "/v1/models", &[], "")).await;
     assert_eq!(rests.answer().await.status, 200);
+    let mut listens = server.connect().await;
+    listens.send(request("GET", "/brain/events", &[], "")).await;
+    listens.read_to("listening").await;
     let mut first = hanging(&server, false).await;
     server.stop();
     until_draining(&server).await;
+    // Who only listens is not waited for.
+    listens.read_to_end().await;
     assert_eq!(rests.read_to_end().await, "", "a connection that rests ends");
     assert_eq!(server.get("/readyz").await.json()["health"], "draining");
     assert_eq!(server.get("/healthz").await.status, 200);

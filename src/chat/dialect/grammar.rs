@@ -100,6 +100,9 @@ fn whole(tool: &Tool) -> Value {
     }))
 }
 
+/// Keywords whose values are schemas by names.
+const NAMED: [&str; 5] = ["properties", "patternProperties", "$defs", "definitions", "dependentSchemas"];
+
 /// Makes references to the schema's own root lead to its new place.
 fn refer(schema: &mut Value, root: &str) {
     match schema {
@@ -108,6 +111,10 @@ fn refer(schema: &mut Value, root: &str) {
                 match value {
                     Value::String(pointer) if key == "$ref" && pointer.starts_with('#') => {
                         pointer.replace_range(..1, root);
+                    }
+                    // Of these the keys are names.
+                    Value::Object(named) if NAMED.contains(&key.as_str()) => {
+                        named.values_mut().for_each(|schema| refer(schema, root));
                     }
                     // These hold values, and no schemas.
                     _ if matches!(key.as_str(), "const" | "enum" | "default" | "examples") => {}

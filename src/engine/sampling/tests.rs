@@ -43,13 +43,13 @@ fn a_row_that_is_no_distribution_is_told() {
     let of = |logits: &[f32], sampling: &Sampling| sample(logits, sampling, 0.5, 2, &[], None, &mut Scratch::default());
     for sampling in [&Sampling::GREEDY, &HOT, &Sampling { logit_bias: vec![(TokenId(0), 1.0)].into(), ..HOT }] {
         for damaged in [[MASKED; 3], [0.0, f32::INFINITY, 1.0], [0.0, f32::NAN, MASKED], [f32::NAN; 3]] {
-            assert_eq!(of(&damaged, sampling), Err(NoDistribution), "{damaged:?}");
+            assert_eq!(of(&damaged, sampling), Err(NoChoice::NoDistribution), "{damaged:?}");
             assert_eq!(log_sum_exp(&damaged), Err(NoDistribution), "{damaged:?}");
             // Also far behind in a long row, in its vectors and behind them.
             for at in [0, 20, 8190] {
                 let mut long = vec![damaged[0]; 8191];
                 long[at] = damaged[1];
-                assert_eq!(of(&long, sampling), Err(NoDistribution), "{damaged:?} {at}");
+                assert_eq!(of(&long, sampling), Err(NoChoice::NoDistribution), "{damaged:?} {at}");
             }
         }
         assert_eq!(of(&[MASKED, 0.0, MASKED], sampling).map(|sampled| sampled.token), Ok(TokenId(1)));
@@ -246,4 +246,20 @@ proptest! {
         };
         prop_assert!(is_drawn(0.0) || is_drawn(1e-5), "{:?}", first);
     }
+}
+
+#[test]
+fn what_is_not_allowed_is_not_drawn_and_changes_no_logprob() {
+    let plain = sample_once(&LOGITS, &HOT, 0.0, 5);
+    let allowed: Mask = [0, 3].map(TokenId).into_iter().collect();
+    for at in [0.0, 0.3, 0.6, 0.9, 0.999] {
+        for sampling in [HOT, Sampling::GREEDY, Sampling { top_k: 4, top_p: 0.9, min_p: 0.01, ..HOT }] {
+            let scratch = &mut Scratch::default();
+            let found = sample(&LOGITS, &sampling, at, 5, &[], Some(&allowed), scratch).expect("two are allowed");
+            let own = plain.top.iter().find(|(token, _)| *token == found.token).expect("all are listed");
+            assert!(allowed.allows(found.token) && found.logprob == own.1 && found.top == plain.top, "{found:?}");
+        }
+    }
+    let of = |logits: &[f32]| sample(logits, &HOT, 0.5, 0, &[], Some(&allowed), &mut Scratch::default());
+    assert_eq!(of(&[MASKED, 1.0, 2.0, MASKED]), Err(NoChoice::NothingAllowed));
 }
