@@ -250,10 +250,9 @@ impl Policy {
         match report {
             Report::Ready(model) => self.ready(actor, model, effects),
             Report::LoadFailed(error) => self.load_failed(actor, error, effects),
-            Report::Token { request, mut forced, sampled, stopped, commit, .. } => {
+            Report::Token { request, forced, sampled, stopped, commit, .. } => {
                 self.actors[actor.0].goes_well();
-                forced.extend(sampled);
-                self.tokens(actor, request, forced, stopped, &commit, effects);
+                self.tokens(actor, request, outcomes::Tokens { forced, sampled, stopped }, &commit, effects);
             }
             Report::Done(done) => {
                 if done.outcome.is_ok() {

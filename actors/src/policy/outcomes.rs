@@ -16,14 +16,23 @@ use crate::{
     message::ConversationId,
 };
 
+/// What a streamed step shows.
+pub(super) struct Tokens {
+    /// Those that its grammar forced.
+    pub(super) forced: Vec<Sampled>,
+    /// The one that was sampled behind them.
+    pub(super) sampled: Option<Sampled>,
+    /// Whether the step stops behind them.
+    pub(super) stopped: bool,
+}
+
 impl Policy {
     /// A streamed step's next tokens, one at least.
     pub(super) fn tokens(
         &mut self,
         actor: ActorIndex,
         request: RequestId,
-        sampled: Vec<Sampled>,
-        stopped: bool,
+        tokens: Tokens,
         commit: &Commit,
         effects: &mut Vec<Effect>,
     ) {
@@ -42,11 +51,14 @@ impl Policy {
         let name = commits.name.clone();
         if self.commit(commits, commit) {
             let Some(pending) = self.requests.get_mut(&request) else { return };
-            pending.shown.sampled.extend(sampled.iter().cloned());
+            let Tokens { forced, sampled, stopped } = tokens;
+            let mut left = forced.len() + sampled.iter().count();
+            pending.shown.sampled.extend(forced.iter().chain(&sampled).cloned());
             pending.shown.stopped = stopped;
-            let (all, count) = (pending.has_shown_all(), sampled.len());
-            for (index, sampled) in sampled.into_iter().enumerate() {
-                effects.push(Effect::Show { request, sampled, last: all && index + 1 == count });
+            let all = pending.has_shown_all();
+            for sampled in forced.into_iter().chain(sampled) {
+                left -= 1;
+                effects.push(Effect::Show { request, sampled, last: all && left == 0 });
             }
         } else {
             // Its actor lost count.
