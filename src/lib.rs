@@ -42,7 +42,7 @@ pub mod trust;
 pub mod vectors;
 
 pub use motorbrain_actors::{
-    brain::{Brain, BrainEvent, BrainMessage, Delivery, Envelope, Events, ReplyQueue, StepItem, StepStream},
+    brain::{Brain, BrainEvent, BrainMessage, Delivery, Envelope, Events, ReplyQueue, StepItem, StepStream, Temporary},
     engine::{EngineInfo, Sampled, Sampling, Slides, Window},
     message::{
         BrainError, ClientId, Context, ConversationId, Embed, Embedded, EmbeddedPiece, EmbeddedPieces, ErrorCode,

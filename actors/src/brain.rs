@@ -31,6 +31,7 @@ mod recipes;
 mod requests;
 mod shell;
 mod stream;
+mod temporary;
 mod tokenizing;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -41,6 +42,7 @@ pub use handle::Brain;
 pub(crate) use many::Many;
 pub use message::{BrainMessage, Delivery, Envelope, Internal, QueuePort, ReplyQueue, StepItem, StreamPort, Ticket};
 pub use stream::StepStream;
+pub use temporary::Temporary;
 
 use shell::Shell;
 

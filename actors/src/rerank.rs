@@ -4,16 +4,13 @@
 //! it had read stays for a while as everything that was shared does, so that another query over the same documents reads
 //! nothing but the query.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::task::JoinSet;
 
 use crate::{
-    brain::{Brain, Many},
-    message::{BrainError, Context, ConversationId, Embed, Input, Part, Score, Sharing, Step, Terms, VectorTerms},
+    brain::{Brain, Many, Temporary},
+    message::{BrainError, Context, Embed, Input, Part, Score, Sharing, Step, Terms, VectorTerms},
     vectors::Kind,
 };
 
@@ -276,11 +273,10 @@ impl Judge {
     }
 
     /// A conversation that has read this and nothing else.
-    async fn read(&self, parts: Vec<Part>) -> Result<(Asked, Context), BrainError> {
-        let name = ConversationId::from(format!("rerank {:016x}", RandomState::new().hash_one(0)));
-        let asked = Asked { brain: self.many.tidying(), name, is_open: true };
+    async fn read(&self, parts: Vec<Part>) -> Result<(Temporary, Context), BrainError> {
+        let asked = self.many.temporary("rerank");
         let terms = Terms { sharing: self.rerank.sharing.clone(), ..Terms::default() };
-        let read = Step { terms, ..Step::greedy(asked.name.clone(), parts, 0) };
+        let read = Step { terms, ..Step::greedy(asked.name().clone(), parts, 0) };
         loop {
             match self.many.brain()?.step(read.clone()).await {
                 Ok(stepped) => return Ok((asked, stepped.context)),
@@ -290,9 +286,9 @@ impl Judge {
     }
 
     /// Log-probabilities of a text's tokens behind all that a conversation holds.
-    async fn score(&self, asked: &Asked, text: &str) -> Result<Vec<f32>, BrainError> {
+    async fn score(&self, asked: &Temporary, text: &str) -> Result<Vec<f32>, BrainError> {
         let input = Input::Parts(vec![Part::Literal(text.to_owned())]);
-        let score = Score { conversation: asked.name.clone(), input, terms: Terms::default() };
+        let score = Score { conversation: asked.name().clone(), input, terms: Terms::default() };
         let scored = self.many.brain()?.score(score).await?;
         Ok(scored.logprobs.into_iter().flatten().collect())
     }
@@ -305,32 +301,6 @@ impl Judge {
         let input = Input::Parts(vec![Part::Literal(text.to_owned())]);
         let embed = Embed { vector: VectorTerms { kind, ..VectorTerms::default() }, ..Embed::of(input) };
         self.many.brain()?.embed(embed).await.map(|embedded| Some(embedded.embedding))
-    }
-}
-
-/// A conversation for as long as something is asked of it; it is closed when nobody waits for that any more.
-struct Asked {
-    brain: Brain,
-    name: ConversationId,
-    is_open: bool,
-}
-
-impl Asked {
-    async fn close(mut self) {
-        self.is_open = false;
-        // It may be gone already, and then it is.
-        let _ = self.brain.close(self.name.clone()).await;
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        if self.is_open
-            && let Ok(runtime) = Handle::try_current()
-        {
-            let (brain, name) = (self.brain.clone(), self.name.clone());
-            runtime.spawn(async move { brain.close(name).await });
-        }
     }
 }
 

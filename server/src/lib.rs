@@ -27,7 +27,6 @@ mod page;
 mod routes;
 mod slow;
 mod sse;
-mod temporary;
 mod watched;
 
 pub use app::Served;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use motorbrain_actors::{
-    brain::Brain,
+    brain::{Brain, Temporary},
     message::{BrainError, ConversationId, Fork, Input, Step, Terms},
     tokens::TokenId,
 };
@@ -18,7 +18,7 @@ use super::{
     choice::{Coming, Tokens},
     prompt::told,
     stream::{Awaited, Place},
-    turn::{Brought, Fresh, bring},
+    turn::{Brought, bring},
 };
 
 impl Chats {
@@ -150,8 +150,8 @@ impl Chats {
         Ok(())
     }
 
-    fn fresh(&self) -> Fresh {
-        Fresh::new(self.shared.tidying.clone())
+    fn fresh(&self) -> Temporary {
+        Temporary::new(&self.brain, "chat")
     }
 
     fn coming(&self, request: &ChatRequest, index: usize, prompt: &[TokenId]) -> Coming {

@@ -4,13 +4,7 @@
 //! answers are sampled. Each of these is a request of the brain's own, with its permits and its errors; nothing is
 //! decided here that the brain decides.
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeSet, fmt, path::PathBuf, sync::Arc, time::SystemTime};
 
 use motorbrain_actors::{
     brain::Brain,
@@ -41,8 +35,6 @@ pub struct Chats {
 
 /// What all handles have in common.
 pub(super) struct Shared {
-    /// Closes conversations, whoever's they were.
-    pub(super) tidying: Brain,
     pub(super) model: Arc<Model>,
     pub(super) renderer: Renderer,
     pub(super) rules: Rules,
@@ -74,7 +66,6 @@ impl Chats {
         let added = model.tokenizer.added_tokens().into_iter();
         let is_guarded = |text: &str| renderer.guarded().has(text) && !UNKNOWN.contains(&text);
         let shared = Shared {
-            tidying: brain.waiting(Duration::MAX),
             guarded: added.filter(|token| is_guarded(&token.text)).map(|token| token.id).collect(),
             model,
             renderer,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use motorbrain_actors::{
-    brain::{StepItem, StepStream},
+    brain::{StepItem, StepStream, Temporary},
     message::{BrainError, Stepped},
     tokens::TokenId,
 };
@@ -18,7 +18,7 @@ use motorbrain_actors::{
 use super::{
     Answered, ChatError, ChatItem, Choice,
     choice::Coming,
-    turn::{Brought, Fresh, Turn},
+    turn::{Brought, Turn},
 };
 
 /// Where an answer is sampled.
@@ -26,7 +26,7 @@ pub(super) enum Place {
     /// In a conversation of the caller's.
     Named(#[expect(dead_code, reason = "held until the answer is over")] Turn),
     /// In one of its own.
-    Fresh(Fresh),
+    Fresh(Temporary),
 }
 
 /// Answers that were asked for.

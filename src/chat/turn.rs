@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -16,7 +15,7 @@ use motorbrain_actors::{
     message::{BrainError, ConversationId},
     tokens::TokenId,
 };
-use tokio::{runtime::Handle, sync::OwnedMutexGuard};
+use tokio::sync::OwnedMutexGuard;
 
 /// The named conversations in which chats are answered now.
 #[derive(Debug, Default)]
@@ -52,45 +51,6 @@ impl Drop for Turn {
         // Nobody else waits for it.
         if turns.get(&self.name).is_some_and(|turn| Arc::strong_count(turn) == 1) {
             turns.remove(&self.name);
-        }
-    }
-}
-
-/// A new conversation, closed when it is dropped.
-#[derive(Debug)]
-pub(super) struct Fresh {
-    brain: Brain,
-    name: ConversationId,
-    is_open: bool,
-}
-
-impl Fresh {
-    /// One of a name that nobody guesses. `brain`: a handle that waits for permits, by which it is closed.
-    pub(super) fn new(brain: Brain) -> Self {
-        let name = ConversationId::from(format!("chat {:016x}", RandomState::new().hash_one(0)));
-        Self { brain, name, is_open: true }
-    }
-
-    /// Its name.
-    pub(super) fn name(&self) -> &ConversationId {
-        &self.name
-    }
-
-    /// Closes it, and returns when that is done.
-    pub(super) async fn close(mut self) {
-        self.is_open = false;
-        // It may be gone already, and then it is.
-        let _ = self.brain.close(self.name.clone()).await;
-    }
-}
-
-impl Drop for Fresh {
-    fn drop(&mut self) {
-        if self.is_open
-            && let Ok(runtime) = Handle::try_current()
-        {
-            let (brain, name) = (self.brain.clone(), self.name.clone());
-            runtime.spawn(async move { brain.close(name).await });
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    Brain,
+    Brain, Temporary,
     gate::{Lane, Permit},
 };
 use crate::{
@@ -73,8 +73,8 @@ impl Many {
         }
     }
 
-    /// A handle that is held to no time, for what tidies up.
-    pub(crate) fn tidying(&self) -> Brain {
-        self.brain.patient(None)
+    /// A conversation for one of the requests, or some.
+    pub(crate) fn temporary(&self, what: &str) -> Temporary {
+        Temporary::new(&self.brain, what)
     }
 }

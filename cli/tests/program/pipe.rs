@@ -262,7 +262,7 @@ fn a_crashed_actor_is_restarted_and_the_answer_is_the_same() {
     let stats = pipe.ask(&json!({"id": 3, "op": "stats"}));
     let actor = &stats["ok"]["actors"][0];
     assert_eq!((&actor["restarts"], &actor["state"]), (&json!(3), &json!("ready")), "{stats}");
-    let model = json!({"layers": 24, "hidden": 64, "vocab": 576, "inputs": 51, "window": 2048, "sinks": 4});
+    let model = json!({"layers": 24, "hidden": 64, "vocab": 576, "inputs": 51, "window": 64, "sinks": 4});
     assert_eq!(stats["ok"]["model"], model);
     assert_eq!(code(&pipe.ask(&json!({"id": 4, "op": "crash", "actor": 7}))), "bad_request");
 }

@@ -6,6 +6,7 @@
 pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod embeddings;
+mod head;
 pub(crate) mod models;
 pub(crate) mod responses;
 pub(crate) mod sampling;

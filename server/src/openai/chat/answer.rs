@@ -4,8 +4,7 @@ use motorbrain::chat::{Answered, ChatToken, Choice, Likely, ToolCall};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Head;
-use crate::openai::{completions::written::finite, usage::Usage};
+use crate::openai::{completions::written::finite, head::Head, usage::Usage};
 
 /// The answer.
 #[derive(Debug, Serialize, ToSchema)]

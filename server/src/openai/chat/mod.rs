@@ -14,19 +14,12 @@ use axum::{
 
 use self::{answer::Answer, request::Request};
 use crate::{
-    app::{App, Caller, unix_time},
+    app::{App, Caller},
     body::Asked,
     error::{ApiError, ErrorBody},
-    names, sse,
+    openai::head::Head,
+    sse,
 };
-
-/// What all events of an answer have in common.
-#[derive(Clone, Debug)]
-pub(crate) struct Head {
-    id: String,
-    created: u64,
-    model: String,
-}
 
 /// A message that answers messages, or several.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", operation_id = "chat", request_body = Request, responses(
@@ -39,7 +32,7 @@ pub(crate) async fn create(
     Asked(request): Asked<Request>,
 ) -> Result<Response, ApiError> {
     app.check_model(&request.model)?;
-    let head = Head { id: names::random("chatcmpl-"), created: unix_time(), model: request.model.clone() };
+    let head = Head::new("chatcmpl-", &request.model);
     let chats = app.chats(&caller)?;
     let mut asking = request.asking(app.limits().count)?;
     asking.chat.sharing = app.sharing(&caller);

@@ -6,13 +6,10 @@ use bytes::Bytes;
 use motorbrain::chat::{ChatItem, ChatStream};
 use serde::Serialize;
 
-use super::{
-    Head,
-    answer::{ContentLogprobs, logprobs},
-};
+use super::answer::{ContentLogprobs, logprobs};
 use crate::{
     error::ApiError,
-    openai::usage::Usage,
+    openai::{head::Head, usage::Usage},
     sse::{self, Source},
 };
 

@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream as futures};
-use motorbrain::{Brain, Finished, Input, Part, Score, Stepped, Terms, TokenId};
+use motorbrain::{Brain, Finished, Input, Part, Score, Stepped, Temporary, Terms, TokenId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -21,13 +21,12 @@ use self::{
     request::{Asking, Prompt, Request},
     written::{Logprobs, Writer},
 };
-use super::usage::Usage;
+use super::{head::Head, usage::Usage};
 use crate::{
-    app::{App, Caller, unix_time},
+    app::{App, Caller},
     body::Asked,
     error::{ApiError, ErrorBody},
-    names, sse,
-    temporary::Temporary,
+    sse,
 };
 
 /// So many prompts of one request are with the brain at once.
@@ -59,18 +58,10 @@ pub(crate) struct Choice {
     finish_reason: Option<&'static str>,
 }
 
-/// What all events of an answer have in common.
-#[derive(Clone, Debug)]
-struct Head {
-    id: String,
-    created: u64,
-    model: String,
-}
-
-impl Head {
-    fn answer(&self, choices: Vec<Choice>, usage: Option<Usage>) -> Answer {
-        let Self { id, created, model } = self.clone();
-        Answer { id, object: "text_completion", created, model, choices, usage }
+impl Answer {
+    fn new(head: &Head, choices: Vec<Choice>, usage: Option<Usage>) -> Self {
+        let Head { id, created, model } = head.clone();
+        Self { id, object: "text_completion", created, model, choices, usage }
     }
 }
 
@@ -86,7 +77,7 @@ pub(crate) async fn create(
 ) -> Result<Response, ApiError> {
     app.check_model(&request.model)?;
     let asking = request.asking(app.limits().count, app.settings().inputs_max)?;
-    let head = Head { id: names::random("cmpl-"), created: unix_time(), model: asking.model.clone() };
+    let head = Head::new("cmpl-", &asking.model);
     if asking.stream {
         let place = app.streams().take(&caller.client)?;
         let events = stream::begin(&app, &caller, head, asking).await?;
@@ -103,7 +94,7 @@ pub(crate) async fn create(
     );
     let choices = completed.into_iter().flat_map(|it| it.choices).enumerate();
     let choices = choices.map(|(index, choice)| Choice { index, ..choice }).collect();
-    Ok(Json(head.answer(choices, Some(usage))).into_response())
+    Ok(Json(Answer::new(&head, choices, Some(usage))).into_response())
 }
 
 /// What came of one prompt.
@@ -122,12 +113,12 @@ async fn completed(
     prompt: Prompt,
 ) -> Result<Completed, ApiError> {
     let tokens = tokens(app, brain, prompt).await?;
-    let conversation = Temporary::new(brain);
+    let conversation = Temporary::new(brain, "http");
     let scores = match asking.echo && asking.logprobs.is_some() {
         true => Some(scored(brain, &conversation, terms, &tokens).await?),
         false => None,
     };
-    let step = asking.step(conversation.name(), terms, scores.is_none().then(|| tokens.clone()));
+    let step = asking.step(conversation.name().clone(), terms, scores.is_none().then(|| tokens.clone()));
     let (stepped, cached) = match asking.n {
         1 => {
             let stepped = brain.step(step).await?;
@@ -194,6 +185,6 @@ async fn scored(
     terms: &Terms,
     tokens: &[TokenId],
 ) -> Result<Vec<Option<f32>>, ApiError> {
-    let (conversation, input) = (conversation.name(), Input::Tokens(tokens.to_vec()));
+    let (conversation, input) = (conversation.name().clone(), Input::Tokens(tokens.to_vec()));
     Ok(brain.score(Score { conversation, input, terms: terms.clone() }).await?.logprobs)
 }

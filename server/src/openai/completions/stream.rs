@@ -1,12 +1,16 @@
 //! Completions as they come: the prompts one behind the other, each token as soon as it is there.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
-use motorbrain::{Brain, BrainError, Sampled, StepItem, StepStream, Stepped, Terms, TokenId};
+use motorbrain::{Brain, BrainError, Sampled, StepItem, StepStream, Stepped, Temporary, Terms, TokenId};
 
 use super::{
-    Choice, Head, finish,
+    Answer, Choice, finish,
     request::{Asking, Prompt},
     scored, tokens,
     written::{Logprobs, Writer},
@@ -14,15 +18,16 @@ use super::{
 use crate::{
     app::{App, Caller},
     error::ApiError,
-    openai::usage::Usage,
+    openai::{head::Head, usage::Usage},
     sse::{self, Source},
-    temporary::Temporary,
 };
 
 /// A streamed answer.
 pub(super) struct Completions {
     app: App,
     brain: Brain,
+    /// When all of it is to be done, and how long that was.
+    until: Option<(Instant, Duration)>,
     terms: Terms,
     head: Head,
     asking: Arc<Asking>,
@@ -62,6 +67,7 @@ pub(super) async fn begin(app: &App, caller: &Caller, head: Head, asking: Asking
     let mut completions = Completions {
         app: app.clone(),
         brain: app.brain(caller),
+        until: app.request_max().map(|most| (Instant::now() + most, most)),
         terms: Terms { sharing: app.sharing(caller), ..Terms::default() },
         head,
         prompts: asking.prompts.iter().cloned().collect(),
@@ -97,7 +103,7 @@ impl Source for Completions {
 impl Completions {
     /// What stands behind all choices.
     fn last(&self) -> Bytes {
-        let usage = self.asking.usage.then(|| self.head.answer(vec![], Some(self.usage)));
+        let usage = self.asking.usage.then(|| Answer::new(&self.head, vec![], Some(self.usage)));
         let usage = usage.map(|usage| sse::data(&usage)).unwrap_or_default();
         [usage, sse::DONE].concat().into()
     }
@@ -146,7 +152,16 @@ impl Completions {
 
     fn event(&self, text: String, logprobs: Option<Logprobs>, finish_reason: Option<&'static str>) -> Bytes {
         let choice = Choice { text, index: self.index, logprobs, finish_reason };
-        sse::data(&self.head.answer(vec![choice], None))
+        sse::data(&Answer::new(&self.head, vec![choice], None))
+    }
+
+    /// The brain for the next of the requests, which has what is left of the time.
+    fn brain(&self) -> Result<Brain, ApiError> {
+        let Some((until, deadline)) = self.until else { return Ok(self.brain.clone()) };
+        match until.saturating_duration_since(Instant::now()) {
+            Duration::ZERO => Err(BrainError::Timeout { deadline }.into()),
+            left => Ok(self.brain.within(left)),
+        }
     }
 
     /// Begins with the next prompt, if there is one.
@@ -155,22 +170,22 @@ impl Completions {
             self.state = State::Behind;
             return Ok(());
         };
-        let tokens = tokens(&self.app, &self.brain, prompt).await?;
-        let conversation = Temporary::new(&self.brain);
+        let tokens = tokens(&self.app, &self.brain()?, prompt).await?;
+        let conversation = Temporary::new(&self.brain, "http");
         let mut first = None;
         let mut read = false;
         if self.asking.echo {
             let writer = Writer::new(self.app.tokenizer(), &tokens);
             let mut logprobs = None;
             if self.asking.logprobs.is_some() {
-                let scores = scored(&self.brain, &conversation, &self.terms, &tokens).await?;
+                let scores = scored(&self.brain()?, &conversation, &self.terms, &tokens).await?;
                 writer.scored(&tokens, &scores, logprobs.insert(Logprobs::default()));
                 read = true;
             }
             first = Some((writer.prompt(), logprobs));
         }
-        let step = self.asking.step(conversation.name(), &self.terms, (!read).then(|| tokens.clone()));
-        let stream = self.brain.step_stream(step).await?;
+        let step = self.asking.step(conversation.name().clone(), &self.terms, (!read).then(|| tokens.clone()));
+        let stream = self.brain()?.step_stream(step).await?;
         let chars = first.as_ref().map_or(0, |(text, _)| text.chars().count());
         let prompt = tokens.len();
         let tokenizer = self.app.tokenizer();

@@ -38,8 +38,9 @@ impl World {
         let spoken_to = if self.rng.chance(20) { NAMES.len() as u64 } else { CONVERSATIONS };
         let name = ConversationId::from(NAMES[self.rng.below(spoken_to) as usize]);
         let several = self.rng.chance(15);
+        let only_reads = !several && self.rng.chance(15);
         let step = StepAsk {
-            count: self.rng.below(5) as usize + usize::from(several),
+            count: if only_reads { 0 } else { self.rng.below(5) as usize + usize::from(several) },
             sampling: Sampling { temperature: f32::from(u8::from(several)), ..GREEDY },
             seed: self.rng.below(3),
             top: 0,
