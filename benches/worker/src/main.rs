@@ -8,6 +8,7 @@
 
 mod bare;
 mod brain;
+mod door;
 mod embedding;
 mod keeping;
 mod latency;
@@ -78,6 +79,10 @@ impl Worker {
             (Request::Crowd { load, resident }, _) => {
                 self.unload();
                 self.runtime.block_on(keeping::crowd(&load, &resident))
+            }
+            (Request::Door(asked), _) => {
+                self.unload();
+                self.runtime.block_on(door::measure(asked))
             }
             (Request::Memory, model) => memory::report(runtime, model.as_ref()),
             (Request::Bandwidth { threads }, _) => Ok(json!({ "bytes_per_second": limits::bandwidth(threads) })),

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use motorbrain::Settings;
 use serde::Deserialize;
 
+use crate::door;
+
 /// One line of standard input.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "op", rename_all = "snake_case")]
@@ -44,6 +46,8 @@ pub(crate) enum Request {
         load: Load,
         resident: Vec<usize>,
     },
+    /// Chats and embeds mixed, of a server or of a brain of its own.
+    Door(door::Asked),
     /// What the process holds.
     Memory,
     /// Bytes a second that all threads together can read.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::{
+    fs,
     io::Write as _,
     path::Path,
     process::{Command, Stdio},
@@ -73,6 +74,25 @@ fn vectors_are_measured_beside_what_they_are_to_cost() {
             assert!(answers[0]["ok"][part][field].as_f64().is_some_and(|number| number > 0.0), "{}", answers[0]);
         }
     }
+}
+
+#[test]
+fn chats_and_vectors_are_measured_in_one_mix() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in fs::read_dir(load()["model"].as_str().unwrap()).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+    }
+    let template = "{% for message in messages %}{{ message.content }}{% endfor %}";
+    let config = json!({ "chat_template": template }).to_string();
+    fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+    let mix = json!({ "chats": 2, "embeds": 2, "tokens": 8 });
+    let target = json!({ "library": { "model": folder.path(), "window": 512 } });
+    let answers = ask(&[json!({ "op": "door", "target": target, "mix": mix, "seconds": 1.0 })]);
+    assert_positive(&answers[0], &["tokens_per_second", "vectors_per_second"]);
+    let first = &answers[0]["ok"]["first"];
+    assert!(first["p50"].as_f64() > Some(0.0) && first["p50"].as_f64() <= first["p99"].as_f64(), "{first}");
+    assert!(answers[0]["ok"]["resident"]["second_half"].as_f64() > Some(0.0), "{}", answers[0]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod budget;
 mod claims;
+mod door;
 mod embedding;
 mod engines;
 mod fairness;
@@ -68,6 +69,8 @@ enum Instead {
     Keeping,
     /// Measure instead what vectors and their order cost
     Embedding,
+    /// Measure instead what the HTTP server costs beside the library alone
+    Door(door::Arguments),
     /// Measure instead what callers get beside a long prompt and a flood, through the pipe
     Fairness(fairness::Arguments),
 }
@@ -78,6 +81,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<String, Er
         Some(Instead::Actors) => actors(project),
         Some(Instead::Keeping) => keeping::run(project),
         Some(Instead::Embedding) => embedding::run(project),
+        Some(Instead::Door(arguments)) => door::run(project, arguments),
         Some(Instead::Fairness(arguments)) => fairness::run(project, arguments),
         None => compare(project, &arguments.options),
     }
