@@ -51,7 +51,7 @@ pub(crate) struct Request {
     #[arg(long = "vectors", value_name = "NAME=FILE")]
     external: Vec<External>,
 
-    /// Order the first ten that the first row finds anew, by cosine and so many parts of what `rerank` says of each
+    /// Order the first ten documents that the first row finds anew, by cosine and so many parts of what `rerank` says of each
     #[arg(long, value_name = "WEIGHT,..", value_delimiter = ',', value_parser = weight, allow_negative_numbers = true)]
     rerank: Vec<f32>,
 
@@ -195,7 +195,7 @@ impl Table {
     ) -> Result<Vec<(Compared, Ranks)>, EvalError> {
         let mut notice = Notice::new();
         let what = format!("reranking ({name})");
-        let tell = |done| notice.tell(&what, done, 2 * self.pairs.len());
+        let tell = |done| notice.tell(&what, done, self.pairs.len());
         let reranked = Reranked::by(brain, &rerank, cosines, &self.pairs, tell).await?;
         let before = metrics::ranks(cosines, &self.answers);
         let rows = weights.iter().map(|weight| {

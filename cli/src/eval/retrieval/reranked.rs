@@ -15,17 +15,14 @@ use super::{
 /// As many of those that vectors find are looked at again.
 pub(super) const DEPTH: usize = 10;
 
-/// What the model says of the first documents of each query: of a place among the documents, its score.
-type Judged = Vec<BTreeMap<usize, f32>>;
-
-/// What the model says of the first few, both ways.
-pub(super) struct Reranked {
-    documents: Judged,
-    queries: Judged,
-}
+/// What the model says of the first few documents that each query finds.
+///
+/// Queries that documents find keep their places: nobody reranks that way, and it would take several times as long, since
+/// what is read anew behind each candidate is what is looked for. Of a place among the documents, its score.
+pub(super) struct Reranked(Vec<BTreeMap<usize, f32>>);
 
 impl Reranked {
-    /// Asks the model; `tell` is called with how many of the texts that look for others are done.
+    /// Asks the model; `tell` is called with how many queries are done.
     pub(super) async fn by(
         brain: &Brain,
         rerank: &Rerank,
@@ -33,34 +30,30 @@ impl Reranked {
         pairs: &[Pair],
         mut tell: impl FnMut(usize),
     ) -> Result<Self, BrainError> {
-        let count = pairs.len();
-        let queries: Vec<_> = pairs.iter().map(|pair| pair.query.as_str()).collect();
-        let documents: Vec<_> = pairs.iter().map(|pair| pair.document.as_str()).collect();
-        let of_documents = |query: usize| first(count, |document| cosines.at(query, document));
-        let of_queries = |document: usize| first(count, |query| cosines.at(query, document));
-        Ok(Self {
-            documents: judged(brain, rerank, &queries, &documents, of_documents, &mut tell).await?,
-            queries: judged(brain, rerank, &documents, &queries, of_queries, |done| tell(count + done)).await?,
-        })
+        let mut judged = Vec::with_capacity(pairs.len());
+        for (query, pair) in pairs.iter().enumerate() {
+            let found = first(pairs.len(), |document| cosines.at(query, document));
+            let documents = found.iter().map(|place| pairs[*place].document.clone()).collect();
+            // Weights are tried on what comes of it.
+            let asked = Rerank { query: pair.query.clone(), documents, mix: None, ..rerank.clone() };
+            let reranked = brain.rerank(asked).await?;
+            judged.push(found.into_iter().zip(reranked.scores).collect());
+            tell(query + 1);
+        }
+        Ok(Self(judged))
     }
 
-    /// Where partners stand when the first few are ordered by cosine and so many parts of the model's score; all others
-    /// stay where vectors have them.
+    /// Where partners stand when the first few documents are ordered by cosine and so many parts of the model's score; all
+    /// others stay where vectors have them.
     pub(super) fn ranks(&self, before: &Ranks, cosines: &Scores, answers: &Answers, mix: f32) -> Ranks {
-        let rank = |asked: usize, found: &BTreeMap<usize, f32>, cosine: &dyn Fn(usize) -> f32, before: usize| {
-            let mixed = |place: usize, score: f32| cosine(place) + mix * score;
-            let Some(own) = found.get(&asked).map(|score| mixed(asked, *score)) else { return before };
-            let wrong = found.iter().filter(|(place, _)| !answers.are(asked, **place));
+        let rank = |(query, (found, before)): (usize, (&BTreeMap<usize, f32>, &usize))| {
+            let mixed = |place: usize, score: f32| cosines.at(query, place) + mix * score;
+            let Some(own) = found.get(&query).map(|score| mixed(query, *score)) else { return *before };
+            let wrong = found.iter().filter(|(place, _)| !answers.are(query, **place));
             1 + wrong.filter(|(place, score)| mixed(**place, **score) >= own).count()
         };
-        let way = |judged: &Judged, before: &[usize], cosine: &dyn Fn(usize, usize) -> f32| {
-            let asked = judged.iter().zip(before).enumerate();
-            asked.map(|(asked, (found, before))| rank(asked, found, &|place| cosine(asked, place), *before)).collect()
-        };
-        Ranks {
-            documents: way(&self.documents, &before.documents, &|query, document| cosines.at(query, document)),
-            queries: way(&self.queries, &before.queries, &|document, query| cosines.at(query, document)),
-        }
+        let documents = self.0.iter().zip(&before.documents).enumerate().map(rank).collect();
+        Ranks { documents, queries: before.queries.clone() }
     }
 }
 
@@ -70,28 +63,6 @@ fn first(count: usize, score: impl Fn(usize) -> f32) -> Vec<usize> {
     places.sort_by(|one, other| score(*other).total_cmp(&score(*one)));
     places.truncate(DEPTH);
     places
-}
-
-/// What the model says of those that each text has found.
-async fn judged(
-    brain: &Brain,
-    rerank: &Rerank,
-    asked: &[&str],
-    others: &[&str],
-    found: impl Fn(usize) -> Vec<usize>,
-    mut tell: impl FnMut(usize),
-) -> Result<Judged, BrainError> {
-    let mut judged = Vec::with_capacity(asked.len());
-    for (at, query) in asked.iter().enumerate() {
-        let found = found(at);
-        let documents = found.iter().map(|place| others[*place].to_owned()).collect();
-        // Weights are tried on what comes of it.
-        let asked = Rerank { query: (*query).to_owned(), documents, mix: None, ..rerank.clone() };
-        let reranked = brain.rerank(asked).await?;
-        judged.push(found.into_iter().zip(reranked.scores).collect());
-        tell(at + 1);
-    }
-    Ok(judged)
 }
 
 #[cfg(test)]
@@ -105,15 +76,12 @@ mod tests {
         let answers = Answers::apart(3);
         let before = super::super::metrics::ranks(&cosines, &answers);
         let judged = |scores: &[(usize, f32)]| scores.iter().copied().collect::<BTreeMap<_, _>>();
-        let reranked = Reranked {
-            // The second's own is pushed back, the third's is not among those that were looked at.
-            documents: vec![
-                judged(&[(0, 2.0), (1, 0.0)]),
-                judged(&[(1, -1.0), (2, 0.0)]),
-                judged(&[(0, 1.0), (1, 1.0)]),
-            ],
-            queries: vec![judged(&[]), judged(&[]), judged(&[])],
-        };
+        // The second's own is pushed back, the third's is not among those that were looked at.
+        let reranked = Reranked(vec![
+            judged(&[(0, 2.0), (1, 0.0)]),
+            judged(&[(1, -1.0), (2, 0.0)]),
+            judged(&[(0, 1.0), (1, 1.0)]),
+        ]);
         let ranks = |mix| reranked.ranks(&before, &cosines, &answers, mix);
         assert_eq!(ranks(0.0).documents, [2, 1, 3]);
         assert_eq!(ranks(0.2).documents, [1, 2, 3]);
