@@ -160,6 +160,7 @@ impl Browser {
         let scheme = json!({ "features": [{ "name": "prefers-color-scheme", "value": look.scheme }] });
         self.tell_chromium("Emulation.setEmulatedMedia", scheme).await;
         let size = json!({ "width": look.width, "height": look.height, "deviceScaleFactor": 1, "mobile": false });
+        self.tell_chromium("Emulation.setScrollbarsHidden", json!({ "hidden": true })).await;
         self.tell_chromium("Emulation.setDeviceMetricsOverride", size).await;
     }
 
