@@ -16,7 +16,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::client::{Connection, request};
+use crate::client::{Connection, PATIENCE, request};
 
 /// Where this is `required`, a test that finds no browser fails; else it says that it is skipped.
 const BROWSER: &str = "MOTORBRAIN_BROWSER";
@@ -36,8 +36,6 @@ const ARGUMENTS: [&str; 6] = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ];
 
-/// What keeps a condition from becoming true for so long hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// By this key an element's name comes, as the standard says.

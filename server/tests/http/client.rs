@@ -9,8 +9,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Nothing here takes half a minute; whatever does hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing here takes a minute; whatever does hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An answer.
 #[derive(Debug)]

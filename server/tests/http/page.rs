@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::{
-    browser::{Browser, ENTER, Look, PATIENCE, TAB},
+    browser::{Browser, ENTER, Look, TAB},
+    client::PATIENCE,
     serving::Serving,
 };
 
