@@ -23,7 +23,7 @@ mod top;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use motorbrain::{Parts, transfer::Transfers};
+use motorbrain::{Parts, grammar::Compiler, transfer::Transfers};
 use tokio::runtime::Builder;
 
 use args::{Args, Command, Common};
@@ -77,10 +77,14 @@ async fn pipe(common: &Common, chaos: bool, files: bool) -> Result<Exit, Failure
     let mut settings = common.settings()?;
     settings.brain.chaos |= chaos;
     let parts = Parts::find(&settings).await?;
-    let (vocab, loader) = (parts.model.contract.vocab, Arc::clone(&parts.loader));
+    let (model, loader) = (Arc::clone(&parts.model), Arc::clone(&parts.loader));
     let brain = parts.start(&settings, None).await?;
-    let rules = motorbrain_protocol::Rules { chaos: settings.brain.chaos, files, vocab };
-    let served = pipe::serve(&brain, Transfers::new(brain.clone(), loader), rules, &settings).await;
+    let with = pipe::With {
+        transfers: Transfers::new(brain.clone(), loader),
+        rules: motorbrain_protocol::Rules { chaos: settings.brain.chaos, files, vocab: model.contract.vocab },
+        grammars: Compiler::new(model),
+    };
+    let served = pipe::serve(&brain, with, &settings).await;
     brain.shutdown().await;
     match served {
         Ok(()) => Ok(Exit::Fine),

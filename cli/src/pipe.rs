@@ -17,7 +17,7 @@ use std::{
     thread,
 };
 
-use motorbrain::{Brain, Settings, transfer::Transfers};
+use motorbrain::{Brain, Settings, grammar::Compiler, transfer::Transfers};
 use motorbrain_protocol::{Decoded, Line, Rules, decode, next_line, too_long};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
@@ -64,12 +64,20 @@ impl Drop for Written {
     }
 }
 
+/// What requests are done with, besides the brain.
+pub(crate) struct With {
+    pub(crate) transfers: Transfers,
+    pub(crate) grammars: Compiler,
+    pub(crate) rules: Rules,
+}
+
 /// Serves standard input until it ends, or until nobody reads standard output any more.
 ///
 /// # Errors
 /// Standard input cannot be read, or standard output not be written for another reason than that
 /// its reader is gone; or the brain has stopped by itself.
-pub(crate) async fn serve(brain: &Brain, transfers: Transfers, rules: Rules, settings: &Settings) -> io::Result<()> {
+pub(crate) async fn serve(brain: &Brain, with: With, settings: &Settings) -> io::Result<()> {
+    let With { transfers, grammars, rules } = with;
     let (decoded, mut requests) = mpsc::channel(1);
     thread::Builder::new().name("stdin".into()).spawn(move || {
         read(BufReader::with_capacity(READ_LEN, io::stdin()), &rules, &decoded);
@@ -81,7 +89,7 @@ pub(crate) async fn serve(brain: &Brain, transfers: Transfers, rules: Rules, set
     let writer = spawn_blocking(move || write(io::stdout(), outgoing));
 
     let slots = Slots::new(settings.limits.requests);
-    let mut counter = Counter::new(brain, settings, transfers, replies, out, written);
+    let mut counter = Counter::new(brain, settings, transfers, grammars, replies, out, written);
     let mut stopped = pin!(brain.actor_ref().wait(None));
     let mut lines = Vec::new().into_iter();
     let mut ended = None;

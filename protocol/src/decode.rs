@@ -19,6 +19,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     fields::{Fields, KeyProblem},
+    grammar::Grammar,
     values::{self, bad, cut, missing, wrong},
 };
 
@@ -72,10 +73,17 @@ pub enum Op {
 /// What is to be done for a caller.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
-    /// A request about a conversation.
+    /// A request about a conversation that is no step.
     Ask(Request),
-    /// A step that is shown as it comes.
-    Stream(Step),
+    /// To append, and sample.
+    Step {
+        /// What is asked; its grammar is still to be compiled.
+        step: Step,
+        /// What its tokens are to spell.
+        grammar: Option<Grammar>,
+        /// Whether it is shown as it comes.
+        stream: bool,
+    },
     /// The tokens of an input.
     Tokenize(Input),
     /// The text of tokens.
@@ -256,9 +264,10 @@ fn work(name: &str, fields: &mut Fields<'_>, rules: &Rules) -> Result<Option<Wor
             tokens_only: fields.take("tokens_only").map_or(Ok(false), |raw| values::flag("tokens_only", raw))?,
         },
         "embed" => Work::Ask(Request::Embed(embed(fields, rules)?)),
-        "step" => match fields.take("stream").map_or(Ok(false), |raw| values::flag("stream", raw))? {
-            true => Work::Stream(step(fields, rules)?),
-            false => Work::Ask(Request::Step(step(fields, rules)?)),
+        "step" => Work::Step {
+            stream: fields.take("stream").map_or(Ok(false), |raw| values::flag("stream", raw))?,
+            grammar: fields.take("grammar").map(Grammar::parse).transpose()?,
+            step: step(fields, rules)?,
         },
         "score" => Work::Ask(Request::Score(Score {
             conversation: conversation(fields)?,
@@ -552,6 +561,11 @@ mod tests {
         Op::Work(Work::Ask(request), Manner::default())
     }
 
+    /// Of a step that is asked for as a whole and may say anything.
+    fn step_of(step: Step) -> Op {
+        Op::Work(Work::Step { step, grammar: None, stream: false }, Manner::default())
+    }
+
     fn a() -> ConversationId {
         ConversationId::from("a")
     }
@@ -618,7 +632,7 @@ mod tests {
         }
         let step = Step::greedy(a(), "x", 1);
         let bare = Step { input: None, ..step.clone() };
-        check(r#"{"id":1,"op":"step","conversation":"a"}"#, "1", ask(Request::Step(bare)));
+        check(r#"{"id":1,"op":"step","conversation":"a"}"#, "1", step_of(bare));
         let full = Step {
             count: 8,
             sampling: Sampling {
@@ -639,7 +653,7 @@ mod tests {
         check(
             r#"{"id":1,"op":"step","conversation":"a","text":"x","count":8,"temperature":5e-1,"top_k":40,"top_p":0.9,"min_p":0.05,"repetition_penalty":1.25,"presence_penalty":-0.5,"frequency_penalty":2,"logit_bias":[[7,-1e2],[0,0.5]],"seed":18446744073709551615,"top":5,"stop":["\n\n","\u00e4"],"stream":false}"#,
             "1",
-            ask(Request::Step(full)),
+            step_of(full),
         );
         let score = Score { conversation: a(), input: text(""), terms: Terms::default() };
         check(r#"{"id":1,"op":"score","conversation":"a","text":""}"#, "1", ask(Request::Score(score)));
@@ -647,8 +661,15 @@ mod tests {
         check(
             r#"{"id":1,"op":"step","conversation":"a","text":"x","stream":true}"#,
             "1",
-            Op::Work(Work::Stream(streamed), Manner::default()),
+            Op::Work(Work::Step { step: streamed.clone(), grammar: None, stream: true }, Manner::default()),
         );
+        let grammar = Some(Grammar::Regex("[a-z]".into()));
+        check(
+            r#"{"id":1,"op":"step","conversation":"a","text":"x","grammar":{"regex":"[a-z]"}}"#,
+            "1",
+            Op::Work(Work::Step { step: streamed, grammar, stream: false }, Manner::default()),
+        );
+        check_refused(r#"{"id":1,"op":"step","conversation":"a","regex":"[a-z]"}"#, "1", "bad_request", "`regex`");
         check(r#"{"id":1,"op":"tokenize","text":"x"}"#, "1", Op::Work(Work::Tokenize(text("x")), Manner::default()));
         let tokens = vec![TokenId(5), TokenId(0)];
         check(
@@ -771,14 +792,14 @@ mod tests {
         check(r#"{"id":1,"op":"rewind","conversation":"a","context_len":0}"#, "1", ask(Request::Rewind(rewind)));
         let step = |sharing, choice| {
             let terms = Terms { choice, sharing, pin: false };
-            ask(Request::Step(Step { n: 3, terms, ..Step::greedy(a(), "x", 1) }))
+            step_of(Step { n: 3, terms, ..Step::greedy(a(), "x", 1) })
         };
         let with = |keys: &str| format!(r#"{{"id":1,"op":"step","conversation":"a","text":"x","n":3{keys}}}"#);
         let scope = || Some(Sharing::With(Some("s".into())));
         check(&with(""), "1", step(None, None));
         check(&with(r#","share":false,"choice":0"#), "1", step(Some(Sharing::Nobody), Some(0)));
         let terms = Terms { pin: true, ..Terms::default() };
-        let pinned = ask(Request::Step(Step { n: 3, terms, ..Step::greedy(a(), "x", 1) }));
+        let pinned = step_of(Step { n: 3, terms, ..Step::greedy(a(), "x", 1) });
         check(&with(r#","pin":true"#), "1", pinned);
         check_refused(with(r#","pin":1"#), "1", "bad_request", "pin is 1");
         check(&with(r#","share":true"#), "1", step(Some(Sharing::With(None)), None));
@@ -981,7 +1002,7 @@ mod tests {
         }
         check_refused(step(r#"[1],"text":"x""#), "1", "bad_request", "beside `text`");
         let tokens = Step { input: Some(Input::Tokens(vec![])), ..Step::greedy(a(), "", 1) };
-        check(&step("[]"), "1", ask(Request::Step(tokens)));
+        check(&step("[]"), "1", step_of(tokens));
     }
 
     #[test]

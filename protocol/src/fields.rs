@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Every key of the protocol.
-const KEYS: [&str; 46] = [
+const KEYS: [&str; 50] = [
     "id",
     "op",
     "conversation",
@@ -36,6 +36,10 @@ const KEYS: [&str; 46] = [
     "share",
     "scope",
     "pin",
+    "grammar",
+    "json_schema",
+    "regex",
+    "lark",
     "to",
     "at",
     "context_len",

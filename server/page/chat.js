@@ -91,7 +91,8 @@ export const chat = ({ model, chaos }) => {
     going = new AbortController();
     busy(true);
     const body = {
-      model, conversation, messages: mine, tools, stream: true, stream_options: { include_usage: true },
+      model, conversation, messages: mine, tools, tool_choice: tools && by("choice").value,
+      stream: true, stream_options: { include_usage: true },
       temperature: Number(by("temperature").value), max_tokens: Number(by("most").value),
     };
     try {
@@ -115,8 +116,11 @@ export const chat = ({ model, chaos }) => {
   by("stop").addEventListener("click", () => going?.abort());
   by("reset").addEventListener("click", () => {
     going?.abort();
+    // Where nothing was said there is no conversation yet.
+    if (history.length) {
+      ask(`/brain/conversations/${encodeURIComponent(conversation)}`, undefined, { method: "DELETE" }).catch(() => {});
+    }
     history = [];
-    ask(`/brain/conversations/${encodeURIComponent(conversation)}`, undefined, { method: "DELETE" }).catch(() => {});
     conversation = named();
     by("said").replaceChildren();
     by("counted").textContent = "";

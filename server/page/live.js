@@ -15,11 +15,11 @@ const ago = (ms) => {
 
 const rows = (table, made) => by(table).tBodies[0].replaceChildren(...made);
 
-const actor = (incarnations) => ({ actor, state, restarts, queued, conversations }) => {
+const actor = ({ actor, state, restarts, queued, conversations }) => {
   const row = made("tr");
   const kind = { ready: "good", down: "bad" }[state] || "fair";
-  row.append(made("td", actor), made("td", state, kind), made("td", incarnations.get(actor) ?? ""), made("td", restarts),
-    made("td", queued), made("td", conversations));
+  row.append(made("td", actor), made("td", state, kind), made("td", restarts), made("td", queued),
+    made("td", conversations));
   return row;
 };
 
@@ -53,7 +53,7 @@ const conversation = (model) => (it) => {
   return row;
 };
 
-const look = async (incarnations, draw) => {
+const look = async (draw) => {
   const [stats, listed, metrics] = await Promise.all([
     ask("/brain/stats").then((answer) => answer.json()),
     ask("/brain/conversations?limit=50").then((answer) => answer.json()),
@@ -63,7 +63,7 @@ const look = async (incarnations, draw) => {
   health.textContent = stats.health;
   health.className = `pill ${{ ready: "good", down: "bad" }[stats.health] || "fair"}`;
   health.title = stats.reason || "";
-  rows("actors", stats.actors.map(actor(incarnations)));
+  rows("actors", stats.actors.map(actor));
   rows("conversations", listed.conversations.map(conversation(stats.model)));
   by("conversations-more").textContent = stats.conversations > listed.conversations.length
     ? `(${listed.conversations.length} of ${stats.conversations})` : "";
@@ -71,12 +71,11 @@ const look = async (incarnations, draw) => {
 };
 
 /** Events as they happen; where the stream breaks off it is taken up again. */
-const follow = async (incarnations) => {
+const follow = async () => {
   for (;;) {
     try {
       for await (const { event, data } of events(await ask("/brain/events"))) {
         const told = JSON.parse(data);
-        if (event === "actor_back" || event === "actor_ready") incarnations.set(told.actor, told.life);
         const line = made("li");
         const facts = Object.entries(told).filter(([key]) => key !== "event").map(([key, value]) => `${key} ${value}`);
         line.append(made("time", new Date().toLocaleTimeString()), made("b", event), ` ${facts.join(", ")}`);
@@ -91,14 +90,13 @@ const follow = async (incarnations) => {
 };
 
 export const live = () => {
-  const incarnations = new Map();
   const draw = figures(by("figures"));
   let failed = false;
-  follow(incarnations);
+  follow();
   const again = async () => {
     if (!document.hidden) {
       try {
-        await look(incarnations, draw);
+        await look(draw);
         if (failed) says();
         failed = false;
       } catch (error) {

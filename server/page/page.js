@@ -10,14 +10,16 @@ const begin = async () => {
   const model = models.data[0].id;
   by("model").textContent = model;
   by("door").hidden = true;
+  says();
   chat({ model, chaos: "/brain/chaos/kill" in api.paths });
   vectors();
   live();
 };
 
 const guarded = () => begin().catch((error) => {
-  if (error.status === 401) by("door").hidden = false;
-  else says(error.message);
+  by("door").hidden = error.status !== 401;
+  // Whoever has given none yet has done nothing wrong.
+  if (error.status !== 401 || sessionStorage.getItem("token")) says(error.message);
 });
 
 by("door").addEventListener("submit", (event) => {

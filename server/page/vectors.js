@@ -39,7 +39,8 @@ const picture = (texts, vectors) => {
   const places = flattened(vectors);
   const most = Math.max(1e-9, ...places.flat().map(Math.abs));
   const at = (x) => SIZE / 2 + x / most * (SIZE / 2 - 24);
-  const drawn = svg("svg", { viewBox: `0 0 ${2 * SIZE} ${SIZE}` });
+  const label = "The texts as points: what is alike is near";
+  const drawn = svg("svg", { viewBox: `0 0 ${2 * SIZE} ${SIZE}`, role: "img", "aria-label": label });
   const [one] = places;
   places.forEach(([x, y], index) => {
     const [left, top] = [2 * at(x), at(y)];

@@ -13,12 +13,14 @@ use axum::{
 use metrics_exporter_prometheus::PrometheusHandle;
 use motorbrain::{
     Brain, BrainError, ClientId, Rerank, Sharing, TokenId,
-    chat::{ChatError, ChatOptions, Chats},
+    chat::{ChatError, ChatOptions, Chats, Constraint},
+    grammar::Compiler,
     model::Model,
     settings::{LimitsSettings, ServerSettings, Settings},
 };
 use motorbrain_actors::tokens::Tokenizer;
-use motorbrain_protocol::Rules;
+use motorbrain_protocol::{Grammar, Rules};
+use tokio::task::spawn_blocking;
 
 use crate::{
     auth::Tokens,
@@ -61,6 +63,7 @@ struct Inner {
     opening: Vec<TokenId>,
     rerank: Rerank,
     rules: Rules,
+    grammars: Arc<Compiler>,
     /// Seconds since 1970.
     began: u64,
     tokens: Option<Tokens>,
@@ -89,6 +92,7 @@ impl App {
             opening: model.tokenizer.opening(),
             rerank: settings.reranking(),
             rules: Rules { chaos: settings.brain.chaos, files: false, vocab: model.contract.vocab },
+            grammars: Arc::new(Compiler::new(Arc::clone(model))),
             began: unix_time(),
             tokens,
             hosts,
@@ -122,6 +126,18 @@ impl App {
                 Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "no_chats", message))
             }
         }
+    }
+
+    /// What a step's tokens spell, on a thread that may block.
+    ///
+    /// # Errors
+    /// The grammar is refused.
+    pub(crate) async fn compiled(&self, grammar: Grammar) -> Result<Constraint, ApiError> {
+        let grammars = Arc::clone(&self.0.grammars);
+        let compiled = spawn_blocking(move || grammars.compile(&grammar)).await;
+        let stopped =
+            |_| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the grammar's thread has ended");
+        compiled.map_err(stopped)?.map_err(|error| ApiError::own(&error.into()))
     }
 
     /// How long a request may take, where that is bounded.

@@ -61,7 +61,7 @@ impl Chats {
         let (shared, request) = (Arc::clone(&self.shared), Arc::clone(request));
         let made = spawn_blocking(move || {
             let way = shared.renderer.way(&request);
-            shared.rules.of(&request, way.manner.dialect, way.tokens, &shared.model)
+            shared.rules.of(&request, way.manner.dialect, way.tokens)
         });
         made.await.map_err(interrupted)?
     }

@@ -67,9 +67,9 @@ impl Chats {
         let is_guarded = |text: &str| renderer.guarded().has(text) && !UNKNOWN.contains(&text);
         let shared = Shared {
             guarded: added.filter(|token| is_guarded(&token.text)).map(|token| token.id).collect(),
+            rules: Rules::new(Arc::clone(&model)),
             model,
             renderer,
-            rules: Rules::default(),
             turns: Arc::default(),
             window: info.window.size,
             count_max: brain.limits().map_or(usize::MAX, |limits| limits.count),

@@ -1,21 +1,24 @@
 //! What an answer's tokens may spell: by its format, and by the tools that it may call.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{
-    ChatError, ChatRequest, Constraint, Format, GrammarError, Tool, ToolChoice,
+    ChatError, ChatRequest, Constraint, Format, Tool, ToolChoice,
     dialect::{Content, Dialect, Tokens, grammar},
     prompt::told,
 };
-use crate::{grammar::Grammars, model::Model};
+use crate::{grammar::Compiler, model::Model};
 
-/// Makes constraints. What they have in common is made when the first of them is.
-#[derive(Default)]
-pub(super) struct Rules(Mutex<Option<Grammars>>);
+/// Makes constraints.
+pub(super) struct Rules(Compiler);
 
 impl Rules {
+    pub(super) fn new(model: Arc<Model>) -> Self {
+        Self(Compiler::new(model))
+    }
+
     /// What the answer to a request may be; `None`: anything. Takes as long as it must: run it on a thread that may
     /// block.
     ///
@@ -26,25 +29,16 @@ impl Rules {
         request: &ChatRequest,
         dialect: Dialect,
         tokens: Tokens,
-        model: &Model,
     ) -> Result<Option<Constraint>, ChatError> {
         let lark = calls(request, dialect, tokens);
         let made = match (&lark, &request.format) {
-            (Some(lark), _) => self.grammars(model)?.lark(lark),
+            (Some(lark), _) => self.0.grammars()?.lark(lark),
             (None, Format::Text) => return Ok(None),
-            (None, Format::JsonObject) => self.grammars(model)?.json_object(),
-            (None, Format::JsonSchema(schema)) => self.grammars(model)?.json_schema(schema),
+            (None, Format::JsonObject) => self.0.grammars()?.json_object(),
+            (None, Format::JsonSchema(schema)) => self.0.grammars()?.json_schema(schema),
             (None, Format::Grammar(constraint)) => Ok(constraint.clone()),
         };
         Ok(Some(made?))
-    }
-
-    fn grammars(&self, model: &Model) -> Result<Grammars, GrammarError> {
-        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*made {
-            Some(grammars) => Ok(grammars.clone()),
-            None => Ok(made.insert(Grammars::new(model)?).clone()),
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-use motorbrain_actors::shown::shown;
+use motorbrain_actors::{message::BrainError, shown::shown};
 
 /// Why there is no grammar.
 ///
@@ -39,6 +39,24 @@ impl GrammarError {
             Self::Vocabulary { .. } => Some("put the model's own `tokenizer.json` beside it".into()),
             Self::Refused { .. } | Self::TooLong { .. } => None,
         }
+    }
+}
+
+impl From<GrammarError> for BrainError {
+    /// A step whose grammar cannot be used is refused for it.
+    fn from(error: GrammarError) -> Self {
+        let (found, expected) = match error {
+            GrammarError::Vocabulary { reason } => {
+                (format!("asked of a model that cannot spell: {reason}"), "none".into())
+            }
+            GrammarError::Refused { what, reason } => {
+                (format!("no {what} that can be held to: {reason}"), "one".into())
+            }
+            GrammarError::TooLong { what, bytes, limit } => {
+                (format!("a {what} of {bytes} bytes"), format!("at most {limit}"))
+            }
+        };
+        Self::BadRequest { what: "grammar", found, expected }
     }
 }
 

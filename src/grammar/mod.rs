@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod compiler;
 mod error;
 mod spelling;
 mod vocabulary;
@@ -31,7 +32,7 @@ use llguidance::{
 pub use motorbrain_actors::grammar::Constraint;
 use serde_json::{Value, json};
 
-pub use self::error::GrammarError;
+pub use self::{compiler::Compiler, error::GrammarError};
 use self::{spelling::Compiled, vocabulary::Vocabulary};
 use crate::model::Model;
 

@@ -3,7 +3,8 @@
 use std::{collections::HashMap, future::poll_fn, task::Poll};
 
 use motorbrain::{
-    Brain, BrainError, ConversationId, Reply, Settings,
+    Brain, BrainError, ConversationId, Reply, Request, Settings, Step,
+    grammar::Compiler,
     transfer::{Exported, Transfers, Wanted},
 };
 use motorbrain_actors::{
@@ -11,7 +12,7 @@ use motorbrain_actors::{
     engine::Sampled,
     rerank::Rerank,
 };
-use motorbrain_protocol::{Answer, Cancel, Decoded, Manner, Op, Piece, Work, encode, encode_part};
+use motorbrain_protocol::{Answer, Cancel, Decoded, Grammar, Manner, Op, Piece, Work, encode, encode_part};
 use serde_json::value::RawValue;
 use tokio::{
     sync::mpsc,
@@ -47,6 +48,7 @@ pub(super) struct Counter {
     /// What a rerank is where it does not say.
     rerank: Rerank,
     transfers: Transfers,
+    grammars: Compiler,
     replies: ReplyQueue,
     /// What goes out; closed when nobody reads it.
     pub(super) out: mpsc::UnboundedSender<Outgoing>,
@@ -66,6 +68,7 @@ impl Counter {
         brain: &Brain,
         settings: &Settings,
         transfers: Transfers,
+        grammars: Compiler,
         replies: ReplyQueue,
         out: mpsc::UnboundedSender<Outgoing>,
         written: mpsc::UnboundedSender<u64>,
@@ -74,6 +77,7 @@ impl Counter {
             brain: brain.clone(),
             rerank: settings.reranking(),
             transfers,
+            grammars,
             replies,
             out,
             written,
@@ -125,13 +129,15 @@ impl Counter {
         let brain = asked_by(&self.brain, manner);
         match work {
             Work::Ask(request) => {
-                let top = matches!(&request, motorbrain::Request::Step(step) if step.top > 0);
                 let sent = brain.request_to(&self.replies, self.last_tag, request);
-                self.handed_over(id, top, slot, sent);
+                self.handed_over(id, false, slot, sent);
             }
-            Work::Stream(step) => {
+            Work::Step { step, grammar, stream } => {
                 let top = step.top > 0;
-                let sent = brain.step_stream_to(&self.replies, self.last_tag, step);
+                let sent = self.spelling(step, grammar).and_then(|step| match stream {
+                    true => brain.step_stream_to(&self.replies, self.last_tag, step),
+                    false => brain.request_to(&self.replies, self.last_tag, Request::Step(step)),
+                });
                 self.handed_over(id, top, slot, sent);
             }
             Work::Tokenize(input) => {
@@ -166,6 +172,12 @@ impl Counter {
                 self.task(id, slot, true, imported).await;
             }
         }
+    }
+
+    /// A step with its grammar. It is compiled here, which keeps the order of the lines, and keeps them waiting.
+    fn spelling(&self, step: Step, grammar: Option<Grammar>) -> Result<Step, BrainError> {
+        let grammar = grammar.map(|grammar| self.grammars.compile(&grammar)).transpose()?;
+        Ok(Step { grammar, ..step })
     }
 
     /// Waits for the request of the last tag, if the brain has it.

@@ -11,6 +11,7 @@ mod files;
 #[path = "../../../fuzz/src/lib.rs"]
 #[allow(unreachable_pub, reason = "there it is a library")]
 mod fuzz;
+mod grammars;
 mod pieces;
 mod pipe;
 mod reranking;

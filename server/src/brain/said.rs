@@ -19,6 +19,15 @@ described! {
         literal: Option<String>,
         token_ids: Option<Vec<u32>>,
     }
+    /// One of these keys.
+    Grammars {
+        json_schema: Option<serde_json::Value>,
+        /// What it matches as a whole.
+        regex: Option<String>,
+        /// From its `start`.
+        lark: Option<String>,
+        choice: Option<Vec<String>>,
+    }
     Steps {
         text: Option<String>,
         token_ids: Option<Vec<u32>>,
@@ -31,6 +40,8 @@ described! {
         stop: Option<Vec<String>>,
         /// Whether it comes as events.
         stream: Option<bool>,
+        /// What its tokens spell.
+        grammar: Option<Grammars>,
         /// How many answers; 1.
         n: Option<usize>,
         temperature: Option<f32>,

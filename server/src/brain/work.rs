@@ -6,7 +6,7 @@ use axum::{
     http::header,
     response::{IntoResponse as _, Response},
 };
-use motorbrain::{Brain, BrainError, Reply, Request, Rerank, Sharing, Terms};
+use motorbrain::{Brain, BrainError, Reply, Request, Rerank, Sharing, Step, Terms};
 use motorbrain_protocol::{Answer, Manner, Op, Work, decode_keys, encode_answer};
 
 use super::stepped;
@@ -32,16 +32,21 @@ pub(super) async fn done(
     };
     let brain = asked_by(app.brain(caller), manner, app.request_max())?;
     let answer = match shared(work, app.sharing(caller)) {
-        Work::Stream(step) => {
-            let place = app.streams().take(&caller.client)?;
+        Work::Step { step, grammar, stream } => {
+            let place = stream.then(|| app.streams().take(&caller.client)).transpose()?;
             let top = step.top > 0;
-            let stream = brain.step_stream(step).await.map_err(own)?;
-            return sse::answer(stepped::Steps::new(stream, top), place).await;
+            let grammar = match grammar {
+                Some(grammar) => Some(app.compiled(grammar).await?),
+                None => None,
+            };
+            let step = Step { grammar, ..step };
+            if let Some(place) = place {
+                let stream = brain.step_stream(step).await.map_err(own)?;
+                return sse::answer(stepped::Steps::new(stream, top), place).await;
+            }
+            brain.request(Request::Step(step)).await.map(|reply: Reply| Answer::Reply { reply, top })
         }
-        Work::Ask(request) => {
-            let top = matches!(&request, Request::Step(step) if step.top > 0);
-            brain.request(request).await.map(|reply: Reply| Answer::Reply { reply, top })
-        }
+        Work::Ask(request) => brain.request(request).await.map(|reply: Reply| Answer::Reply { reply, top: false }),
         Work::Tokenize(input) => brain.tokenize(input).await.map(Answer::Tokens),
         Work::Detokenize(tokens) => brain.detokenize(tokens).await.map(Answer::Text),
         Work::Rerank { query, documents, mix, sharing } => {
@@ -91,7 +96,7 @@ fn shared(mut work: Work, sharing: Option<Sharing>) -> Work {
                     terms.sharing = terms.sharing.take().or(sharing);
                 }
             }
-            Work::Stream(step) => step.terms.sharing = step.terms.sharing.take().or(sharing),
+            Work::Step { step, .. } => step.terms.sharing = step.terms.sharing.take().or(sharing),
             Work::Rerank { sharing: own, .. } => *own = own.take().or(sharing),
             _ => {}
         }
@@ -102,7 +107,6 @@ fn shared(mut work: Work, sharing: Option<Sharing>) -> Work {
 fn terms(request: &mut Request) -> Option<&mut Terms> {
     match request {
         Request::Embed(embed) => Some(&mut embed.terms),
-        Request::Step(step) => Some(&mut step.terms),
         Request::Score(score) => Some(&mut score.terms),
         _ => None,
     }

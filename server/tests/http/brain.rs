@@ -48,6 +48,21 @@ async fn a_streamed_step_is_parts_and_then_its_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_step_says_what_its_grammar_allows() {
+    let server = Serving::real().await;
+    for stream in [false, true] {
+        let step = json!({"text": "Say: ", "count": 20, "stream": stream, "grammar": {"choice": ["yes", "no"]}});
+        let said = server.post("/brain/conversations/a/step", &step).await;
+        let last = if stream { serde_json::from_str(&said.events().pop().unwrap().1).unwrap() } else { said.ok() };
+        assert!(last["text"] == "yes" || last["text"] == "no", "{last}");
+    }
+    let refused = server.post("/brain/conversations/a/step", &json!({"grammar": {"regex": "["}})).await;
+    let error = refused.error(400, "bad_request");
+    assert!(error["message"].as_str().unwrap().starts_with("grammar is no regular expression"), "{error}");
+    server.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn texts_tokens_and_orders_need_no_conversation() {
     let server = Serving::real().await;
     let tokens = server.post("/brain/tokenize", &json!({"text": "Once upon a time"})).await.ok();

@@ -9,8 +9,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Nothing here takes half a minute; whatever does hangs.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Nothing here takes a minute; whatever does hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An answer.
 #[derive(Debug)]
@@ -108,7 +108,9 @@ impl Connection {
         let head = self.read_to("\r\n\r\n").await;
         let mut lines = head.trim_end().split("\r\n");
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let header = |line: &str| line.split_once(": ").map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let header = |line: &str| {
+            line.split_once(':').map(|(key, value)| (key.to_ascii_lowercase(), value.trim_start().to_owned()))
+        };
         let headers: HashMap<String, String> = lines.filter_map(header).collect();
         let body = match (headers.get("content-length"), headers.get("transfer-encoding")) {
             (Some(length), _) => self.exactly(length.parse().unwrap()).await,

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod brain;
+mod browser;
 mod chat;
 mod client;
 mod completions;
@@ -11,5 +12,6 @@ mod drain;
 mod embeddings;
 mod failures;
 mod models;
+mod page;
 mod responses;
 mod serving;
