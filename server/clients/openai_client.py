@@ -22,7 +22,9 @@ BASE = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8080"
 TOKEN = os.environ.get("MOTORBRAIN_TOKEN", "none")
 client = OpenAI(base_url=f"{BASE}/v1", api_key=TOKEN, max_retries=0, timeout=300)
 MODEL = client.models.list().data[0].id
-ASKED = [{"role": "user", "content": "What is the capital of France?"}]
+# The model's own template would begin with another system message, by which it answers this in French.
+SYSTEM = "You are a helpful assistant."
+ASKED = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "What is the capital of France?"}]
 WEATHER = {
     "type": "function",
     "function": {
@@ -203,8 +205,9 @@ def langchain():
     except ImportError:
         return "not installed"
     chats = ChatOpenAI(base_url=f"{BASE}/v1", api_key=TOKEN, model=MODEL, temperature=0, max_tokens=16, max_retries=0)
-    assert "Paris" in chats.invoke("What is the capital of France?").content
-    assert "".join(chunk.content for chunk in chats.stream("What is the capital of France?"))
+    asked = [(message["role"], message["content"]) for message in ASKED]
+    assert "Paris" in chats.invoke(asked).content
+    assert "".join(chunk.content for chunk in chats.stream(asked))
     person = chats.with_structured_output(Person, method="json_schema").bind(max_tokens=100)
     assert isinstance(chats.bind(max_tokens=100).with_structured_output(Person).invoke("Ann is 7 years old."), Person) \
         if hasattr(person, "with_structured_output") else True

@@ -80,8 +80,7 @@ impl Browser {
                 )
             }
             Err(lacking) => {
-                // Not by a macro: what those write is only shown of tests that fail.
-                writeln!(io::stderr(), "skipped, a test of the page: {lacking} on the PATH").unwrap();
+                skipped(lacking);
                 None
             }
         }
@@ -216,6 +215,12 @@ impl Drop for Browser {
         let _ = self.driver.kill();
         let _ = self.driver.wait();
     }
+}
+
+/// Says so by no macro: what those write is only shown of tests that fail.
+#[expect(clippy::explicit_write, reason = "a macro's words would be kept back")]
+fn skipped(lacking: &str) {
+    writeln!(io::stderr(), "skipped, a test of the page: {lacking} on the PATH").unwrap();
 }
 
 fn on_path(program: &str) -> Option<PathBuf> {

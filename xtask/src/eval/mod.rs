@@ -122,7 +122,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<String, Er
     measured("What a window costs", "perplexity", perplexity(size.windows, &tokens, &[]))?;
     let drift: [OsString; 5] = ["eval".into(), "drift".into(), guide.clone(), "--turns".into(), turns.into()];
     measured("Vectors in a conversation", "drift", drift.into())?;
-    let trained = trained(project)?;
+    let trained = trained(project, arguments.goes_on)?;
     for (name, title) in SETS {
         let pairs = home(project).join("pairs").join(format!("{name}.jsonl"));
         let vectors = minilm(project, name, &pairs)?;
@@ -212,9 +212,12 @@ fn mixed(project: &Project, count: usize) -> Result<PathBuf, Error> {
     Ok(mixed)
 }
 
-/// The default model's calibration from pairs to train on.
-fn trained(project: &Project) -> Result<PathBuf, Error> {
+/// The default model's calibration from pairs to train on; a run that goes on has the one that was made for it.
+fn trained(project: &Project, goes_on: bool) -> Result<PathBuf, Error> {
     let (pairs, out) = (home(project).join("pairs/python-train.jsonl"), home(project).join("trained.safetensors"));
+    if goes_on && out.is_file() {
+        return Ok(out);
+    }
     let mut calibrate = Command::new(program(project));
     calibrate.arg("calibrate").arg(project.models().join(model::DEFAULT)).arg("--pairs").arg(pairs);
     calibrate.args(["--limit", TRAINED]).arg("--out").arg(&out).current_dir(project.root());
@@ -222,14 +225,14 @@ fn trained(project: &Project) -> Result<PathBuf, Error> {
     Ok(out)
 }
 
-/// A copy of pairs that another program may read.
+/// A copy of pairs that another program may read as well: a document is called one.
 fn normalised(from: &Path, to: &Path) -> Result<(), Error> {
     let text = fs::read_to_string(from).map_err(Error::files("read", from))?;
     let mut lines = String::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         let mut pair: serde_json::Value =
             serde_json::from_str(line).map_err(|cause| Error::files("read", from)(cause.into()))?;
-        if let Some(code) = pair.get("code").cloned() {
+        if let Some(code) = pair.as_object_mut().and_then(|pair| pair.remove("code")) {
             pair["document"] = code;
         }
         lines += &format!("{pair}\n");
