@@ -17,6 +17,7 @@ mod output;
 mod pipe;
 mod prepare;
 mod serve;
+mod signals;
 mod smoke;
 mod texts;
 mod top;
