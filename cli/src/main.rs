@@ -5,12 +5,17 @@
 
 mod args;
 mod calibrate;
+mod chat;
+mod choosing;
 mod crash;
 mod demo;
 mod doctor;
+mod embed;
 mod eval;
 mod exit;
 mod failure;
+mod generate;
+mod input;
 mod logging;
 mod notice;
 mod output;
@@ -65,6 +70,9 @@ fn run(args: Args) -> Result<Exit, Failure> {
                 &args.common,
                 &top::Request { socket, once, json, every: Duration::from_millis(every_ms), rows },
             ),
+            Command::Chat(request) => chat::run(&args.common, request).await,
+            Command::Generate(request) => generate::run(&args.common, request).await,
+            Command::Embed(request) => embed::run(&args.common, request).await,
             Command::Calibrate(request) => calibrate::run(&args.common, request).await,
             Command::Eval { eval } => eval::run(&args.common, eval).await,
             Command::Prepare { dir, out, weights, force, json } => {
