@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap_complete::Shell;
 use motorbrain::{
     model::Weights,
     settings::{Settings, SettingsError, Sources, env},
 };
 
-use crate::{calibrate, chat, embed, eval::Eval, exit::Exit, generate, serve};
+use crate::{calibrate, chat, embed, eval::Eval, exit::Exit, generate, man, serve};
 
 /// Many conversations on one local language model: supervised actors on ONNX Runtime.
 #[derive(Debug, Parser)]
@@ -270,4 +271,23 @@ Forms:
         #[arg(long)]
         json: bool,
     },
+
+    /// Write what a shell needs to complete commands and options
+    #[command(after_help = "\
+Examples:
+  motorbrain completions bash > ~/.local/share/bash-completion/completions/motorbrain
+  motorbrain completions zsh > ~/.zfunc/_motorbrain
+  motorbrain completions fish > ~/.config/fish/completions/motorbrain.fish")]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+
+    /// Write the manual
+    #[command(after_help = "\
+Examples:
+  motorbrain man | man -l -
+  motorbrain man --out ~/.local/share/man/man1 && man motorbrain-chat")]
+    Man(man::Request),
 }

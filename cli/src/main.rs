@@ -7,6 +7,7 @@ mod args;
 mod calibrate;
 mod chat;
 mod choosing;
+mod completions;
 mod crash;
 mod demo;
 mod doctor;
@@ -17,6 +18,7 @@ mod failure;
 mod generate;
 mod input;
 mod logging;
+mod man;
 mod notice;
 mod output;
 mod pipe;
@@ -73,6 +75,8 @@ fn run(args: Args) -> Result<Exit, Failure> {
             Command::Chat(request) => chat::run(&args.common, request).await,
             Command::Generate(request) => generate::run(&args.common, request).await,
             Command::Embed(request) => embed::run(&args.common, request).await,
+            Command::Completions { shell } => completions::run(shell),
+            Command::Man(request) => man::run(request),
             Command::Calibrate(request) => calibrate::run(&args.common, request).await,
             Command::Eval { eval } => eval::run(&args.common, eval).await,
             Command::Prepare { dir, out, weights, force, json } => {

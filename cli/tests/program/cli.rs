@@ -393,7 +393,7 @@ fn help_has_examples_and_exit_codes() {
     "#);
     let evals = [["eval", "retrieval"], ["eval", "perplexity"], ["eval", "drift"]];
     let commands =
-        ["demo", "doctor", "smoke", "chat", "generate", "embed", "pipe", "top", "prepare"];
+        ["demo", "doctor", "smoke", "chat", "generate", "embed", "pipe", "top", "prepare", "completions", "man"];
     for command in commands.iter().map(std::slice::from_ref).chain(evals.iter().map(|words| &words[..])) {
         let (_, help, _) = output(&mut motorbrain(&folder, &[command, &["--help"]].concat()));
         assert!(help.contains("Examples:"), "{help}");

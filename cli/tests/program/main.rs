@@ -14,6 +14,7 @@ mod files;
 #[allow(unreachable_pub, reason = "there it is a library")]
 mod fuzz;
 mod generating;
+mod manual;
 mod pieces;
 mod pipe;
 mod ran;
