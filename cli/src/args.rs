@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap_complete::Shell;
 use motorbrain::{
     model::Weights,
     settings::{Settings, SettingsError, Sources, env},
 };
 
-use crate::{calibrate, eval::Eval, exit::Exit, serve};
+use crate::{calibrate, chat, embed, eval::Eval, exit::Exit, generate, man, serve};
 
 /// Many conversations on one local language model: supervised actors on ONNX Runtime.
 #[derive(Debug, Parser)]
@@ -117,6 +118,39 @@ Without a window.size a small one is used, so that it is soon full.")]
         #[arg(long)]
         json: bool,
     },
+
+    /// Talk with a model: at a terminal, or line by line from standard input
+    #[command(after_help = r#"Examples:
+  motorbrain chat
+  motorbrain chat --system "Answer in one sentence." --temperature 0.7 --top-p 0.9
+  printf 'What is 2+2?\nWhy?\n' | motorbrain chat --count 40
+  motorbrain chat --messages said.json
+
+A line is a message, and /help tells which lines are not. Ctrl-C stops an answer, what it has said stays said; where
+nothing is typed it ends the chat, as Ctrl-D does. Lines that are typed are kept for the arrow keys, in the user's folder
+for what programs remember ($XDG_STATE_HOME/motorbrain/chat_history, for this user alone)."#)]
+    Chat(chat::Request),
+
+    /// Go on with a text, from the command line or standard input
+    #[command(after_help = r#"Examples:
+  motorbrain generate --count 40 "Once upon a time, a young fox"
+  motorbrain generate --stop $'\n\n' < notes.txt > more.txt
+  motorbrain generate --schema person.json "A person: "
+  motorbrain generate --regex '[0-9]{4}' --json "Rome was founded in " | jq .text
+
+Only the text comes to standard output. A prompt that spells one of the model's markers, such as <|im_end|>, has that
+marker; `motorbrain chat` puts messages between them. Ctrl-C ends it with the text so far."#)]
+    Generate(generate::Request),
+
+    /// Make vectors of texts, from the command line or standard input: one line of JSON a text
+    #[command(after_help = r#"Examples:
+  motorbrain embed "fn add(a: i32, b: i32) -> i32 { a + b }" | jq .embedding
+  motorbrain embed --kind query --dim 256 "where are numbers added?"
+  motorbrain embed --lines --format i8 < titles.txt > vectors.jsonl
+  motorbrain embed --pieces each < README.md
+
+Lines are as the pipe's `embed` is answered, in the order of the texts: docs/pipe.md of the project, "Vectors"."#)]
+    Embed(embed::Request),
 
     /// Serve one JSON request a line on standard input, one JSON reply a line on standard output
     #[command(after_help = r#"Examples:
@@ -237,4 +271,23 @@ Forms:
         #[arg(long)]
         json: bool,
     },
+
+    /// Write what a shell needs to complete commands and options
+    #[command(after_help = "\
+Examples:
+  motorbrain completions bash > ~/.local/share/bash-completion/completions/motorbrain
+  motorbrain completions zsh > ~/.zfunc/_motorbrain
+  motorbrain completions fish > ~/.config/fish/completions/motorbrain.fish")]
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: Shell,
+    },
+
+    /// Write the manual
+    #[command(after_help = "\
+Examples:
+  motorbrain man | man -l -
+  motorbrain man --out ~/.local/share/man/man1 && man motorbrain-chat")]
+    Man(man::Request),
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use motorbrain::StartError;
+use motorbrain::{ErrorCode, StartError};
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +23,12 @@ pub(crate) enum Exit {
     Smoke,
     /// `prepare --weights fast` would have lost too much of the model's quality.
     Quality,
+    /// Ctrl-C ended it, by the status that shells have for that.
+    Interrupted,
 }
 
 impl Exit {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Fine,
         Self::Unexpected,
         Self::Settings,
@@ -35,6 +37,7 @@ impl Exit {
         Self::Engine,
         Self::Smoke,
         Self::Quality,
+        Self::Interrupted,
     ];
 
     /// The status of an error that kept a brain from starting.
@@ -50,6 +53,19 @@ impl Exit {
         }
     }
 
+    /// The status where the one thing that was asked of a brain has this error.
+    pub(crate) const fn of_code(code: ErrorCode) -> Self {
+        match code {
+            ErrorCode::BadRequest
+            | ErrorCode::EmptyInput
+            | ErrorCode::InvalidToken
+            | ErrorCode::InputTooLong
+            | ErrorCode::TooLarge
+            | ErrorCode::ContextFull => Self::Settings,
+            _ => Self::Unexpected,
+        }
+    }
+
     /// The status the program leaves behind.
     pub(crate) const fn code(self) -> u8 {
         match self {
@@ -61,6 +77,7 @@ impl Exit {
             Self::Engine => 5,
             Self::Smoke => 6,
             Self::Quality => 7,
+            Self::Interrupted => 130,
         }
     }
 
@@ -74,6 +91,7 @@ impl Exit {
             Self::Engine => "the library does not load this model",
             Self::Smoke => "the smoke test found something wrong",
             Self::Quality => "the prepared model would predict too much worse than the original",
+            Self::Interrupted => "Ctrl-C ended it",
         }
     }
 

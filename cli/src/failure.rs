@@ -3,7 +3,11 @@
 use std::{error::Error, fmt, io::Write as _};
 
 use miette::Diagnostic;
-use motorbrain::{StartError, settings::SettingsError};
+use motorbrain::{
+    BrainError, StartError,
+    chat::{ChatError, GrammarError, TemplateError},
+    settings::SettingsError,
+};
 
 use crate::exit::Exit;
 
@@ -20,6 +24,11 @@ impl Failure {
     /// A failure of a typed error.
     pub(crate) fn new(exit: Exit, cause: impl Into<Box<dyn Error + Send + Sync>>, hint: Option<String>) -> Self {
         Self { exit, cause: cause.into(), hint }
+    }
+
+    /// The same with another hint.
+    pub(crate) fn with_hint(self, hint: String) -> Self {
+        Self { hint: Some(hint), ..self }
     }
 
     /// Prints the chain of causes and the hint to standard error.
@@ -58,6 +67,37 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let hint = error.hint();
         Self::new(Exit::of(&error), error, hint)
+    }
+}
+
+impl From<BrainError> for Failure {
+    fn from(error: BrainError) -> Self {
+        Self::new(Exit::of_code(error.code()), error, None)
+    }
+}
+
+impl From<ChatError> for Failure {
+    fn from(error: ChatError) -> Self {
+        let exit = match &error {
+            ChatError::Template(
+                TemplateError::Read { .. }
+                | TemplateError::TooLarge { .. }
+                | TemplateError::Value { .. }
+                | TemplateError::Missing { .. }
+                | TemplateError::Syntax { .. },
+            ) => Exit::Model,
+            error => Exit::of_code(error.code()),
+        };
+        let hint = error.hint();
+        Self::new(exit, error, hint)
+    }
+}
+
+impl From<GrammarError> for Failure {
+    fn from(error: GrammarError) -> Self {
+        let exit = if matches!(error, GrammarError::Vocabulary { .. }) { Exit::Model } else { Exit::Settings };
+        let hint = error.hint();
+        Self::new(exit, error, hint)
     }
 }
 

@@ -5,18 +5,26 @@
 
 mod args;
 mod calibrate;
+mod chat;
+mod choosing;
+mod completions;
 mod crash;
 mod demo;
 mod doctor;
+mod embed;
 mod eval;
 mod exit;
 mod failure;
+mod generate;
+mod input;
 mod logging;
+mod man;
 mod notice;
 mod output;
 mod pipe;
 mod prepare;
 mod serve;
+mod signals;
 mod smoke;
 mod texts;
 mod top;
@@ -64,6 +72,11 @@ fn run(args: Args) -> Result<Exit, Failure> {
                 &args.common,
                 &top::Request { socket, once, json, every: Duration::from_millis(every_ms), rows },
             ),
+            Command::Chat(request) => chat::run(&args.common, request).await,
+            Command::Generate(request) => generate::run(&args.common, request).await,
+            Command::Embed(request) => embed::run(&args.common, request).await,
+            Command::Completions { shell } => completions::run(shell),
+            Command::Man(request) => man::run(request),
             Command::Calibrate(request) => calibrate::run(&args.common, request).await,
             Command::Eval { eval } => eval::run(&args.common, eval).await,
             Command::Prepare { dir, out, weights, force, json } => {

@@ -39,6 +39,11 @@ pub(crate) fn show(text: &str) -> Result<bool, Failure> {
     }
 }
 
+/// Tells whoever sits there what happens, on standard error. Nothing is left to do where that is closed.
+pub(crate) fn tell(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
 /// Prints a value as JSON.
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value);

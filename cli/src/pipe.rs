@@ -21,6 +21,8 @@ use motorbrain::{Brain, Settings, grammar::Compiler, transfer::Transfers};
 use motorbrain_protocol::{Decoded, Line, Rules, decode, next_line, too_long};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
+use crate::input::LINE_BYTES_MAX;
+
 mod counter;
 mod ids;
 mod parts;
@@ -30,9 +32,6 @@ use self::{
     counter::Counter,
     slots::{Slot, Slots},
 };
-
-/// The longest line that is parsed.
-const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What is read at once, in bytes; the lines in it are handed on together, so that a flood does not wake somebody with
 /// each. It is little, since who is behind it waits.

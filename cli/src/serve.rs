@@ -8,7 +8,7 @@ use motorbrain::{
 };
 use motorbrain_server::{Access, Served, Server, ServerError, Tokens, TokensError, install_metrics};
 
-use crate::{args::Common, exit::Exit, failure::Failure, output};
+use crate::{args::Common, exit::Exit, failure::Failure, output, signals::Ends};
 
 /// Only `brain.when_down` makes a brain stop that was not told to.
 const STOPPED: &str = "the brain has stopped by itself: the log says why";
@@ -52,7 +52,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
 }
 
 async fn serve(settings: &Settings, access: Access, served: Served, brain: &Brain) -> Result<Exit, Failure> {
-    let (mut first, mut second) = (signals()?, signals()?);
+    let (mut first, mut second) = (Ends::heard()?, Ends::heard()?);
     let server = Server::bind(&settings.server, access, served).await?;
     output::print(&format!("listening at http://{}", server.address()))?;
     let mut by_itself = false;
@@ -86,44 +86,6 @@ fn access(settings: &Settings, anyone: bool) -> Result<Access, Failure> {
         (None, Some(tokens)) => Ok(Access::Tokens(Tokens::of_text(&tokens, env::TOKENS)?)),
         (None, None) => Ok(Access::ThisMachine),
     }
-}
-
-/// The signals that end a program.
-struct Signals {
-    #[cfg(unix)]
-    interrupt: tokio::signal::unix::Signal,
-    #[cfg(unix)]
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Signals {
-    /// Returns with the next one.
-    #[cfg(unix)]
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    /// Returns with the next one.
-    #[cfg(not(unix))]
-    async fn next(&mut self) {
-        let _ = tokio::signal::ctrl_c().await;
-    }
-}
-
-#[cfg(unix)]
-fn signals() -> Result<Signals, Failure> {
-    use tokio::signal::unix::{SignalKind, signal};
-
-    let heard = |kind| signal(kind).map_err(|error| Failure::new(Exit::Unexpected, error, None));
-    Ok(Signals { interrupt: heard(SignalKind::interrupt())?, terminate: heard(SignalKind::terminate())? })
-}
-
-#[cfg(not(unix))]
-fn signals() -> Result<Signals, Failure> {
-    Ok(Signals {})
 }
 
 impl From<ServerError> for Failure {

@@ -7,6 +7,8 @@ use std::{
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::{exit::Exit, failure::Failure};
+
 /// What each line of a file has.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Row {
@@ -21,6 +23,22 @@ impl fmt::Display for Row {
             Self::Text => "a string, or `text`",
             Self::Pair => "`query` and `document`",
             Self::Vectors => "`query` and `document`, each a list of numbers",
+        })
+    }
+}
+
+/// What a file is as a whole.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Whole {
+    Schema,
+    Messages,
+}
+
+impl fmt::Display for Whole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Schema => "JSON schema",
+            Self::Messages => "list of messages",
         })
     }
 }
@@ -42,6 +60,13 @@ pub(crate) enum TextsError {
         #[source]
         cause: serde_json::Error,
     },
+    #[error("{path} holds no {expected}")]
+    Whole {
+        path: PathBuf,
+        expected: Whole,
+        #[source]
+        cause: serde_json::Error,
+    },
 }
 
 impl TextsError {
@@ -54,7 +79,20 @@ impl TextsError {
                 Row::Pair => "each line is JSON of its own, such as {\"query\":\"..\",\"document\":\"..\"}",
                 Row::Vectors => "each line is JSON of its own, such as {\"query\":[0.5,-1],\"document\":[1,0.25]}",
             },
+            Self::Whole { expected, .. } => match expected {
+                Whole::Schema => "a schema is JSON, such as {\"type\":\"object\"}",
+                Whole::Messages => {
+                    "name a file that `/save` has written, or write one such as [{\"role\":\"user\",\"content\":\"..\"}]"
+                }
+            },
         }
+    }
+}
+
+impl From<TextsError> for Failure {
+    fn from(error: TextsError) -> Self {
+        let hint = error.hint().to_owned();
+        Self::new(Exit::Settings, error, Some(hint))
     }
 }
 
@@ -67,6 +105,12 @@ pub(crate) fn filled<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Er
 /// The text of a file.
 pub(crate) fn read(path: &Path) -> Result<String, TextsError> {
     fs::read_to_string(path).map_err(|cause| TextsError::Read { path: path.to_owned(), cause })
+}
+
+/// The JSON of a file; `expected`: what it is as a whole.
+pub(crate) fn whole<T: for<'a> Deserialize<'a>>(path: &Path, expected: Whole) -> Result<T, TextsError> {
+    let whole_of = |cause| TextsError::Whole { path: path.to_owned(), expected, cause };
+    serde_json::from_str(&read(path)?).map_err(whole_of)
 }
 
 /// What the lines of a file are, but for empty ones; `expected`: what each should have.

@@ -389,9 +389,11 @@ fn help_has_examples_and_exit_codes() {
     5  the library does not load this model
     6  the smoke test found something wrong
     7  the prepared model would predict too much worse than the original
+    130  Ctrl-C ended it
     "#);
     let evals = [["eval", "retrieval"], ["eval", "perplexity"], ["eval", "drift"]];
-    let commands = ["demo", "doctor", "smoke", "pipe", "top", "prepare"];
+    let commands =
+        ["demo", "doctor", "smoke", "chat", "generate", "embed", "pipe", "top", "prepare", "completions", "man"];
     for command in commands.iter().map(std::slice::from_ref).chain(evals.iter().map(|words| &words[..])) {
         let (_, help, _) = output(&mut motorbrain(&folder, &[command, &["--help"]].concat()));
         assert!(help.contains("Examples:"), "{help}");

@@ -2,18 +2,27 @@
 
 mod calibrate;
 mod cancelling;
+mod chatting;
 mod cli;
 #[path = "../../../tests/system/common/mod.rs"]
 mod common;
 mod corpus;
+mod embedding;
 mod eval;
 mod files;
 #[path = "../../../fuzz/src/lib.rs"]
 #[allow(unreachable_pub, reason = "there it is a library")]
 mod fuzz;
+mod generating;
 mod grammars;
+mod manual;
 mod pieces;
 mod pipe;
+mod ran;
 mod reranking;
+#[cfg(unix)]
+mod signal;
+#[cfg(unix)]
+mod terminal;
 mod texts;
 mod top;
