@@ -14,7 +14,7 @@ mod fields;
 mod lines;
 mod values;
 
-pub use decode::{Cancel, Decoded, Manner, Op, Rules, Work, decode, decode_keys, too_long};
+pub use decode::{Cancel, Decoded, MS_MAX, Manner, Op, Rules, Work, decode, decode_keys, too_long};
 pub use encode::{Answer, PROTOCOL, Piece, encode, encode_answer, encode_part, encode_piece};
 pub use events::{encode_event, event_name};
 pub use lines::{Line, next_line};
