@@ -6,6 +6,7 @@ mod brain;
 mod chat;
 mod client;
 mod completions;
+mod described;
 mod door;
 mod drain;
 mod embeddings;
