@@ -15,7 +15,7 @@ mod grammar;
 mod lines;
 mod values;
 
-pub use decode::{Cancel, Decoded, Manner, Op, Rules, Work, decode, decode_keys, too_long};
+pub use decode::{Cancel, Decoded, MS_MAX, Manner, Op, Rules, Work, decode, decode_keys, too_long};
 pub use encode::{Answer, PROTOCOL, Piece, encode, encode_answer, encode_part, encode_piece};
 pub use events::{encode_event, event_name};
 pub use grammar::Grammar;

@@ -65,13 +65,15 @@ pub(crate) fn count(what: &'static str, raw: &str) -> Result<usize, BrainError> 
     raw.parse().map_err(|_| wrong(what, raw, "a whole number, 0 or more"))
 }
 
-/// A JSON number that a 32-bit float can hold: neither infinite there nor, unless it is written so, zero, which would
-/// mean something else than a very small number.
+/// A JSON number as 32 bits hold it: never infinite, nor, unless it is written so, zero, which would mean something else than
+/// the smallest number there is.
 pub(crate) fn float(what: &'static str, raw: &str) -> Result<f32, BrainError> {
     // 1e999 is a JSON number and parses as infinity; every string is kept out by its quotes.
+    let number = raw.parse().ok().filter(|number: &f32| number.is_finite());
     let digits = raw.split(['e', 'E']).next().unwrap_or_default();
     let is_zero = !digits.contains(|digit| matches!(digit, '1'..='9'));
-    let number = raw.parse().ok().filter(|number: &f32| number.is_finite() && (*number != 0.0 || is_zero));
+    let smallest = f32::from_bits(1);
+    let number = number.map(|number| if number == 0.0 && !is_zero { smallest.copysign(number) } else { number });
     number.ok_or_else(|| wrong(what, raw, "a number of 32 bits"))
 }
 
@@ -171,5 +173,25 @@ impl Visitor<'_> for Token {
             return Err(E::custom("not a whole number"));
         }
         Ok(number as i64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_small_for_32_bits_is_the_smallest_and_never_zero() {
+        let smallest = f32::from_bits(1);
+        for (raw, number) in [
+            ("1e-46", smallest),
+            ("-1e-999", -smallest),
+            ("0", 0.0),
+            ("0e-999", 0.0),
+            ("1e-45", smallest),
+            ("0.5", 0.5),
+        ] {
+            assert_eq!(float("top_p", raw), Ok(number), "{raw}");
+        }
     }
 }

@@ -25,6 +25,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     auth::Tokens,
     bounds::{Bodies, Streams},
+    described::Sizes,
     drain::Drain,
     error::ApiError,
     hosts::Hosts,
@@ -204,6 +205,17 @@ impl App {
 
     pub(crate) fn rules(&self) -> &Rules {
         &self.0.rules
+    }
+
+    /// What the model and the settings say of what requests may hold.
+    pub(crate) fn sizes(&self) -> Sizes {
+        Sizes {
+            vocab: self.rules().vocab,
+            hidden: self.0.served.model.contract.hidden.unwrap_or(usize::MAX),
+            count: self.limits().count,
+            inputs: self.settings().inputs_max,
+            opens: !self.opening().is_empty(),
+        }
     }
 
     pub(crate) fn began(&self) -> u64 {

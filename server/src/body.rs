@@ -1,4 +1,5 @@
 //! The body of a request: read within bounds of size and time, then as JSON, and a mistake in it is told with its place.
+//! Integers may be written as any number that is whole.
 
 use std::time::Duration;
 
@@ -19,9 +20,10 @@ use crate::{
     app::App,
     bounds::{Bodies, BodyRoom, too_large},
     error::ApiError,
+    numbers,
 };
 
-/// A body as it came; none is one of no bytes.
+/// A body as it came, but for how [its numbers](numbers) are written; none is one of no bytes.
 #[derive(Debug)]
 pub(crate) struct Raw {
     pub(crate) bytes: Bytes,
@@ -29,7 +31,7 @@ pub(crate) struct Raw {
     _room: BodyRoom,
 }
 
-/// A body that is said to be JSON, as it came.
+/// A body that is said to be JSON.
 #[derive(Debug)]
 pub(crate) struct RawJson(pub(crate) Raw);
 
@@ -97,7 +99,7 @@ async fn read(mut body: Body, bodies: &Bodies, within: Duration) -> Result<Raw, 
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
     };
     let bytes = timeout(within, reading).await.map_err(late)??;
-    Ok(Raw { bytes, _room: room })
+    Ok(Raw { bytes: numbers::plain(bytes), _room: room })
 }
 
 /// Reads JSON; `null` is what was left out, and what nobody asks for is refused by its name.

@@ -14,15 +14,11 @@ use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowHeaders, AllowOrigin, CorsLayer},
 };
-use utoipa::openapi::{
-    InfoBuilder, OpenApi, OpenApiBuilder,
-    security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
-};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     app::App,
-    brain,
+    brain, described,
     error::{ApiError, RETRY_AFTER_MS},
     front::{front, gate},
     health, metrics, openai, page,
@@ -34,7 +30,8 @@ const PANICKED: &str = "something went wrong in the server; its log says what";
 /// All of it.
 pub(crate) fn router(app: &App) -> Result<Router, crate::ServerError> {
     let (paths, api) = paths(app.rules().chaos).split_for_parts();
-    let described: Bytes = api.to_json().unwrap_or_default().into();
+    let described = described::complete(&api, &app.sizes()).map(|api| api.to_string());
+    let described: Bytes = described.unwrap_or_default().into();
     let described = move || std::future::ready(json(described.clone()));
     let mut router = paths
         .route("/openapi.json", get(described))
@@ -56,8 +53,8 @@ fn json(text: Bytes) -> Response {
 }
 
 /// The paths with what they take and give. `chaos`: also those that break actors on purpose.
-fn paths(chaos: bool) -> OpenApiRouter<App> {
-    let router = OpenApiRouter::with_openapi(described())
+pub(crate) fn paths(chaos: bool) -> OpenApiRouter<App> {
+    let router = OpenApiRouter::with_openapi(described::empty())
         .routes(routes!(openai::models::list))
         .routes(routes!(openai::models::one))
         .routes(routes!(openai::chat::create))
@@ -88,17 +85,6 @@ fn paths(chaos: bool) -> OpenApiRouter<App> {
         return router;
     }
     router.routes(routes!(brain::chaos::kill)).routes(routes!(brain::chaos::hang))
-}
-
-fn described() -> OpenApi {
-    let info = InfoBuilder::new().title("MotorBrain").version(env!("CARGO_PKG_VERSION")).description(Some(
-        "Many conversations on one local language model: OpenAI's interface under /v1, its own under /brain.",
-    ));
-    let mut api = OpenApiBuilder::new().info(info).build();
-    let bearer = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
-    api.components.get_or_insert_default().security_schemes.insert("token".to_owned(), bearer.into());
-    api.security = Some(vec![SecurityRequirement::new("token", [""; 0]), SecurityRequirement::default()]);
-    api
 }
 
 /// What pages of these origins may do.

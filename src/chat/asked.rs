@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::{ChatError, ChatRequest, Format, Tool, ToolChoice, prompt::RESERVED};
 
 /// The most tools. Not a setting: it only keeps a grammar from being as large as it likes.
-const TOOLS_MAX: usize = 512;
+pub const TOOLS_MAX: usize = 512;
 
 /// The longest name of a tool, in bytes.
-const NAME_BYTES_MAX: usize = 128;
+pub const TOOL_NAME_BYTES_MAX: usize = 128;
 
 /// Checks a request.
 ///
@@ -44,8 +44,8 @@ fn check_tools(request: &ChatRequest) -> Result<(), ChatError> {
     let mut names = BTreeSet::new();
     for Tool { name, parameters, .. } in tools {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-./:".contains(&byte);
-        if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(fits) {
-            let expected = format!("1 to {NAME_BYTES_MAX} letters, digits, `_`, `-`, `.`, `/` or `:`");
+        if name.is_empty() || name.len() > TOOL_NAME_BYTES_MAX || !name.bytes().all(fits) {
+            let expected = format!("1 to {TOOL_NAME_BYTES_MAX} letters, digits, `_`, `-`, `.`, `/` or `:`");
             return bad("a tool's name", format!("{name:?}"), expected);
         }
         if !names.insert(name) {

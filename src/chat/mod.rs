@@ -27,9 +27,11 @@ pub use motorbrain_actors::grammar::Constraint;
 
 pub use self::{
     answer::{Answered, ChatItem, ChatToken, Choice, Finish, Likely},
+    asked::{TOOL_NAME_BYTES_MAX, TOOLS_MAX},
     chats::{ChatOptions, Chats},
     error::ChatError,
     message::{Message, Role, Tool, ToolCall, ToolChoice},
+    prompt::RESERVED,
     request::{ChatRequest, Format},
     stream::ChatStream,
     template::TemplateError,

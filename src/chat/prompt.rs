@@ -16,8 +16,8 @@ use super::{
     template::{python_json, value_of},
 };
 
-/// Names of variables that a request does not bring itself.
-pub(super) const RESERVED: [&str; 7] =
+/// Names of a template's variables that [`ChatRequest::variables`] does not bring.
+pub const RESERVED: [&str; 7] =
     ["messages", "tools", "documents", "add_generation_prompt", "bos_token", "eos_token", "now ()"];
 
 /// How a template is given messages.

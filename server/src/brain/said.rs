@@ -4,20 +4,66 @@
 
 use utoipa::ToSchema;
 
+use crate::openai::tokens::TokenIdSent;
+
+/// Objects whose keys may be left out, where they are optional, and are never `null`.
 macro_rules! described {
     ($( $(#[$doc:meta])* $name:ident { $( $(#[$key_doc:meta])* $key:ident: $ty:ty, )* } )+) => { $(
         #[derive(ToSchema)]
         $(#[$doc])*
-        pub(crate) struct $name { $( $(#[$key_doc])* $key: $ty, )* }
+        pub(crate) struct $name { $( $(#[$key_doc])* #[schema(nullable = false)] $key: $ty, )* }
     )+ };
 }
 
-described! {
-    /// An input is one of `text`, `token_ids` and `parts`.
+/// Objects that are sent: no other key is one.
+macro_rules! sent {
+    ($( $(#[$doc:meta])* $name:ident { $($keys:tt)* } )+) => { $(
+        described! { #[serde(deny_unknown_fields)] $(#[$doc])* $name { $($keys)* } }
+    )+ };
+}
+
+macro_rules! words {
+    ($($(#[$doc:meta])* $name:ident { $($word:ident),+ })+) => { $(
+        #[derive(ToSchema)]
+        #[schema(rename_all = "lowercase")]
+        $(#[$doc])*
+        pub(crate) enum $name { $($word),+ }
+    )+ };
+}
+
+words! {
+    /// How much a request gets beside others.
+    Priority { Interactive, Background }
+    /// What a text is for.
+    Kind { Document, Query }
+    /// How the numbers of a vector are written.
+    Format { F32, I8 }
+    /// Whether a text has one vector, or each piece of it one.
+    Pieces { Whole, Each }
+}
+
+/// One answer, or with `n` several.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Stepped {
+    One(OneStepped),
+    Several(SeveralStepped),
+}
+
+/// One vector, or with `pieces` of `each` several.
+#[derive(ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Embedded {
+    One(OneEmbedded),
+    Each(EachEmbedded),
+}
+
+sent! {
+    /// A part of an input.
     Part {
         text: Option<String>,
         literal: Option<String>,
-        token_ids: Option<Vec<u32>>,
+        token_ids: Option<Vec<TokenIdSent>>,
     }
     /// One of these keys.
     Grammars {
@@ -28,9 +74,10 @@ described! {
         lark: Option<String>,
         choice: Option<Vec<String>>,
     }
+    /// An input is one of `text`, `token_ids` and `parts`, or none.
     Steps {
         text: Option<String>,
-        token_ids: Option<Vec<u32>>,
+        token_ids: Option<Vec<TokenIdSent>>,
         parts: Option<Vec<Part>>,
         /// How many tokens at most; 1.
         count: Option<usize>,
@@ -51,44 +98,56 @@ described! {
         repetition_penalty: Option<f32>,
         presence_penalty: Option<f32>,
         frequency_penalty: Option<f32>,
-        /// Pairs of a token id and a number.
-        logit_bias: Option<Vec<Vec<f32>>>,
+        /// Pairs of a token id and a number, each id once.
+        logit_bias: Option<Vec<(TokenIdSent, f32)>>,
+        /// Which of the answers that wait is gone on from.
         choice: Option<usize>,
         share: Option<bool>,
         scope: Option<String>,
         pin: Option<bool>,
-        /// `interactive` or `background`.
-        priority: Option<String>,
+        priority: Option<Priority>,
         deadline_ms: Option<u64>,
     }
+    /// An input is one of `text`, `token_ids` and `parts`.
     Embeds {
         text: Option<String>,
-        token_ids: Option<Vec<u32>>,
+        token_ids: Option<Vec<TokenIdSent>>,
         parts: Option<Vec<Part>>,
-        /// `document` or `query`.
-        kind: Option<String>,
+        kind: Option<Kind>,
         dim: Option<usize>,
-        /// `f32` or `i8`.
-        format: Option<String>,
-        /// `whole` or `each`.
-        pieces: Option<String>,
-        piece_tokens: Option<usize>,
+        format: Option<Format>,
         choice: Option<usize>,
         share: Option<bool>,
         scope: Option<String>,
         pin: Option<bool>,
-        priority: Option<String>,
+        priority: Option<Priority>,
         deadline_ms: Option<u64>,
     }
+    /// An input is one of `text`, `token_ids` and `parts`.
+    EmbedsAlone {
+        text: Option<String>,
+        token_ids: Option<Vec<TokenIdSent>>,
+        parts: Option<Vec<Part>>,
+        kind: Option<Kind>,
+        dim: Option<usize>,
+        format: Option<Format>,
+        pieces: Option<Pieces>,
+        piece_tokens: Option<usize>,
+        share: Option<bool>,
+        scope: Option<String>,
+        priority: Option<Priority>,
+        deadline_ms: Option<u64>,
+    }
+    /// An input is one of `text`, `token_ids` and `parts`.
     Scores {
         text: Option<String>,
-        token_ids: Option<Vec<u32>>,
+        token_ids: Option<Vec<TokenIdSent>>,
         parts: Option<Vec<Part>>,
         choice: Option<usize>,
         share: Option<bool>,
         scope: Option<String>,
         pin: Option<bool>,
-        priority: Option<String>,
+        priority: Option<Priority>,
         deadline_ms: Option<u64>,
     }
     Forks {
@@ -97,13 +156,13 @@ described! {
         /// How many of the tokens; all.
         at: Option<usize>,
         choice: Option<usize>,
-        priority: Option<String>,
+        priority: Option<Priority>,
         deadline_ms: Option<u64>,
     }
     Rewinds {
         /// How many of the first tokens stay.
         context_len: usize,
-        priority: Option<String>,
+        priority: Option<Priority>,
         deadline_ms: Option<u64>,
     }
     Reranks {
@@ -112,34 +171,51 @@ described! {
         mix: Option<f32>,
         share: Option<bool>,
         scope: Option<String>,
-        priority: Option<String>,
+        priority: Option<Priority>,
         deadline_ms: Option<u64>,
     }
+    /// An input is one of `text` and `parts`.
     Tokenizes {
         text: Option<String>,
         parts: Option<Vec<Part>>,
-        priority: Option<String>,
+        priority: Option<Priority>,
         deadline_ms: Option<u64>,
     }
     Detokenizes {
-        token_ids: Vec<u32>,
-        priority: Option<String>,
+        token_ids: Vec<TokenIdSent>,
+        priority: Option<Priority>,
         deadline_ms: Option<u64>,
     }
-    /// With `n`, `choices` of these and one `context_len`.
-    Stepped {
+    Kills {
+        /// Which actor.
+        actor: usize,
+    }
+    Hangs {
+        /// Which actor.
+        actor: usize,
+        /// For how long.
+        ms: u64,
+    }
+}
+
+described! {
+    OneStepped {
         token_ids: Vec<u32>,
         text: String,
         logprobs: Vec<f32>,
         /// Pairs of a token id and a log-probability.
-        top: Option<Vec<Vec<Vec<f32>>>>,
+        top: Option<Vec<Vec<(u32, f32)>>>,
         context_len: usize,
         reused: Option<usize>,
         /// `stop` or `count`.
         finished: String,
     }
-    /// With `pieces` of `each`, `vectors`.
-    Embedded {
+    SeveralStepped {
+        choices: Vec<OneStepped>,
+        context_len: usize,
+        reused: Option<usize>,
+    }
+    OneEmbedded {
         embedding: Vec<f32>,
         scale: Option<f32>,
         recipe: String,
@@ -147,6 +223,22 @@ described! {
         tokens: usize,
         context_len: usize,
         reused: Option<usize>,
+    }
+    EachEmbedded {
+        vectors: Vec<PieceEmbedded>,
+        recipe: String,
+        calibrated: bool,
+        tokens: usize,
+        context_len: usize,
+        reused: Option<usize>,
+    }
+    PieceEmbedded {
+        embedding: Vec<f32>,
+        scale: Option<f32>,
+        tokens: usize,
+        /// Where it stands in the text, in bytes.
+        start: usize,
+        end: usize,
     }
     Scored {
         logprobs: Vec<Option<f32>>,
@@ -224,15 +316,5 @@ described! {
         hidden: usize,
         vocab: usize,
         inputs: usize,
-    }
-    Kills {
-        /// Which actor.
-        actor: usize,
-    }
-    Hangs {
-        /// Which actor.
-        actor: usize,
-        /// For how long.
-        ms: u64,
     }
 }

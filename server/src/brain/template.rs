@@ -16,18 +16,26 @@ use crate::{
     },
 };
 
-/// Messages as a chat's request has them.
+/// Messages as a chat's request has them, and what else a template is given; as everywhere in this interface no key of it
+/// is `null`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Templated {
     messages: Vec<MessageSent>,
-    tools: Option<Vec<ToolSent>>,
-    #[schema(value_type = Option<Vec<Object>>)]
-    documents: Option<Vec<Value>>,
-    #[schema(value_type = Option<Object>)]
-    chat_template_kwargs: Option<Map<String, Value>>,
+    #[serde(default)]
+    tools: Vec<ToolSent>,
+    #[serde(default)]
+    documents: Vec<Value>,
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    chat_template_kwargs: Map<String, Value>,
     /// Whether the assistant's next message is opened; left out, it is.
-    add_generation_prompt: Option<bool>,
+    #[serde(default = "opened")]
+    add_generation_prompt: bool,
+}
+
+const fn opened() -> bool {
+    true
 }
 
 /// What a model reads of them.
@@ -59,9 +67,9 @@ pub(crate) async fn apply(
 ) -> Result<Json<Rendered>, ApiError> {
     let request = ChatRequest {
         tools: tools(asked.tools)?,
-        documents: asked.documents.unwrap_or_default(),
-        variables: asked.chat_template_kwargs.unwrap_or_default(),
-        generation_prompt: asked.add_generation_prompt.unwrap_or(true),
+        documents: asked.documents,
+        variables: asked.chat_template_kwargs,
+        generation_prompt: asked.add_generation_prompt,
         ..ChatRequest::new(messages(asked.messages)?)
     };
     let parts = app.chats(&caller)?.render(&request).await?;

@@ -3,7 +3,7 @@
 use axum::{extract::State, response::Response};
 
 use super::{
-    said::{Detokenizes, Embedded, Embeds, Reranked, Reranks, Text, TokenIds, Tokenizes},
+    said::{Detokenizes, Embedded, EmbedsAlone, Reranked, Reranks, Text, TokenIds, Tokenizes},
     work::done,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A vector of an input; nothing is kept.
-#[utoipa::path(post, path = "/brain/embed", tag = "brain", operation_id = "embed_alone", request_body = Embeds,
+#[utoipa::path(post, path = "/brain/embed", tag = "brain", operation_id = "embed_alone", request_body = EmbedsAlone,
     responses((status = 200, body = Embedded), (status = "default", body = ErrorBody)))]
 pub(crate) async fn embed(
     State(app): State<App>,

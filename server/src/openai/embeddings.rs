@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::{Json, extract::State};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use motorbrain::{Brain, Embed, Embedded, Format, Input, Part, Terms, TokenId, VectorTerms};
+use motorbrain::{Brain, Embed, Embedded, Format, Input, Part, Terms, VectorTerms};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -16,6 +16,7 @@ use crate::{
     app::{App, Caller},
     body::Asked,
     error::{ApiError, ErrorBody},
+    openai::tokens::{TokenIdSent, tokens},
 };
 
 /// So many inputs of one request are with the brain at once.
@@ -24,6 +25,7 @@ const AT_ONCE: usize = 32;
 /// What is asked.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = EmbeddingRequest)]
 pub(crate) struct Request {
     /// One of the served names.
     model: String,
@@ -44,8 +46,8 @@ pub(crate) struct Request {
 pub(crate) enum Inputs {
     Text(String),
     Texts(Vec<String>),
-    Ids(Vec<u32>),
-    Lists(Vec<Vec<u32>>),
+    Ids(Vec<TokenIdSent>),
+    Lists(Vec<Vec<TokenIdSent>>),
 }
 
 /// How vectors are written.
@@ -148,7 +150,7 @@ fn of_input(index: usize, error: ApiError) -> ApiError {
 impl Inputs {
     fn inputs(self) -> Vec<Input> {
         let text = |text: String| Input::Parts(vec![Part::Literal(text)]);
-        let ids = |ids: Vec<u32>| Input::Tokens(ids.into_iter().map(TokenId).collect());
+        let ids = |ids| Input::Tokens(tokens(ids));
         match self {
             Self::Text(one) => vec![text(one)],
             Self::Texts(many) => many.into_iter().map(text).collect(),
@@ -172,6 +174,8 @@ impl Encoding {
 
 #[cfg(test)]
 mod tests {
+    use motorbrain::TokenId;
+
     use super::*;
 
     #[test]

@@ -10,4 +10,5 @@ mod head;
 pub(crate) mod models;
 pub(crate) mod responses;
 pub(crate) mod sampling;
+pub(crate) mod tokens;
 pub(crate) mod usage;

@@ -11,14 +11,14 @@ use crate::error::ApiError;
 /// What a request says of how tokens are chosen; what it leaves out is as OpenAI's is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choosing {
-    pub(crate) temperature: Option<f32>,
-    pub(crate) top_p: Option<f32>,
+    pub(crate) temperature: Option<f64>,
+    pub(crate) top_p: Option<f64>,
     pub(crate) top_k: Option<usize>,
-    pub(crate) min_p: Option<f32>,
-    pub(crate) repetition_penalty: Option<f32>,
-    pub(crate) presence_penalty: Option<f32>,
-    pub(crate) frequency_penalty: Option<f32>,
-    pub(crate) logit_bias: Option<BTreeMap<String, f32>>,
+    pub(crate) min_p: Option<f64>,
+    pub(crate) repetition_penalty: Option<f64>,
+    pub(crate) presence_penalty: Option<f64>,
+    pub(crate) frequency_penalty: Option<f64>,
+    pub(crate) logit_bias: Option<BTreeMap<String, f64>>,
 }
 
 impl Choosing {
@@ -29,23 +29,31 @@ impl Choosing {
     pub(crate) fn sampling(self) -> Result<Sampling, ApiError> {
         let off = Sampling::GREEDY;
         Ok(Sampling {
-            temperature: self.temperature.unwrap_or(1.0),
-            top_p: self.top_p.unwrap_or(off.top_p),
+            temperature: self.temperature.map_or(1.0, narrow),
+            top_p: self.top_p.map_or(off.top_p, narrow),
             top_k: self.top_k.unwrap_or(off.top_k),
-            min_p: self.min_p.unwrap_or(off.min_p),
-            repetition_penalty: self.repetition_penalty.unwrap_or(off.repetition_penalty),
-            presence_penalty: self.presence_penalty.unwrap_or(off.presence_penalty),
-            frequency_penalty: self.frequency_penalty.unwrap_or(off.frequency_penalty),
+            min_p: self.min_p.map_or(off.min_p, narrow),
+            repetition_penalty: self.repetition_penalty.map_or(off.repetition_penalty, narrow),
+            presence_penalty: self.presence_penalty.map_or(off.presence_penalty, narrow),
+            frequency_penalty: self.frequency_penalty.map_or(off.frequency_penalty, narrow),
             logit_bias: biases(self.logit_bias.unwrap_or_default())?,
         })
     }
 }
 
-fn biases(biases: BTreeMap<String, f32>) -> Result<Cow<'static, [(TokenId, f32)]>, ApiError> {
-    let bias = |(id, bias): (String, f32)| {
+/// The number in 32 bits, where only zero is zero: that means something else than the smallest number there is.
+fn narrow(number: f64) -> f32 {
+    match number as f32 {
+        0.0 if number != 0.0 => f32::from_bits(1).copysign(number as f32),
+        narrow => narrow,
+    }
+}
+
+fn biases(biases: BTreeMap<String, f64>) -> Result<Cow<'static, [(TokenId, f32)]>, ApiError> {
+    let bias = |(id, bias): (String, f64)| {
         let found = || format!("of {:?}", id.chars().take(20).collect::<String>());
         let token = id.parse().map_err(|_| ApiError::invalid("logit_bias", found(), "token ids and numbers"))?;
-        Ok((TokenId(token), bias))
+        Ok((TokenId(token), narrow(bias)))
     };
     biases.into_iter().map(bias).collect()
 }
@@ -101,6 +109,14 @@ mod tests {
         let logit_bias = Some(BTreeMap::from([("x".to_owned(), 1.0)]));
         let refused = Choosing { logit_bias, ..Choosing::default() }.sampling().unwrap_err();
         assert_eq!(refused.param.as_deref(), Some("logit_bias"));
+    }
+
+    #[test]
+    fn what_is_not_zero_is_not_zero_in_32_bits() {
+        assert_eq!(
+            [0.7, 0.0, 1e-300, -1e-300, 1e39].map(narrow),
+            [0.7, 0.0, f32::from_bits(1), -f32::from_bits(1), f32::INFINITY]
+        );
     }
 
     #[test]

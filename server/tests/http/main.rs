@@ -7,6 +7,7 @@ mod browser;
 mod chat;
 mod client;
 mod completions;
+mod described;
 mod door;
 mod drain;
 mod embeddings;

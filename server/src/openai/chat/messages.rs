@@ -34,7 +34,6 @@ pub(crate) struct MessageSent {
     annotations: Option<Vec<Value>>,
     /// Sent back by clients that have read the text; means nothing here.
     #[expect(dead_code, reason = "taken and not used")]
-    #[schema(value_type = Option<Object>)]
     parsed: Option<Value>,
 }
 
@@ -85,7 +84,6 @@ pub(crate) struct FunctionCalled {
     arguments: String,
     /// Sent back by clients that have read the arguments; means nothing here.
     #[expect(dead_code, reason = "taken and not used")]
-    #[schema(value_type = Option<Object>)]
     parsed_arguments: Option<Value>,
 }
 

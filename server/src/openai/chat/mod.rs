@@ -23,7 +23,8 @@ use crate::{
 
 /// A message that answers messages, or several.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", operation_id = "chat", request_body = Request, responses(
-    (status = 200, description = "Streamed as server-sent events where that was asked for", body = Answer),
+    (status = 200, description = "Streamed as server-sent events where that was asked for",
+        content((Answer = "application/json"), (String = "text/event-stream"))),
     (status = "default", body = ErrorBody),
 ))]
 pub(crate) async fn create(

@@ -43,18 +43,18 @@ pub(crate) struct Request {
     /// The older name of that.
     max_tokens: Option<usize>,
     /// Left out, 1; 0 takes the most likely token.
-    temperature: Option<f32>,
-    top_p: Option<f32>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
     /// Beyond OpenAI's.
     top_k: Option<usize>,
     /// Beyond OpenAI's.
-    min_p: Option<f32>,
+    min_p: Option<f64>,
     /// Beyond OpenAI's.
-    repetition_penalty: Option<f32>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
+    repetition_penalty: Option<f64>,
+    presence_penalty: Option<f64>,
+    frequency_penalty: Option<f64>,
     /// By token id.
-    logit_bias: Option<BTreeMap<String, f32>>,
+    logit_bias: Option<BTreeMap<String, f64>>,
     seed: Option<i64>,
     stop: Option<Texts>,
     /// How many answers; more than one are drawn.
@@ -71,7 +71,6 @@ pub(crate) struct Request {
     #[schema(value_type = Option<Object>)]
     chat_template_kwargs: Option<Map<String, Value>>,
     /// Beyond OpenAI's: documents for templates that know of them.
-    #[schema(value_type = Option<Vec<Object>>)]
     documents: Option<Vec<Value>>,
     /// Only `false`: no chat is kept.
     store: Option<bool>,
@@ -153,7 +152,7 @@ impl Request {
         };
         let chat = ChatRequest {
             conversation: self.conversation.map(ConversationId::from),
-            tools: tools(self.tools)?,
+            tools: tools(self.tools.unwrap_or_default())?,
             tool_choice: choice(self.tool_choice)?,
             parallel_tool_calls: self.parallel_tool_calls.unwrap_or(true),
             documents: self.documents.unwrap_or_default(),

@@ -68,12 +68,12 @@ impl FunctionSent {
 ///
 /// # Errors
 /// One that is no function.
-pub(crate) fn tools(sent: Option<Vec<ToolSent>>) -> Result<Vec<Tool>, ApiError> {
+pub(crate) fn tools(sent: Vec<ToolSent>) -> Result<Vec<Tool>, ApiError> {
     let tool = |(index, sent): (usize, ToolSent)| match sent.r#type.as_str() {
         "function" => Ok(sent.function.tool()),
         _ => Err(ApiError::unsupported(&format!("tools[{index}].type"), "tools are functions")),
     };
-    sent.unwrap_or_default().into_iter().enumerate().map(tool).collect()
+    sent.into_iter().enumerate().map(tool).collect()
 }
 
 /// Which may be called; left out, any or none where there are some.

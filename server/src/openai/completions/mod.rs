@@ -67,7 +67,8 @@ impl Answer {
 
 /// What follows a text, or several.
 #[utoipa::path(post, path = "/v1/completions", tag = "openai", request_body = Request, responses(
-    (status = 200, description = "Streamed as server-sent events where that was asked for", body = Answer),
+    (status = 200, description = "Streamed as server-sent events where that was asked for",
+        content((Answer = "application/json"), (String = "text/event-stream"))),
     (status = "default", body = ErrorBody),
 ))]
 pub(crate) async fn create(
@@ -171,7 +172,7 @@ fn finish(finished: Finished) -> &'static str {
 /// A prompt's tokens; a text begins as the model's texts do.
 async fn tokens(app: &App, brain: &Brain, prompt: Prompt) -> Result<Vec<TokenId>, ApiError> {
     let text = match prompt {
-        Prompt::Ids(ids) => return Ok(ids.into_iter().map(TokenId).collect()),
+        Prompt::Ids(ids) => return Ok(ids),
         Prompt::Text(text) => text,
     };
     let opening = Part::Tokens(app.opening().to_vec());

@@ -10,6 +10,7 @@ use crate::{
     error::ApiError,
     openai::{
         sampling::{Choosing, Texts, only, seed, stops},
+        tokens::{TokenIdSent, tokens},
         usage::StreamOptions,
     },
 };
@@ -32,18 +33,18 @@ pub(crate) struct Request {
     /// The most tokens that are sampled; left out, 16.
     max_tokens: Option<usize>,
     /// Left out, 1; 0 takes the most likely token.
-    temperature: Option<f32>,
-    top_p: Option<f32>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
     /// Beyond OpenAI's.
     top_k: Option<usize>,
     /// Beyond OpenAI's.
-    min_p: Option<f32>,
+    min_p: Option<f64>,
     /// Beyond OpenAI's.
-    repetition_penalty: Option<f32>,
-    presence_penalty: Option<f32>,
-    frequency_penalty: Option<f32>,
+    repetition_penalty: Option<f64>,
+    presence_penalty: Option<f64>,
+    frequency_penalty: Option<f64>,
     /// By token id.
-    logit_bias: Option<BTreeMap<String, f32>>,
+    logit_bias: Option<BTreeMap<String, f64>>,
     seed: Option<i64>,
     stop: Option<Texts>,
     /// How many answers to each prompt; with more than one they are drawn, and cannot be streamed.
@@ -69,15 +70,15 @@ pub(crate) struct Request {
 enum Prompts {
     Text(String),
     Texts(Vec<String>),
-    Ids(Vec<u32>),
-    Lists(Vec<Vec<u32>>),
+    Ids(Vec<TokenIdSent>),
+    Lists(Vec<Vec<TokenIdSent>>),
 }
 
 /// What one answer goes on from.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Prompt {
     Text(String),
-    Ids(Vec<u32>),
+    Ids(Vec<TokenId>),
 }
 
 /// A request that can be meant.
@@ -162,8 +163,8 @@ impl Prompts {
         match self {
             Self::Text(one) => vec![Prompt::Text(one)],
             Self::Texts(many) => many.into_iter().map(Prompt::Text).collect(),
-            Self::Ids(one) => vec![Prompt::Ids(one)],
-            Self::Lists(many) => many.into_iter().map(Prompt::Ids).collect(),
+            Self::Ids(one) => vec![Prompt::Ids(tokens(one))],
+            Self::Lists(many) => many.into_iter().map(|one| Prompt::Ids(tokens(one))).collect(),
         }
     }
 }
@@ -205,7 +206,7 @@ mod tests {
         let asked = asking(r#"{"model":"m","prompt":"a","user":"me","best_of":1,"suffix":null}"#).unwrap();
         assert_eq!((asked.prompts, asked.count, asked.n), (vec![Prompt::Text("a".into())], 16, 1));
         let asked = asking(r#"{"model":"m","prompt":[[1],[2,3]]}"#).unwrap();
-        assert_eq!(asked.prompts, [Prompt::Ids(vec![1]), Prompt::Ids(vec![2, 3])]);
+        assert_eq!(asked.prompts, [Prompt::Ids(vec![TokenId(1)]), Prompt::Ids(vec![TokenId(2), TokenId(3)])]);
     }
 
     #[test]

@@ -10,7 +10,10 @@ use utoipa::ToSchema;
 use super::request::FlatTool;
 use crate::{
     names,
-    openai::chat::answer::{TokenSaid, token},
+    openai::chat::{
+        answer::{TokenSaid, token},
+        tools::ChoiceSent,
+    },
 };
 
 /// A response.
@@ -37,7 +40,7 @@ pub(crate) struct Response {
     pub(super) temperature: f32,
     #[schema(value_type = Object)]
     pub(super) text: Value,
-    #[schema(value_type = Object)]
+    #[schema(value_type = ChoiceSent)]
     pub(super) tool_choice: Value,
     pub(super) tools: Vec<FlatTool>,
     pub(super) top_logprobs: usize,

@@ -18,12 +18,22 @@ use crate::{
 pub(crate) enum InputSent {
     Text(String),
     /// Messages, calls of functions (`function_call`) and what these gave (`function_call_output`).
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<ItemSent>)]
     Items(Vec<Value>),
 }
 
+/// An item, by its `type`.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes and is never made: each item is read at its place")]
+enum ItemSent {
+    Message(MessageItem),
+    Call(CallItem),
+    Output(OutputItem),
+}
+
 /// A message.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "some keys are taken and mean nothing here")]
 struct MessageItem {
@@ -36,7 +46,7 @@ struct MessageItem {
 }
 
 /// A call that an earlier answer made.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "some keys are taken and mean nothing here")]
 struct CallItem {
@@ -51,7 +61,7 @@ struct CallItem {
 }
 
 /// What such a call gave.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "some keys are taken and mean nothing here")]
 struct OutputItem {

@@ -5,7 +5,7 @@
 
 mod answer;
 mod input;
-mod request;
+pub(crate) mod request;
 pub(crate) mod store;
 pub(crate) mod stored;
 mod stream;
@@ -31,7 +31,8 @@ use crate::{
 
 /// An answer to what is said, or to what was said before it as well.
 #[utoipa::path(post, path = "/v1/responses", tag = "openai", operation_id = "respond", request_body = Request, responses(
-    (status = 200, description = "Streamed as server-sent events where that was asked for", body = Response),
+    (status = 200, description = "Streamed as server-sent events where that was asked for",
+        content((Response = "application/json"), (String = "text/event-stream"))),
     (status = "default", body = ErrorBody),
 ))]
 pub(crate) async fn create(

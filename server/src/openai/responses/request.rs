@@ -23,10 +23,10 @@ use crate::{
 };
 
 /// Log-probabilities are asked for by this word.
-const LOGPROBS: &str = "message.output_text.logprobs";
+pub(crate) const LOGPROBS: &str = "message.output_text.logprobs";
 
-/// Bounds on what is sent along and given back.
-const METADATA: (usize, usize, usize) = (16, 64, 512);
+/// Bounds on what is sent along and given back: pairs, characters of a key and of a value.
+pub(crate) const METADATA: (usize, usize, usize) = (16, 64, 512);
 
 /// What is asked.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -46,8 +46,8 @@ pub(crate) struct Request {
     parallel_tool_calls: Option<bool>,
     text: Option<TextSent>,
     /// Left out, 1; 0 takes the most likely token.
-    temperature: Option<f32>,
-    top_p: Option<f32>,
+    temperature: Option<f64>,
+    top_p: Option<f64>,
     max_output_tokens: Option<usize>,
     stream: Option<bool>,
     stream_options: Option<Unpadded>,
