@@ -2,8 +2,8 @@
 //! brain judges by.
 //!
 //! It says all that a schema can. What it cannot: lengths in bytes (a character has at most four), the size of a whole input,
-//! that names of tools and ids of biases differ, that a chosen tool is one of those told, which JSON schemas a grammar is made
-//! of, and what depends on the brain's state.
+//! that names of tools and ids of biases differ, that a chosen tool is one of those told, of what JSON schemas and languages a
+//! grammar is made, and what depends on the brain's state.
 
 use motorbrain::chat::{RESERVED, TOOL_NAME_BYTES_MAX, TOOLS_MAX};
 use motorbrain_actors::{
@@ -96,6 +96,13 @@ fn brain(sizes: &Sizes) -> Value {
     let vector = json!({"dim": dim, "scope": name, "deadline_ms": deadline});
     json!({
         "Part": {"oneOf": one_of(&["text", "literal", "token_ids"])},
+        "Grammars": {
+            "properties": {
+                "json_schema": {"type": ["object", "boolean"]}, "regex": {"format": "regex"},
+                "choice": {"minItems": 1, "items": text()},
+            },
+            "oneOf": one_of(&["json_schema", "regex", "lark", "choice"]),
+        },
         "Steps": {
             "properties": laid(laid(input.clone(), step), sampling()),
             "allOf": [{"oneOf": step_inputs}, {"anyOf": one_or_several}, sharing],
