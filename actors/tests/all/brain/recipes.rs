@@ -131,7 +131,9 @@ async fn nothing_but_the_prefix_is_kept_of_a_text() {
 
 #[tokio::test]
 async fn texts_that_wait_together_ride_together() {
-    let bench = start_with(BrainConfig { chunk: 256, ..made(probe()) }, roomy(64)).await;
+    // How long the run hangs is what its tokens are taken to cost.
+    let beside_max = Duration::from_secs(600);
+    let bench = start_with(BrainConfig { chunk: 256, beside_max, ..made(probe()) }, roomy(64)).await;
     bench.brain.embed(embed(None, "FIRST")).await.unwrap();
     bench.control.record();
     bench.control.fault_in_run(1, Fault::HANG);
