@@ -14,5 +14,7 @@ mod fuzz;
 mod pieces;
 mod pipe;
 mod reranking;
+#[cfg(all(unix, feature = "otlp"))]
+mod serve;
 mod texts;
 mod top;

@@ -13,3 +13,5 @@ mod failures;
 mod models;
 mod responses;
 mod serving;
+#[cfg(feature = "otlp")]
+mod traces;
