@@ -17,6 +17,7 @@ use crate::{
     grammar::Constraint,
     keep::Kept,
     message::{BrainError, ConversationId, Party, check_vocabulary},
+    spans::JobSpans,
     text::StepText,
     tokens::TokenId,
     vectors::{Pooling, Shape},
@@ -253,8 +254,8 @@ pub struct Job {
     /// So many runs it shares with no other job, since it is suspected of killing actors; then it is said to be
     /// [`Report::Cleared`].
     pub alone: u32,
-    /// The caller's span; the actor's work happens inside it.
-    pub span: tracing::Span,
+    /// What is told of it.
+    pub spans: JobSpans,
 }
 
 /// What a conversation gained and lost: the new context is the old one followed by `appended`, less the `dropped` tokens

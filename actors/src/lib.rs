@@ -18,6 +18,7 @@ pub mod rerank;
 pub mod reuse;
 mod shares;
 pub mod shown;
+pub mod spans;
 pub mod text;
 pub mod tokens;
 pub mod vectors;

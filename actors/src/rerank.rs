@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use crate::{
     brain::{Brain, Many, Temporary},
@@ -167,7 +168,8 @@ async fn judged(judge: &Arc<Judge>) -> Result<Reranked, BrainError> {
             && let Some(index) = rest.next()
         {
             let (judge, query) = (Arc::clone(judge), query.clone());
-            under_way.spawn(async move { judge.document(index, &query).await.map(|judged| (index, judged)) });
+            let judged = async move { judge.document(index, &query).await.map(|judged| (index, judged)) };
+            under_way.spawn(judged.in_current_span());
         }
         match under_way.join_next().await {
             None => break,

@@ -40,6 +40,11 @@ impl Args {
         let quiet = kills && std::env::var_os(env::LOG).is_none();
         self.common.log.as_deref().or(quiet.then_some("error"))
     }
+
+    /// Whether traces are sent.
+    pub(crate) fn traces(&self) -> bool {
+        matches!(&self.command, Command::Serve(request) if request.otlp)
+    }
 }
 
 /// What every command understands.

@@ -28,6 +28,7 @@ mod signals;
 mod smoke;
 mod texts;
 mod top;
+mod traces;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -37,6 +38,7 @@ use tokio::runtime::Builder;
 use args::{Args, Command, Common};
 use exit::Exit;
 use failure::Failure;
+use traces::Traces;
 
 fn main() -> ExitCode {
     decline_telemetry();
@@ -57,11 +59,13 @@ fn decline_telemetry() {
 }
 
 fn run(args: Args) -> Result<Exit, Failure> {
-    let hint = || Some("for example `--log info` or `--log motorbrain_actors=debug`".into());
-    logging::start(args.log()).map_err(|error| Failure::new(Exit::Settings, error, hint()))?;
     let runtime = Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::new(Exit::Unexpected, error, None))?;
-    runtime.block_on(async {
+    let traces = args.traces().then(|| Traces::start(runtime.handle())).transpose()?;
+    let hint = || Some("for example `--log info` or `--log motorbrain_actors=debug`".into());
+    logging::start(args.log(), traces.as_ref().map(Traces::layer))
+        .map_err(|error| Failure::new(Exit::Settings, error, hint()))?;
+    let ended = runtime.block_on(async {
         match args.command {
             Command::Demo { record } => demo::run(&args.common, record).await,
             Command::Doctor { json, write_manifest } => doctor::run(&args.common, json, write_manifest).await,
@@ -83,7 +87,11 @@ fn run(args: Args) -> Result<Exit, Failure> {
                 prepare::run(&args.common, prepare::Request { model: dir, out, weights, force }, json).await
             }
         }
-    })
+    });
+    traces.into_iter().for_each(Traces::end);
+    // What still looks up a collector's name is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn pipe(common: &Common, chaos: bool, files: bool) -> Result<Exit, Failure> {

@@ -31,6 +31,10 @@ pub(crate) struct Request {
     /// Answer whoever reaches the address, without tokens, also where that is beyond this machine
     #[arg(long, conflicts_with = "token_file")]
     insecure_allow_anyone: bool,
+
+    /// Send traces to an OTLP collector: OTEL_EXPORTER_OTLP_ENDPOINT, or http://localhost:4318
+    #[arg(long)]
+    pub(crate) otlp: bool,
 }
 
 /// Serves until a signal comes; a second one does not wait for what was accepted.

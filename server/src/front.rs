@@ -17,7 +17,7 @@ use crate::{
     auth,
     drain::Phase,
     error::ApiError,
-    metrics, names,
+    metrics, names, spans,
     watched::watched,
 };
 
@@ -35,15 +35,17 @@ const ANSWERED_TO_THE_END: [&str; 3] = [OPEN_TO_ALL, "/readyz", "/metrics"];
 /// Names a request and counts it.
 pub(crate) async fn front(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
-    let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+    let route = route.as_ref().map(MatchedPath::as_str);
     let began = Instant::now();
-    let span = tracing::debug_span!("http", request = id.to_str().unwrap_or_default(), %method, route);
+    let span = spans::http(id.to_str().unwrap_or_default(), request.method(), route);
+    #[cfg(feature = "otlp")]
+    crate::traces::go_on(&span, request.headers());
     let mut response = next.run(request).instrument(span.clone()).await;
     let (status, took) = (response.status(), began.elapsed());
     span.in_scope(|| tracing::debug!(status = status.as_u16(), ms = took.as_millis(), "answered"));
-    metrics::answered(&route, status, took);
+    spans::answered(&span, status);
+    metrics::answered(route.unwrap_or("none"), status, took);
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

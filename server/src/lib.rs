@@ -28,10 +28,15 @@ mod openai;
 mod page;
 mod routes;
 mod slow;
+mod spans;
 mod sse;
+#[cfg(feature = "otlp")]
+mod traces;
 mod watched;
 
 pub use app::Served;
 pub use auth::{TOKEN_CHARS_MIN, Tokens, TokensError};
 pub use listen::{Access, Server, ServerError};
 pub use metrics::install as install_metrics;
+#[cfg(feature = "otlp")]
+pub use traces::{Traces, TracesError};

@@ -19,8 +19,9 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::time::{Instant, Sleep, sleep, timeout};
+use tracing::Span;
 
-use crate::{bounds::StreamPlace, error::ApiError};
+use crate::{bounds::StreamPlace, error::ApiError, spans};
 
 /// The type of such an answer.
 pub(crate) const EVENTS: &str = "text/event-stream";
@@ -74,9 +75,15 @@ pub(crate) async fn answer(source: impl Source, place: StreamPlace) -> Result<Re
         Ok(Some(first)) => Some(first?),
         Ok(None) | Err(_) => None,
     };
-    let events = events.map(|bytes| bytes.unwrap_or_else(|error| data(&error.body())));
+    let events = events.map(|bytes| {
+        bytes.unwrap_or_else(|error| {
+            spans::failed(&error);
+            data(&error.body())
+        })
+    });
     let events = stream::iter(first).chain(events);
-    let events = KeptAlive { events: Box::pin(events), quiet: Box::pin(sleep(QUIET)), _place: place };
+    let (events, quiet) = (Box::pin(events), Box::pin(sleep(QUIET)));
+    let events = KeptAlive { events, quiet, span: Span::current(), _place: place };
     let mut response = Body::from_stream(events.map(Ok::<_, Infallible>)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
@@ -89,6 +96,8 @@ pub(crate) async fn answer(source: impl Source, place: StreamPlace) -> Result<Re
 struct KeptAlive<S> {
     events: Pin<Box<S>>,
     quiet: Pin<Box<Sleep>>,
+    /// In which they were asked for, and so are made.
+    span: Span,
     _place: StreamPlace,
 }
 
@@ -96,7 +105,8 @@ impl<S: Stream<Item = Bytes>> Stream for KeptAlive<S> {
     type Item = Bytes;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let next = self.events.as_mut().poll_next(context);
+        let Self { span, events, .. } = &mut *self;
+        let next = span.in_scope(|| events.as_mut().poll_next(context));
         if next.is_pending() && self.quiet.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }

@@ -1,5 +1,5 @@
-//! The body of an answer on its way out: as long as it is, its request is not answered to its end; and where the server
-//! does not wait any longer, what is streamed says so before it ends.
+//! The body of an answer on its way out: as long as it is, its request is not answered to its end, nor is its span over; and
+//! where the server does not wait any longer, what is streamed says so before it ends.
 
 use std::{
     error::Error,
@@ -11,10 +11,12 @@ use std::{
 use axum::{body::Body, http::header, response::Response};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tracing::Span;
 
 use crate::{
     drain::{Accepted, Drain, Phase},
     error::ApiError,
+    spans,
     sse::{self, EVENTS},
 };
 
@@ -23,7 +25,7 @@ pub(crate) fn watched(response: Response, accepted: Accepted, drain: Drain) -> R
     let is_events = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == EVENTS);
     response.map(|inner| {
         let closing = Box::pin(async move { drain.reached(Phase::Closing).await });
-        Body::new(Watched { inner, is_events, closing, is_over: false, _accepted: accepted })
+        Body::new(Watched { inner, is_events, closing, is_over: false, span: Span::current(), _accepted: accepted })
     })
 }
 
@@ -32,7 +34,15 @@ struct Watched {
     is_events: bool,
     closing: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_over: bool,
+    /// The request's.
+    span: Span,
     _accepted: Accepted,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        spans::end(&self.span);
+    }
 }
 
 impl http_body::Body for Watched {

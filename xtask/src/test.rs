@@ -11,15 +11,21 @@ use crate::setup;
 /// Packages that must stay out of others, whatever features are asked for: who, what.
 const ARROWS: [(&str, &[&str]); 6] = [
     ("motorbrain-kernels", &["motorbrain", "motorbrain-actors", "ort", "prost"]),
-    ("motorbrain-actors", &["motorbrain", "motorbrain-testing", "ort", "tokenizers", "config"]),
+    ("motorbrain-actors", &["motorbrain", "motorbrain-testing", "opentelemetry", "ort", "tokenizers", "config"]),
     ("motorbrain-protocol", &["motorbrain", "motorbrain-testing", "ort", "tokenizers"]),
-    ("motorbrain", &["axum", "clap", "hyper", "miette", "indicatif", "motorbrain-server", "motorbrain-testing"]),
+    (
+        "motorbrain",
+        &["axum", "clap", "hyper", "miette", "indicatif", "motorbrain-server", "motorbrain-testing", "opentelemetry"],
+    ),
     ("motorbrain-server", &["clap", "miette", "motorbrain-cli", "motorbrain-testing"]),
     ("motorbrain-cli", &["motorbrain-testing"]),
 ];
 
-/// The same where no feature is asked for: who embeds the library alone compiles none of these.
-const ARROWS_WITHOUT_FEATURES: [(&str, &[&str]); 1] = [("motorbrain", &["llguidance", "minijinja", "toktrie"])];
+/// The same where no feature is asked for: who embeds the library alone, or serves it, compiles none of these.
+const ARROWS_WITHOUT_FEATURES: [(&str, &[&str]); 2] = [
+    ("motorbrain", &["llguidance", "minijinja", "toktrie"]),
+    ("motorbrain-cli", &["opentelemetry", "tracing-opentelemetry"]),
+];
 
 /// What cargo checks: a name, and a command line in which no argument holds a space. The first is begun beside
 /// set-up, which waits for the network and a single core most of its time.

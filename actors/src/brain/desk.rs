@@ -20,6 +20,7 @@ use crate::{
         BrainError, Context, Embedded, Finished, Input, Party, Reply, Scored, Several, Stepped, check_vocabulary,
     },
     policy::{Answer, Time},
+    spans::{self, JobSpans, Recorded},
     text::{StepText, StopTexts},
     tokens::{TokenId, TokenizerKind},
 };
@@ -48,8 +49,10 @@ pub(super) enum Caller {
 pub(super) struct Open {
     /// Who is answered.
     pub(super) caller: Caller,
-    /// What its log lines stand in.
-    pub(super) span: tracing::Span,
+    /// What is told of it stands in this.
+    pub(super) span: Recorded,
+    /// Its first job's, until an actor is given that.
+    pub(super) waits: Option<JobSpans>,
     /// Whose it is.
     pub(super) party: Party,
     /// Under which it can be taken back.
@@ -105,10 +108,11 @@ pub(super) enum Shown {
 
 impl Open {
     /// One of which nothing is known but who asks.
-    pub(super) fn new(caller: Caller, span: tracing::Span) -> Self {
+    pub(super) fn new(caller: Caller, span: Recorded) -> Self {
         Self {
             caller,
             span,
+            waits: None,
             party: Party::default(),
             ticket: None,
             input: None,
@@ -166,7 +170,8 @@ impl Open {
 
     /// Gives the caller its answer, once and for all.
     pub(super) fn answer(self, answer: Answer, end_tokens: &[TokenId], tokenizer: TokenizerKind) {
-        let Self { caller, text, made, each, cuts, permit, .. } = self;
+        let Self { caller, span, text, made, each, cuts, permit, .. } = self;
+        spans::answered(&span, &answer);
         let cuts = each.map(|_| cuts);
         // First, so that whoever has the answer may ask again.
         drop(permit);
@@ -191,15 +196,19 @@ impl Open {
 
     /// Gives the caller the tokens or the text that it asked for.
     pub(super) fn give(self, made: Result<Made, BrainError>, vocab: usize) {
-        let Self { caller, permit, .. } = self;
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => return self.fail(error, 0),
+        };
+        let Self { caller, span, permit, .. } = self;
+        spans::end(&span);
         drop(permit);
         // As everywhere: who went away wants no answer.
         match (caller, made) {
-            (Caller::Tokens(port), Ok(Made::Tokens(tokens))) => {
+            (Caller::Tokens(port), Made::Tokens(tokens)) => {
                 drop(port.send(check_vocabulary(&tokens, vocab).map(|()| tokens)));
             }
-            (Caller::Text(port), Ok(Made::Text(text))) => drop(port.send(Ok(text))),
-            (caller, Err(error)) => caller.fail(error, 0),
+            (Caller::Text(port), Made::Text(text)) => drop(port.send(Ok(text))),
             _ => debug_assert!(false, "something else was made than was asked for"),
         }
     }
@@ -208,8 +217,9 @@ impl Open {
     pub(super) fn fail(self, error: BrainError, committed: usize) {
         let Self { caller, span, permit, .. } = self;
         drop(permit);
-        let code = error.code().as_str();
-        tracing::debug!(parent: &span, code, committed, "a request failed");
+        let code = error.code();
+        span.in_scope(|| tracing::debug!(code = code.as_str(), committed, "a request failed"));
+        spans::failed(&span, code);
         caller.fail(error, committed);
     }
 }

@@ -1,6 +1,8 @@
 //! The policy's effects, performed. What follows from one (an actor that could not be spawned, a pulse
 //! that was read) is put in line as the policy's next event.
 
+use tracing::Span;
+
 use super::{
     config::StartError,
     desk::Shown,
@@ -12,9 +14,10 @@ use super::{
 };
 use crate::{
     job::{Job, Report, RequestId, Work},
-    message::BrainError,
+    message::{BrainError, ErrorCode},
     policy::{ActorIndex, Assignment, Effect, Event, Incarnation},
     shares::Flow,
+    spans::{self, JobSpans},
     text::{StepText, broken_text},
     tokens::TokenId,
 };
@@ -64,6 +67,7 @@ impl Shell {
             Effect::Drop { request, lingers } => {
                 if let Some(open) = self.close(request, lingers) {
                     self.meters.came(self.now, open.op, Came::Dropped, 0);
+                    spans::failed(&open.span, ErrorCode::Cancelled);
                 }
             }
             Effect::Release(request) => drop(self.lingering.remove(&request)),
@@ -130,15 +134,15 @@ impl Shell {
         let Assignment { request, serves, conversation, context, held, carried, work, pins, party, alone } = job;
         let text = self.step_text(serves, &context.tokens, &work);
         // A slot that is given back serves no request and has none of this.
-        let span = match self.open.get_mut(&serves) {
+        let spans = match self.open.get_mut(&serves) {
             Some(open) => {
-                open.span.record("actor", actor.0).record("incarnation", incarnation.0);
+                spans::given(&open.span, actor, incarnation);
                 open.begun = true;
-                open.span.clone()
+                open.waits.take().unwrap_or_else(|| JobSpans::of(&open.span)).at(actor, incarnation)
             }
-            None => tracing::Span::none(),
+            None => JobSpans::new(Span::none()),
         };
-        let job = Job { request, conversation, context, held, carried, work, pins, text, party, alone, span };
+        let job = Job { request, conversation, context, held, carried, work, pins, text, party, alone, spans };
         self.crew.send(actor, incarnation, job);
     }
 

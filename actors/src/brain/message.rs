@@ -7,12 +7,14 @@ use std::{
 
 use ractor::RpcReplyPort;
 use tokio::sync::mpsc;
+use tracing::Span;
 
 use super::{events::Subscribe, gate::Permit};
 use crate::{
     engine::Sampled,
     message::{BrainError, ClientId, ConversationId, Input, Party, Priority, Reply, Request, Step, Stepped},
     policy::{Health, Inspected, ListAsk, Listed, Stats},
+    spans::Recorded,
     tokens::TokenId,
 };
 
@@ -41,12 +43,15 @@ pub struct Envelope<R = Request> {
     pub(super) ticket: Ticket,
     /// Given back when the request is done; without one it has to be let in when it arrives.
     pub(super) permit: Option<Permit>,
+    /// In which it was made: what is done for it is told as a part of that.
+    pub(super) span: Recorded,
 }
 
 impl<R> Envelope<R> {
-    /// A request of nobody in particular that may take as long as the brain's settings say.
+    /// A request of nobody in particular that may take as long as the brain's settings say, made in the caller's span.
     pub fn new(request: R) -> Self {
-        Self { request, deadline: None, party: Party::default(), ticket: Ticket::draw(), permit: None }
+        let (party, ticket, span) = (Party::default(), Ticket::draw(), Span::current().into());
+        Self { request, deadline: None, party, ticket, permit: None, span }
     }
 
     /// Answered with [`BrainError::Timeout`] when not done within `deadline`.

@@ -55,7 +55,7 @@ impl Op {
         Self::Detokenize,
     ];
 
-    const fn as_str(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Embed => "embed",
             Self::Step => "step",
@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn many_times_are_published_before_they_fill_memory() {
-        let (mut meters, span) = (Meters::new(None), tracing::Span::none());
+        let (mut meters, span) = (Meters::new(None), tracing::Span::none().into());
         let mut open = Open::new(super::super::desk::Caller::Nobody, span);
         for _ in 0..TIMES_MAX {
             assert_ne!(meters.due(), Some(Time::default()));

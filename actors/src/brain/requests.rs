@@ -21,6 +21,7 @@ use crate::{
         Rewind, Score, Step, Terms, check_vocabulary,
     },
     policy::{Arrival, Ask, Event, Given, NAME_BYTES_MAX, StepAsk, Time},
+    spans::{self, JobSpans, Recorded},
     text::StopTexts,
     tokens::TokenId,
 };
@@ -28,7 +29,7 @@ use crate::{
 impl Shell {
     /// Any request about a conversation.
     pub(super) fn request(&mut self, envelope: Envelope, caller: Caller) {
-        let Envelope { request, deadline, party, ticket, permit } = envelope;
+        let Envelope { request, deadline, party, ticket, permit, span } = envelope;
         let stream = matches!(caller, Caller::Stream(_) | Caller::QueuedStream(_));
         let (lane, count) = price(&request);
         let op = Op::from(&request);
@@ -48,16 +49,11 @@ impl Shell {
             None => (None, None),
         };
         let came = if stream { self.clock.now() } else { Time::default() };
+        let span = spans::request(&span, op.as_str(), conversation.as_ref(), &party);
+        let waits = Some(JobSpans::of(&span));
         let op = Some(op);
-        let open = Open {
-            input: text,
-            stops,
-            op,
-            came,
-            made,
-            each,
-            ..self.opened(caller, conversation.as_ref(), &party, ticket, permit)
-        };
+        let open =
+            Open { input: text, stops, op, came, made, each, waits, ..opened(caller, span, &party, ticket, permit) };
         let request = self.enter(open);
         self.tell(Event::Arrived(Arrival { request, conversation, ask, input, terms, party, deadline }));
     }
@@ -85,7 +81,7 @@ impl Shell {
         checked: Result<(), BrainError>,
         work: impl FnOnce(T) -> Work,
     ) {
-        let Envelope { request, deadline, party, ticket, permit } = envelope;
+        let Envelope { request, deadline, party, ticket, permit, span } = envelope;
         let work = work(request);
         let op = match &work {
             Work::Encode { .. } | Work::Cut { .. } => Op::Tokenize,
@@ -102,7 +98,8 @@ impl Shell {
         };
         let now = self.clock.now();
         let until = deadline.or(self.config.limits.deadline).map(|allowed| Until { at: now + allowed, allowed });
-        let open = Open { until, makes: true, op: Some(op), ..self.opened(caller, None, &party, ticket, permit) };
+        let span = spans::request(&span, op.as_str(), None, &party);
+        let open = Open { until, makes: true, op: Some(op), ..opened(caller, span, &party, ticket, permit) };
         let request = self.enter(open);
         self.asks_until.extend(until.map(|until| (until.at, request)));
         match self.tokenizing.make(request, &party, None, work) {
@@ -159,29 +156,9 @@ impl Shell {
         }
     }
 
-    fn opened(
-        &self,
-        caller: Caller,
-        conversation: Option<&ConversationId>,
-        party: &Party,
-        ticket: Ticket,
-        permit: Permit,
-    ) -> Open {
-        let span = tracing::debug_span!(
-            "request",
-            request = tracing::field::Empty,
-            conversation = conversation.map(ConversationId::as_str),
-            client = party.client.as_str(),
-            actor = tracing::field::Empty,
-            incarnation = tracing::field::Empty,
-        );
-        let party = party.clone();
-        Open { party, ticket: Some(ticket), permit: Some(permit), ..Open::new(caller, span) }
-    }
-
     fn enter(&mut self, open: Open) -> RequestId {
         let request = self.number();
-        open.span.record("request", request.0);
+        open.span.record("request", request.0 as i64);
         self.tickets.extend(open.ticket.map(|ticket| (ticket, request)));
         self.open.insert(request, Box::new(open));
         request
@@ -226,6 +203,10 @@ impl Shell {
             }
         }
     }
+}
+
+fn opened(caller: Caller, span: Recorded, party: &Party, ticket: Ticket, permit: Permit) -> Open {
+    Open { party: party.clone(), ticket: Some(ticket), permit: Some(permit), ..Open::new(caller, span) }
 }
 
 /// A request as the policy is told of it, and what only the shell knows.

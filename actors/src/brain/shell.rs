@@ -288,7 +288,7 @@ impl Shell {
         }
         let request = self.number();
         let span = tracing::debug_span!("chaos", request = request.0, actor);
-        self.open.insert(request, Box::new(Open::new(Caller::Done(port), span)));
+        self.open.insert(request, Box::new(Open::new(Caller::Done(port), span.into())));
         self.tell(Event::Chaos { request, actor: ActorIndex(actor), chaos });
     }
 
@@ -398,6 +398,6 @@ pub(super) enum StartupError {
 }
 
 fn as_step(envelope: Envelope<Step>) -> Envelope {
-    let Envelope { request, deadline, party, ticket, permit } = envelope;
-    Envelope { request: Request::Step(request), deadline, party, ticket, permit }
+    let Envelope { request, deadline, party, ticket, permit, span } = envelope;
+    Envelope { request: Request::Step(request), deadline, party, ticket, permit, span }
 }

@@ -3,9 +3,13 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use tokio::runtime::Handle;
+use tracing::{Instrument as _, Span};
 
 use super::Brain;
-use crate::message::ConversationId;
+use crate::{
+    message::ConversationId,
+    spans::{self, Recorded},
+};
 
 /// A conversation that is closed when nobody waits for what is asked of it any more, whatever happens to who asked. What
 /// it has read is reused by the next one that reads the same.
@@ -13,6 +17,8 @@ use crate::message::ConversationId;
 pub struct Temporary {
     brain: Brain,
     name: ConversationId,
+    /// Of whoever asks.
+    span: Recorded,
     is_open: bool,
 }
 
@@ -21,7 +27,7 @@ impl Temporary {
     pub fn new(brain: &Brain, what: &str) -> Self {
         let name = format!("{what} {:016x}", RandomState::new().hash_one(0)).into();
         // What tidies up waits for its turn, and is held to no time.
-        Self { brain: brain.patient(None), name, is_open: true }
+        Self { brain: brain.patient(None), name, span: Span::current().into(), is_open: true }
     }
 
     /// Its name.
@@ -42,8 +48,11 @@ impl Drop for Temporary {
         if self.is_open
             && let Ok(runtime) = Handle::try_current()
         {
-            let (brain, name) = (self.brain.clone(), self.name.clone());
-            runtime.spawn(async move { brain.close(name).await });
+            let (brain, name, span) = (self.brain.clone(), self.name.clone(), spans::tidy(&self.span));
+            runtime.spawn(async move {
+                // It may be gone already, and then it is.
+                let _ = brain.close(name).instrument((*span).clone()).await;
+            });
         }
     }
 }

@@ -32,6 +32,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::Sleep,
 };
+use tracing::Span;
 
 use super::{
     EmbedderArguments, EmbedderMessage,
@@ -46,6 +47,7 @@ use crate::{
     grammar::Constraint,
     job::{Done, History, Holding, Job, JobError, Outcome, Pulse, RequestId, Work, lock},
     message::{BrainError, ClientId, ConversationId, Party, Priority},
+    spans::JobSpans,
     tokens::TokenId,
     vectors::Shape,
 };
@@ -357,6 +359,7 @@ impl Embedder {
         port: Port,
     ) -> Result<CancelOnDrop, JobError> {
         let permit = if matches!(work, Work::Forget) { None } else { Some(self.place()?) };
+        let spans = JobSpans::new(Span::current());
         let pins = self.pins && permit.is_some();
         if pins && (conversation.is_none() || work.input().is_empty()) {
             let found = "true without a conversation or without tokens".to_owned();
@@ -386,7 +389,7 @@ impl Embedder {
             text: None,
             party: self.party.clone(),
             alone: 0,
-            span: tracing::Span::current(),
+            spans,
         };
         actor.cast(EmbedderMessage::Job(Box::new(job))).map_err(|_| gone())?;
         Ok(CancelOnDrop(actor, request))

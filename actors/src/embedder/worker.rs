@@ -185,7 +185,8 @@ impl Worker {
             self.leave(entered);
             self.leave_crowd(&key);
             self.jobs.remove(request);
-            if let Some(task) = task {
+            if let Some(mut task) = task {
+                task.job.spans.end();
                 (self.report)(Report::Returned { request: *request, carried: Carried::new(*task) });
             }
             self.wait(&key)?;
@@ -321,12 +322,12 @@ impl Worker {
         lane.doubted = false;
         if rider.restoring {
             lane.absorb_restored(&*self.engine, &output);
+            lane.front_mut().into_iter().for_each(|task| task.job.spans.ran(output.taken, false));
             self.survive(&rider.key);
             return Ok(());
         }
         let Some((arrival, mut task)) = lane.queue.pop_first() else { return Ok(()) };
-        let span = task.job.span.clone();
-        let _entered = span.enter();
+        task.job.spans.ran(output.taken, output.sampled.is_some());
         lane.absorb(&*self.engine, task.row(rider.tokens, 0).0, task.pins(), &output);
         let progress = task.absorb(output, self.straighten.as_deref(), &self.info.end_tokens);
         let request = task.job.request;

@@ -20,6 +20,8 @@ mod pieces;
 mod pipe;
 mod ran;
 mod reranking;
+#[cfg(all(unix, feature = "otlp"))]
+mod serve;
 #[cfg(unix)]
 mod signal;
 #[cfg(unix)]

@@ -17,6 +17,7 @@ use crate::{
     body::Asked,
     error::{ApiError, ErrorBody},
     openai::tokens::{TokenIdSent, tokens},
+    spans::{self, Operation},
 };
 
 /// So many inputs of one request are with the brain at once.
@@ -115,8 +116,14 @@ pub(crate) async fn create(
     let vector = VectorTerms { dim: request.dimensions, format: Some(Format::F32), ..VectorTerms::default() };
     let terms = Terms { sharing: app.sharing(&caller), ..Terms::default() };
     let embeds = inputs.into_iter().map(|input| Embed { vector, terms: terms.clone(), ..Embed::of(input) });
-    let embedded = app.in_time(all(app.brain(&caller), embeds)).await?;
-    let tokens = embedded.iter().map(|embedded| embedded.tokens).sum();
+    let operation = Operation::new("embeddings", &request.model).begin();
+    let work = async {
+        let embedded = app.in_time(all(app.brain(&caller), embeds)).await?;
+        let tokens = embedded.iter().map(|embedded| embedded.tokens).sum();
+        spans::embedded(tokens);
+        Ok((embedded, tokens))
+    };
+    let (embedded, tokens) = spans::told(operation, work).await?;
     let encoding = request.encoding_format.unwrap_or_default();
     let vectors = embedded.into_iter().enumerate();
     let data = vectors.map(|(index, it)| Vector { object: "embedding", embedding: encoding.of(it.embedding), index });

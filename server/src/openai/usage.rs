@@ -1,5 +1,6 @@
 //! How many tokens a request took.
 
+use motorbrain::chat::Answered;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -32,6 +33,11 @@ impl Usage {
                 cache_write_tokens: prompt.saturating_sub(cached),
             },
         }
+    }
+
+    /// Those of a chat.
+    pub(crate) fn of(answered: &Answered) -> Self {
+        Self::new(answered.prompt_tokens, answered.reused, answered.completion_tokens)
     }
 
     /// Both together.

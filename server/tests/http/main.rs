@@ -16,3 +16,5 @@ mod models;
 mod page;
 mod responses;
 mod serving;
+#[cfg(feature = "otlp")]
+mod traces;

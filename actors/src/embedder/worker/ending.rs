@@ -112,7 +112,6 @@ impl Worker {
         let Some((_, mut task)) = lane.queue.pop_first() else { return Ok(()) };
         // Its owner goes on with the tokens as soon as it hears of the end, and would copy what is still shared.
         let committed = mem::take(&mut task.job.context).tokens.len();
-        let _entered = task.job.span.enter();
         let context_len = match &outcome {
             Ok(Outcome::Forgotten) => 0,
             _ if began => lane.committed_len(),
@@ -130,10 +129,11 @@ impl Worker {
         // Before the answer, so that statistics asked for after it know of its memory.
         self.report_memory();
         self.leave(entered);
-        match &outcome {
+        task.job.spans.work().in_scope(|| match &outcome {
             Ok(_) => tracing::debug!(appended = commit.appended.len(), context_len, rebuilt, "a job is done"),
             Err(error) => tracing::debug!(?error, context_len, "a job failed"),
-        }
+        });
+        task.job.spans.end();
         (self.report)(Report::Done(Done { request, outcome, commit, context_len, rebuilt, lost, read }));
         Ok(())
     }

@@ -132,6 +132,7 @@ impl Worker {
         if lane.begun {
             return Ok(true);
         }
+        lane.front_mut().into_iter().for_each(|task| task.job.spans.begin());
         let entered = self.enter(request);
         let begun = self.lanes.get_mut(key).map_or(Ok(()), |lane| lane.begin(&mut *self.engine));
         match begun {

@@ -26,6 +26,7 @@ mod reranking;
 mod rereading;
 mod serving;
 mod sharing;
+mod spans;
 mod streams;
 mod texts;
 

@@ -15,6 +15,7 @@ use motorbrain_actors::{
     grammar::{Constraint, Guide},
     job::{Commit, Done, History, Holding, Job, JobError, Outcome, Pulse, Report, RequestId, Work},
     message::{ConversationId, Party},
+    spans::JobSpans,
     tokens::TokenId,
     vectors::Shape,
 };
@@ -162,7 +163,7 @@ impl Bench {
             text: None,
             party: Party::default(),
             alone: 0,
-            span: tracing::Span::none(),
+            spans: JobSpans::new(tracing::Span::none()),
         }
     }
 

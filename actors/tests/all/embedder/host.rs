@@ -17,6 +17,7 @@ use motorbrain_actors::{
     engine::{Engine, EngineError, EngineInfo, Held, Interrupt, Resident, Row, RowOutput, SlotIndex},
     job::{Commit, Done, History, Holding, Job, Outcome, Pulse, Report, RequestId, Work},
     message::{ConversationId, Party},
+    spans::JobSpans,
     tokens::TokenId,
 };
 use motorbrain_testing::{FakeControl, FakeEngine, FakeLoader};
@@ -211,7 +212,7 @@ impl Host {
             text: None,
             party: Party { client: client.into(), ..Party::default() },
             alone: 0,
-            span: tracing::Span::none(),
+            spans: JobSpans::new(tracing::Span::none()),
         }
     }
 

@@ -24,6 +24,7 @@ use motorbrain_actors::{
     job::{Job, Pulse, Report, RequestId, Running},
     message::Party,
     policy::Assignment,
+    spans::JobSpans,
 };
 use motorbrain_testing::{FakeControl, FakeEngine, FakeLoader, page_number};
 
@@ -193,8 +194,8 @@ impl Life {
             }
             _ => None,
         };
-        let span = tracing::Span::none();
-        let job = Job { request, conversation, context, held, carried, work, pins, text, party, alone, span };
+        let spans = JobSpans::new(tracing::Span::none());
+        let job = Job { request, conversation, context, held, carried, work, pins, text, party, alone, spans };
         if !self.dead {
             self.jobs.push((request, given));
         }

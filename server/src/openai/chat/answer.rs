@@ -92,7 +92,7 @@ pub(crate) struct TopSaid {
 
 impl Answer {
     pub(super) fn new(head: Head, answered: Answered) -> Self {
-        let usage = Usage::new(answered.prompt_tokens, answered.reused, answered.completion_tokens);
+        let usage = Usage::of(&answered);
         Self {
             id: head.id,
             object: "chat.completion",

@@ -11,13 +11,18 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
+use motorbrain::chat::{Answered, ChatRequest};
 
-use self::{answer::Answer, request::Request};
+use self::{
+    answer::Answer,
+    request::{Asking, Request},
+};
 use crate::{
     app::{App, Caller},
     body::Asked,
     error::{ApiError, ErrorBody},
-    openai::head::Head,
+    openai::{head::Head, usage::Usage},
+    spans::{self, Operation},
     sse,
 };
 
@@ -38,11 +43,35 @@ pub(crate) async fn create(
     let mut asking = request.asking(app.limits().count)?;
     asking.chat.sharing = app.sharing(&caller);
     asking.chat.deadline = app.request_max();
-    if asking.stream {
-        let place = app.streams().take(&caller.client)?;
-        let chat = chats.stream(asking.chat).await?;
-        return sse::answer(stream::Chunks::new(chat, head, asking.usage), place).await;
+    let Asking { chat, stream, usage } = asking;
+    let operation = operation(&head.model, &chat, stream).begin();
+    let work = async {
+        if stream {
+            let place = app.streams().take(&caller.client)?;
+            let chat = chats.stream(chat).await?;
+            return sse::answer(stream::Chunks::new(chat, head, usage), place).await;
+        }
+        let answered = chats.answer(chat).await?;
+        finished(&head.id, &answered);
+        Ok(Json(Answer::new(head, answered)).into_response())
+    };
+    spans::told(operation, work).await
+}
+
+/// What is asked of the model for a chat.
+pub(crate) fn operation<'a>(model: &'a str, chat: &'a ChatRequest, stream: bool) -> Operation<'a> {
+    Operation {
+        stream,
+        sampling: Some(&chat.sampling),
+        count: chat.count,
+        seed: chat.seed,
+        n: chat.n,
+        ..Operation::new("chat", model)
     }
-    let answered = chats.answer(asking.chat).await?;
-    Ok(Json(Answer::new(head, answered)).into_response())
+}
+
+/// A chat is answered: what is told of it. `id`: the answer's.
+pub(crate) fn finished(id: &str, answered: &Answered) {
+    let reasons: Vec<&str> = answered.choices.iter().map(|choice| choice.finish.as_str()).collect();
+    spans::finished(id, &reasons, Usage::of(answered));
 }

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use motorbrain::chat::{ChatItem, ChatStream};
 use serde::Serialize;
 
-use super::answer::{ContentLogprobs, logprobs};
+use super::{
+    answer::{ContentLogprobs, logprobs},
+    finished,
+};
 use crate::{
     error::ApiError,
     openai::{head::Head, usage::Usage},
@@ -100,7 +103,8 @@ impl Source for Chunks {
             }
             ChatItem::Ended { choice, finish } => (choice, Delta::default(), None, Some(finish.as_str())),
             ChatItem::Done(answered) => {
-                let usage = Usage::new(answered.prompt_tokens, answered.reused, answered.completion_tokens);
+                finished(&self.head.id, &answered);
+                let usage = Usage::of(&answered);
                 let told = if self.usage { sse::data(&self.chunk(vec![], Some(usage))) } else { Bytes::new() };
                 return Ok(Some([told, sse::DONE].concat().into()));
             }

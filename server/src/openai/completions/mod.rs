@@ -26,7 +26,7 @@ use crate::{
     app::{App, Caller},
     body::Asked,
     error::{ApiError, ErrorBody},
-    sse,
+    spans, sse,
 };
 
 /// So many prompts of one request are with the brain at once.
@@ -79,6 +79,11 @@ pub(crate) async fn create(
     app.check_model(&request.model)?;
     let asking = request.asking(app.limits().count, app.settings().inputs_max)?;
     let head = Head::new("cmpl-", &asking.model);
+    let operation = asking.operation().begin();
+    spans::told(operation, answered(app, caller, head, asking)).await
+}
+
+async fn answered(app: App, caller: Caller, head: Head, asking: Asking) -> Result<Response, ApiError> {
     if asking.stream {
         let place = app.streams().take(&caller.client)?;
         let events = stream::begin(&app, &caller, head, asking).await?;
@@ -94,7 +99,9 @@ pub(crate) async fn create(
         completed.iter().map(|it| it.sampled).sum(),
     );
     let choices = completed.into_iter().flat_map(|it| it.choices).enumerate();
-    let choices = choices.map(|(index, choice)| Choice { index, ..choice }).collect();
+    let choices: Vec<Choice> = choices.map(|(index, choice)| Choice { index, ..choice }).collect();
+    let reasons: Vec<&str> = choices.iter().filter_map(|choice| choice.finish_reason).collect();
+    spans::finished(&head.id, &reasons, usage);
     Ok(Json(Answer::new(&head, choices, Some(usage))).into_response())
 }
 

@@ -13,6 +13,7 @@ use crate::{
         tokens::{TokenIdSent, tokens},
         usage::StreamOptions,
     },
+    spans::Operation,
 };
 
 /// So many tokens are sampled where a request does not say: OpenAI's default.
@@ -170,6 +171,18 @@ impl Prompts {
 }
 
 impl Asking {
+    /// What is asked of the model.
+    pub(super) fn operation(&self) -> Operation<'_> {
+        Operation {
+            stream: self.stream,
+            sampling: Some(&self.sampling),
+            count: Some(self.count),
+            seed: self.seed,
+            n: self.n,
+            ..Operation::new("text_completion", &self.model)
+        }
+    }
+
     /// The step of one prompt; without tokens it goes on from what the conversation has read.
     pub(super) fn step(&self, conversation: ConversationId, terms: &Terms, tokens: Option<Vec<TokenId>>) -> Step {
         Step {

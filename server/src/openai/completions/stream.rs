@@ -19,6 +19,7 @@ use crate::{
     app::{App, Caller},
     error::ApiError,
     openai::{head::Head, usage::Usage},
+    spans,
     sse::{self, Source},
 };
 
@@ -37,6 +38,8 @@ pub(super) struct Completions {
     index: usize,
     now: Option<Writing>,
     usage: Usage,
+    /// Why each choice ended.
+    reasons: Vec<&'static str>,
     state: State,
 }
 
@@ -75,6 +78,7 @@ pub(super) async fn begin(app: &App, caller: &Caller, head: Head, asking: Asking
         index: 0,
         now: None,
         usage: Usage::default(),
+        reasons: Vec::new(),
         state: State::Writing,
     };
     completions.turn().await?;
@@ -88,6 +92,7 @@ impl Source for Completions {
                 State::Done => return Ok(None),
                 State::Behind => {
                     self.state = State::Done;
+                    spans::finished(&self.head.id, &self.reasons, self.usage);
                     return Ok(Some(self.last()));
                 }
                 State::Writing => {
@@ -140,7 +145,9 @@ impl Completions {
 
     /// One choice is over.
     async fn ended(&mut self, stepped: &Stepped) -> Result<Bytes, ApiError> {
-        let event = self.event(String::new(), None, Some(finish(stepped.finished)));
+        let reason = finish(stepped.finished);
+        let event = self.event(String::new(), None, Some(reason));
+        self.reasons.push(reason);
         if let Some(writing) = self.now.take() {
             let took = Usage::new(writing.prompt, stepped.context.reused, stepped.token_ids.len());
             self.usage = self.usage.and(took);

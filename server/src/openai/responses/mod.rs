@@ -26,7 +26,9 @@ use crate::{
     app::{App, Caller, unix_time},
     body::Asked,
     error::{ApiError, ErrorBody},
-    names, sse,
+    names,
+    openai::chat::{finished, operation},
+    spans, sse,
 };
 
 /// An answer to what is said, or to what was said before it as well.
@@ -57,15 +59,20 @@ pub(crate) async fn create(
     chat.deadline = app.request_max();
     let response = Response { id: names::random("resp_"), created_at: unix_time(), ..response };
     let keeping = Keeping { app: app.clone(), caller: caller.clone(), store, said, resident };
-    if stream {
-        let place = app.streams().take(&caller.client)?;
-        let chat = chats.stream(chat).await?;
-        return sse::answer(stream::Events::new(chat, response, keeping), place).await;
-    }
-    let answered = chats.answer(chat).await?;
-    let response = response.answered(answered);
-    keeping.keep(&response);
-    Ok(Json(response).into_response())
+    let operation = operation(&response.model, &chat, stream).begin();
+    let work = async {
+        if stream {
+            let place = app.streams().take(&caller.client)?;
+            let chat = chats.stream(chat).await?;
+            return sse::answer(stream::Events::new(chat, response, keeping), place).await;
+        }
+        let answered = chats.answer(chat).await?;
+        finished(&response.id, &answered);
+        let response = response.answered(answered);
+        keeping.keep(&response);
+        Ok(Json(response).into_response())
+    };
+    spans::told(operation, work).await
 }
 
 fn no_previous(id: &str) -> ApiError {

@@ -10,7 +10,11 @@ use super::{
 };
 use crate::{
     error::ApiError,
-    openai::chat::answer::{TokenSaid, token},
+    openai::chat::{
+        answer::{TokenSaid, token},
+        finished,
+    },
+    spans,
     sse::{self, Source},
 };
 
@@ -70,7 +74,10 @@ impl Source for Events {
                     }
                     self.end(&mut out, status(Some(finish)));
                 }
-                ChatItem::Done(answered) => self.done(&mut out, &answered),
+                ChatItem::Done(answered) => {
+                    finished(&self.response.id, &answered);
+                    self.done(&mut out, &answered);
+                }
                 ChatItem::Failed(_) => {}
             }
             if !out.is_empty() {
@@ -159,6 +166,7 @@ impl Events {
         if !self.begun {
             return Err(error);
         }
+        spans::failed(&error);
         let said = json!({"code": "server_error", "message": error.message});
         self.response = Response { status: Status::Failed, error: Some(said), ..self.response.clone() };
         let mut out = BytesMut::new();
