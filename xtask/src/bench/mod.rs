@@ -210,7 +210,7 @@ fn write(results: &Results, folder: &Path) -> Result<(), Error> {
 /// Builds our own worker; its path.
 fn build_worker(project: &Project) -> Result<PathBuf, Error> {
     let mut build = cargo();
-    build.args(["build", "--release", "--package", "motorbrain-bench"]).current_dir(project.root());
+    build.args(["build", "--release", "--bin", "motorbrain-bench"]).current_dir(project.root());
     show("worker", &mut build, |_| ())?;
     let name = format!("motorbrain-bench{}", std::env::consts::EXE_SUFFIX);
     Ok(project.target().join("release").join(name))

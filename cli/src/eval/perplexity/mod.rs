@@ -1,8 +1,9 @@
 //! `motorbrain eval perplexity`: what a window costs in prediction, early and late in a long text.
 //!
 //! Three ways to read it: with a window that slides, with one whose tokens are read again wherever the first one
-//! slides, and with as much context as the model has (a window of that size, read again after half of it). What the
-//! first loses to the second is lost by moving keys and values; what both lose to the third, by having less to look at.
+//! slides, and with as much context as the model has or is asked for (a window of that size, read again after half of it).
+//! What the first loses to the second is lost by moving keys and values; what both lose to the third, by having less to look
+//! at.
 
 mod plan;
 mod scoring;
@@ -57,6 +58,10 @@ pub(crate) struct Request {
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
 
+    /// The most context to compare with; left out, the model's
+    #[arg(long, value_name = "N")]
+    context: Option<usize>,
+
     #[command(flatten)]
     outputs: Outputs,
 }
@@ -91,7 +96,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     let text = texts::read(&request.file).map_err(EvalError::from)?;
     let settings = common.settings()?;
     let parts = Parts::find(&settings).await?;
-    let context = parts.model.context.tokens;
+    let context = parts.model.context.tokens.min(request.context.unwrap_or(usize::MAX));
     let mut notice = Notice::new();
 
     // No text has more tokens than bytes, and what it does not fill is not worth memory.
@@ -130,7 +135,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
 
     let sheet = sheet(&found);
     let text = format!(
-        "{}\n\n{} tokens; the model's context is {context}. Below 1 is better than what it is compared with.",
+        "{}\n\n{} tokens; the whole context is {context}. Below 1 is better than what it is compared with.",
         sheet.text(),
         tokens.len()
     );
