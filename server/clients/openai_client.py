@@ -127,8 +127,10 @@ def tools():
 
 
 def responses():
-    asked = dict(model=MODEL, input="What is the capital of France?", temperature=0, max_output_tokens=16)
-    first = client.responses.create(**asked, instructions="You are brief.", metadata={"a": "b"})
+    # To its end: an answer that is cut is `response.incomplete`, of which the helpers make no final one.
+    asked = dict(model=MODEL, input="What is the capital of France?", temperature=0, max_output_tokens=32,
+                 instructions=SYSTEM)
+    first = client.responses.create(**asked, metadata={"a": "b"})
     assert first.output_text and first.usage.input_tokens_details.cached_tokens >= 0, first
     assert client.responses.retrieve(first.id).output_text == first.output_text
     second = client.responses.create(**{**asked, "input": "And of Italy?"}, previous_response_id=first.id)
