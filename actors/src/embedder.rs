@@ -25,6 +25,7 @@ mod lane;
 mod line;
 mod pace;
 mod ports;
+mod readers;
 mod stream;
 mod task;
 mod worker;

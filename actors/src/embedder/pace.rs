@@ -6,7 +6,8 @@
 //! long a prompt is, and however many rows another client decodes: what is stretched is a run in which every client has as
 //! many rows as the most modest one. Who asks token by token waits for two runs where the next is under way when its
 //! request comes, and then a run is half as long; where such callers come back at once, the next run waits for them a
-//! moment, and may be longer.
+//! moment, and may be longer. Where several clients read, what rides of others is at most [`READ_STRETCH`] times what the most
+//! modest of them reads at a time.
 //!
 //! What a token of a prompt costs, which grows with its context, is learnt from every run with prompts; what decodes
 //! cost, which is a line in their rows, from runs without: beside a prompt there are [`LOOKS`] after each [`LOOK`].
@@ -36,6 +37,10 @@ const STEPPER_RUNS: f64 = 2.05;
 /// took 1.76 times as long as alone and the 99th percentile gap was 3.04 times the undisturbed one, in runs of 2.9 times
 /// 1.97 and 2.19; runs of half that length and no waiting, 2.99 and 3.04.
 const PROMPT_STEPPER_RUNS: f64 = 1.1;
+
+/// How many times longer than what somebody reads alone a run may become by what others read. A request waits for the run
+/// that is under way and for its own: twice this, and what is foreseen wrongly, is within 4 times.
+const READ_STRETCH: f64 = 1.8;
 
 /// A run of so many seconds is short enough for everybody, whatever the decodes alone take.
 const SHORT: f64 = 0.01;
@@ -68,6 +73,8 @@ pub(super) struct Alive {
     pub(super) decodes: usize,
     /// Lanes that wait to read.
     pub(super) readers: usize,
+    /// The fewest tokens that one of several clients reads at a time, or did a moment ago.
+    pub(super) fewest: Option<usize>,
     /// Lanes that wait for something else.
     pub(super) others: usize,
     /// Rows that decode now or did a moment ago, those that wait among them.
@@ -84,7 +91,7 @@ pub(super) struct Alive {
 
 impl Alive {
     fn is_one(&self) -> bool {
-        self.rows + self.readers + self.others <= 1
+        self.rows + self.readers + self.others <= 1 && self.fewest.is_none()
     }
 }
 
@@ -150,7 +157,14 @@ impl Pace {
             None => self.chunk_max,
             // A cost of decodes that nobody knows yet bounds nothing, until they are looked at.
             Some(_) if alive.rows > 0 && self.decodes.is_none() => self.chunk_max,
-            Some(token) => ((bound - self.cost(decodes)) / token.max(f64::MIN_POSITIVE)) as usize,
+            Some(token) => {
+                let room = |bound: f64| ((bound - self.cost(decodes)) / token.max(f64::MIN_POSITIVE)) as usize;
+                let beside = |fewest: usize| {
+                    let alone = self.cost(0) + token * fewest as f64;
+                    room((READ_STRETCH * alone).max(SHORT)).max(fewest)
+                };
+                room(bound).min(alive.fewest.map_or(usize::MAX, beside))
+            }
         };
         Room { rows, tokens: tokens.clamp(FEW.min(self.chunk_max), self.chunk_max) }
     }
@@ -248,7 +262,17 @@ mod tests {
 
     /// So many rows that stream, a client each, beside a prompt.
     const fn beside(rows: usize) -> Alive {
-        Alive { decodes: rows, readers: 1, others: 0, rows, parties: rows, modest: 1, steps: false, prompt: false }
+        Alive {
+            decodes: rows,
+            readers: 1,
+            fewest: None,
+            others: 0,
+            rows,
+            parties: rows,
+            modest: 1,
+            steps: false,
+            prompt: false,
+        }
     }
 
     const PROMPTS: Alive = Alive { readers: 2, ..beside(0) };
@@ -258,8 +282,17 @@ mod tests {
     }
 
     /// A thousand rows of one client beside eight others with one each.
-    const FLOOD: Alive =
-        Alive { decodes: 1008, readers: 0, others: 0, rows: 1008, parties: 9, modest: 1, steps: false, prompt: false };
+    const FLOOD: Alive = Alive {
+        decodes: 1008,
+        readers: 0,
+        fewest: None,
+        others: 0,
+        rows: 1008,
+        parties: 9,
+        modest: 1,
+        steps: false,
+        prompt: false,
+    };
 
     #[test]
     fn what_is_not_known_is_read_whole() {
@@ -279,6 +312,7 @@ mod tests {
         let flood = Alive {
             decodes: 3000,
             readers: 0,
+            fewest: None,
             others: 0,
             rows: 3000,
             parties: 1,

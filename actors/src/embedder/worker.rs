@@ -15,6 +15,7 @@ use super::{
     crowd::Crowd,
     lane::{Lane, LaneKey},
     pace::{FEW, Pace},
+    readers::Readers,
     task::{Shown, Task},
 };
 use crate::{
@@ -74,6 +75,7 @@ pub struct Worker {
     /// Whether a run has gone well.
     has_run: bool,
     crowd: Crowd,
+    readers: Readers,
     /// Since when the next run waits for those who are about to come back.
     dallies_since: Option<Time>,
     pace: Pace,
@@ -100,6 +102,7 @@ impl Worker {
     /// Nothing waits. The arguments' loader is not asked: this is its engine.
     pub fn new(engine: Box<dyn Engine>, arguments: &EmbedderArguments) -> Self {
         let info = engine.info().clone();
+        let linger = LINGER_MIN.max(arguments.beside_max.saturating_mul(2));
         Self {
             engine,
             info,
@@ -114,7 +117,8 @@ impl Worker {
             alone: Shares::new(),
             was_alone: true,
             has_run: false,
-            crowd: Crowd::new(LINGER_MIN.max(arguments.beside_max.saturating_mul(2))),
+            crowd: Crowd::new(linger),
+            readers: Readers::new(linger),
             dallies_since: None,
             pace: Pace::new(arguments.chunk.max(1), arguments.beside_max),
             few: FEW.min(arguments.chunk),
@@ -217,7 +221,9 @@ impl Worker {
     /// # Errors
     /// The engine's fatal error.
     pub fn run(&mut self) -> Result<(), EngineError> {
-        self.crowd.expire(self.clock.now());
+        let now = self.clock.now();
+        self.crowd.expire(now);
+        self.readers.expire(now);
         self.crowd.run_begins(self.dallies_since.take().is_some());
         let mut riders = mem::take(&mut self.riders);
         assert!(riders.is_empty(), "{} riders of an earlier run are left", riders.len());

@@ -33,6 +33,12 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         "is_some_and(Lane::is_empty) {",
     ),
     mutation(
+        "short texts wait for runs of any length of another client's prompts",
+        "actors/src/embedder/pace.rs",
+        "room(bound).min(alive.fewest.map_or(usize::MAX, beside))",
+        "room(bound).min(alive.fewest.map_or(usize::MAX, |fewest| beside(fewest) + usize::MAX / 2))",
+    ),
+    mutation(
         "within a flow the newest is served first",
         "actors/src/shares.rs",
         "(items.pop_first(), !items.is_empty())",

@@ -40,6 +40,7 @@ impl Worker {
         Alive {
             decodes: self.free_len + self.decoding.len(),
             readers: self.reading.len(),
+            fewest: self.readers.fewest(),
             others: self.alone.len(),
             rows: self.crowd.rows(),
             parties: self.crowd.parties(),
@@ -182,6 +183,9 @@ impl Worker {
         };
         let (party, short) = (task.job.party.clone(), task.job.work.count() <= FEW);
         let (decodes, counts) = (queue == Queue::Decoding, lane.counts);
+        if let Need::Read(tokens) = need {
+            self.readers.reads(&party, tokens, self.clock.now());
+        }
         if !decodes {
             self.leave_crowd(key);
         } else if !counts {

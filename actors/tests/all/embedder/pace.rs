@@ -192,6 +192,47 @@ fn whatever_one_client_floods_with_the_steps_of_others_are_held_up_by_a_bound() 
     }
 }
 
+/// How long each of so many short texts takes that one caller asks for, one after the other.
+fn short_ones(callers: &mut Callers, count: u32) -> Vec<Duration> {
+    (0..count)
+        .map(|index| {
+            let asked = callers.host.now() + us(5_000);
+            while callers.host.now() < asked && callers.host.worker.has_work() {
+                callers.turn();
+            }
+            callers.host.wait_until(asked.max(callers.host.now()));
+            let request = callers.host.send("short", None, embed(tokens(index, 20)));
+            callers.until_done(request);
+            callers.done[&request].since(asked)
+        })
+        .collect()
+}
+
+#[test]
+fn whoever_asks_for_short_texts_is_held_up_by_a_bound_beside_what_another_client_reads() {
+    for cost in COSTS {
+        for prompts in [1, 20] {
+            let mut callers = Callers::new(cost);
+            let quiet = percentile(short_ones(&mut callers, 100), 95);
+            let began = callers.host.now();
+            let readers: Vec<_> =
+                (0..prompts).map(|index| callers.host.send("reader", None, embed(tokens(index, 8000)))).collect();
+            // The first finds a run under way beside which nobody else has read.
+            short_ones(&mut callers, 3);
+            let mut beside = Vec::new();
+            while beside.len() < 100 || prompts == 1 && !callers.done.contains_key(&readers[0]) {
+                beside.extend(short_ones(&mut callers, 1));
+            }
+            let stretch = ratio(percentile(beside, 95), quiet);
+            assert!(stretch <= 4.0, "{prompts} prompts: {stretch:.2} times {quiet:?}");
+            if prompts == 1 {
+                let slowed = ratio(callers.done[&readers[0]].since(began), alone(cost, 8000));
+                assert!(slowed <= 2.0, "reading {slowed:.2}");
+            }
+        }
+    }
+}
+
 #[test]
 fn beside_others_no_run_is_longer_than_the_bound() {
     let cost = COSTS[0];

@@ -1,0 +1,108 @@
+//! Who reads how much at a time: a long run would keep those who read little waiting many times as long as that takes.
+//!
+//! Callers who ask for one short text after the other are away between them, and just then a run of others begins. So
+//! each counts for a moment after it came, and with the most that it had to read then. Those of one client keep only each
+//! other waiting. Every call costs O(log n) of the clients that count. Pure: the time is told.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{clock::Time, message::Party};
+
+/// What somebody reads at a time.
+#[derive(Clone, Copy, Debug)]
+struct Reads {
+    tokens: usize,
+    until: Time,
+}
+
+/// Those who read, or did a moment ago.
+#[derive(Clone, Debug)]
+pub(super) struct Readers {
+    linger: Duration,
+    parties: BTreeMap<Party, Reads>,
+    /// The same, the fewest tokens first.
+    order: BTreeSet<(usize, Party)>,
+    /// When those who have not come back are forgotten.
+    sweep: Time,
+}
+
+impl Readers {
+    /// Nobody. Each counts for `linger`, and at most twice as long.
+    pub(super) fn new(linger: Duration) -> Self {
+        Self { linger, parties: BTreeMap::new(), order: BTreeSet::new(), sweep: Time::default() }
+    }
+
+    /// This one waits to read so many tokens.
+    pub(super) fn reads(&mut self, party: &Party, tokens: usize, now: Time) {
+        let before = self.parties.get(party).copied();
+        if let Some(before) = before {
+            if before.tokens > tokens && now < before.until {
+                return;
+            }
+            self.order.remove(&(before.tokens, party.clone()));
+        }
+        self.order.insert((tokens, party.clone()));
+        self.parties.insert(party.clone(), Reads { tokens, until: now + self.linger });
+    }
+
+    /// Those who have not come back will not.
+    pub(super) fn expire(&mut self, now: Time) {
+        if now < self.sweep {
+            return;
+        }
+        self.sweep = now + self.linger;
+        self.parties.retain(|_, reads| now < reads.until);
+        self.order.retain(|(_, party)| self.parties.contains_key(party));
+    }
+
+    /// The fewest tokens that one of several reads at a time.
+    pub(super) fn fewest(&self) -> Option<usize> {
+        let (tokens, _) = self.order.first()?;
+        (self.parties.len() > 1).then_some(*tokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINGER: Duration = Duration::from_millis(500);
+
+    const fn at(ms: u64) -> Time {
+        Time(Duration::from_millis(ms))
+    }
+
+    fn party(name: &str) -> Party {
+        Party { client: name.into(), ..Party::default() }
+    }
+
+    #[test]
+    fn it_is_the_most_modest_of_several() {
+        let mut readers = Readers::new(LINGER);
+        assert_eq!(readers.fewest(), None);
+        readers.reads(&party("a"), 20, at(0));
+        assert_eq!(readers.fewest(), None, "it keeps nobody waiting but itself");
+        readers.reads(&party("b"), 4000, at(0));
+        assert_eq!(readers.fewest(), Some(20));
+        readers.reads(&party("a"), 30, at(10));
+        readers.reads(&party("a"), 10, at(20));
+        assert_eq!(readers.fewest(), Some(30), "the most that it has to read");
+        readers.reads(&party("a"), 10, at(510));
+        assert_eq!(readers.fewest(), Some(10), "a moment ago, and no longer");
+    }
+
+    #[test]
+    fn whoever_does_not_come_back_is_forgotten() {
+        let mut readers = Readers::new(LINGER);
+        readers.reads(&party("a"), 20, at(0));
+        readers.reads(&party("b"), 4000, at(300));
+        readers.expire(at(499));
+        assert_eq!(readers.fewest(), Some(20));
+        readers.expire(at(999));
+        assert_eq!(readers.fewest(), None);
+        assert!(readers.parties.is_empty() && readers.order.is_empty());
+    }
+}
