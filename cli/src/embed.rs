@@ -29,9 +29,6 @@ use crate::{
 /// So many texts are under way at once: enough to fill runs, and far from any limit.
 const AT_ONCE: usize = 32;
 
-/// A minute is longer than whatever rides before; a permit comes sooner.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// What the command line asks for.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Request {
@@ -117,7 +114,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     let vector = request.vector()?;
     let texts = request.texts()?;
     let brain = Parts::find(&settings).await?.start(&settings, None).await?;
-    let embedded = embed(&brain.waiting(PATIENCE), vector, texts).await;
+    let embedded = embed(&brain.waiting(Duration::MAX), vector, texts).await;
     brain.shutdown().await;
     embedded.map(|()| Exit::Fine)
 }

@@ -82,8 +82,13 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     let model = Arc::clone(&parts.model);
     let brain = parts.start(&settings, None).await?;
     let mut interrupts = Interrupts::heard()?;
-    let generated = match constraint(model, grammar).await {
-        Ok(grammar) => generate(&brain, request.step(prompt, grammar), request.json, &mut interrupts).await,
+    let made = tokio::select! {
+        made = constraint(model, grammar) => made.map(Some),
+        () = interrupts.next() => Ok(None),
+    };
+    let generated = match made {
+        Ok(None) => Ok(Exit::Interrupted),
+        Ok(Some(grammar)) => generate(&brain, request.step(prompt, grammar), request.json, &mut interrupts).await,
         Err(failure) => Err(failure),
     };
     tokio::select! {
@@ -149,7 +154,7 @@ async fn shown(brain: &Brain, step: Step, piece: &mut Piece, shows: bool) -> Res
     loop {
         match stream.next().await {
             Some(StepItem::Token { sampled, text }) => {
-                if shows && !output::show(&text)? {
+                if shows && !output::say(&text)? {
                     return Ok(Ended::Unread);
                 }
                 piece.sampled.push(sampled);

@@ -1,6 +1,9 @@
 //! What commands print to standard output: a table for a person, or JSON for a program.
 
-use std::io::{self, ErrorKind, Write};
+use std::{
+    borrow::Cow,
+    io::{self, ErrorKind, IsTerminal as _, Write},
+};
 
 use comfy_table::{ContentArrangement, LineStyle, Table, presets};
 use serde::Serialize;
@@ -39,6 +42,27 @@ pub(crate) fn show(text: &str) -> Result<bool, Failure> {
     }
 }
 
+/// The same of what a model says: to a terminal it does nothing but stand there. Files and pipes get it as it is.
+pub(crate) fn say(text: &str) -> Result<bool, Failure> {
+    show(&if io::stdout().is_terminal() { harmless(text) } else { text.into() })
+}
+
+/// A text without characters that do something to a terminal: they are spelt.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let acts = |character: char| character.is_control() && !matches!(character, '\n' | '\t');
+    if !text.contains(acts) {
+        return text.into();
+    }
+    let mut spelt = String::with_capacity(text.len() + 8);
+    for character in text.chars() {
+        match acts(character) {
+            true => spelt.extend(character.escape_default()),
+            false => spelt.push(character),
+        }
+    }
+    spelt.into()
+}
+
 /// Tells whoever sits there what happens, on standard error. Nothing is left to do where that is closed.
 pub(crate) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
@@ -48,4 +72,15 @@ pub(crate) fn tell(text: &str) {
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value);
     print(&text.map_err(|error| Failure::new(Exit::Unexpected, error, None))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_something_to_a_terminal_is_spelt() {
+        assert_eq!(harmless("a\tb\n\u{e9}\u{2026}"), "a\tb\n\u{e9}\u{2026}");
+        assert_eq!(harmless("\u{1b}]52;c;eA==\u{7}a\rb\u{9b}31m"), "\\u{1b}]52;c;eA==\\u{7}a\\rb\\u{9b}31m");
+    }
 }

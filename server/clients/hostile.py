@@ -4,7 +4,8 @@
 
 Mutated bodies, bodies of a gigabyte, heads and bodies that come a byte at a time, idle connections, readers who stop, callers
 who go away, and at the end SIGTERM while answers stream. One caller asks all the while for a short vector: what he waits is
-compared with what he waits alone. Ends with status 1 where something is not as it should be.
+compared with what he waits alone. Where the server has tokens, shares go by them: `--tokens` gives the callers' and that one's.
+Ends with status 1 where something is not as it should be.
 """
 
 from __future__ import annotations
@@ -69,6 +70,8 @@ class Neighbour:
         self._told, told = context.Pipe(duplex=False)
         self._process = context.Process(target=ask_on, args=(server, model, self._ends, told), daemon=True)
         self._process.start()
+        # Its end is the other's alone: one that fails is an error here and no silence.
+        told.close()
         self._told.recv()
 
     def end(self) -> list[float]:
@@ -88,10 +91,13 @@ def at(waited: list[float], quantile: float) -> float:
 class Bench:
     """The server and what it is judged by."""
 
-    def __init__(self, base: str, process: int) -> None:
-        self.server, self.process = Server(base), process
+    def __init__(self, base: str, process: int, tokens: tuple[str | None, str | None]) -> None:
+        hostile, other = tokens
+        self.server, self.others, self.process = Server(base, hostile), Server(base, other), process
+        token = f"authorization: Bearer {hostile}\r\n" if hostile else ""
+        self.head = f"host: localhost\r\n{token}content-type: application/json\r\n".encode()
         self.model = self.server.model()
-        neighbour = Neighbour(self.server, self.model)
+        neighbour = Neighbour(self.others, self.model)
         time.sleep(4)
         waited = neighbour.end()
         self.alone = at(waited, 0.95)
@@ -100,7 +106,7 @@ class Bench:
     @contextmanager
     def neighbour(self, what: str):
         """While this is done, somebody else is served."""
-        neighbour = Neighbour(self.server, self.model)
+        neighbour = Neighbour(self.others, self.model)
         yield
         waited = neighbour.end()
         ratio = at(waited, 0.95) / self.alone
@@ -219,13 +225,13 @@ def huge(bench: Bench) -> None:
     before = bench.resident()
     with bench.neighbour("bodies of a gigabyte"):
         with bench.connect() as link:
-            link.sendall(b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            link.sendall(b"POST /v1/embeddings HTTP/1.1\r\n" + bench.head +
                          b"content-length: 1073741824\r\n\r\n")
             check("a body of a gigabyte", b" 413 " in link.recv(4096))
         for _ in range(3):
             sent, answer = 0, b""
             with bench.connect() as link, suppress(OSError):
-                link.sendall(b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+                link.sendall(b"POST /v1/embeddings HTTP/1.1\r\n" + bench.head +
                              b"transfer-encoding: chunked\r\n\r\n")
                 piece = b"100000\r\n" + b"[" * 0x100000 + b"\r\n"
                 while sent < 1 << 30:
@@ -261,8 +267,8 @@ async def slow(bench: Bench, head: bytes, what: str, links: int, patience: float
 
 def slow_ones(bench: Bench, patience: float) -> None:
     """Heads and bodies that take for ever."""
-    head = b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\nx-slow: "
-    body = b"POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9999\r\n\r\n"
+    head = b"POST /v1/embeddings HTTP/1.1\r\n" + bench.head + b"x-slow: "
+    body = b"POST /v1/embeddings HTTP/1.1\r\n" + bench.head + b"content-length: 9999\r\n\r\n"
 
     async def both() -> None:
         await asyncio.gather(slow(bench, head, "heads", 100, patience), slow(bench, body, "bodies", 20, patience))
@@ -292,7 +298,7 @@ def readers_that_stop(bench: Bench) -> None:
             link = socket.socket()
             link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             link.connect((bench.server.host, bench.server.port))
-            link.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            link.sendall(b"POST /v1/chat/completions HTTP/1.1\r\n" + bench.head +
                          b"content-length: %d\r\n\r\n" % len(body) + body)
             links.append(link)
         time.sleep(10)
@@ -343,10 +349,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("base")
     parser.add_argument("--process", type=int, required=True)
+    parser.add_argument("--tokens", nargs=2, metavar=("HOSTILE", "OTHER"), default=(None, None), help="two clients' tokens")
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--patience", type=float, default=60, help="seconds in which slow connections must be ended")
     arguments = parser.parse_args()
-    bench = Bench(arguments.base, arguments.process)
+    bench = Bench(arguments.base, arguments.process, arguments.tokens)
     before = bench.descriptors()
     mutations(bench, arguments.mutations)
     huge(bench)

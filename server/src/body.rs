@@ -23,7 +23,7 @@ use crate::{
     numbers,
 };
 
-/// A body as it came, but for how [its numbers](numbers) are written; none is one of no bytes.
+/// A body as it came, but for how [whole numbers](numbers) are written; none is one of no bytes.
 #[derive(Debug)]
 pub(crate) struct Raw {
     pub(crate) bytes: Bytes,
@@ -99,7 +99,9 @@ async fn read(mut body: Body, bodies: &Bodies, within: Duration) -> Result<Raw, 
         ApiError::new(StatusCode::REQUEST_TIMEOUT, "timeout", message)
     };
     let bytes = timeout(within, reading).await.map_err(late)??;
-    Ok(Raw { bytes: numbers::plain(bytes), _room: room })
+    let plain = numbers::plain(bytes.clone());
+    room.grow(plain.len().saturating_sub(bytes.len()))?;
+    Ok(Raw { bytes: plain, _room: room })
 }
 
 /// Reads JSON; `null` is what was left out, and what nobody asks for is refused by its name.

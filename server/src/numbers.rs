@@ -2,7 +2,8 @@
 //! JSON Schema and to languages that have no other. What reads a body here wants such a number without point and exponent.
 //!
 //! Digits are moved and never computed with, so nothing is rounded. A number that gets shorter is filled up with blanks, and
-//! so errors tell the places of what was sent. Pure.
+//! so errors tell the places of what was sent. What is passed on as it is, to a template or a grammar, keeps its numbers: there
+//! `1.0` is another text than `1`. Pure.
 
 use std::str::from_utf8;
 
@@ -11,6 +12,9 @@ use bytes::Bytes;
 /// No integer of 64 bits has more digits.
 const DIGITS_MAX: usize = 20;
 
+/// Keys whose values are the caller's own JSON.
+const PASSED_ON: [&[u8]; 4] = [br#""parameters""#, br#""schema""#, br#""json_schema""#, br#""chat_template_kwargs""#];
+
 /// The same JSON, in which what is whole is written so. What is no JSON stays none.
 pub(crate) fn plain(json: Bytes) -> Bytes {
     let mut plain = Vec::new();
@@ -18,6 +22,10 @@ pub(crate) fn plain(json: Bytes) -> Bytes {
     while let Some(found) = json[at..].iter().position(|byte| matches!(byte, b'"' | b'-' | b'0'..=b'9')) {
         let begin = at + found;
         at = if json[begin] == b'"' { end_of_text(&json, begin) } else { end_of_number(&json, begin) };
+        if PASSED_ON.contains(&&json[begin..at]) {
+            at = behind_what_it_names(&json, at);
+            continue;
+        }
         if let Some(whole) = from_utf8(&json[begin..at]).ok().and_then(whole) {
             plain.extend_from_slice(&json[copied..begin]);
             plain.extend_from_slice(whole.as_bytes());
@@ -41,6 +49,28 @@ fn end_of_text(json: &[u8], begin: usize) -> usize {
         ends
     };
     json[begin + 1..].iter().position(ends).map_or(json.len(), |length| begin + length + 2)
+}
+
+/// Behind the value of the key that ends at `at`; the same place where that is no key.
+fn behind_what_it_names(json: &[u8], at: usize) -> usize {
+    let next =
+        |from: usize| json[from..].iter().position(|byte| !byte.is_ascii_whitespace()).map(|blanks| from + blanks);
+    let Some(value) = next(at).filter(|colon| json[*colon] == b':').and_then(|colon| next(colon + 1)) else {
+        return at;
+    };
+    let (mut depth, mut at) = (0_usize, value);
+    while at < json.len() {
+        match json[at] {
+            b'"' => at = end_of_text(json, at) - 1,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth <= 1 => return at + depth,
+            b'}' | b']' => depth -= 1,
+            b',' if depth == 0 => return at,
+            _ => {}
+        }
+        at += 1;
+    }
+    json.len()
 }
 
 fn end_of_number(json: &[u8], begin: usize) -> usize {
@@ -82,6 +112,19 @@ mod tests {
         check("[1.5e1, 2E+3,0.0,-0,-0.0e7,120e-1]", "[15   , 2000,0  ,0 ,0     ,12    ]");
         check("18446744073709551615.0", "18446744073709551615  ");
         check("1e19", "10000000000000000000");
+    }
+
+    #[test]
+    fn what_is_passed_on_keeps_its_numbers() {
+        check(
+            r#"{"tools":[{"parameters":{"a":[1.0,{"b":"} 2.0"}],"c":3.0}}],"n":1.0,"schema" : 4.0,"m":5.0}"#,
+            r#"{"tools":[{"parameters":{"a":[1.0,{"b":"} 2.0"}],"c":3.0}}],"n":1  ,"schema" : 4.0,"m":5  }"#,
+        );
+        check(r#"["schema",1.0]"#, r#"["schema",1  ]"#);
+        check(r#"{"schema":1.0}"#, r#"{"schema":1.0}"#);
+        for cut in [r#"{"schema""#, r#"{"schema":"#, r#"{"schema":{"a":1.0"#, r#"{"schema":"1.0"#, r#"{"schema":[}"#] {
+            check(cut, cut);
+        }
     }
 
     #[test]

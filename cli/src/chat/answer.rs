@@ -39,7 +39,7 @@ async fn shown(chats: &Chats, request: ChatRequest, text: &mut String) -> Result
         match item {
             ChatItem::Text { text: more, .. } => {
                 began.get_or_insert_with(|| asked.elapsed());
-                if !output::show(&more)? {
+                if !output::say(&more)? {
                     return Ok(Ended::Unread);
                 }
                 text.push_str(&more);

@@ -1,10 +1,14 @@
 //! Lines as they are typed at a terminal: edited, completed and remembered.
 
-use std::{cell::Cell, io, path::PathBuf};
+use std::{
+    cell::Cell,
+    fs, io,
+    path::{PathBuf, is_separator},
+};
 
 use rustyline::{
     CompletionType, Config, Context, Editor, Helper,
-    completion::{Completer, FilenameCompleter, Pair},
+    completion::{Completer, Pair},
     error::ReadlineError,
     highlight::Highlighter,
     hint::Hinter,
@@ -51,6 +55,9 @@ impl Typist {
                 Err(ReadlineError::Eof) => return Typed::End,
                 Err(ReadlineError::Interrupted) if self.nothing_is_typed() => return Typed::Interrupted,
                 Err(ReadlineError::Interrupted) => {}
+                Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                    output::tell("what was typed is no UTF-8 and is not taken");
+                }
                 Err(error) => return Typed::Failed(InputError::Read(io::Error::other(error))),
             }
         }
@@ -79,7 +86,6 @@ impl Typist {
 /// What helps with typing: commands and files are completed.
 #[derive(Default)]
 struct Typing {
-    files: FilenameCompleter,
     /// Whether something is typed. The editor does not tell when Ctrl-C comes; it asks for a hint at each change.
     something: Cell<bool>,
 }
@@ -102,13 +108,48 @@ impl Hinter for Typing {
 impl Completer for Typing {
     type Candidate = Pair;
 
-    fn complete(&self, line: &str, pos: usize, context: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
-        if line.starts_with("/save ") || line.starts_with("/load ") {
-            return self.files.complete(line, pos, context);
-        }
+    fn complete(&self, line: &str, pos: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<Pair>)> {
         let begun = &line[..pos];
+        if let Some(path) = begun.strip_prefix("/save ").or_else(|| begun.strip_prefix("/load ")) {
+            let name = path.rfind(is_separator).map_or(path, |separator| &path[separator + 1..]);
+            return Ok((pos - name.len(), files(&path[..path.len() - name.len()], name)));
+        }
         let names = command::names().filter(|name| !begun.is_empty() && name.starts_with(begun));
         let pair = |name: &str| Pair { display: name.to_owned(), replacement: name.to_owned() };
         Ok((0, names.map(pair).collect()))
+    }
+}
+
+/// What there is in a folder whose name begins so, as commands take it: blanks and quotation marks are those of the name.
+fn files(folder: &str, begun: &str) -> Vec<Pair> {
+    let entries = fs::read_dir(if folder.is_empty() { "." } else { folder }).into_iter().flatten().flatten();
+    let pair = |entry: fs::DirEntry| {
+        let display = entry.file_name().into_string().ok().filter(|name| name.starts_with(begun))?;
+        let behind = if entry.path().is_dir() { "/" } else { "" };
+        Some(Pair { replacement: format!("{display}{behind}"), display })
+    };
+    let mut pairs: Vec<Pair> = entries.filter_map(pair).collect();
+    pairs.sort_by(|one, other| one.display.cmp(&other.display));
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn files_are_completed_as_commands_take_them() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a talk.json", "a.json", "b.json"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        fs::create_dir(folder.path().join("a folder")).unwrap();
+        let folder = format!("{}/", folder.path().display());
+        let found = |begun| files(&folder, begun).into_iter().map(|pair| pair.replacement).collect::<Vec<_>>();
+        assert_eq!(found("a "), ["a folder/", "a talk.json"]);
+        assert_eq!(found("c"), [""; 0]);
+        assert!(files("no such folder/", "").is_empty());
     }
 }

@@ -218,11 +218,17 @@ impl Session {
     }
 
     async fn fork(&mut self, name: String) -> Result<(), Failure> {
-        let from = self.talk.name().to_owned();
+        let (before, from) = (self.talk.clone(), self.talk.name().to_owned());
         self.talk.fork(name.clone())?;
         // So that it is seen before anything is said in it; what is said would find all that was read anyway.
         let fork = Fork { from: from.as_str().into(), to: name.into(), at: None, choice: None };
-        let _ = self.chats.brain().fork(fork).await;
+        match self.chats.brain().fork(fork).await {
+            Ok(_) | Err(BrainError::UnknownConversation { .. }) => {}
+            Err(error) => {
+                self.talk = before;
+                return Err(error.into());
+            }
+        }
         output::tell(&format!("`/switch {from}` goes back"));
         Ok(())
     }

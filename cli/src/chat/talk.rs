@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use motorbrain::chat::{Message, Role};
 
 /// Conversations by their names, which are those that the brain knows them by.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Talk {
     current: String,
     /// The current one is among them.
