@@ -2,7 +2,7 @@
 
 use std::{
     net::TcpListener,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::{Duration, Instant},
 };
 
@@ -19,7 +19,10 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use tracing::subscriber::{DefaultGuard, set_default};
+use tracing::{
+    Dispatch,
+    subscriber::{DefaultGuard, set_default},
+};
 use tracing_subscriber::{Registry, layer::SubscriberExt as _};
 
 use crate::{
@@ -37,6 +40,10 @@ const WORDS: &str = "Quartz sphinx";
 
 /// Bodies that a collector took.
 type Taken = Arc<Mutex<Vec<Bytes>>>;
+
+/// A subscriber that is there all the while. Where there is but one, `tracing-core` (0.1.36, `callsite.rs`) asks the thread that
+/// first comes to a span for its own subscriber, and takes the answer for everybody's; other tests' threads have none.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 /// A server that sends traces. It is on the test's own thread, which has a subscriber for itself; what sends and what takes
 /// is on others.
@@ -63,6 +70,7 @@ impl Traced {
 
     async fn sending(address: &str) -> Self {
         let traces = Traces::to(address, elsewhere().handle()).unwrap();
+        LazyLock::force(&ANOTHER);
         let subscriber = set_default(tracing_subscriber::registry().with(traces.layer::<Registry>()));
         let access = Access::Tokens(Tokens::of_text(TOKEN, "the test").unwrap());
         let fast = |settings: &mut Settings| {

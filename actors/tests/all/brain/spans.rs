@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
 };
 
 use motorbrain_actors::{
@@ -12,7 +12,7 @@ use motorbrain_actors::{
 };
 use motorbrain_testing::Fault;
 use tracing::{
-    Event, Instrument as _, Subscriber,
+    Dispatch, Event, Instrument as _, Subscriber,
     field::{Field, Visit},
     instrument::WithSubscriber as _,
     span::{Attributes, Id, Record},
@@ -24,6 +24,10 @@ use tracing_subscriber::{
 };
 
 use super::{Bench, config, start, step, within};
+
+/// A subscriber that is there all the while. Where there is but one, `tracing-core` (0.1.36, `callsite.rs`) asks the thread that
+/// first comes to a span for its own subscriber, and takes the answer for everybody's; other tests' threads have none.
+static ANOTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
 
 /// A subscriber that remembers what it is told.
 #[derive(Clone, Default)]
@@ -89,7 +93,9 @@ impl Told {
     /// What is told of what is done here, in a span of its own, once all of it is over.
     async fn of<T>(work: impl Future<Output = T>) -> (T, Vec<Seen>) {
         let told = Self::default();
-        let subscriber = tracing_subscriber::registry().with(told.clone());
+        LazyLock::force(&ANOTHER);
+        let subscriber = Dispatch::new(tracing_subscriber::registry().with(told.clone()));
+        tracing::callsite::rebuild_interest_cache();
         let traced = async { work.instrument(tracing::debug_span!("caller")).await };
         let done = within(traced.with_subscriber(subscriber)).await;
         let all = within(async {
