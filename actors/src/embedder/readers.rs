@@ -2,7 +2,8 @@
 //!
 //! Callers who ask for one short text after the other are away between them, and just then a run of others begins. So
 //! each counts for a moment after it came, and with the most that it had to read then. Those of one client keep only each
-//! other waiting. Every call costs O(log n) of the clients that count. Pure: the time is told.
+//! other waiting. Calls cost O(log n) of the clients that count, and O(n) when some are forgotten, once in a while. Pure:
+//! the time is told.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
