@@ -81,6 +81,21 @@ async fn an_echo_stands_before_the_answer_and_has_log_probabilities() {
     let offsets = |value: &Value| value["text_offset"].as_array().cloned().unwrap_or_default();
     let streamed: Vec<Value> = chunks.iter().flat_map(|chunk| offsets(&chunk["choices"][0]["logprobs"])).collect();
     assert_eq!(streamed, offsets(logprobs));
+    // How likely a text is, and nothing more.
+    let keys = json!({"echo": true, "logprobs": 0, "max_tokens": 0});
+    let alone = server.post("/v1/completions", &merged(&keys)).await.ok();
+    assert_eq!(
+        (&alone["choices"][0]["text"], &alone["usage"]["completion_tokens"]),
+        (&json!("Once upon a time"), &json!(0))
+    );
+    let scores = |value: &Value| value["logprobs"]["token_logprobs"].as_array().unwrap().clone();
+    let scores_alone = scores(&alone["choices"][0]);
+    assert_eq!(scores_alone, scores(choice)[..tokens.len() - 6]);
+    let keys = json!({"echo": true, "logprobs": 0, "max_tokens": 0, "stream": true});
+    let chunks = server.post("/v1/completions", &merged(&keys)).await.chunks();
+    assert_eq!(chunks.len(), 2, "the prompt and why it ended: {chunks:?}");
+    assert_eq!(scores(&chunks[0]["choices"][0]), scores_alone);
+    assert_eq!(chunks[1]["choices"][0]["finish_reason"], "length");
     server.end().await;
 }
 

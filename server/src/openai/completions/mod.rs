@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream as futures};
-use motorbrain::{Brain, Finished, Input, Part, Score, Stepped, Temporary, Terms, TokenId};
+use motorbrain::{Brain, Finished, Input, Part, Score, Scored, Stepped, Temporary, Terms, TokenId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -122,29 +122,44 @@ async fn completed(
 ) -> Result<Completed, ApiError> {
     let tokens = tokens(app, brain, prompt).await?;
     let conversation = Temporary::new(brain, "http");
-    let scores = match asking.echo && asking.logprobs.is_some() {
+    let scored = match asking.is_scored() {
         true => Some(scored(brain, &conversation, terms, &tokens).await?),
         false => None,
     };
-    let step = asking.step(conversation.name().clone(), terms, scores.is_none().then(|| tokens.clone()));
-    let (stepped, cached) = match asking.n {
-        1 => {
+    let step = asking.step(conversation.name().clone(), terms, scored.is_none().then(|| tokens.clone()));
+    let (stepped, read) = match &scored {
+        // A step that neither reads nor samples is none.
+        Some(scored) if asking.count == 0 => (vec![unsampled(scored); asking.n], scored.context),
+        _ if asking.n == 1 => {
             let stepped = brain.step(step).await?;
-            let cached = stepped.context.reused;
-            (vec![stepped], cached)
+            let read = stepped.context;
+            (vec![stepped], read)
         }
         _ => {
             let several = brain.several(step).await?;
-            (several.choices, several.context.reused)
+            (several.choices, several.context)
         }
     };
     conversation.close().await;
+    let scores = scored.as_ref().map(|scored| scored.logprobs.as_slice());
     Ok(Completed {
         prompt: tokens.len(),
-        cached,
+        cached: scored.as_ref().map_or(read, |scored| scored.context).reused,
         sampled: stepped.iter().map(|it| it.token_ids.len()).sum(),
-        choices: stepped.iter().map(|stepped| choice(app, asking, &tokens, scores.as_deref(), stepped)).collect(),
+        choices: stepped.iter().map(|stepped| choice(app, asking, &tokens, scores, stepped)).collect(),
     })
+}
+
+/// The answer of no tokens to a prompt that is read.
+fn unsampled(scored: &Scored) -> Stepped {
+    Stepped {
+        token_ids: Vec::new(),
+        text: String::new(),
+        logprobs: Vec::new(),
+        top: Vec::new(),
+        finished: Finished::Count,
+        context: scored.context,
+    }
 }
 
 /// An answer as it is written.
@@ -192,7 +207,7 @@ async fn scored(
     conversation: &Temporary,
     terms: &Terms,
     tokens: &[TokenId],
-) -> Result<Vec<Option<f32>>, ApiError> {
+) -> Result<Scored, ApiError> {
     let (conversation, input) = (conversation.name().clone(), Input::Tokens(tokens.to_vec()));
-    Ok(brain.score(Score { conversation, input, terms: terms.clone() }).await?.logprobs)
+    Ok(brain.score(Score { conversation, input, terms: terms.clone() }).await?)
 }

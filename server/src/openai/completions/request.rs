@@ -171,6 +171,11 @@ impl Prompts {
 }
 
 impl Asking {
+    /// Whether it is told how likely the prompt's tokens are.
+    pub(super) fn is_scored(&self) -> bool {
+        self.echo && self.logprobs.is_some()
+    }
+
     /// What is asked of the model.
     pub(super) fn operation(&self) -> Operation<'_> {
         Operation {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use motorbrain::{Brain, BrainError, Sampled, StepItem, StepStream, Stepped, Temporary, Terms, TokenId};
+use motorbrain::{Brain, BrainError, Finished, Sampled, StepItem, StepStream, Temporary, Terms, TokenId};
 
 use super::{
     Answer, Choice, finish,
@@ -53,7 +53,10 @@ enum State {
 
 /// One prompt's answer.
 struct Writing {
-    stream: StepStream,
+    /// `None`: nothing is sampled of a prompt that is read.
+    stream: Option<StepStream>,
+    /// Of the prompt, tokens that need not be read: known at once where it is scored.
+    cached: Option<usize>,
     conversation: Temporary,
     /// All tokens so far that the tokenizer knows.
     known: Vec<TokenId>,
@@ -119,12 +122,17 @@ impl Completions {
         if let Some((text, logprobs)) = writing.first.take() {
             return Ok(Some(self.event(text, logprobs, None)));
         }
-        match writing.stream.next().await {
+        let Some(stream) = &mut writing.stream else {
+            return self.ended(Finished::Count, 0, 0).await.map(Some);
+        };
+        match stream.next().await {
             Some(StepItem::Token { sampled, text }) => {
                 let logprobs = self.listed(&sampled);
                 Ok((!text.is_empty() || logprobs.is_some()).then(|| self.event(text, logprobs, None)))
             }
-            Some(StepItem::Stepped(stepped)) => self.ended(&stepped).await.map(Some),
+            Some(StepItem::Stepped(stepped)) => {
+                self.ended(stepped.finished, stepped.context.reused, stepped.token_ids.len()).await.map(Some)
+            }
             Some(StepItem::Failed { error, .. }) => Err(error.into()),
             None => Err(BrainError::Unavailable { reason: "the stream broke off".to_owned() }.into()),
         }
@@ -144,12 +152,12 @@ impl Completions {
     }
 
     /// One choice is over.
-    async fn ended(&mut self, stepped: &Stepped) -> Result<Bytes, ApiError> {
-        let reason = finish(stepped.finished);
+    async fn ended(&mut self, finished: Finished, reused: usize, sampled: usize) -> Result<Bytes, ApiError> {
+        let reason = finish(finished);
         let event = self.event(String::new(), None, Some(reason));
         self.reasons.push(reason);
         if let Some(writing) = self.now.take() {
-            let took = Usage::new(writing.prompt, stepped.context.reused, stepped.token_ids.len());
+            let took = Usage::new(writing.prompt, writing.cached.unwrap_or(reused), sampled);
             self.usage = self.usage.and(took);
             writing.conversation.close().await;
         }
@@ -180,24 +188,30 @@ impl Completions {
         let tokens = tokens(&self.app, &self.brain()?, prompt).await?;
         let conversation = Temporary::new(&self.brain, "http");
         let mut first = None;
-        let mut read = false;
+        let mut cached = None;
         if self.asking.echo {
             let writer = Writer::new(self.app.tokenizer(), &tokens);
             let mut logprobs = None;
-            if self.asking.logprobs.is_some() {
-                let scores = scored(&self.brain()?, &conversation, &self.terms, &tokens).await?;
-                writer.scored(&tokens, &scores, logprobs.insert(Logprobs::default()));
-                read = true;
+            if self.asking.is_scored() {
+                let scored = scored(&self.brain()?, &conversation, &self.terms, &tokens).await?;
+                writer.scored(&tokens, &scored.logprobs, logprobs.insert(Logprobs::default()));
+                cached = Some(scored.context.reused);
             }
             first = Some((writer.prompt(), logprobs));
         }
-        let step = self.asking.step(conversation.name().clone(), &self.terms, (!read).then(|| tokens.clone()));
-        let stream = self.brain()?.step_stream(step).await?;
+        let unread = cached.is_none().then(|| tokens.clone());
+        let stream = match unread.is_some() || self.asking.count > 0 {
+            true => {
+                let step = self.asking.step(conversation.name().clone(), &self.terms, unread);
+                Some(self.brain()?.step_stream(step).await?)
+            }
+            false => None,
+        };
         let chars = first.as_ref().map_or(0, |(text, _)| text.chars().count());
         let prompt = tokens.len();
         let tokenizer = self.app.tokenizer();
         let known = tokens.into_iter().filter(|token| tokenizer.knows(*token)).collect();
-        self.now = Some(Writing { stream, conversation, prompt, known, chars, first });
+        self.now = Some(Writing { stream, cached, conversation, prompt, known, chars, first });
         Ok(())
     }
 }
