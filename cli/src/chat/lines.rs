@@ -35,6 +35,8 @@ pub(super) struct Lines {
     wanted: mpsc::Sender<String>,
     typed: UnboundedReceiver<Typed>,
     is_terminal: bool,
+    /// Whether Ctrl-C is a key while a line is typed.
+    edits: bool,
 }
 
 /// Reads a line behind a prompt.
@@ -43,7 +45,7 @@ type Read = Box<dyn FnMut(&str) -> Typed>;
 impl Lines {
     /// `history`: where lines that are typed are kept; `None`: nowhere.
     pub(super) fn open(history: Option<PathBuf>) -> io::Result<Self> {
-        let is_terminal = is_terminal();
+        let is_terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
         let (wanted, prompts) = mpsc::channel::<String>();
         let (told, typed) = unbounded_channel();
         let read_all = move || {
@@ -59,7 +61,7 @@ impl Lines {
             }
         };
         thread::Builder::new().name("stdin".into()).spawn(read_all)?;
-        Ok(Self { wanted, typed, is_terminal })
+        Ok(Self { wanted, typed, is_terminal, edits: is_terminal && moves_cursor() })
     }
 
     /// Whether somebody sits there.
@@ -76,16 +78,16 @@ impl Lines {
             tokio::select! {
                 typed = self.typed.recv() => return typed.unwrap_or(Typed::End),
                 // While a line is edited Ctrl-C is a key, and whatever sends the signal else leaves the terminal alone.
-                () = interrupts.next() => if !self.is_terminal { return Typed::Interrupted },
+                () = interrupts.next() => if !self.edits { return Typed::Interrupted },
             }
         }
     }
 }
 
-/// Whether lines can be edited: both ends are a terminal, which knows how to move a cursor.
-fn is_terminal() -> bool {
-    let moves = env::var("TERM").map_or(true, |term| !["dumb", "cons25", "emacs"].contains(&&*term));
-    moves && io::stdin().is_terminal() && io::stdout().is_terminal()
+/// Whether lines can be edited: the terminal is none of those in which rustyline takes them as they come.
+fn moves_cursor() -> bool {
+    let none = |term: String| ["dumb", "cons25", "emacs"].iter().any(|none| none.eq_ignore_ascii_case(&term));
+    !env::var("TERM").is_ok_and(none)
 }
 
 fn typist(history: Option<PathBuf>) -> Read {

@@ -9,7 +9,7 @@ use std::{
     process::Child,
     sync::mpsc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{ran::command, signal::interrupt};
@@ -34,6 +34,10 @@ struct Somebody {
 
 impl Somebody {
     fn sits_down(home: &Path, arguments: &[&str]) -> Self {
+        Self::sits_at("xterm", home, arguments)
+    }
+
+    fn sits_at(terminal: &str, home: &Path, arguments: &[&str]) -> Self {
         let size = Winsize { ws_row: 24, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).unwrap();
         // What is opened so would be held by every program that a test starts; copies are not.
@@ -41,7 +45,7 @@ impl Somebody {
         drop((pty.master, pty.slave));
         let mut command = command("tiny-gqa-fp32", &[&["chat"], arguments].concat());
         let end = || end.try_clone().unwrap();
-        command.env("XDG_STATE_HOME", home).env("TERM", "xterm");
+        command.env("XDG_STATE_HOME", home).env("TERM", terminal);
         command.stdin(end()).stdout(end()).stderr(end());
         let child = command.spawn().unwrap();
         // It holds the terminal's other end.
@@ -89,7 +93,14 @@ impl Somebody {
 
     /// The status with which it ends, and what was kept of the lines.
     fn leaves(mut self) -> (Option<i32>, String) {
-        let status = self.child.wait().unwrap();
+        let started = Instant::now();
+        let status = loop {
+            match self.child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if started.elapsed() > PATIENCE => panic!("it does not end: {:?}", self.seen),
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        };
         (status.code(), fs::read_to_string(self.history()).unwrap())
     }
 
@@ -144,6 +155,18 @@ fn lines_are_edited_and_kept_for_their_writer_alone() {
     without.sees("chat> ");
     without.types("/quit\r");
     assert!(without.leaves().1.ends_with("/stats\n/quit\n"), "as it was left before");
+}
+
+#[test]
+fn where_lines_cannot_be_edited_they_are_taken_as_they_come() {
+    let home = tempfile::tempdir().unwrap();
+    let mut somebody = Somebody::sits_at("dumb", home.path(), &["--count", "4"]);
+    somebody.sees("chat> ");
+    somebody.types("/sing\n");
+    somebody.sees("there is no command `/sing`");
+    somebody.sees("chat> ");
+    interrupt(&somebody.child);
+    assert_eq!(somebody.leaves(), (Some(130), "#V2\n/sing\n".to_owned()));
 }
 
 #[test]
