@@ -67,11 +67,16 @@ fn written(path: &Path, messages: &[Message]) -> io::Result<()> {
         Saved { role: message.role, content }
     };
     let saved: Vec<Saved> = messages.iter().map(saved).collect();
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    // What a link leads to is replaced, and not the link.
+    let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut unfinished = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
     serde_json::to_writer_pretty(&mut unfinished, &saved)?;
     unfinished.write_all(b"\n")?;
-    unfinished.persist(path)?;
+    if let Ok(before) = place.metadata() {
+        unfinished.as_file().set_permissions(before.permissions())?;
+    }
+    unfinished.persist(place)?;
     Ok(())
 }
 
@@ -108,6 +113,20 @@ mod tests {
         write(&path, &said()[..1]).unwrap();
         assert_eq!(read(&path).unwrap(), said()[..1]);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_and_who_may_read_stay_as_they_are() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (path, link) = (folder.path().join("said.json"), folder.path().join("link"));
+        write(&path, &said()).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        symlink(&path, &link).unwrap();
+        write(&link, &said()[..1]).unwrap();
+        assert!(link.is_symlink() && read(&path).unwrap() == said()[..1]);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640);
     }
 
     #[test]
