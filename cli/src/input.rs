@@ -1,4 +1,4 @@
-//! Texts from standard input: all of it, or line by line. No line is longer than a limit held in memory.
+//! Texts from standard input: all of it, or line by line. None longer than a limit is held in memory.
 
 use std::io::{self, BufRead, Read as _};
 
@@ -6,15 +6,17 @@ use motorbrain_protocol::{Line, next_line};
 
 use crate::{exit::Exit, failure::Failure};
 
-/// The longest line that is read.
-pub(crate) const LINE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most bytes that are held at once: of a line, or of all that is one text.
+pub(crate) const INPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Why standard input gives no text.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InputError {
     #[error("standard input cannot be read")]
     Read(#[source] io::Error),
-    #[error("line {line} of standard input has more than {LINE_BYTES_MAX} bytes")]
+    #[error("standard input has more than {INPUT_BYTES_MAX} bytes")]
+    TooLarge,
+    #[error("line {line} of standard input has more than {INPUT_BYTES_MAX} bytes")]
     TooLong { line: usize },
     #[error("line {line} of standard input is not UTF-8")]
     NotText { line: usize },
@@ -24,6 +26,7 @@ impl From<InputError> for Failure {
     fn from(error: InputError) -> Self {
         match &error {
             InputError::Read(_) => Self::new(Exit::Unexpected, error, None),
+            InputError::TooLarge => Self::new(Exit::Settings, error, Some("give the end of it alone".into())),
             InputError::TooLong { .. } => Self::new(Exit::Settings, error, Some("cut it into lines".into())),
             InputError::NotText { .. } => Self::new(Exit::Settings, error, Some("convert it to UTF-8".into())),
         }
@@ -33,7 +36,11 @@ impl From<InputError> for Failure {
 /// All of standard input as one text, but for one line feed at its end: `echo` writes that.
 pub(crate) fn whole() -> Result<String, InputError> {
     let mut bytes = Vec::new();
-    io::stdin().lock().read_to_end(&mut bytes).map_err(InputError::Read)?;
+    let mut most = io::stdin().lock().take(INPUT_BYTES_MAX as u64 + 1);
+    most.read_to_end(&mut bytes).map_err(InputError::Read)?;
+    if bytes.len() > INPUT_BYTES_MAX {
+        return Err(InputError::TooLarge);
+    }
     let text = String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         InputError::NotText { line: 1 + before.iter().filter(|byte| **byte == b'\n').count() }
@@ -65,7 +72,7 @@ impl<R: BufRead> TextLines<R> {
     }
 
     fn text(&mut self) -> Result<Option<String>, InputError> {
-        let Some(found) = next_line(&mut self.input, LINE_BYTES_MAX).map_err(InputError::Read)? else {
+        let Some(found) = next_line(&mut self.input, INPUT_BYTES_MAX).map_err(InputError::Read)? else {
             return Ok(None);
         };
         self.line += 1;

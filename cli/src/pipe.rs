@@ -21,7 +21,7 @@ use motorbrain::{Brain, Settings, grammar::Compiler, transfer::Transfers};
 use motorbrain_protocol::{Decoded, Line, Rules, decode, next_line, too_long};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use crate::input::LINE_BYTES_MAX;
+use crate::input::INPUT_BYTES_MAX;
 
 mod counter;
 mod ids;
@@ -129,11 +129,11 @@ pub(crate) async fn serve(brain: &Brain, with: With, settings: &Settings) -> io:
 /// Reads until the end of input, an error, or until nobody takes requests any more.
 fn read(mut input: BufReader<impl Read>, rules: &Rules, decoded: &mpsc::Sender<Vec<io::Result<Decoded>>>) {
     let mut together = Vec::new();
-    while let Some(line) = next_line(&mut input, LINE_BYTES_MAX).transpose() {
+    while let Some(line) = next_line(&mut input, INPUT_BYTES_MAX).transpose() {
         let last = line.is_err();
         together.push(line.map(|line| match line {
             Line::Text(text) => decode(&text, rules),
-            Line::TooLong => too_long(LINE_BYTES_MAX),
+            Line::TooLong => too_long(INPUT_BYTES_MAX),
         }));
         // Whoever waits for an answer before the next line has all of it handed on.
         let more = !last && input.buffer().contains(&b'\n');

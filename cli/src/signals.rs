@@ -35,6 +35,8 @@ impl Ends {
 pub(crate) struct Interrupts {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
 }
 
 impl Interrupts {
@@ -43,15 +45,14 @@ impl Interrupts {
         Ok(Self {
             #[cfg(unix)]
             interrupt: unix(tokio::signal::unix::SignalKind::interrupt())?,
+            #[cfg(windows)]
+            interrupt: tokio::signal::windows::ctrl_c().map_err(|error| Failure::new(Exit::Unexpected, error, None))?,
         })
     }
 
     /// Returns with the next one.
     pub(crate) async fn next(&mut self) {
-        #[cfg(unix)]
         self.interrupt.recv().await;
-        #[cfg(not(unix))]
-        let _ = tokio::signal::ctrl_c().await;
     }
 }
 
