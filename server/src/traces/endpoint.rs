@@ -1,6 +1,6 @@
 //! Where traces are sent, as OpenTelemetry's variables say it. Pure.
 
-use axum::http::Uri;
+use axum::http::{Uri, uri::Authority};
 
 use super::TracesError;
 
@@ -35,12 +35,13 @@ pub(super) fn of(said: impl Fn(&str) -> Option<String>) -> Result<String, Traces
     Ok(format!("{collector}/{PATH}"))
 }
 
-/// An address to which plain HTTP can be spoken. `from`: who says it.
+/// An address to which plain HTTP can be spoken. `from`: who says it. A user in it would not be sent to the collector.
 ///
 /// # Errors
 /// It is none.
 pub(super) fn checked<'a>(from: &'static str, address: &'a str) -> Result<&'a str, TracesError> {
-    let plain = |uri: Uri| uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
+    let named = |authority: &Authority| !authority.host().is_empty() && !authority.as_str().contains('@');
+    let plain = |uri: Uri| uri.scheme_str() == Some("http") && uri.authority().is_some_and(named);
     match address.parse().is_ok_and(plain) {
         true => Ok(address),
         false => Err(TracesError::Endpoint { from, found: address.to_owned() }),
@@ -70,7 +71,9 @@ mod tests {
     #[test]
     fn what_is_not_spoken_is_told_by_its_variable() {
         for address_of in [OF_ALL, OF_TRACES] {
-            for none in ["localhost:4318", "https://c:4318", "http://", "grpc://c", "a b", "/v1/traces"] {
+            for none in
+                ["localhost:4318", "https://c:4318", "http://", "grpc://c", "http://a:b@c:1", "a b", "/v1/traces"]
+            {
                 let told = address(&[(address_of, none)]).expect_err(none);
                 assert!(told.contains(address_of) && told.contains(&format!("{none:?}")), "{told}");
             }

@@ -63,7 +63,7 @@ impl TracesError {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Endpoint { .. } => {
-                "traces are sent over plain HTTP; a collector beside this program may send them on by TLS"
+                "traces are sent over plain HTTP, with what `OTEL_EXPORTER_OTLP_HEADERS` says and no user; a collector beside this program may send them on by TLS"
             }
             Self::Protocol { .. } => "leave the variable out: collectors take protobuf over HTTP at port 4318",
             Self::Exporter(_) => "look at the variables whose names begin with `OTEL_EXPORTER_OTLP_`",
