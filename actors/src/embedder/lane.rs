@@ -314,6 +314,14 @@ impl Lane {
         self.context_len + self.pending_len() - self.pending.dropped
     }
 
+    /// Tokens that its next row stands behind.
+    pub(super) fn read_len(&self) -> usize {
+        match &self.restore {
+            Some(restore) if self.begun => restore.done,
+            _ => self.context_len(),
+        }
+    }
+
     /// Tokens since the last reset, the pending ones among them.
     pub(super) fn total(&self) -> u64 {
         self.total + self.pending_len() as u64

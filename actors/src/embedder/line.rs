@@ -11,9 +11,6 @@ use super::pace::NEWEST;
 /// The weight of the newest run in the slope: it is a property of the machine and the model, and changes slowly.
 const NEWEST_IN_SLOPE: f64 = 0.05;
 
-/// Less than this in the square of rows tells nothing of a slope.
-const VARIANCE_MIN: f64 = 1e-3;
-
 /// A line through the mean of the newest runs.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
@@ -23,12 +20,20 @@ pub(super) struct Line {
     rows_rows: f64,
     rows_took: f64,
     slope: Option<f64>,
+    /// Less than this in the square of rows tells nothing of a slope.
+    variance_min: f64,
 }
 
 impl Line {
     /// Through the origin and a run of so many rows, at least one, which took so many seconds.
     pub(super) fn through(rows: usize, took: f64) -> Self {
-        Self { rows: rows as f64, took, rows_rows: 0.0, rows_took: 0.0, slope: None }
+        Self { rows: rows as f64, took, rows_rows: 0.0, rows_took: 0.0, slope: None, variance_min: 1e-3 }
+    }
+
+    /// Level, through a run of so many rows, at least one, which took so many seconds; what differs in fewer than `apart`
+    /// rows does not tilt it.
+    pub(super) fn level(rows: usize, took: f64, apart: f64) -> Self {
+        Self { slope: Some(0.0), variance_min: NEWEST_IN_SLOPE * apart * apart, ..Self::through(rows, took) }
     }
 
     /// Takes in a run as one of many.
@@ -48,9 +53,14 @@ impl Line {
         let kept = 1.0 - NEWEST_IN_SLOPE;
         self.rows_rows = kept * (self.rows_rows + NEWEST_IN_SLOPE * off_rows * off_rows);
         self.rows_took = kept * (self.rows_took + NEWEST_IN_SLOPE * off_rows * off_took);
-        if self.rows_rows > VARIANCE_MIN {
+        if self.rows_rows > self.variance_min {
             self.slope = Some(self.rows_took / self.rows_rows);
         }
+    }
+
+    /// What the newest runs took.
+    pub(super) fn newest(&self) -> f64 {
+        self.took
     }
 
     /// Seconds for one row more.
@@ -100,6 +110,16 @@ mod tests {
             check(line.at(100), 0.108);
             assert!((89..=92).contains(&line.fits(0.1)), "{}", line.fits(0.1));
         }
+    }
+
+    #[test]
+    fn a_level_line_is_tilted_by_what_differs_much() {
+        let cost = |rows: usize| 0.001 + 1e-6 * rows as f64;
+        let mut line = Line::level(1000, cost(1000), 64.0);
+        (0..20).for_each(|run| line.blend(1000 + run % 8, 0.001 * (1 + run % 3) as f64));
+        check(line.at(1), line.newest());
+        (0..50).for_each(|run| line.blend(1000 + run % 2 * 1000, cost(1000 + run % 2 * 1000)));
+        assert!((line.at(1) - cost(1)).abs() < 1e-4, "{}", line.at(1));
     }
 
     #[test]

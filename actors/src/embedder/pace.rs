@@ -12,13 +12,14 @@
 //! What a token of a prompt costs, which grows with its context, is learnt from every run with prompts; what decodes
 //! cost, which is a line in their rows, from runs without: beside a prompt there are [`LOOKS`] after each [`LOOK`].
 //! (Learnt from the same runs, each would be charged with what the other has grown by, and chunks would grow without a
-//! bound.)
+//! bound.) A run of a few tokens takes as long as one of so many decodes, and tells what it takes to run at all where
+//! nobody decodes: else its tokens would seem dear, and as few would ride ever after.
 //!
 //! Pure: durations are told, no clock is read. Costs are in seconds.
 
 use std::time::Duration;
 
-use super::line::Line;
+use super::{line::Line, readers::Reads};
 
 /// How many times longer a run with decodes may become by the prompts in it. At 3 a prompt takes half as long
 /// again as alone, and more where small chunks cost more; much beyond 4 a conversation's reader notices. The benchmark
@@ -39,8 +40,9 @@ const STEPPER_RUNS: f64 = 2.05;
 const PROMPT_STEPPER_RUNS: f64 = 1.1;
 
 /// How many times longer than what somebody reads alone a run may become by what others read. A request waits for the run
-/// that is under way and for its own: twice this, and what is foreseen wrongly, is within 4 times.
-const READ_STRETCH: f64 = 1.8;
+/// that is under way and for its own: twice this, and what is foreseen wrongly (a quarter, measured with four who read
+/// long texts), is within 4 times. At 1.5 a prompt beside short texts takes more than twice as long as alone.
+const READ_STRETCH: f64 = 1.6;
 
 /// A run of so many seconds is short enough for everybody, whatever the decodes alone take.
 const SHORT: f64 = 0.01;
@@ -50,6 +52,9 @@ pub(super) const FEW: usize = 4;
 
 /// As many rows decode at first, when nobody knows what that takes.
 const ROWS_UNKNOWN: usize = 64;
+
+/// Contexts that differ by fewer tokens tell nothing of what a context costs.
+const CONTEXTS_APART: f64 = 64.0;
 
 /// The least part of a run that its prompts are charged with.
 const SHARE_MIN: f64 = 0.05;
@@ -73,8 +78,8 @@ pub(super) struct Alive {
     pub(super) decodes: usize,
     /// Lanes that wait to read.
     pub(super) readers: usize,
-    /// The fewest tokens that one of several clients reads at a time, or did a moment ago.
-    pub(super) fewest: Option<usize>,
+    /// What the most modest of several clients reads at a time, or did a moment ago.
+    pub(super) fewest: Option<Reads>,
     /// Lanes that wait for something else.
     pub(super) others: usize,
     /// Rows that decode now or did a moment ago, those that wait among them.
@@ -96,12 +101,53 @@ impl Alive {
 }
 
 /// What may ride.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Room {
     /// Decode rows, at least 1; one that reads a few tokens before it samples counts as so many more.
     pub(super) rows: usize,
-    /// Tokens of prompts. 0 only where decodes wait.
-    pub(super) tokens: usize,
+    /// None only where decodes wait.
+    pub(super) prompts: Prompts,
+}
+
+/// What prompts may take of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Prompts {
+    tokens: usize,
+    seconds: f64,
+    /// So many tokens ride whatever they cost.
+    least: usize,
+}
+
+impl Prompts {
+    /// Nothing.
+    pub(super) const NONE: Self = Self { tokens: 0, seconds: 0.0, least: 0 };
+
+    /// So many tokens, at least 1, whatever they cost.
+    fn whole(tokens: usize) -> Self {
+        Self { tokens, seconds: f64::INFINITY, least: 1 }
+    }
+
+    /// One token where there is room for none.
+    pub(super) fn or_one(self) -> Self {
+        if self.is_over() { Self::whole(1) } else { self }
+    }
+
+    /// Whether nothing more rides.
+    pub(super) fn is_over(&self) -> bool {
+        self.tokens == 0 || self.least == 0 && self.seconds <= 0.0
+    }
+
+    /// How many tokens may ride, at least 1, where each takes so many `seconds`.
+    pub(super) fn fits(&self, seconds: f64) -> usize {
+        ((self.seconds / seconds.max(f64::MIN_POSITIVE)) as usize).max(self.least).clamp(1, self.tokens.max(1))
+    }
+
+    /// So many ride.
+    pub(super) fn take(&mut self, tokens: usize, seconds: f64) {
+        self.tokens = self.tokens.saturating_sub(tokens);
+        self.least = self.least.saturating_sub(tokens);
+        self.seconds -= tokens as f64 * seconds;
+    }
 }
 
 /// Whether decodes ride with prompts, and what is known of them alone.
@@ -121,8 +167,8 @@ pub(super) struct Pace {
     beside_max: f64,
     /// A run of nothing but so many decodes.
     decodes: Option<Line>,
-    /// A token of a prompt.
-    token: Option<f64>,
+    /// A token of a prompt, by how many stand before it.
+    token: Option<Line>,
     look: Look,
     /// Runs of nothing but decodes of which all had about as many rows, and how many the last had: they tell nothing of
     /// what fewer would take.
@@ -145,28 +191,35 @@ impl Pace {
     /// What may ride in the next run.
     pub(super) fn room(&self, alive: Alive) -> Room {
         if alive.is_one() {
-            return Room { rows: 1, tokens: self.chunk_max };
+            return Room { rows: 1, prompts: Prompts::whole(self.chunk_max) };
         }
         let bound = self.bound(alive);
         let rows = self.rows(alive, bound);
         let decodes = rows.min(alive.decodes);
         if decodes > 0 && self.look_is_due() {
-            return Room { rows, tokens: 0 };
+            return Room { rows, prompts: Prompts::NONE };
         }
-        let tokens = match self.token {
-            None => self.chunk_max,
+        let seconds = match &self.token {
+            None => f64::INFINITY,
             // A cost of decodes that nobody knows yet bounds nothing, until they are looked at.
-            Some(_) if alive.rows > 0 && self.decodes.is_none() => self.chunk_max,
+            Some(_) if alive.rows > 0 && self.decodes.is_none() => f64::INFINITY,
             Some(token) => {
-                let room = |bound: f64| ((bound - self.cost(decodes)) / token.max(f64::MIN_POSITIVE)) as usize;
-                let beside = |fewest: usize| {
-                    let alone = self.cost(0) + token * fewest as f64;
-                    room((READ_STRETCH * alone).max(SHORT)).max(fewest)
+                let beside = |fewest: Reads| {
+                    let tokens = fewest.tokens as f64;
+                    let alone = self.cost(0) + token.at(fewest.context) * tokens;
+                    let stretched = (READ_STRETCH * alone).max(SHORT) - self.cost(decodes);
+                    stretched.max(self.token(fewest.context) * tokens)
                 };
-                room(bound).min(alive.fewest.map_or(usize::MAX, beside))
+                (bound - self.cost(decodes)).min(alive.fewest.map_or(f64::INFINITY, beside))
             }
         };
-        Room { rows, tokens: tokens.clamp(FEW.min(self.chunk_max), self.chunk_max) }
+        Room { rows, prompts: Prompts { tokens: self.chunk_max, seconds, least: FEW.min(self.chunk_max) } }
+    }
+
+    /// What a token of a prompt behind so many is counted as in a run, in seconds: what it takes, as far as is known, and
+    /// no less than those of the last runs. (What differed may have been the machine and not the context.)
+    pub(super) fn token(&self, context: usize) -> f64 {
+        self.token.as_ref().map_or(0.0, |line| line.at(context).max(line.newest()))
     }
 
     /// How long a run beside others may be, all that rides together.
@@ -206,19 +259,24 @@ impl Pace {
         }
     }
 
-    /// A run of so many decode rows, counted as in [`Room`], and prompt tokens took so long.
-    pub(super) fn observe(&mut self, rows: usize, tokens: usize, took: Duration) {
+    /// A run of so many decode rows, counted as in [`Room`], and prompt tokens, behind so many in the mean, took so long.
+    pub(super) fn observe(&mut self, rows: usize, reads: Reads, took: Duration) {
         let took = took.as_secs_f64();
-        match (rows, tokens) {
+        match (rows, reads.tokens) {
             (0, 0) => {}
             (_, 0) => self.observe_decodes(rows, took),
-            _ => {
+            (_, tokens) => {
+                if rows == 0 && tokens <= FEW {
+                    self.decodes.get_or_insert_with(|| Line::level(tokens, took, 1.0)).blend(tokens, took);
+                }
                 if rows > 0 {
                     // A look that prompts have cut short has seen what it has seen.
                     self.look = Look::Past(if let Look::Past(runs) = self.look { runs + 1 } else { 1 });
                 }
                 let prompts = (took - self.cost(rows)).max(took * SHARE_MIN);
-                blend(&mut self.token, prompts / tokens as f64);
+                let (context, token) = (reads.context.max(1), prompts / tokens as f64);
+                let line = self.token.get_or_insert_with(|| Line::level(context, token, CONTEXTS_APART));
+                line.blend(context, token);
             }
         }
     }
@@ -242,10 +300,6 @@ impl Pace {
     }
 }
 
-fn blend(known: &mut Option<f64>, newest: f64) {
-    *known = Some(known.map_or(newest, |known| known + NEWEST * (newest - known)));
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,6 +308,11 @@ mod tests {
 
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
+    }
+
+    /// So many tokens of a text that begins.
+    const fn text(tokens: usize) -> Reads {
+        Reads { tokens, context: 0 }
     }
 
     fn seconds(ms: f64) -> Duration {
@@ -277,8 +336,14 @@ mod tests {
 
     const PROMPTS: Alive = Alive { readers: 2, ..beside(0) };
 
+    /// Tokens of a prompt that ride behind so many.
+    fn reads(pace: &Pace, alive: Alive, context: usize) -> usize {
+        let prompts = pace.room(alive).prompts;
+        if prompts.is_over() { 0 } else { prompts.fits(pace.token(context)) }
+    }
+
     fn chunk(pace: &Pace, rows: usize) -> usize {
-        pace.room(beside(rows)).tokens
+        reads(pace, beside(rows), 0)
     }
 
     /// A thousand rows of one client beside eight others with one each.
@@ -298,17 +363,17 @@ mod tests {
     fn what_is_not_known_is_read_whole() {
         let mut pace = Pace::new(256, BESIDE);
         assert_eq!(chunk(&pace, 4), 256);
-        pace.observe(4, 0, ms(30));
+        pace.observe(4, text(0), ms(30));
         assert_eq!(chunk(&pace, 4), 256, "the cost of a prompt's token is not known");
-        pace.observe(0, 256, ms(512));
-        assert_eq!(pace.room(Alive { readers: 1, ..beside(0) }).tokens, 256, "nobody else is alive");
+        pace.observe(0, text(256), ms(512));
+        assert_eq!(reads(&pace, Alive { readers: 1, ..beside(0) }, 0), 256, "nobody else is alive");
     }
 
     #[test]
     fn no_run_beside_others_is_longer_than_the_bound() {
         let mut pace = Pace::new(256, BESIDE);
-        pace.observe(0, 256, ms(512));
-        assert_eq!(pace.room(PROMPTS).tokens, 125, "prompts beside prompts");
+        pace.observe(0, text(256), ms(512));
+        assert_eq!(reads(&pace, PROMPTS, 0), 125, "prompts beside prompts");
         let flood = Alive {
             decodes: 3000,
             readers: 0,
@@ -321,22 +386,22 @@ mod tests {
             prompt: false,
         };
         assert_eq!(pace.room(flood).rows, ROWS_UNKNOWN);
-        pace.observe(64, 0, ms(64));
+        pace.observe(64, text(0), ms(64));
         assert_eq!(pace.room(flood).rows, 250, "decodes of one client");
         assert_eq!(pace.room(Alive { parties: 3000, modest: 1, ..flood }).rows, 250, "of as many clients");
-        let both = pace.room(Alive { readers: 1, ..flood });
-        assert_eq!(both, Room { rows: 125, tokens: 62 }, "half is left to prompts");
-        let one = pace.room(Alive { decodes: 1, rows: 1, modest: 1, ..flood });
-        assert_eq!((one.rows, one.tokens), (1, 256));
+        let both = Alive { readers: 1, ..flood };
+        assert_eq!((pace.room(both).rows, reads(&pace, both, 0)), (125, 62), "half is left to prompts");
+        let one = Alive { decodes: 1, rows: 1, modest: 1, ..flood };
+        assert_eq!((pace.room(one).rows, reads(&pace, one, 0)), (1, 256));
     }
 
     #[test]
     fn a_client_with_many_rows_stretches_the_runs_of_others_by_a_bound() {
         let mut pace = Pace::new(256, BESIDE);
-        pace.observe(1, 0, ms(9));
+        pace.observe(1, text(0), ms(9));
         for _ in 0..50 {
-            pace.observe(3, 0, ms(11));
-            pace.observe(8, 0, ms(16));
+            pace.observe(3, text(0), ms(11));
+            pace.observe(8, text(0), ms(16));
         }
         // 8 ms and 1 ms a row: nine rows of as many clients take 17 ms, a run 66.3.
         assert_eq!(pace.room(FLOOD).rows, 58);
@@ -350,7 +415,7 @@ mod tests {
         let mut pace = Pace::new(256, BESIDE);
         for _ in 0..6 * LOOK {
             let rows = pace.room(FLOOD).rows;
-            pace.observe(rows, 0, seconds(8.0 + rows as f64));
+            pace.observe(rows, text(0), seconds(8.0 + rows as f64));
         }
         assert_eq!(pace.room(FLOOD).rows, 58, "3.9 times 17 ms");
     }
@@ -358,23 +423,23 @@ mod tests {
     #[test]
     fn those_who_are_away_count_as_if_they_waited() {
         let mut pace = Pace::new(256, BESIDE);
-        pace.observe(8, 0, ms(20));
-        pace.observe(0, 100, ms(90));
+        pace.observe(8, text(0), ms(20));
+        pace.observe(0, text(100), ms(90));
         let away = Alive { decodes: 0, steps: true, ..beside(8) };
-        assert_eq!(pace.room(away).tokens, 42, "1.9 times 20 ms");
-        assert_eq!(pace.room(Alive { decodes: 8, ..away }).tokens, 20, "together with them");
+        assert_eq!(reads(&pace, away, 0), 42, "1.9 times 20 ms");
+        assert_eq!(reads(&pace, Alive { decodes: 8, ..away }, 0), 20, "together with them");
     }
 
     #[test]
     fn beside_decodes_a_run_is_stretched_by_a_bound() {
         let mut pace = Pace::new(256, BESIDE);
-        pace.observe(8, 0, ms(30));
-        pace.observe(0, 100, ms(200));
+        pace.observe(8, text(0), ms(30));
+        pace.observe(0, text(100), ms(200));
         // 2.9 times 30 ms at 2 ms a token.
         assert_eq!(chunk(&pace, 8), 43);
         for _ in 0..50 {
             let read = chunk(&pace, 8);
-            pace.observe(8, read, ms(30 + 2 * read as u64));
+            pace.observe(8, text(read), ms(30 + 2 * read as u64));
             let run = 30.0 + 2.0 * chunk(&pace, 8) as f64;
             let look = chunk(&pace, 8) == 0;
             assert!(look || (90.0..=30.0 * STRETCH_MAX).contains(&run), "{run}");
@@ -385,18 +450,18 @@ mod tests {
     fn a_crowd_that_grows_beside_an_endless_prompt_is_noticed() {
         // Each row takes longer than when there was one, so what is known of that is no measure.
         let mut pace = Pace::new(512, ms(1000));
-        pace.observe(1, 0, ms(4));
-        pace.observe(0, 100, ms(100));
+        pace.observe(1, text(0), ms(4));
+        pace.observe(0, text(100), ms(100));
         assert_eq!(chunk(&pace, 1), 11, "2.9 times 4 ms at 1 ms a token");
         for _ in 0..2 * LOOK {
             let read = chunk(&pace, 16);
-            pace.observe(16, read, ms(91 + read as u64));
+            pace.observe(16, text(read), ms(91 + read as u64));
         }
         assert_eq!(chunk(&pace, 16), 263, "2.9 times 91 ms");
         let mut unknown = Pace::new(256, BESIDE);
         for _ in 0..50 {
             let read = chunk(&unknown, 4);
-            unknown.observe(4, read, ms(30 + read as u64));
+            unknown.observe(4, text(read), ms(30 + read as u64));
         }
         assert!(chunk(&unknown, 4) < 120, "no run of decodes alone was ever seen: {}", chunk(&unknown, 4));
     }
@@ -405,30 +470,61 @@ mod tests {
     fn the_shortest_look_counts_and_none_from_before() {
         let mut pace = Pace::new(256, BESIDE);
         // One decoded alone, then seven more beside a prompt of 1 ms a token.
-        pace.observe(1, 0, ms(5));
-        pace.observe(0, 100, ms(100));
+        pace.observe(1, text(0), ms(5));
+        pace.observe(0, text(100), ms(100));
         while chunk(&pace, 8) > 0 {
-            pace.observe(8, chunk(&pace, 8), ms(20 + chunk(&pace, 8) as u64));
+            pace.observe(8, text(chunk(&pace, 8)), ms(20 + chunk(&pace, 8) as u64));
         }
         for took in [26, 20] {
             assert_eq!(chunk(&pace, 8), 0, "a look is due");
-            pace.observe(8, 0, ms(took));
+            pace.observe(8, text(0), ms(took));
         }
         assert!((pace.cost(8) - 0.02).abs() < 1e-9, "{}", pace.cost(8));
         assert!(chunk(&pace, 8) > 0);
     }
 
     #[test]
+    fn what_somebody_reads_alone_is_told_by_their_own_context() {
+        let mut pace = Pace::new(256, BESIDE);
+        // A millisecond a token at first, two behind 4,000.
+        for context in [0, 4000].repeat(20) {
+            pace.observe(0, Reads { tokens: 20, context }, ms(20 + 20 * context as u64 / 4000));
+        }
+        // 1.6 times what the modest one reads alone, in tokens of 1.57 ms, the mean of the last runs, and of 2.
+        for (modest, rider, expected) in [(0, 0, 20), (0, 4000, 16), (4000, 0, 41), (4000, 4000, 32)] {
+            let alive = Alive { fewest: Some(Reads { tokens: 20, context: modest }), ..PROMPTS };
+            let found = reads(&pace, alive, rider);
+            assert!(found.abs_diff(expected) <= 1, "{found} behind {rider} beside {modest}");
+        }
+    }
+
+    #[test]
+    fn what_it_takes_to_run_at_all_makes_no_token_dear() {
+        let mut pace = Pace::new(256, BESIDE);
+        let alive = Alive { fewest: Some(text(2)), ..PROMPTS };
+        (0..10).for_each(|_| pace.observe(0, text(4), ms(18)));
+        assert!(reads(&pace, alive, 0) >= 13, "{} with nothing to compare", reads(&pace, alive, 0));
+        for run in 0..40 {
+            // One reads two tokens at a time, and two others three and thirty.
+            let tokens = [2, 5, 35][run % 3].min(reads(&pace, alive, 0));
+            pace.observe(0, text(tokens), ms(14 + tokens as u64));
+        }
+        // 1.6 times 16 ms.
+        let room = reads(&pace, alive, 0);
+        assert!((10..=15).contains(&room), "{room}");
+    }
+
+    #[test]
     fn a_prompt_whose_tokens_cost_more_and_more_is_read_in_smaller_chunks() {
         let mut pace = Pace::new(256, BESIDE);
-        pace.observe(8, 0, ms(20));
+        pace.observe(8, text(0), ms(20));
         let mut read = 0;
         let mut longest = 0.0f64;
         for run in 0..400 {
             let tokens = chunk(&pace, 8);
             // A millisecond a token at first, three at 8,000.
             let took = 20.0 + tokens as f64 * (1.0 + read as f64 / 4000.0);
-            pace.observe(8, tokens, seconds(took));
+            pace.observe(8, text(tokens), seconds(took));
             read += tokens;
             // The first chunks are whole: what a token costs is not known yet.
             if run > 8 {
@@ -443,14 +539,14 @@ mod tests {
     #[test]
     fn a_chunk_is_never_too_small_nor_shrunk_without_need() {
         let mut pace = Pace::new(256, BESIDE);
-        pace.observe(1, 0, ms(1));
-        pace.observe(0, 10, ms(1));
+        pace.observe(1, text(0), ms(1));
+        pace.observe(0, text(10), ms(1));
         assert_eq!(chunk(&pace, 1), 90, "ten milliseconds are short enough");
-        pace.observe(0, 1, ms(10_000));
+        pace.observe(0, text(1), ms(10_000));
         assert_eq!(chunk(&pace, 1), FEW);
         let mut small = Pace::new(3, BESIDE);
-        small.observe(1, 0, ms(100));
-        small.observe(0, 1, ms(10_000));
+        small.observe(1, text(0), ms(100));
+        small.observe(0, text(1), ms(10_000));
         assert_eq!(chunk(&small, 1), 3);
     }
 }

@@ -13,19 +13,21 @@ use std::{
 use crate::{clock::Time, message::Party};
 
 /// What somebody reads at a time.
-#[derive(Clone, Copy, Debug)]
-struct Reads {
-    tokens: usize,
-    until: Time,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Reads {
+    pub(super) tokens: usize,
+    /// Tokens before them, which they look at.
+    pub(super) context: usize,
 }
 
 /// Those who read, or did a moment ago.
 #[derive(Clone, Debug)]
 pub(super) struct Readers {
     linger: Duration,
-    parties: BTreeMap<Party, Reads>,
+    /// What each reads, and until when it counts.
+    parties: BTreeMap<Party, (Reads, Time)>,
     /// The same, the fewest tokens first.
-    order: BTreeSet<(usize, Party)>,
+    order: BTreeSet<(Reads, Party)>,
     /// When those who have not come back are forgotten.
     sweep: Time,
 }
@@ -36,17 +38,16 @@ impl Readers {
         Self { linger, parties: BTreeMap::new(), order: BTreeSet::new(), sweep: Time::default() }
     }
 
-    /// This one waits to read so many tokens.
-    pub(super) fn reads(&mut self, party: &Party, tokens: usize, now: Time) {
-        let before = self.parties.get(party).copied();
-        if let Some(before) = before {
-            if before.tokens > tokens && now < before.until {
+    /// This one waits to read.
+    pub(super) fn wants(&mut self, party: &Party, reads: Reads, now: Time) {
+        if let Some((before, until)) = self.parties.get(party).copied() {
+            if before.tokens > reads.tokens && now < until {
                 return;
             }
-            self.order.remove(&(before.tokens, party.clone()));
+            self.order.remove(&(before, party.clone()));
         }
-        self.order.insert((tokens, party.clone()));
-        self.parties.insert(party.clone(), Reads { tokens, until: now + self.linger });
+        self.order.insert((reads, party.clone()));
+        self.parties.insert(party.clone(), (reads, now + self.linger));
     }
 
     /// Those who have not come back will not.
@@ -55,14 +56,14 @@ impl Readers {
             return;
         }
         self.sweep = now + self.linger;
-        self.parties.retain(|_, reads| now < reads.until);
+        self.parties.retain(|_, (_, until)| now < *until);
         self.order.retain(|(_, party)| self.parties.contains_key(party));
     }
 
-    /// The fewest tokens that one of several reads at a time.
-    pub(super) fn fewest(&self) -> Option<usize> {
-        let (tokens, _) = self.order.first()?;
-        (self.parties.len() > 1).then_some(*tokens)
+    /// What the one of several reads at a time that reads the fewest tokens.
+    pub(super) fn fewest(&self) -> Option<Reads> {
+        let (reads, _) = self.order.first()?;
+        (self.parties.len() > 1).then_some(*reads)
     }
 }
 
@@ -76,6 +77,10 @@ mod tests {
         Time(Duration::from_millis(ms))
     }
 
+    const fn reads(tokens: usize) -> Reads {
+        Reads { tokens, context: 7 }
+    }
+
     fn party(name: &str) -> Party {
         Party { client: name.into(), ..Party::default() }
     }
@@ -84,24 +89,24 @@ mod tests {
     fn it_is_the_most_modest_of_several() {
         let mut readers = Readers::new(LINGER);
         assert_eq!(readers.fewest(), None);
-        readers.reads(&party("a"), 20, at(0));
+        readers.wants(&party("a"), reads(20), at(0));
         assert_eq!(readers.fewest(), None, "it keeps nobody waiting but itself");
-        readers.reads(&party("b"), 4000, at(0));
-        assert_eq!(readers.fewest(), Some(20));
-        readers.reads(&party("a"), 30, at(10));
-        readers.reads(&party("a"), 10, at(20));
-        assert_eq!(readers.fewest(), Some(30), "the most that it has to read");
-        readers.reads(&party("a"), 10, at(510));
-        assert_eq!(readers.fewest(), Some(10), "a moment ago, and no longer");
+        readers.wants(&party("b"), reads(4000), at(0));
+        assert_eq!(readers.fewest(), Some(reads(20)));
+        readers.wants(&party("a"), reads(30), at(10));
+        readers.wants(&party("a"), reads(10), at(20));
+        assert_eq!(readers.fewest(), Some(reads(30)), "the most that it has to read");
+        readers.wants(&party("a"), reads(10), at(510));
+        assert_eq!(readers.fewest(), Some(reads(10)), "a moment ago, and no longer");
     }
 
     #[test]
     fn whoever_does_not_come_back_is_forgotten() {
         let mut readers = Readers::new(LINGER);
-        readers.reads(&party("a"), 20, at(0));
-        readers.reads(&party("b"), 4000, at(300));
+        readers.wants(&party("a"), reads(20), at(0));
+        readers.wants(&party("b"), reads(4000), at(300));
         readers.expire(at(499));
-        assert_eq!(readers.fewest(), Some(20));
+        assert_eq!(readers.fewest(), Some(reads(20)));
         readers.expire(at(999));
         assert_eq!(readers.fewest(), None);
         assert!(readers.parties.is_empty() && readers.order.is_empty());

@@ -15,7 +15,7 @@ use super::{
     crowd::Crowd,
     lane::{Lane, LaneKey},
     pace::{FEW, Pace},
-    readers::Readers,
+    readers::{Readers, Reads},
     task::{Shown, Task},
 };
 use crate::{
@@ -257,7 +257,6 @@ impl Worker {
         let (made, wanted) = (rows.len(), riders.len());
         assert!(made == wanted, "{made} of {wanted} riders have a slot and a job");
         let decodes: usize = riders.iter().filter(|rider| rider.decodes).map(|rider| 1 + rider.tokens).sum();
-        tracing::trace!(rows = rows.len(), decodes, "run");
         let since = self.clock.now();
         self.pulse.begin(Running { since, requests });
         self.running = true;
@@ -274,9 +273,15 @@ impl Worker {
                     (self.report)(Report::Runs);
                 }
                 // Not what was offered: a row ends where a slide is due, and where enough is scored.
+                let behind = |rider: &Rider| self.lanes.get(&rider.key).map_or(0, Lane::read_len);
                 let reads = riders.iter().zip(&self.outputs).filter(|(rider, _)| !rider.decodes);
-                let tokens = reads.map(|(_, output)| output.taken).sum();
-                self.pace.observe(decodes, tokens, self.clock.now().since(since));
+                let (tokens, contexts) = reads.fold((0, 0), |(tokens, contexts), (rider, output)| {
+                    (tokens + output.taken, contexts + output.taken * behind(rider))
+                });
+                let (reads, took) =
+                    (Reads { tokens, context: contexts / tokens.max(1) }, self.clock.now().since(since));
+                tracing::trace!(rows = made, decodes, ?reads, ?took, "run");
+                self.pace.observe(decodes, reads, took);
                 let read = self.outputs.iter().map(|output| output.taken).sum();
                 let sampled = self.outputs.iter().filter(|output| output.sampled.is_some()).count();
                 self.pulse.ran(made, read, sampled);

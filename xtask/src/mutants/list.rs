@@ -35,8 +35,20 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "short texts wait for runs of any length of another client's prompts",
         "actors/src/embedder/pace.rs",
-        "room(bound).min(alive.fewest.map_or(usize::MAX, beside))",
-        "room(bound).min(alive.fewest.map_or(usize::MAX, |fewest| beside(fewest) + usize::MAX / 2))",
+        "alive.fewest.map_or(f64::INFINITY, beside)",
+        "alive.fewest.map_or(f64::INFINITY, |fewest| beside(fewest) + f64::MAX)",
+    ),
+    mutation(
+        "what it takes to run at all makes the tokens of short texts dear",
+        "actors/src/embedder/pace.rs",
+        "if rows == 0 && tokens <= FEW {",
+        "if rows == 0 && tokens < 1 {",
+    ),
+    mutation(
+        "what somebody reads alone is told by the contexts of others",
+        "actors/src/embedder/pace.rs",
+        "self.cost(0) + token.at(fewest.context) * tokens",
+        "self.cost(0) + token.newest() * tokens",
     ),
     mutation(
         "within a flow the newest is served first",

@@ -1,9 +1,10 @@
 //! Who rides in the next run: the least served, as many as the pace allows.
 //!
 //! Lanes wait in three fair queues, by what their next row does: it decodes, it reads, or it shares its run with nobody.
-//! Those that decode wait in none as long as all of them may ride, which they mostly do. Decodes ride up to a bound on rows, reads up to a bound on tokens, least served first, and what they are given is
-//! charged at once. A lane begins when it is about to ride and not before, so that those who wait hold nothing and a
-//! caller that leaves has cost nothing. Runs alone and shared runs take turns while both wait.
+//! Those that decode wait in none as long as all of them may ride, which they mostly do. Decodes ride up to a bound on
+//! rows, reads up to a bound on tokens, least served first, and what they are given is charged at once. A lane begins when
+//! it is about to ride and not before, so that those who wait hold nothing and a caller that leaves has cost nothing. Runs
+//! alone and shared runs take turns while both wait.
 
 use std::mem;
 
@@ -11,7 +12,8 @@ use super::{Rider, Worker};
 use crate::{
     embedder::{
         lane::{LaneKey, Need, Queue, Waits},
-        pace::{Alive, FEW},
+        pace::{Alive, FEW, Prompts},
+        readers::Reads,
     },
     engine::{EngineError, EngineErrorKind},
     shares::{Next, Shares},
@@ -25,15 +27,15 @@ impl Worker {
         if !(self.alone.is_empty() || shared_next) {
             self.was_alone = true;
             // At least one token: a look at what decodes cost is not for those who read alone.
-            self.board(riders, Queue::Alone, 1, room.tokens.max(1))?;
+            self.board(riders, Queue::Alone, 1, room.prompts.or_one())?;
             if !riders.is_empty() {
                 return Ok(());
             }
         }
         self.was_alone = false;
         self.board_free(riders, room.rows)?;
-        self.board(riders, Queue::Decoding, room.rows, 0)?;
-        self.board(riders, Queue::Reading, usize::MAX, room.tokens)
+        self.board(riders, Queue::Decoding, room.rows, Prompts::NONE)?;
+        self.board(riders, Queue::Reading, usize::MAX, room.prompts)
     }
 
     fn alive(&self) -> Alive {
@@ -90,21 +92,22 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes at most so many rows from a queue, which read at most so many tokens. A decode counts as a row and as so many
+    /// Takes at most so many rows from a queue, and what fits of those that read. A decode counts as a row and as so many
     /// more as it reads tokens.
     fn board(
         &mut self,
         riders: &mut Vec<Rider>,
         queue: Queue,
         mut rows: usize,
-        mut tokens: usize,
+        mut prompts: Prompts,
     ) -> Result<(), EngineError> {
-        while rows > 0 && (queue == Queue::Decoding || tokens > 0) {
+        while rows > 0 && (queue == Queue::Decoding || !prompts.is_over()) {
             let Some(Next { party, flow, item: key }) = self.shares(queue).pop() else { break };
             if !self.begin(&key)? {
                 continue;
             }
             let Some((need, restoring)) = self.next_row(&key) else { continue };
+            let token = self.lanes.get(&key).map_or(0.0, |lane| self.pace.token(lane.read_len()));
             let row = match need {
                 Need::Decode(few) => few,
                 // Its pages were not what they seemed: it waits with those who read.
@@ -112,14 +115,14 @@ impl Worker {
                     self.wait(&key)?;
                     continue;
                 }
-                Need::Read(rest) => rest.min(tokens),
+                Need::Read(rest) => rest.min(prompts.fits(token)),
             };
             let decodes = matches!(need, Need::Decode(_));
             let size = row + usize::from(decodes);
             self.shares(queue).charge(&party, &flow, size as u64);
             riders.push(Rider { key, tokens: row, decodes, restoring });
             rows = rows.saturating_sub(if decodes { size } else { 1 });
-            tokens = tokens.saturating_sub(row);
+            prompts.take(row, token);
         }
         Ok(())
     }
@@ -184,7 +187,8 @@ impl Worker {
         let (party, short) = (task.job.party.clone(), task.job.work.count() <= FEW);
         let (decodes, counts) = (queue == Queue::Decoding, lane.counts);
         if let Need::Read(tokens) = need {
-            self.readers.reads(&party, tokens, self.clock.now());
+            let reads = Reads { tokens, context: lane.read_len() };
+            self.readers.wants(&party, reads, self.clock.now());
         }
         if !decodes {
             self.leave_crowd(key);
