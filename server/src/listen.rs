@@ -77,6 +77,9 @@ pub enum ServerError {
         /// What it is.
         origin: String,
     },
+    /// What can be asked cannot be described.
+    #[error("`/openapi.json` cannot be written")]
+    Description(#[from] serde_json::Error),
 }
 
 impl ServerError {
@@ -86,6 +89,7 @@ impl ServerError {
             Self::Open { .. } => "name a file of tokens in `server.token_file`, or listen at 127.0.0.1",
             Self::Listen { .. } => "take another address or port; port 0 takes one that is free",
             Self::Origin { .. } => "an origin is a scheme and a host, such as `https://example.org`",
+            Self::Description(_) => "this is a mistake of the server's: please tell its authors",
         }
     }
 }

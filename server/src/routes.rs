@@ -30,8 +30,7 @@ const PANICKED: &str = "something went wrong in the server; its log says what";
 /// All of it.
 pub(crate) fn router(app: &App) -> Result<Router, crate::ServerError> {
     let (paths, api) = paths(app.rules().chaos).split_for_parts();
-    let described = described::complete(&api, &app.sizes()).map(|api| api.to_string());
-    let described: Bytes = described.unwrap_or_default().into();
+    let described: Bytes = described::complete(&api, &app.sizes())?.to_string().into();
     let described = move || std::future::ready(json(described.clone()));
     let mut router = paths
         .route("/openapi.json", get(described))

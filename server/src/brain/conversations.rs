@@ -27,7 +27,6 @@ pub(crate) struct Page {
     /// The `next` of the page before.
     after: Option<String>,
     /// How many; left out, 100.
-    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
 }
 
@@ -49,7 +48,7 @@ pub(crate) async fn list(
 
 /// What a conversation is.
 #[utoipa::path(get, path = "/brain/conversations/{name}", tag = "brain",
-    params(("name" = String, Path, max_length = 1024)),
+    params(("name" = String, Path)),
     responses((status = 200, body = ConversationSaid), (status = "default", body = ErrorBody)))]
 pub(crate) async fn inspect(
     State(app): State<App>,
@@ -62,7 +61,7 @@ pub(crate) async fn inspect(
 
 /// Forgets a conversation.
 #[utoipa::path(delete, path = "/brain/conversations/{name}", tag = "brain",
-    params(("name" = String, Path, max_length = 1024)),
+    params(("name" = String, Path)),
     responses((status = 200, description = "It is gone"), (status = "default", body = ErrorBody)))]
 pub(crate) async fn close(
     State(app): State<App>,
@@ -75,7 +74,7 @@ pub(crate) async fn close(
 
 /// Appends an input, if there is one, then samples tokens; with `stream` as events: `part`, then `ok`.
 #[utoipa::path(post, path = "/brain/conversations/{name}/step", tag = "brain",
-    params(("name" = String, Path, max_length = 1024)),
+    params(("name" = String, Path)),
     request_body = Steps, responses(
         (status = 200, content((Stepped = "application/json"), (String = "text/event-stream"))),
         (status = "default", body = ErrorBody),
@@ -91,7 +90,7 @@ pub(crate) async fn step(
 
 /// Appends an input and gives its vector in the conversation.
 #[utoipa::path(post, path = "/brain/conversations/{name}/embed", tag = "brain",
-    params(("name" = String, Path, max_length = 1024)),
+    params(("name" = String, Path)),
     request_body = Embeds, responses((status = 200, body = Embedded), (status = "default", body = ErrorBody)))]
 pub(crate) async fn embed(
     State(app): State<App>,
@@ -104,7 +103,7 @@ pub(crate) async fn embed(
 
 /// Appends an input and says how likely each of its tokens was.
 #[utoipa::path(post, path = "/brain/conversations/{name}/score", tag = "brain",
-    params(("name" = String, Path, max_length = 1024)),
+    params(("name" = String, Path)),
     request_body = Scores, responses((status = 200, body = Scored), (status = "default", body = ErrorBody)))]
 pub(crate) async fn score(
     State(app): State<App>,
@@ -117,7 +116,7 @@ pub(crate) async fn score(
 
 /// Makes a conversation of the first tokens of this one.
 #[utoipa::path(post, path = "/brain/conversations/{name}/fork", tag = "brain",
-    params(("name" = String, Path, max_length = 1024)),
+    params(("name" = String, Path)),
     request_body = Forks, responses((status = 200, body = Stands), (status = "default", body = ErrorBody)))]
 pub(crate) async fn fork(
     State(app): State<App>,
@@ -130,7 +129,7 @@ pub(crate) async fn fork(
 
 /// Takes a conversation back to its first tokens.
 #[utoipa::path(post, path = "/brain/conversations/{name}/rewind", tag = "brain",
-    params(("name" = String, Path, max_length = 1024)),
+    params(("name" = String, Path)),
     request_body = Rewinds, responses((status = 200, body = Stands), (status = "default", body = ErrorBody)))]
 pub(crate) async fn rewind(
     State(app): State<App>,
@@ -143,7 +142,7 @@ pub(crate) async fn rewind(
 
 /// Empties a conversation and lifts its quarantine.
 #[utoipa::path(post, path = "/brain/conversations/{name}/reset", tag = "brain",
-    params(("name" = String, Path, max_length = 1024)),
+    params(("name" = String, Path)),
     responses((status = 200, description = "It is empty"), (status = "default", body = ErrorBody)))]
 pub(crate) async fn reset(
     State(app): State<App>,

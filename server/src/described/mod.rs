@@ -36,8 +36,24 @@ pub(crate) fn empty() -> OpenApi {
 pub(crate) fn complete(api: &OpenApi, sizes: &Sizes) -> Result<Value, serde_json::Error> {
     let mut api = serde_json::to_value(api)?;
     merge(&mut api["components"]["schemas"], taken::taken(sizes));
+    let of_parameters = taken::of_parameters();
+    for parameter in parameters(&mut api) {
+        let over = parameter["name"].as_str().and_then(|name| of_parameters.get(name)).cloned();
+        over.into_iter().for_each(|over| merge(&mut parameter["schema"], over));
+    }
     bound(&mut api);
     Ok(api)
+}
+
+/// Those of all paths.
+fn parameters(api: &mut Value) -> impl Iterator<Item = &mut Value> {
+    let operations = values(&mut api["paths"]).flat_map(values);
+    operations.filter_map(|operation| operation.get_mut("parameters")?.as_array_mut()).flatten()
+}
+
+/// What an object holds.
+fn values(object: &mut Value) -> impl Iterator<Item = &mut Value> {
+    object.as_object_mut().into_iter().flat_map(|keys| keys.values_mut())
 }
 
 /// Lays one document over another: objects key by key, all else whole.
@@ -95,6 +111,16 @@ mod tests {
             for key in over["properties"].as_object().into_iter().flatten().map(|(key, _)| key).filter(|_| !is_closed) {
                 assert!(schema["properties"].get(key).is_some(), "{name} has no {key}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_of_parameters_that_there_are() {
+        let (_, api) = crate::routes::paths(true).split_for_parts();
+        let mut api = serde_json::to_value(&api).unwrap();
+        let names: Vec<_> = parameters(&mut api).map(|parameter| parameter["name"].clone()).collect();
+        for name in taken::of_parameters().as_object().unwrap().keys() {
+            assert!(names.iter().any(|other| other == name), "there is no {name}");
         }
     }
 

@@ -8,7 +8,7 @@
 use motorbrain::chat::{RESERVED, TOOL_NAME_BYTES_MAX, TOOLS_MAX};
 use motorbrain_actors::{
     message::{N_MAX, PARTS_MAX},
-    policy::{LOGIT_BIAS_MAX, NAME_BYTES_MAX, TOP_MAX},
+    policy::{LIST_MAX, LOGIT_BIAS_MAX, NAME_BYTES_MAX, TOP_MAX},
     rerank::DOCUMENTS_MAX,
     text::{STOP_BYTES_MAX, STOPS_MAX},
     vectors::DIM_MIN,
@@ -35,6 +35,14 @@ pub(crate) struct Sizes {
     pub(crate) inputs: usize,
     /// Whether something stands before each text, so that it may be empty.
     pub(crate) opens: bool,
+}
+
+/// What is laid over the schemas of parameters, by their names.
+pub(super) fn of_parameters() -> Value {
+    json!({
+        "name": {"maxLength": NAME_BYTES_MAX},
+        "limit": {"minimum": 1, "maximum": LIST_MAX},
+    })
 }
 
 /// What is laid over the schemas.
