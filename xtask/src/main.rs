@@ -1,4 +1,4 @@
-//! `cargo xtask setup|demo|test|sim|mutants|bench|eval|lint|reference`: provisions what cargo cannot, and runs what CI runs.
+//! `cargo xtask setup|demo|serve|test|sim|mutants|bench|eval|lint|reference`: provisions what cargo cannot, and runs what CI runs.
 //!
 //! Each task says what it does, how long each part took, and in its last line what to do next. A
 //! running system never calls this program. Exit status: 0 done, 1 a part failed, 2 bad usage.
@@ -15,13 +15,13 @@
 
 #[cfg_attr(not(feature = "bench"), path = "bench/without.rs")]
 mod bench;
-mod demo;
 mod error;
 mod eval;
 mod lint;
 mod model;
 mod mutants;
 mod process;
+mod program;
 mod project;
 mod python;
 mod runtime;
@@ -64,6 +64,13 @@ enum Task {
     },
     /// Set up, then run `motorbrain demo` on the real model
     Demo,
+    /// Set up, then run `motorbrain serve` on the real model, with these arguments
+    #[command(disable_help_flag = true)]
+    Serve {
+        /// Those of `motorbrain serve`, such as `--address 127.0.0.1:8123`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Set up, then run all that CI runs: format, lints, arrows, tests
     Test,
     /// Run many histories of the actors on one thread, under a virtual clock
@@ -102,7 +109,8 @@ fn main() -> ExitCode {
     let project = Project::here();
     let outcome = match Arguments::parse().task {
         Task::Setup { force, check } => setup::run(&project, force, check),
-        Task::Demo => demo::run(&project),
+        Task::Demo => program::demo(&project),
+        Task::Serve { arguments } => program::serve(&project, &arguments),
         Task::Test => test::run(&project),
         Task::Sim { seeds, from } => sim::run(&project, seeds, from),
         Task::Mutants { name } => mutants::run(&project, name.as_deref()),
