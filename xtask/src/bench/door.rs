@@ -113,6 +113,8 @@ impl Server {
         let address = free().map_err(Error::files("listen at", Path::new("127.0.0.1:0")))?;
         let mut command = Command::new(project.bench_python());
         command.args(["-m", "llama_cpp.server", "--model_alias", "smollm2", "--n_ctx", "8192", "--embedding", "true"]);
+        // Else each request that comes cuts off the one that is answered.
+        command.args(["--interrupt_requests", "false"]);
         command.args(["--host", "127.0.0.1", "--port", &address.port().to_string(), "--model"]);
         command.arg(project.bench_models().join("smollm2-q8_0.gguf")).stdout(Stdio::null());
         let mut server = Self { child: start(project, "door-llama", &mut command)?, address };
