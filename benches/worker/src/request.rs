@@ -84,6 +84,8 @@ pub(crate) struct Load {
     window: Option<usize>,
     /// Where forms of models are kept; the user's folder where it is left out.
     cache: Option<PathBuf>,
+    /// Bytes of keys and values kept for conversations to come; the default where it is left out.
+    cached_bytes: Option<usize>,
 }
 
 fn one() -> usize {
@@ -98,6 +100,7 @@ impl Load {
         settings.brain.actors = self.actors;
         settings.window.size = self.window;
         settings.runtime.cache = self.cache.clone();
+        settings.memory.cached_bytes = self.cached_bytes;
         // A large model on a slow machine is no hang.
         settings.brain.run_ms_max = 600_000;
         settings

@@ -40,6 +40,10 @@ const MIXES: [(&str, usize, usize, usize); 2] = [("64 connections", 48, 16, 48),
 const PROMISED: [(&str, &str, f64); 2] =
     [("64 connections", "tokens_per_second", 0.95), ("16 streams", "tokens_per_second", 0.97)];
 
+/// Bytes of keys and values that ours keeps for conversations to come: full within seconds, so that what grows behind that
+/// is something else.
+const CACHED_BYTES: usize = 256 << 20;
+
 /// How long a server may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -64,7 +68,8 @@ pub(super) fn run(project: &Project, arguments: &Arguments) -> Result<String, Er
                 println!("{mix}, round {round}, {who}: {found}");
                 Ok(found["tokens_per_second"].as_f64().unwrap_or(f64::NAN))
             };
-            let library = json!({ "library": { "model": project.models().join(model::DEFAULT) } });
+            let model = project.models().join(model::DEFAULT);
+            let library = json!({ "library": { "model": model, "cached_bytes": CACHED_BYTES } });
             rates[0].push(ask("the library", library)?);
             let server = Server::ours(project)?;
             rates[1].push(ask("the server", server.target(model::DEFAULT))?);
@@ -93,7 +98,8 @@ impl Server {
     fn ours(project: &Project) -> Result<Self, Error> {
         let file = project.target().join("release").join(format!("motorbrain{}", std::env::consts::EXE_SUFFIX));
         let mut command = Command::new(&file);
-        command.args(["serve", "--address", "127.0.0.1:0", "--model"]).arg(project.models().join(model::DEFAULT));
+        command.args(["serve", "--address", "127.0.0.1:0", "--set", &format!("memory.cached_bytes={CACHED_BYTES}")]);
+        command.arg("--model").arg(project.models().join(model::DEFAULT));
         let mut child = start(project, "door-server", command.stdout(Stdio::piped()))?;
         let mut line = String::new();
         if let Some(output) = child.stdout.take() {
