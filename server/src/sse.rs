@@ -20,11 +20,19 @@ use futures_util::{Stream, StreamExt as _, stream};
 use serde::Serialize;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::Span;
+use utoipa::ToSchema;
 
 use crate::{bounds::StreamPlace, error::ApiError, spans};
 
 /// The type of such an answer.
 pub(crate) const EVENTS: &str = "text/event-stream";
+
+/// A stream of events as the description has it, which has no words for one: some take what stands there for the whole, some
+/// for each event, so nothing does.
+#[derive(ToSchema)]
+#[schema(value_type = serde_json::Value)]
+#[expect(dead_code, reason = "it describes and is never made")]
+pub(crate) struct Events(serde_json::Value);
 
 /// How long nothing may come before a comment does.
 const QUIET: Duration = Duration::from_secs(15);

@@ -17,6 +17,7 @@ use crate::{
     app::{App, Caller},
     body::{Raw, RawJson},
     error::{ApiError, ErrorBody},
+    sse,
 };
 
 /// Which page.
@@ -76,7 +77,7 @@ pub(crate) async fn close(
 #[utoipa::path(post, path = "/brain/conversations/{name}/step", tag = "brain",
     params(("name" = String, Path)),
     request_body = Steps, responses(
-        (status = 200, content((Stepped = "application/json"), (String = "text/event-stream"))),
+        (status = 200, content((Stepped = "application/json"), (sse::Events = "text/event-stream"))),
         (status = "default", body = ErrorBody),
     ))]
 pub(crate) async fn step(

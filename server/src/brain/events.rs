@@ -15,7 +15,7 @@ use crate::{
 /// What happens from now on, as server-sent events: each has a name and an object. Who reads slowly loses some, and is told
 /// how many by `lost`.
 #[utoipa::path(get, path = "/brain/events", tag = "brain", responses(
-    (status = 200, content_type = "text/event-stream", body = String),
+    (status = 200, content_type = "text/event-stream", body = sse::Events),
     (status = "default", body = ErrorBody),
 ))]
 pub(crate) async fn events(State(app): State<App>, caller: Caller) -> Result<Response, ApiError> {

@@ -29,7 +29,7 @@ use crate::{
 /// A message that answers messages, or several.
 #[utoipa::path(post, path = "/v1/chat/completions", tag = "openai", operation_id = "chat", request_body = Request, responses(
     (status = 200, description = "Streamed as server-sent events where that was asked for",
-        content((Answer = "application/json"), (String = "text/event-stream"))),
+        content((Answer = "application/json"), (sse::Events = "text/event-stream"))),
     (status = "default", body = ErrorBody),
 ))]
 pub(crate) async fn create(

@@ -68,7 +68,7 @@ impl Answer {
 /// What follows a text, or several.
 #[utoipa::path(post, path = "/v1/completions", tag = "openai", request_body = Request, responses(
     (status = 200, description = "Streamed as server-sent events where that was asked for",
-        content((Answer = "application/json"), (String = "text/event-stream"))),
+        content((Answer = "application/json"), (sse::Events = "text/event-stream"))),
     (status = "default", body = ErrorBody),
 ))]
 pub(crate) async fn create(

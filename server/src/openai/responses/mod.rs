@@ -34,7 +34,7 @@ use crate::{
 /// An answer to what is said, or to what was said before it as well.
 #[utoipa::path(post, path = "/v1/responses", tag = "openai", operation_id = "respond", request_body = Request, responses(
     (status = 200, description = "Streamed as server-sent events where that was asked for",
-        content((Response = "application/json"), (String = "text/event-stream"))),
+        content((Response = "application/json"), (sse::Events = "text/event-stream"))),
     (status = "default", body = ErrorBody),
 ))]
 pub(crate) async fn create(
