@@ -1,4 +1,5 @@
-//! `cargo xtask setup|demo|serve|test|sim|mutants|bench|eval|lint|reference`: provisions what cargo cannot, and runs what CI runs.
+//! `cargo xtask setup|demo|serve|test|sim|mutants|bench|eval|lint|reference`: provisions what cargo cannot, and runs what
+//! CI runs.
 //!
 //! Each task says what it does, how long each part took, and in its last line what to do next. A
 //! running system never calls this program. Exit status: 0 done, 1 a part failed, 2 bad usage.
