@@ -113,18 +113,21 @@ pub(super) struct Room {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Prompts {
     tokens: usize,
+    /// By what tokens are counted as.
     seconds: f64,
+    /// By what they take as far as is known: beside what somebody modest reads.
+    beside: f64,
     /// So many tokens ride whatever they cost.
     least: usize,
 }
 
 impl Prompts {
     /// Nothing.
-    pub(super) const NONE: Self = Self { tokens: 0, seconds: 0.0, least: 0 };
+    pub(super) const NONE: Self = Self { tokens: 0, seconds: 0.0, beside: 0.0, least: 0 };
 
     /// So many tokens, at least 1, whatever they cost.
     fn whole(tokens: usize) -> Self {
-        Self { tokens, seconds: f64::INFINITY, least: 1 }
+        Self { tokens, seconds: f64::INFINITY, beside: f64::INFINITY, least: 1 }
     }
 
     /// One token where there is room for none.
@@ -134,19 +137,47 @@ impl Prompts {
 
     /// Whether nothing more rides.
     pub(super) fn is_over(&self) -> bool {
-        self.tokens == 0 || self.least == 0 && self.seconds <= 0.0
+        self.tokens == 0 || self.least == 0 && self.seconds.min(self.beside) <= 0.0
     }
 
-    /// How many tokens may ride, at least 1, where each takes so many `seconds`.
-    pub(super) fn fits(&self, seconds: f64) -> usize {
-        ((self.seconds / seconds.max(f64::MIN_POSITIVE)) as usize).max(self.least).clamp(1, self.tokens.max(1))
+    /// How many tokens may ride, at least 1, of those that each take so much.
+    pub(super) fn fits(&self, token: Token) -> usize {
+        let of = |seconds: f64, each: f64| (seconds / each.max(f64::MIN_POSITIVE)) as usize;
+        let fits = of(self.seconds, token.counted).min(of(self.beside, token.known));
+        fits.max(self.least).clamp(1, self.tokens.max(1))
     }
 
     /// So many ride.
-    pub(super) fn take(&mut self, tokens: usize, seconds: f64) {
+    pub(super) fn take(&mut self, tokens: usize, token: Token) {
         self.tokens = self.tokens.saturating_sub(tokens);
         self.least = self.least.saturating_sub(tokens);
-        self.seconds -= tokens as f64 * seconds;
+        self.seconds -= tokens as f64 * token.counted;
+        self.beside -= tokens as f64 * token.known;
+    }
+}
+
+/// What a token of a prompt takes, in seconds; nothing as long as nobody knows.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Token {
+    /// Behind its context, as far as is known.
+    known: f64,
+    /// No less than those of the last runs: what differed may have been the machine and not the context.
+    counted: f64,
+    /// What it takes of what those of the last runs took.
+    share: f64,
+}
+
+impl Token {
+    /// So many of these in tokens of the last runs, at least 1: what whoever reads them is charged.
+    pub(super) fn charge(self, tokens: usize) -> u64 {
+        ((tokens as f64 * self.share) as u64).max(1)
+    }
+}
+
+/// One that takes what others take.
+impl Default for Token {
+    fn default() -> Self {
+        Self { known: 0.0, counted: 0.0, share: 1.0 }
     }
 }
 
@@ -199,27 +230,28 @@ impl Pace {
         if decodes > 0 && self.look_is_due() {
             return Room { rows, prompts: Prompts::NONE };
         }
-        let seconds = match &self.token {
-            None => f64::INFINITY,
+        let (seconds, beside) = match &self.token {
+            None => (f64::INFINITY, f64::INFINITY),
             // A cost of decodes that nobody knows yet bounds nothing, until they are looked at.
-            Some(_) if alive.rows > 0 && self.decodes.is_none() => f64::INFINITY,
+            Some(_) if alive.rows > 0 && self.decodes.is_none() => (f64::INFINITY, f64::INFINITY),
             Some(token) => {
                 let beside = |fewest: Reads| {
-                    let tokens = fewest.tokens as f64;
-                    let alone = self.cost(0) + token.at(fewest.context) * tokens;
-                    let stretched = (READ_STRETCH * alone).max(SHORT) - self.cost(decodes);
-                    stretched.max(self.token(fewest.context) * tokens)
+                    let reads = token.at(fewest.context) * fewest.tokens as f64;
+                    ((READ_STRETCH * (self.cost(0) + reads)).max(SHORT) - self.cost(decodes)).max(reads)
                 };
-                (bound - self.cost(decodes)).min(alive.fewest.map_or(f64::INFINITY, beside))
+                (bound - self.cost(decodes), alive.fewest.map_or(f64::INFINITY, beside))
             }
         };
-        Room { rows, prompts: Prompts { tokens: self.chunk_max, seconds, least: FEW.min(self.chunk_max) } }
+        Room { rows, prompts: Prompts { tokens: self.chunk_max, seconds, beside, least: FEW.min(self.chunk_max) } }
     }
 
-    /// What a token of a prompt behind so many is counted as in a run, in seconds: what it takes, as far as is known, and
-    /// no less than those of the last runs. (What differed may have been the machine and not the context.)
-    pub(super) fn token(&self, context: usize) -> f64 {
-        self.token.as_ref().map_or(0.0, |line| line.at(context).max(line.newest()))
+    /// What a token of a prompt takes behind so many.
+    pub(super) fn token(&self, context: usize) -> Token {
+        let of = |line: &Line| {
+            let (known, newest) = (line.at(context), line.newest());
+            Token { known, counted: known.max(newest), share: if newest > 0.0 { known / newest } else { 1.0 } }
+        };
+        self.token.as_ref().map(of).unwrap_or_default()
     }
 
     /// How long a run beside others may be, all that rides together.
@@ -267,6 +299,9 @@ impl Pace {
             (_, 0) => self.observe_decodes(rows, took),
             (_, tokens) => {
                 if rows == 0 && tokens <= FEW {
+                    // But for what their context adds.
+                    let added = self.token.as_ref().map_or(0.0, |line| line.at(reads.context) - line.at(0));
+                    let took = (took - added * tokens as f64).max(took * SHARE_MIN);
                     self.decodes.get_or_insert_with(|| Line::level(tokens, took, 1.0)).blend(tokens, took);
                 }
                 if rows > 0 {
@@ -490,8 +525,8 @@ mod tests {
         for context in [0, 4000].repeat(20) {
             pace.observe(0, Reads { tokens: 20, context }, ms(20 + 20 * context as u64 / 4000));
         }
-        // 1.6 times what the modest one reads alone, in tokens of 1.57 ms, the mean of the last runs, and of 2.
-        for (modest, rider, expected) in [(0, 0, 20), (0, 4000, 16), (4000, 0, 41), (4000, 4000, 32)] {
+        // 1.6 times what the modest one reads alone, in tokens of one millisecond and of two.
+        for (modest, rider, expected) in [(0, 0, 32), (0, 4000, 16), (4000, 0, 64), (4000, 4000, 32)] {
             let alive = Alive { fewest: Some(Reads { tokens: 20, context: modest }), ..PROMPTS };
             let found = reads(&pace, alive, rider);
             assert!(found.abs_diff(expected) <= 1, "{found} behind {rider} beside {modest}");

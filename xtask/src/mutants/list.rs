@@ -47,8 +47,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "what somebody reads alone is told by the contexts of others",
         "actors/src/embedder/pace.rs",
-        "self.cost(0) + token.at(fewest.context) * tokens",
-        "self.cost(0) + token.newest() * tokens",
+        "let reads = token.at(fewest.context) *",
+        "let reads = token.newest() *",
     ),
     mutation(
         "within a flow the newest is served first",

@@ -107,7 +107,7 @@ impl Worker {
                 continue;
             }
             let Some((need, restoring)) = self.next_row(&key) else { continue };
-            let token = self.lanes.get(&key).map_or(0.0, |lane| self.pace.token(lane.read_len()));
+            let token = self.lanes.get(&key).map_or_else(Default::default, |lane| self.pace.token(lane.read_len()));
             let row = match need {
                 Need::Decode(few) => few,
                 // Its pages were not what they seemed: it waits with those who read.
@@ -119,7 +119,8 @@ impl Worker {
             };
             let decodes = matches!(need, Need::Decode(_));
             let size = row + usize::from(decodes);
-            self.shares(queue).charge(&party, &flow, size as u64);
+            let charge = if decodes { size as u64 } else { token.charge(row) };
+            self.shares(queue).charge(&party, &flow, charge);
             riders.push(Rider { key, tokens: row, decodes, restoring });
             rows = rows.saturating_sub(if decodes { size } else { 1 });
             prompts.take(row, token);

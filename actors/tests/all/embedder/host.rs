@@ -28,14 +28,18 @@ pub(crate) struct Cost {
     pub(crate) run: Duration,
     pub(crate) row: Duration,
     pub(crate) token: Duration,
+    /// A token more, for each thousand that stand before it.
+    pub(crate) behind: Duration,
 }
 
 impl Cost {
-    pub(crate) const NOTHING: Self = Self { run: Duration::ZERO, row: Duration::ZERO, token: Duration::ZERO };
+    pub(crate) const NOTHING: Self =
+        Self { run: Duration::ZERO, row: Duration::ZERO, token: Duration::ZERO, behind: Duration::ZERO };
 
-    fn of(&self, rows: &[Row<'_>]) -> Duration {
+    fn of(&self, rows: &[Row<'_>], engine: &FakeEngine) -> Duration {
         let tokens: usize = rows.iter().map(|row| row.tokens.len()).sum();
-        self.run + self.row * rows.len() as u32 + self.token * tokens as u32
+        let pairs: usize = rows.iter().map(|row| row.tokens.len() * engine.context(row.slot).len()).sum();
+        self.run + self.row * rows.len() as u32 + self.token * tokens as u32 + self.behind * pairs as u32 / 1000
     }
 }
 
@@ -101,7 +105,7 @@ impl Engine for Timed {
 
     fn run(&mut self, rows: &[Row<'_>]) -> Result<Drain<'_, RowOutput>, EngineError> {
         self.note("run");
-        self.clock.fetch_add(self.cost.of(rows).as_nanos() as u64, Ordering::AcqRel);
+        self.clock.fetch_add(self.cost.of(rows, &self.engine).as_nanos() as u64, Ordering::AcqRel);
         self.outputs.extend(self.engine.run(rows)?);
         if self.lies.load(Ordering::Acquire) {
             self.outputs.iter_mut().for_each(|output| output.context_len += 1);

@@ -23,9 +23,12 @@ const fn us(us: u64) -> Duration {
 
 /// As SmolLM2 takes on two cores, in f32 and in 4 bits.
 const COSTS: [Cost; 2] = [
-    Cost { run: us(14_000), row: us(1_600), token: us(1_400) },
-    Cost { run: us(3_000), row: us(2_000), token: us(1_500) },
+    Cost { run: us(14_000), row: us(1_600), token: us(1_400), behind: us(0) },
+    Cost { run: us(3_000), row: us(2_000), token: us(1_500), behind: us(0) },
 ];
+
+/// As in 4 bits, where it was measured how much longer a token behind thousands takes.
+const GROWING: Cost = Cost { run: us(8_000), row: us(1_000), token: us(1_000), behind: us(1_000) };
 
 fn host(cost: Cost) -> Host {
     let window = Window { size: 32_768, sinks: 4, slide: 512, slides: Slides::Shift };
@@ -210,7 +213,7 @@ fn short_ones(callers: &mut Callers, count: u32) -> Vec<Duration> {
 
 #[test]
 fn whoever_asks_for_short_texts_is_held_up_by_a_bound_beside_what_another_client_reads() {
-    for cost in COSTS {
+    for cost in COSTS.into_iter().chain([GROWING]) {
         for prompts in [1, 20] {
             let mut callers = Callers::new(cost);
             let quiet = percentile(short_ones(&mut callers, 100), 95);
@@ -225,7 +228,7 @@ fn whoever_asks_for_short_texts_is_held_up_by_a_bound_beside_what_another_client
             }
             let stretch = ratio(percentile(beside, 95), quiet);
             assert!(stretch <= 4.0, "{prompts} prompts: {stretch:.2} times {quiet:?}");
-            if prompts == 1 {
+            if prompts == 1 && cost.behind.is_zero() {
                 let slowed = ratio(callers.done[&readers[0]].since(began), alone(cost, 8000));
                 assert!(slowed <= 2.0, "reading {slowed:.2}");
             }
