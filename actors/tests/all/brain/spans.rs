@@ -167,6 +167,8 @@ async fn what_fails_or_is_taken_back_says_so() {
             _ = bench.brain.step(step("A", "HELLO", 3)) => panic!("it hangs"),
             () = async { while bench.control.tally().hanging == 0 { tokio::task::yield_now().await } } => {}
         }
+        // What is asked behind its leave is answered behind it: the brain knows of it then.
+        bench.brain.stats().await.unwrap();
         bench.control.release_hangs();
     };
     let ((), all) = Told::of(given_up).await;
