@@ -274,6 +274,8 @@ pub enum Want<'a> {
         first: bool,
         /// The token after the row's last one, where the request goes on: scored by this row.
         next: Option<TokenId>,
+        /// How many of the most likely tokens to list in the place of each that is scored.
+        top: usize,
     },
     /// Sample the next token and append it. With no new tokens the context's last token is run
     /// again for its logits, unless it has no keys and values yet.
@@ -338,6 +340,8 @@ pub struct RowOutput {
     pub hidden: Vec<f32>,
     /// For [`Want::Scores`]: log-probabilities of consecutive tokens, in order.
     pub scores: Vec<f32>,
+    /// The most likely tokens in the place of each of these, best first; no lists where none were asked for.
+    pub top: Vec<Vec<(TokenId, f32)>>,
     /// For [`Want::Next`], once all tokens were taken.
     pub sampled: Option<Sampled>,
 }

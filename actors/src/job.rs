@@ -177,6 +177,8 @@ pub enum Work {
     Score {
         /// What is scored.
         tokens: Arc<Vec<TokenId>>,
+        /// Most likely tokens to list in each place.
+        top: usize,
     },
     /// Give the conversation's slot back; the answer to a reset as to a close. Never fails.
     Forget,
@@ -186,7 +188,7 @@ impl Work {
     /// What is read before anything is sampled.
     pub fn input(&self) -> &[TokenId] {
         match self {
-            Self::Embed { tokens, .. } | Self::Step { tokens, .. } | Self::Score { tokens } => tokens,
+            Self::Embed { tokens, .. } | Self::Step { tokens, .. } | Self::Score { tokens, .. } => tokens,
             Self::Forget => &[],
         }
     }
@@ -316,7 +318,12 @@ pub enum Outcome {
     /// To steps that go on from one place, several answers to one request: never a job's.
     Several(Vec<Choice>),
     /// To [`Work::Score`].
-    Scored(Vec<Option<f32>>),
+    Scored {
+        /// One entry a token; `None` for a conversation's very first.
+        logprobs: Vec<Option<f32>>,
+        /// The most likely tokens in each place, nothing in that of the very first; no lists where none were asked for.
+        top: Vec<Vec<(TokenId, f32)>>,
+    },
     /// To what moves a conversation and runs nothing: never a job's.
     Moved,
     /// What a conversation is: never a job's.

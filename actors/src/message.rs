@@ -360,8 +360,18 @@ pub struct Score {
     pub conversation: ConversationId,
     /// What is scored.
     pub input: Input,
+    /// How many of the most likely tokens to list in each place: at most [`TOP_MAX`](crate::policy::TOP_MAX), and for all
+    /// tokens together at most [`LISTED_MAX`](crate::policy::LISTED_MAX).
+    pub top: usize,
     /// How the conversation is used.
     pub terms: Terms,
+}
+
+impl Score {
+    /// Nothing listed, on no terms of its own.
+    pub fn of(conversation: impl Into<ConversationId>, input: impl Into<Input>) -> Self {
+        Self { conversation: conversation.into(), input: input.into(), top: 0, terms: Terms::default() }
+    }
 }
 
 /// Makes a conversation of another's first tokens. Neither sees what the other does from then on, and nothing is read
@@ -523,6 +533,9 @@ pub struct Several {
 pub struct Scored {
     /// One entry a token of the input; `None` for a conversation's very first.
     pub logprobs: Vec<Option<f32>>,
+    /// The most likely tokens in each place, best first, and in that of a conversation's very first nothing; no lists if
+    /// none were asked for.
+    pub top: Vec<Vec<(TokenId, f32)>>,
     /// The conversation afterwards.
     pub context: Context,
 }

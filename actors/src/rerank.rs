@@ -290,7 +290,7 @@ impl Judge {
     /// Log-probabilities of a text's tokens behind all that a conversation holds.
     async fn score(&self, asked: &Temporary, text: &str) -> Result<Vec<f32>, BrainError> {
         let input = Input::Parts(vec![Part::Literal(text.to_owned())]);
-        let score = Score { conversation: asked.name().clone(), input, terms: Terms::default() };
+        let score = Score::of(asked.name().clone(), input);
         let scored = self.many.brain()?.score(score).await?;
         Ok(scored.logprobs.into_iter().flatten().collect())
     }

@@ -272,6 +272,7 @@ fn work(name: &str, fields: &mut Fields<'_>, rules: &Rules) -> Result<Option<Wor
         "score" => Work::Ask(Request::Score(Score {
             conversation: conversation(fields)?,
             input: required_input(fields, rules)?,
+            top: count(fields, "top", 0)?,
             terms: terms(fields)?,
         })),
         "fork" => Work::Ask(Request::Fork(Fork {
@@ -394,14 +395,17 @@ fn word<T>(
     found.map(|(_, value)| Some(value)).ok_or_else(|| wrong(key, raw, expected))
 }
 
+fn count(fields: &mut Fields<'_>, key: &'static str, default: usize) -> Result<usize, BrainError> {
+    fields.take(key).map_or(Ok(default), |raw| values::count(key, raw))
+}
+
 fn step(fields: &mut Fields<'_>, rules: &Rules) -> Result<Step, BrainError> {
     let conversation = conversation(fields)?;
-    let mut count = |key, default| fields.take(key).map_or(Ok(default), |raw| values::count(key, raw));
     Ok(Step {
         conversation,
-        count: count("count", 1)?,
-        top: count("top", 0)?,
-        n: count("n", 1)?,
+        count: count(fields, "count", 1)?,
+        top: count(fields, "top", 0)?,
+        n: count(fields, "n", 1)?,
         sampling: sampling(fields, rules)?,
         seed: fields.take("seed").map(|raw| values::whole("seed", raw)).transpose()?,
         input: input(fields, rules)?,
@@ -655,8 +659,8 @@ mod tests {
             "1",
             step_of(full),
         );
-        let score = Score { conversation: a(), input: text(""), terms: Terms::default() };
-        check(r#"{"id":1,"op":"score","conversation":"a","text":""}"#, "1", ask(Request::Score(score)));
+        let score = Score { top: 2, ..Score::of(a(), text("")) };
+        check(r#"{"id":1,"op":"score","conversation":"a","text":"","top":2}"#, "1", ask(Request::Score(score)));
         let streamed = Step { stop: vec![], ..Step::greedy(a(), "x", 1) };
         check(
             r#"{"id":1,"op":"step","conversation":"a","text":"x","stream":true}"#,
@@ -681,7 +685,7 @@ mod tests {
         let parts = Input::Parts(parts);
         let line =
             r#"{"id":1,"op":"OP","conversation":"a","parts":[{"text":"x"},{"literal":"\n"},{"token_ids":[5,0]}]}"#;
-        let score = Score { conversation: a(), input: parts.clone(), terms: Terms::default() };
+        let score = Score::of(a(), parts.clone());
         check(&line.replace("OP", "score"), "1", ask(Request::Score(score)));
         let tokenize = line.replace("OP", "tokenize").replace(r#""conversation":"a","#, "");
         check(&tokenize, "1", Op::Work(Work::Tokenize(parts), Manner::default()));

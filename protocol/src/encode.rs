@@ -168,6 +168,8 @@ enum Body<'a> {
     Stands(ContextBody),
     Scored {
         logprobs: Vec<Option<f32>>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        top: Option<Vec<Vec<(u32, f32)>>>,
         tokens: usize,
         #[serde(flatten)]
         context: ContextBody,
@@ -334,6 +336,7 @@ fn body(answer: &Answer) -> Body<'_> {
         Answer::Reply { reply: Reply::Stands(context), .. } => Body::Stands(context.into()),
         Answer::Reply { reply: Reply::Scored(scored), .. } => Body::Scored {
             logprobs: scored.logprobs.iter().map(|logprob| logprob.map(finite)).collect(),
+            top: (!scored.top.is_empty()).then(|| likely(&scored.top)),
             tokens: scored.logprobs.len(),
             context: (&scored.context).into(),
         },
@@ -400,13 +403,18 @@ fn step(stepped: &Stepped, top: bool) -> SteppedBody<'_> {
         token_ids: stepped.token_ids.iter().map(|token| token.0).collect(),
         text: &stepped.text,
         logprobs: stepped.logprobs.iter().copied().map(finite).collect(),
-        top: top.then(|| stepped.top.iter().map(|likely| likely.iter().map(pair).collect()).collect()),
+        top: top.then(|| likely(&stepped.top)),
         context: (&stepped.context).into(),
         finished: match stepped.finished {
             Finished::Stop => "stop",
             Finished::Count => "count",
         },
     }
+}
+
+/// The most likely tokens in each place.
+fn likely(top: &[Vec<(TokenId, f32)>]) -> Vec<Vec<(u32, f32)>> {
+    top.iter().map(|likely| likely.iter().map(pair).collect()).collect()
 }
 
 /// One of several answers.
@@ -547,8 +555,10 @@ mod tests {
         insta::assert_snapshot!(check("1", reply(Reply::Embedded(embedded), false)), @r#"{"id":1,"ok":{"embedding":[127,-127,0],"scale":0.25,"recipe":"probe_in_conversation","calibrated":false,"pieces":3,"tokens":2,"context_len":40}}"#);
         insta::assert_snapshot!(check("2", reply(Reply::Stepped(stepped()), false)), @r#"{"id":2,"ok":{"token_ids":[7,2],"text":"\u0001\nä","logprobs":[-0.1,-3.4028235e+38],"context_len":40,"finished":"stop"}}"#);
         insta::assert_snapshot!(check("2", reply(Reply::Stepped(stepped()), true)), @r#"{"id":2,"ok":{"token_ids":[7,2],"text":"\u0001\nä","logprobs":[-0.1,-3.4028235e+38],"top":[[[7,-0.1],[8,-1e-10]],[]],"context_len":40,"finished":"stop"}}"#);
-        let scored = Scored { logprobs: vec![None, Some(-3.2)], context: CONTEXT };
-        insta::assert_snapshot!(check("5", reply(Reply::Scored(scored), false)), @r#"{"id":5,"ok":{"logprobs":[null,-3.2],"tokens":2,"context_len":40}}"#);
+        let scored = Scored { logprobs: vec![None, Some(-3.2)], top: vec![], context: CONTEXT };
+        insta::assert_snapshot!(check("5", reply(Reply::Scored(scored.clone()), false)), @r#"{"id":5,"ok":{"logprobs":[null,-3.2],"tokens":2,"context_len":40}}"#);
+        let listed = Scored { top: vec![vec![], vec![(TokenId(7), -0.1)]], ..scored };
+        insta::assert_snapshot!(check("5", reply(Reply::Scored(listed), false)), @r#"{"id":5,"ok":{"logprobs":[null,-3.2],"top":[[],[[7,-0.1]]],"tokens":2,"context_len":40}}"#);
         let choices = vec![
             stepped(),
             Stepped { token_ids: vec![], text: String::new(), logprobs: vec![], top: vec![], ..stepped() },
@@ -578,7 +588,7 @@ mod tests {
     #[test]
     fn a_rebuilt_context_and_the_byte_fallback_are_told() {
         let context = Context { context_len: 1, rebuilt: true, reused: 7, tokenizer: TokenizerKind::Bytes };
-        let scored = Scored { logprobs: vec![], context };
+        let scored = Scored { logprobs: vec![], top: vec![], context };
         insta::assert_snapshot!(check("1", reply(Reply::Scored(scored), false)), @r#"{"id":1,"ok":{"logprobs":[],"tokens":0,"context_len":1,"rebuilt":true,"reused":7,"tokenizer":"bytes"}}"#);
     }
 

@@ -95,12 +95,15 @@ impl Planned {
         if !hidden.iter().all(|x| x.is_finite()) {
             return Err(Fault::NotNumbers("hidden states"));
         }
+        let listed = if let Want::Scores { top, .. } = row.want { top } else { 0 };
+        let (scores, top): (_, Vec<_>) = fed.scores(given.logits, info.vocab, listed, scratch)?.into_iter().unzip();
         let output = RowOutput {
             taken: plan.take,
             dropped: if plan.slide { info.window.slide } else { 0 },
             context_len: 0,
             hidden,
-            scores: fed.scores(given.logits, info.vocab)?,
+            scores,
+            top: if listed > 0 { top } else { Vec::new() },
             sampled,
         };
         Ok(Executed { kv: given.kv, kv_len: fed.past + fed.tokens.len(), output })
@@ -150,7 +153,7 @@ impl Fed {
                     held.extend(first.iter().chain(&rest[dropped..]).chain(row.tokens).map(|token| token.0));
                 }
             }
-            Want::Scores { first, next } => {
+            Want::Scores { first, next, .. } => {
                 let start = if first { 0 } else { lead };
                 // What follows the token at `start`.
                 let following = row.tokens.iter().chain(&next).skip(start + 1 - lead);
@@ -180,10 +183,15 @@ impl Fed {
         }
     }
 
-    fn scores(&self, logits: &[f32], vocab: usize) -> Result<Vec<f32>, NoDistribution> {
-        let score = |(logits, target): (&[f32], &TokenId)| {
-            sampling::log_sum_exp(logits).map(|normaliser| sampling::logprob(logits, normaliser, *target))
-        };
+    /// How likely each target is, and the `top` most likely tokens in its place.
+    fn scores(
+        &self,
+        logits: &[f32],
+        vocab: usize,
+        top: usize,
+        scratch: &mut sampling::Scratch,
+    ) -> Result<Vec<(f32, Vec<(TokenId, f32)>)>, NoDistribution> {
+        let score = |(logits, target): (&[f32], &TokenId)| sampling::score(logits, *target, top, scratch);
         logits.chunks_exact(vocab).zip(&self.targets).map(score).collect()
     }
 

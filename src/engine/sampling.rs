@@ -80,8 +80,7 @@ pub(crate) fn sample(
     let most = row.most();
     let sum = vector::sum_exp_below(logits, most, 1.0);
     let normaliser = finite(f64::from(most) + sum.ln())?;
-    let listed = |token: &u32| (TokenId(*token), logprob(logits, normaliser, TokenId(*token)));
-    let top = row.best_in_order(top).iter().map(listed).collect();
+    let top = likeliest(&mut row, logits, normaliser, top);
     let token = if is_plain(sampling) && allowed.is_none() {
         // Of temperature 1 the mass is known.
         choose(row, sampling, at, (sampling.temperature == 1.0).then_some(sum), drawing)
@@ -97,6 +96,27 @@ pub(crate) fn sample(
         choose(row, sampling, at, None, drawing)
     };
     Ok(Sampled { token, logprob: logprob(logits, normaliser, token), top })
+}
+
+/// The log-probability of a token, and the `top` most likely ones.
+///
+/// # Errors
+/// The row is none.
+pub(crate) fn score(
+    logits: &[f32],
+    token: TokenId,
+    top: usize,
+    Scratch { ranking, .. }: &mut Scratch,
+) -> Result<(f32, Vec<(TokenId, f32)>), NoDistribution> {
+    let normaliser = log_sum_exp(logits)?;
+    let top = if top > 0 { likeliest(&mut ranking.of(logits), logits, normaliser, top) } else { Vec::new() };
+    Ok((logprob(logits, normaliser, token), top))
+}
+
+/// The most likely tokens of a row with their log-probabilities, best first.
+fn likeliest(row: &mut Ranked<'_>, logits: &[f32], normaliser: f64, count: usize) -> Vec<(TokenId, f32)> {
+    let listed = |token: &u32| (TokenId(*token), logprob(logits, normaliser, TokenId(*token)));
+    row.best_in_order(count).iter().map(listed).collect()
 }
 
 /// Whether a choice is among the model's own logits.

@@ -215,7 +215,7 @@ mod tests {
 
     const WINDOW: Window = Window { size: 16, sinks: 2, slide: 4, slides: Slides::Shift };
     const NEXT: Want<'static> = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: 0, guide: None };
-    const SCORE: Want<'static> = Want::Scores { first: true, next: None };
+    const SCORE: Want<'static> = Want::Scores { first: true, next: None, top: 0 };
 
     #[test]
     fn defaults_follow_the_model() {

@@ -102,7 +102,7 @@ fn perplexity(engine: &mut dyn Engine, tokens: &[TokenId]) -> Result<f64, Prepar
     let mut logprobs = Vec::new();
     for (index, chunk) in tokens.chunks(CHUNK_LEN).enumerate() {
         let next = tokens.get((index + 1) * CHUNK_LEN).copied();
-        logprobs.extend(run(engine, slot, chunk, Want::Scores { first: index == 0, next })?.scores);
+        logprobs.extend(run(engine, slot, chunk, Want::Scores { first: index == 0, next, top: 0 })?.scores);
     }
     engine.close(slot);
     if logprobs.is_empty() {

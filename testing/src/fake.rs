@@ -22,7 +22,7 @@ pub use self::pages::{page_number, states_in};
 pub(crate) use self::pages::{restore, save};
 use super::{
     control::FakeControl,
-    model::{draw, hidden, logprobs, sample, state_behind},
+    model::{draw, hidden, likeliest, logprobs, sample, state_behind},
 };
 use motorbrain_actors::{
     engine::{
@@ -222,8 +222,8 @@ impl Slot {
         let was_pending = self.states.len() < self.tokens.len();
         self.read();
         let full = self.tokens.len() == info.window.size;
-        if let (Want::Scores { first: true, .. }, Some(&state)) = (row.want, self.states.last()) {
-            output.scores.extend(row.tokens.first().map(|&token| score(state, token, info)));
+        if let (Want::Scores { first: true, top, .. }, Some(&state)) = (row.want, self.states.last()) {
+            row.tokens.iter().take(1).for_each(|&token| score(state, token, top, info, &mut output));
         }
         if full && !row.tokens.is_empty() {
             if was_pending || !output.scores.is_empty() {
@@ -297,9 +297,9 @@ impl Slot {
                     output.hidden.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
                 }
             }
-            Want::Scores { next, .. } => {
+            Want::Scores { next, top, .. } => {
                 let following = row.tokens.iter().skip(1).copied().chain(next);
-                output.scores.extend(new.iter().zip(following).map(|(&state, token)| score(state, token, info)));
+                new.iter().zip(following).for_each(|(&state, token)| score(state, token, top, info, output));
             }
             Want::Next { sampling, seed, number, top, guide } => {
                 if let Some(&state) = self.states.last().filter(|_| output.taken == row.tokens.len()) {
@@ -340,8 +340,10 @@ impl Slot {
     }
 }
 
-fn score(state: u64, token: TokenId, info: &EngineInfo) -> f32 {
-    logprobs(state, info.vocab)[token.0 as usize] as f32
+fn score(state: u64, token: TokenId, top: usize, info: &EngineInfo, output: &mut RowOutput) {
+    let logprobs = logprobs(state, info.vocab);
+    output.scores.push(logprobs[token.0 as usize] as f32);
+    output.top.extend((top > 0).then(|| likeliest(&logprobs, top)));
 }
 
 fn error(kind: EngineErrorKind, row: Option<usize>, message: impl Into<String>) -> EngineError {

@@ -57,16 +57,20 @@ pub fn sample(
     let is_allowed = |token: usize| allowed.is_none_or(|allowed| allowed.allows(TokenId(token as u32)));
     let masked = |(token, &logprob): (usize, &f64)| if is_allowed(token) { logprob } else { f64::NEG_INFINITY };
     let masked: Vec<f64> = logprobs.iter().enumerate().map(masked).collect();
-    let mut order: Vec<usize> = (0..logprobs.len()).collect();
-    // Stable, so that the smallest id wins a tie.
-    order.sort_by(|&a, &b| logprobs[b].total_cmp(&logprobs[a]));
     let chosen = drawn(&probabilities(&masked, sampling, window), unit(draw));
-    let listed = |&i: &usize| (TokenId(i as u32), logprobs[i] as f32);
     Sampled {
         token: TokenId(chosen as u32),
         logprob: logprobs[chosen] as f32,
-        top: order.iter().take(top).map(listed).collect(),
+        top: likeliest(logprobs, top),
     }
+}
+
+/// So many of the most likely tokens with their log-probabilities, best first.
+pub fn likeliest(logprobs: &[f64], count: usize) -> Vec<(TokenId, f32)> {
+    let mut order: Vec<usize> = (0..logprobs.len()).collect();
+    // Stable, so that the smallest id wins a tie.
+    order.sort_by(|&a, &b| logprobs[b].total_cmp(&logprobs[a]));
+    order.iter().take(count).map(|&index| (TokenId(index as u32), logprobs[index] as f32)).collect()
 }
 
 /// The token at the place `at` of the probabilities.

@@ -132,7 +132,7 @@ pub(crate) async fn play(brain: &Brain, name: &str, turn: Turn) -> Vec<Answer> {
         Deed::Drawn => vec![Answer::of(brain.step(drawn).await.unwrap())],
         Deed::Streamed => vec![streamed(brain, drawn).await],
         Deed::Score => {
-            let score = Score { conversation: name.into(), input: tokens.into(), terms: Terms::default() };
+            let score = Score::of(name, tokens);
             let scored = brain.score(score).await.unwrap();
             vec![Answer::new(Vec::new(), scored.logprobs.into_iter(), scored.context)]
         }

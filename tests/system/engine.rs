@@ -221,7 +221,7 @@ fn infinite_logits_are_an_error_and_change_nothing() {
         let bias = Sampling { logit_bias: vec![(TokenId(3), 9.0)].into(), ..Sampling::GREEDY };
         let hot = Sampling { temperature: 1.0, top_p: 0.9, min_p: 0.05, ..Sampling::GREEDY };
         let next = |sampling| Want::Next { sampling, seed: 0, number: 0, top: 0, guide: None };
-        for want in [NEXT, next(&bias), next(&hot), Want::Scores { first: true, next: None }] {
+        for want in [NEXT, next(&bias), next(&hot), Want::Scores { first: true, next: None, top: 0 }] {
             let error = engine.run(&[Row { slot, tokens: &[TokenId(2)], want }]).err().unwrap();
             assert_eq!((error.kind, error.row), (EngineErrorKind::Rejected, Some(0)), "{operator} {want:?}");
             assert!(error.message.contains("logits are not finite numbers"), "{error}");

@@ -29,7 +29,7 @@ fn scores(engine: &mut dyn Engine, together: bool) -> Vec<f32> {
         let row = |i: usize| Row {
             slot: slots[i],
             tokens: pieces[i],
-            want: Want::Scores { first: false, next: Some(TokenId(3)) },
+            want: Want::Scores { first: false, next: Some(TokenId(3)), top: 0 },
         };
         let outputs: Vec<_> = if together {
             engine.run(&[row(0), row(1)]).unwrap().collect()

@@ -50,8 +50,7 @@ fn alone(step: Step) -> Step {
 }
 
 async fn scored(brain: &Brain, conversation: &str, tokens: &[TokenId]) -> Vec<u32> {
-    let (conversation, input) = (conversation.into(), Input::Tokens(tokens.to_vec()));
-    let scored = brain.score(Score { conversation, input, terms: Terms::default() }).await.unwrap();
+    let scored = brain.score(Score::of(conversation, tokens.to_vec())).await.unwrap();
     scored.logprobs.into_iter().map(|logprob| logprob.unwrap().to_bits()).collect()
 }
 

@@ -10,7 +10,7 @@ use crate::common::{
     fixture, graph_cache, largest_difference,
     reference::{ids, numbers, references, run_cuts},
 };
-use motorbrain::{Brain, Embed, Input, Score, Settings, Step, Terms, TokenId, engine::Activations};
+use motorbrain::{Brain, Embed, Input, Score, Settings, Step, TokenId, engine::Activations};
 use motorbrain_actors::vectors::Pooling;
 use serde_json::Value;
 
@@ -97,7 +97,7 @@ async fn scores_sum_to_those_of_the_steps() {
                 let stepped = brain.step(step(&format!("steps {index}"), turn)).await.unwrap();
                 let conversation = format!("scores {index}");
                 let score = |input: Input| {
-                    brain.score(Score { conversation: conversation.as_str().into(), input, terms: Terms::default() })
+                    brain.score(Score::of(conversation.as_str(), input))
                 };
                 score(text(turn).into()).await.unwrap();
                 let scored = score(stepped.token_ids.clone().into()).await.unwrap();

@@ -47,7 +47,7 @@ async fn window(brain: &Brain) -> Vec<TokenId> {
 /// The log-probabilities of these tokens behind a context, by a conversation of their own.
 async fn fresh(brain: &Brain, context: &[TokenId], tokens: &[TokenId]) -> Vec<f32> {
     brain.step(alone(Step::greedy("fresh", Input::Tokens(context.to_vec()), 0))).await.unwrap();
-    let score = Score { conversation: "fresh".into(), input: tokens.to_vec().into(), terms: Terms::default() };
+    let score = Score::of("fresh", tokens.to_vec());
     let found = brain.score(score).await.unwrap().logprobs;
     brain.close("fresh").await.unwrap();
     found.into_iter().map(Option::unwrap).collect()
@@ -78,7 +78,7 @@ async fn answers_are_those_of_the_window(dir: &Path, what: &str, to_the_bit: boo
             assert!(context.ends_with(&stepped.token_ids) && context[..4] == held[..4]);
         }
         let next = &text[400 + turn..][..1];
-        let score = Score { conversation: "a".into(), input: next.to_vec().into(), terms: Terms::default() };
+        let score = Score::of("a", next.to_vec());
         let found = brain.score(score).await.unwrap().logprobs[0].unwrap();
         let expected = fresh(&brain, &context, next).await;
         check(&format!("{what}, behind turn {turn}"), &[found], &expected, to_the_bit);

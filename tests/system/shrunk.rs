@@ -5,7 +5,7 @@
 use std::{fs, path::Path};
 
 use crate::common::{copy, graph_cache, in_own_process, loader, scores, text_tokens, window};
-use motorbrain::{ActorState, Brain, Embed, ErrorCode, Input, Score, Settings, Step, Terms};
+use motorbrain::{ActorState, Brain, Embed, ErrorCode, Input, Score, Settings, Step};
 use motorbrain_actors::engine::{Engine, EngineLoader};
 
 const FORMS: [&str; 4] = ["tiny-plain", "tiny-plain-f16", "tiny-gqa-fp32", "tiny-gqa-int4"];
@@ -98,7 +98,7 @@ fn every_request_ends_with_an_answer_or_an_error() {
                 assert_eq!(again.token_ids, first.token_ids, "{name}");
                 brain.embed(Embed::of(tokens.clone())).await.unwrap();
                 brain
-                    .score(Score { conversation: "c".into(), input: tokens.clone(), terms: Terms::default() })
+                    .score(Score::of("c", tokens.clone()))
                     .await
                     .unwrap();
                 // An actor that comes back has nothing to load, or what it needs is in memory.

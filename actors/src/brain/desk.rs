@@ -253,7 +253,7 @@ fn reply(
         Outcome::Embedded(vector) => embedded(vec![vector], made, cuts, answer.tokens, context),
         Outcome::Pieces(vectors) => embedded(vectors, made, cuts, answer.tokens, context),
         Outcome::Stepped { sampled, stopped } => Reply::Stepped(stepped(sampled, stopped, text, end_tokens, context)?),
-        Outcome::Scored(logprobs) => Reply::Scored(Scored { logprobs, context }),
+        Outcome::Scored { logprobs, top } => Reply::Scored(Scored { logprobs, top, context }),
         Outcome::Several(choices) => {
             let choice = |Choice { sampled, stopped, context_len }| {
                 stepped(sampled, stopped, text.clone(), end_tokens, Context { context_len, ..context })

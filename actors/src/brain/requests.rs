@@ -184,8 +184,8 @@ impl Shell {
                 let asked = Asked::new(conversation, Ask::Embed(embed));
                 Asked { input: Some(input), made: Some(made), each, terms, ..asked }
             }
-            Request::Score(Score { conversation, input, terms }) => {
-                Asked { input: Some(input), terms, ..plain(conversation, Ask::Score) }
+            Request::Score(Score { conversation, input, top, terms }) => {
+                Asked { input: Some(input), terms, ..plain(conversation, Ask::Score { top }) }
             }
             Request::Reset(conversation) => plain(conversation, Ask::Reset),
             Request::Close(conversation) => plain(conversation, Ask::Close),

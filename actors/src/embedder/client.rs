@@ -326,10 +326,10 @@ impl Embedder {
         conversation: impl Into<ConversationId>,
         tokens: Vec<TokenId>,
     ) -> Result<Answer<Vec<Option<f32>>>, JobError> {
-        let work = Work::Score { tokens: Arc::new(tokens) };
+        let work = Work::Score { tokens: Arc::new(tokens), top: 0 };
         let done = self.request(Some(conversation.into()), work).await?;
         answer(done, |outcome| match outcome {
-            Outcome::Scored(scores) => Some(scores),
+            Outcome::Scored { logprobs, .. } => Some(logprobs),
             _ => None,
         })
     }

@@ -44,6 +44,8 @@ pub(super) struct Task {
     ends: bool,
     /// Of a score: one entry a token of the input so far.
     scores: Vec<Option<f32>>,
+    /// As many, where the most likely tokens in each place are listed.
+    top: Vec<Vec<(TokenId, f32)>>,
 }
 
 /// What a row brought.
@@ -86,6 +88,7 @@ impl Task {
                 forced: Vec::new(),
                 ends: false,
                 scores: Vec::new(),
+                top: Vec::new(),
             },
         }
     }
@@ -134,9 +137,12 @@ impl Task {
         if info.window.slides == Slides::Never && context_len + new > info.window.size {
             return Err(BrainError::ContextFull { context_len, new, size: info.window.size });
         }
-        if matches!(self.job.work, Work::Score { .. }) && context_len == 0 {
+        if let Work::Score { top, .. } = self.job.work
+            && context_len == 0
+        {
             // Nothing precedes the conversation's very first token.
             self.scores.push(None);
+            self.top.extend((top > 0).then(Vec::new));
         }
         self.started = true;
         Ok(())
@@ -196,7 +202,9 @@ impl Task {
         let ends = tokens.len() == self.rest();
         let want = match &self.job.work {
             Work::Embed { shape, .. } => shape.want(ends),
-            Work::Score { .. } => Want::Scores { first: self.scores_first(), next: rest.get(tokens.len()).copied() },
+            Work::Score { top, .. } => {
+                Want::Scores { first: self.scores_first(), next: rest.get(tokens.len()).copied(), top: *top }
+            }
             Work::Step { sampling, seed, top, .. } if ends && self.samples_next() => {
                 let (number, guide) = (total + tokens.len() as u64, self.guide.as_ref());
                 Want::Next { sampling, seed: *seed, number, top: *top, guide }
@@ -226,8 +234,9 @@ impl Task {
                 let outcome = all_read.then(|| Ok(Outcome::Embedded(finish(std::mem::take(&mut self.pooled)))));
                 Progress { shown: None, outcome }
             }
-            Work::Score { tokens } => {
+            Work::Score { tokens, .. } => {
                 self.scores.extend(output.scores.into_iter().map(Some));
+                self.top.extend(output.top);
                 assert!(
                     (self.read..=tokens.len()).contains(&self.scores.len()),
                     "{} of {} tokens are read and {} scored",
@@ -235,7 +244,9 @@ impl Task {
                     tokens.len(),
                     self.scores.len(),
                 );
-                let outcome = all_read.then(|| Ok(Outcome::Scored(std::mem::take(&mut self.scores))));
+                let (logprobs, top) = (&mut self.scores, &mut self.top);
+                let scored = || Outcome::Scored { logprobs: std::mem::take(logprobs), top: std::mem::take(top) };
+                let outcome = all_read.then(scored).map(Ok);
                 Progress { shown: None, outcome }
             }
             Work::Step { count, stream, .. } => {

@@ -12,9 +12,12 @@ use crate::{
     tokens::TokenId,
 };
 
-/// The most likely tokens a step may list for each sampled one. Not a setting: it only keeps one
+/// The most likely tokens that a step or a score may list in one place. Not a setting: it only keeps one
 /// reply from asking for the whole vocabulary 65,536 times.
 pub const TOP_MAX: usize = 256;
+
+/// Those that a score may list in all places together, of which a text has as many as tokens: some 8 MiB.
+pub const LISTED_MAX: usize = 1 << 20;
 
 /// The bytes of a conversation's name. Not a setting: it only keeps names from being where a text
 /// should be, without a limit and for as long as the conversation lives.
@@ -36,6 +39,7 @@ pub(super) fn check_ranges(arrival: &Arrival, limits: &Limits) -> Result<(), Bra
     }
     match &arrival.ask {
         Ask::Step(step) => check_step(step, limits)?,
+        Ask::Score { top } => check_top(*top)?,
         Ask::Fork { to, .. } => check_fork(arrival, to)?,
         _ => {}
     }
@@ -75,9 +79,7 @@ fn check_step(step: &StepAsk, limits: &Limits) -> Result<(), BrainError> {
     if step.count > limits.count {
         return out_of_range("count", step.count, format!("at most {} (`limits.count`)", limits.count));
     }
-    if step.top > TOP_MAX {
-        return out_of_range("top", step.top, format!("at most {TOP_MAX}"));
-    }
+    check_top(step.top)?;
     if !(1..=N_MAX).contains(&step.n) {
         return out_of_range("n", step.n, format!("1 to {N_MAX}"));
     }
@@ -88,6 +90,13 @@ fn check_step(step: &StepAsk, limits: &Limits) -> Result<(), BrainError> {
         return out_of_range("n", step.n, "1 for a streamed step, and for one that samples nothing");
     }
     check_sampling(&step.sampling)
+}
+
+fn check_top(top: usize) -> Result<(), BrainError> {
+    if top > TOP_MAX {
+        return out_of_range("top", top, format!("at most {TOP_MAX}"));
+    }
+    Ok(())
 }
 
 fn check_sampling(sampling: &Sampling) -> Result<(), BrainError> {
@@ -135,7 +144,7 @@ fn check_input(arrival: &Arrival, limits: &Limits) -> Result<(), BrainError> {
     let bytes = match (&arrival.input, &arrival.ask) {
         (Some(Given::Text { bytes }), _) => *bytes,
         (Some(Given::Tokens(tokens)), _) => tokens.len().saturating_mul(size_of::<TokenId>()),
-        (None, Ask::Embed(_) | Ask::Score) => 0,
+        (None, Ask::Embed(_) | Ask::Score { .. }) => 0,
         (None, Ask::Step(step)) if step.count == 0 => {
             return Err(BrainError::EmptyInput { reason: "a step of count 0 without input" });
         }
@@ -155,6 +164,9 @@ pub(super) fn check_work(pending: &Pending, context: &History, model: &EngineInf
     if pending.has_input && pending.text_len == 0 {
         return Err(BrainError::EmptyInput { reason: "the text has no tokens" });
     }
+    if let Ask::Score { top } = pending.ask {
+        check_listed(top, pending.text_len)?;
+    }
     if let Some(frame) = pending.frame() {
         check_vocabulary(frame.prefix.iter().chain(&frame.probe), model.vocab)?;
     }
@@ -162,6 +174,14 @@ pub(super) fn check_work(pending: &Pending, context: &History, model: &EngineInf
         context.check_pin(pending.text_len, &model.window)?;
     }
     pending.work().check(context.tokens.len(), model)
+}
+
+fn check_listed(top: usize, tokens: usize) -> Result<(), BrainError> {
+    let most = LISTED_MAX / tokens.max(1);
+    if top > most {
+        return out_of_range("top", top, format!("at most {most} in the places of {tokens} tokens"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -210,6 +230,8 @@ mod tests {
             assert_eq!(check(step(|s| s.sampling.top_p = top_p), None), bad);
         }
         assert_eq!(check(step(|s| s.top = TOP_MAX + 1), None), bad);
+        let score = |top| check(Ask::Score { top }, Some(Given::Text { bytes: 1 }));
+        assert_eq!((score(TOP_MAX), score(TOP_MAX + 1)), (None, bad));
         for min_p in [-0.1, 1.1, f32::NAN] {
             assert_eq!(check(step(|s| s.sampling.min_p = min_p), None), bad, "{min_p}");
         }
@@ -272,7 +294,7 @@ mod tests {
     fn nothing_to_read_is_an_empty_input() {
         let empty = Some(ErrorCode::EmptyInput);
         assert_eq!(check(Ask::Embed(EmbedAsk::default()), None), empty);
-        assert_eq!(check(Ask::Score, Some(Given::Tokens(vec![]))), empty);
+        assert_eq!(check(Ask::Score { top: 0 }, Some(Given::Tokens(vec![]))), empty);
         assert_eq!(check(step(|_| ()), Some(Given::Text { bytes: 0 })), empty);
         assert_eq!(check(step(|s| s.count = 0), None), empty);
         assert_eq!(check(step(|s| s.count = 0), Some(Given::Text { bytes: 1 })), None);

@@ -53,7 +53,7 @@ impl Policy {
             Ask::Reset | Ask::Close | Ask::Rewind { .. } | Ask::Export => 0,
             // It may have to wait in both queues.
             Ask::Fork { to, .. } => [name, to].into_iter().filter(|it| !self.conversations.contains_key(it)).count(),
-            Ask::Embed(_) | Ask::Step(_) | Ask::Score | Ask::Import { .. } => {
+            Ask::Embed(_) | Ask::Step(_) | Ask::Score { .. } | Ask::Import { .. } => {
                 usize::from(!self.conversations.contains_key(name))
             }
         };

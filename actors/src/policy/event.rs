@@ -31,7 +31,10 @@ pub enum Ask {
     /// See [`Step`](crate::message::Step).
     Step(StepAsk),
     /// See [`Score`](crate::message::Score).
-    Score,
+    Score {
+        /// Most likely tokens to list in each place.
+        top: usize,
+    },
     /// See [`Request::Reset`](crate::message::Request::Reset).
     Reset,
     /// See [`Request::Close`](crate::message::Request::Close).

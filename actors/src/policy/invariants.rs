@@ -74,7 +74,7 @@ impl Policy {
         for (request, pending) in &self.requests {
             let is_queued = |name| self.conversations.get(&name).is_some_and(|it| it.queue.contains(request));
             let is_first = |name| self.conversations.get(&name).is_some_and(|it| it.queue.first() == Some(request));
-            let runs = matches!(pending.ask, Ask::Step(_) | Ask::Embed(_) | Ask::Score);
+            let runs = matches!(pending.ask, Ask::Step(_) | Ask::Embed(_) | Ask::Score { .. });
             let comes = |name| self.conversations.get(&name).is_some_and(|it| matches!(it.away, Away::Coming(_)));
             let awaits = runs && pending.stage == Stage::Waiting && pending.names().all(is_first);
             let awaits = awaits && !pending.names().any(comes);

@@ -52,7 +52,7 @@ use std::{
     time::Duration,
 };
 
-pub use admission::{LOGIT_BIAS_MAX, NAME_BYTES_MAX, TOP_MAX};
+pub use admission::{LISTED_MAX, LOGIT_BIAS_MAX, NAME_BYTES_MAX, TOP_MAX};
 pub use config::{Limits, Memory, PolicyConfig, Supervision, WhenDown};
 pub use event::{
     ActorIndex, Answer, Arrival, Ask, Assignment, Chaos, Effect, EmbedAsk, Event, Given, Incarnation, Notice, StepAsk,

@@ -255,7 +255,7 @@ impl Pending {
     pub(super) fn reads_all(&self) -> bool {
         match &self.ask {
             Ask::Embed(embed) => embed.shape.pooling == Pooling::Mean,
-            ask => matches!(ask, Ask::Score),
+            ask => matches!(ask, Ask::Score { .. }),
         }
     }
 
@@ -287,7 +287,7 @@ impl Pending {
         let tokens = if self.shown.sampled.is_empty() { Arc::clone(&self.tokens) } else { Arc::default() };
         match &self.ask {
             Ask::Embed(embed) => Work::Embed { tokens, shape: embed.shape },
-            Ask::Score => Work::Score { tokens },
+            Ask::Score { top } => Work::Score { tokens, top: *top },
             Ask::Step(step) => Work::Step {
                 tokens,
                 count: step.count.saturating_sub(self.shown.sampled.len()),

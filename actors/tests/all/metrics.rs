@@ -17,7 +17,7 @@ use metrics_util::{
 use motorbrain_actors::{
     brain::{Brain, BrainConfig},
     engine::EngineInfo,
-    message::{Embed, Fork, Input, Score, Step, Terms},
+    message::{Embed, Fork, Input, Score, Step},
     metrics::{Kind, METRICS, reference},
     policy::Supervision,
     tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
@@ -114,7 +114,7 @@ fn a_brain_emits_what_the_table_says_and_counts_rightly() {
         let again = brain.step(step("b", text, 1)).await.unwrap();
         assert_eq!(again.context.reused, 19);
         brain.embed(Embed::of("AB")).await.unwrap();
-        brain.score(Score { conversation: "c".into(), input: "AB".into(), terms: Terms::default() }).await.unwrap();
+        brain.score(Score::of("c", "AB")).await.unwrap();
         brain.fork(Fork { from: "a".into(), to: "f".into(), at: None, choice: None }).await.unwrap();
         brain.rewind("f", 20).await.unwrap();
         brain.reset("c").await.unwrap();

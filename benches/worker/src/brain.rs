@@ -170,7 +170,7 @@ impl Actors {
         let mut perplexities = BTreeMap::new();
         for (text, ids) in texts {
             let tokens: Vec<_> = ids.into_iter().map(TokenId).collect();
-            let score = Score { conversation: "text".into(), input: tokens.into(), terms: unshared() };
+            let score = Score { terms: unshared(), ..Score::of("text", tokens) };
             let scored = self.brain.score(score).await?;
             self.brain.close("text").await?;
             let logprobs: Vec<f64> = scored.logprobs.into_iter().flatten().map(f64::from).collect();

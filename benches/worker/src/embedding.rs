@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use motorbrain::{Brain, Embed, Input, Part, Parts, Rerank, Score, Settings, Step, Terms, model::RecipeName};
+use motorbrain::{Brain, Embed, Input, Part, Parts, Rerank, Score, Settings, Step, model::RecipeName};
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
@@ -135,7 +135,7 @@ impl Bench {
             let mut asked = JoinSet::new();
             for (name, _) in &stand {
                 let input = Input::Parts(vec![Part::Literal(query(round).to_owned())]);
-                let score = Score { conversation: name.as_str().into(), input, terms: Terms::default() };
+                let score = Score::of(name.as_str(), input);
                 let brain = self.probe.clone();
                 asked.spawn(async move { brain.score(score).await.map(drop) });
             }

@@ -143,6 +143,8 @@ sent! {
         text: Option<String>,
         token_ids: Option<Vec<TokenIdSent>>,
         parts: Option<Vec<Part>>,
+        /// How many of the most likely tokens to list in each place.
+        top: Option<usize>,
         choice: Option<usize>,
         share: Option<bool>,
         scope: Option<String>,
@@ -242,6 +244,8 @@ described! {
     }
     Scored {
         logprobs: Vec<Option<f32>>,
+        /// Pairs of a token id and its log-probability, best first; none in the place of a conversation's first token.
+        top: Option<Vec<Vec<(u32, f32)>>>,
         tokens: usize,
         context_len: usize,
         reused: Option<usize>,

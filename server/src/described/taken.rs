@@ -124,7 +124,10 @@ fn brain(sizes: &Sizes) -> Value {
             "allOf": [{"oneOf": one_input}, {"anyOf": whole_or_each}, sharing],
         },
         "Scores": {
-            "properties": laid(input, json!({"choice": choice, "scope": name, "deadline_ms": deadline})),
+            "properties": laid(
+                input,
+                json!({"top": {"maximum": TOP_MAX}, "choice": choice, "scope": name, "deadline_ms": deadline}),
+            ),
             "allOf": [{"oneOf": one_input}, sharing],
         },
         "Forks": {"properties": {"to": name, "choice": choice, "deadline_ms": deadline}},

@@ -71,9 +71,17 @@ async fn an_echo_stands_before_the_answer_and_has_log_probabilities() {
     assert_eq!(logprobs["token_logprobs"][0], Value::Null);
     assert!(logprobs["token_logprobs"][1].as_f64() < Some(0.0));
     assert_eq!(logprobs["top_logprobs"][0], Value::Null);
-    let last = logprobs["top_logprobs"].as_array().unwrap().last().unwrap();
-    // Two that look alike are one.
-    assert!((1..=2).contains(&last.as_object().unwrap().len()), "{last}");
+    for (index, token) in tokens.iter().enumerate().skip(1) {
+        let top = logprobs["top_logprobs"][index].as_object().unwrap();
+        // Two that look alike are one.
+        assert!((1..=2).contains(&top.len()), "{top:?}");
+        let logprob = logprobs["token_logprobs"][index].as_f64().unwrap();
+        let most = top.values().filter_map(Value::as_f64).fold(f64::NEG_INFINITY, f64::max);
+        // Nothing was drawn: what was sampled is the likeliest, and of the prompt nothing is likelier than that.
+        let is_sampled = index >= tokens.len() - 6;
+        assert!(most == logprob || most > logprob && !is_sampled, "`{token}` has {logprob} of {top:?}");
+        assert!(top.get(token.as_str().unwrap()).is_none_or(|listed| listed.as_f64() == Some(logprob)));
+    }
     let keys = json!({"echo": true, "logprobs": 2, "stream": true});
     let chunks = server.post("/v1/completions", &merged(&keys)).await.chunks();
     let streamed: String = chunks.iter().map(|chunk| chunk["choices"][0]["text"].as_str().unwrap()).collect();
@@ -91,10 +99,12 @@ async fn an_echo_stands_before_the_answer_and_has_log_probabilities() {
     let scores = |value: &Value| value["logprobs"]["token_logprobs"].as_array().unwrap().clone();
     let scores_alone = scores(&alone["choices"][0]);
     assert_eq!(scores_alone, scores(choice)[..tokens.len() - 6]);
-    let keys = json!({"echo": true, "logprobs": 0, "max_tokens": 0, "stream": true});
+    let tops = |value: &Value| value["logprobs"]["top_logprobs"].as_array().unwrap().clone();
+    let keys = json!({"echo": true, "logprobs": 2, "max_tokens": 0, "stream": true});
     let chunks = server.post("/v1/completions", &merged(&keys)).await.chunks();
     assert_eq!(chunks.len(), 2, "the prompt and why it ended: {chunks:?}");
     assert_eq!(scores(&chunks[0]["choices"][0]), scores_alone);
+    assert_eq!(tops(&chunks[0]["choices"][0]), tops(choice)[..tokens.len() - 6]);
     assert_eq!(chunks[1]["choices"][0]["finish_reason"], "length");
     server.end().await;
 }

@@ -79,7 +79,7 @@ pub(super) fn probe(engine: &mut dyn Engine, local_window: Option<usize>) -> Res
 }
 
 fn row<'a>(slot: SlotIndex, tokens: &'a [TokenId], next: Option<&TokenId>) -> Row<'a> {
-    Row { slot, tokens, want: Want::Scores { first: false, next: next.copied() } }
+    Row { slot, tokens, want: Want::Scores { first: false, next: next.copied(), top: 0 } }
 }
 
 /// How far two probes are apart, and how far two forms of the model may be: the largest difference, or

@@ -44,23 +44,25 @@ pub(super) fn read_and_sample(engine: &mut dyn Engine, slot: SlotIndex, tokens: 
     each_row(engine, slot, tokens, chunk, ends).sampled.expect("a token is sampled once all are read")
 }
 
-/// The log-probability of each of `tokens` but a context's very first.
+/// Each of `tokens` but a context's very first with its log-probability, and the five most likely ones in its place.
 pub(super) fn score(
     engine: &mut dyn Engine,
     slot: SlotIndex,
     tokens: &[TokenId],
     chunk: usize,
     fresh: bool,
-) -> Vec<f32> {
+) -> Vec<Sampled> {
     let unscored = usize::from(fresh);
     let want = |gathered: &Gathered, rest: usize, given: usize| {
         let read = tokens.len() - rest;
         let first = gathered.scores.len() + unscored == read;
-        Want::Scores { first, next: tokens.get(read + given).copied() }
+        Want::Scores { first, next: tokens.get(read + given).copied(), top: 5 }
     };
-    let scores = each_row(engine, slot, tokens, chunk, want).scores;
+    let Gathered { scores, top, .. } = each_row(engine, slot, tokens, chunk, want);
     assert_eq!(scores.len() + unscored, tokens.len(), "one score a token");
-    scores
+    assert_eq!(top.len(), scores.len(), "one list a score");
+    let scored = tokens[unscored..].iter().zip(scores).zip(top);
+    scored.map(|((&token, logprob), top)| Sampled { token, logprob, top }).collect()
 }
 
 /// The sum of the hidden states of `tokens`, and that of the last one.
@@ -78,6 +80,7 @@ pub(super) fn hidden(
 #[derive(Default)]
 pub(super) struct Gathered {
     scores: Vec<f32>,
+    top: Vec<Vec<(TokenId, f32)>>,
     /// Summed where `Sum` was asked for, the last one under `Last`.
     hidden: Vec<f32>,
     sampled: Option<Sampled>,
@@ -106,6 +109,7 @@ fn each_row(
         assert!(output.sampled.is_none() || rest.is_empty(), "sampled before all was taken");
         gathered.sampled = output.sampled;
         gathered.scores.extend(output.scores);
+        gathered.top.extend(output.top);
         match want {
             Want::Hidden(Pooling::Sum) if !gathered.hidden.is_empty() => {
                 gathered.hidden.iter_mut().zip(output.hidden).for_each(|(sum, value)| *sum += value);
@@ -134,6 +138,14 @@ pub(super) fn assert_same(found: &Sampled, expected: &Sampled, tolerance: Tolera
     let logprobs = |sampled: &Sampled| -> Vec<f32> { sampled.top.iter().map(|(_, logprob)| *logprob).collect() };
     assert_close(&logprobs(found), &logprobs(expected), tolerance, what);
     assert_close(&[found.logprob], &[expected.logprob], tolerance, what);
+}
+
+/// Compares scores as samples are compared.
+pub(super) fn assert_all_same(found: &[Sampled], expected: &[Sampled], tolerance: Tolerance, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: how many");
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert_same(found, expected, tolerance, &format!("{what}, at {index}"));
+    }
 }
 
 /// Compares hidden states.

@@ -18,7 +18,7 @@ pub(super) fn a_refused_row_changes_no_slot(engine: &mut dyn Engine, tolerance: 
     let biased = Sampling { logit_bias: vec![(outside[0], 1.0), (outside[1], 1.0)].into(), ..Sampling::GREEDY };
     let refused = [
         (slots[1], &outside[..], Want::Nothing),
-        (slots[1], &text[..1], Want::Scores { first: true, next }),
+        (slots[1], &text[..1], Want::Scores { first: true, next, top: 0 }),
         (empty, &[], greedy(0)),
         (slots[1], &text[..1], Want::Next { sampling: &biased, seed: 0, number: 0, top: 0, guide: None }),
     ];
@@ -85,7 +85,7 @@ pub(super) fn a_full_context_samples_one_more_and_is_taken_back(engine: &mut dyn
     let fits = tokens(engine, 22, size);
     let full = open(engine);
     read(engine, full, &fits, size);
-    let scored = run_one(engine, full, &fits[..1], Want::Scores { first: true, next: None });
+    let scored = run_one(engine, full, &fits[..1], Want::Scores { first: true, next: None, top: 0 });
     assert_eq!((scored.taken, scored.scores.len(), scored.context_len), (0, 1, size), "what comes next is scored");
     let refused = |engine: &mut dyn Engine, tokens, want| {
         let error = engine.run(&[Row { slot: full, tokens, want }]).expect_err("it does not fit");

@@ -2,7 +2,7 @@
 
 use super::{
     Tolerance,
-    driver::{assert_close, assert_same, greedy, open, read, read_and_sample, run_one, score, tokens},
+    driver::{assert_all_same, assert_same, greedy, open, read, read_and_sample, run_one, score, tokens},
 };
 
 use crate::model::mix;
@@ -33,7 +33,7 @@ pub(super) fn the_context_is_what_was_taken_less_what_was_dropped(engine: &mut d
             let mut rest = &tokens(engine, draw, count)[..];
             let want = match draw >> 32 & 3 {
                 1 if embeds => Want::Hidden(Pooling::Sum),
-                2 => Want::Scores { first: false, next: None },
+                2 => Want::Scores { first: false, next: None, top: 0 },
                 3 => greedy(history.len() as u64),
                 _ => Want::Nothing,
             };
@@ -110,7 +110,7 @@ pub(super) fn check_chunking(engine: &mut dyn Engine, text: &[TokenId], toleranc
         let slot = open(engine);
         let chunked = score(engine, slot, text, chunk, true);
         engine.close(slot);
-        assert_close(&chunked, &whole, tolerance, &format!("scores in chunks of {chunk}"));
+        assert_all_same(&chunked, &whole, tolerance, &format!("scores in chunks of {chunk}"));
     }
 }
 
@@ -118,16 +118,15 @@ pub(super) fn check_chunking(engine: &mut dyn Engine, text: &[TokenId], toleranc
 pub(super) fn check_scores_against_sampling(engine: &mut dyn Engine, count: usize, tolerance: Tolerance) {
     let mut text = tokens(engine, 14, 3);
     let slot = open(engine);
-    let first = read_and_sample(engine, slot, &text, 3);
-    let mut logprobs = vec![first.logprob];
-    text.push(first.token);
+    let mut all = vec![read_and_sample(engine, slot, &text, 3)];
+    text.push(all[0].token);
     for number in 1..count {
         let output = run_one(engine, slot, &[], greedy(number as u64));
         let sampled = output.sampled.expect("a decode row samples");
-        logprobs.push(sampled.logprob);
         text.push(sampled.token);
+        all.push(sampled);
     }
     let slot = open(engine);
     let scores = score(engine, slot, &text, text.len(), true);
-    assert_close(&scores[2..], &logprobs, tolerance, "scores of sampled tokens");
+    assert_all_same(&scores[2..], &all, tolerance, "scores of sampled tokens");
 }

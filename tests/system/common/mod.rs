@@ -149,7 +149,7 @@ pub(crate) fn scores(engine: &mut dyn Engine, slot: SlotIndex, tokens: &[TokenId
     let mut cuts = cuts.iter().copied().cycle();
     while at < tokens.len() {
         let end = tokens.len().min(at + cuts.next().unwrap_or(1).max(1));
-        let want = Want::Scores { first: at == 0, next: tokens.get(end).copied() };
+        let want = Want::Scores { first: at == 0, next: tokens.get(end).copied(), top: 0 };
         scores.extend(run(engine, slot, &tokens[at..end], want).into_iter().flat_map(|o| o.scores));
         at = end;
     }

@@ -84,7 +84,7 @@ impl Copied {
 
     fn score(&mut self, info: &EngineInfo, tokens: &[TokenId]) -> Answer {
         let score = |token: &TokenId| {
-            let want = Want::Scores { first: true, next: None };
+            let want = Want::Scores { first: true, next: None, top: 0 };
             self.run(info, &[*token], want).1.first().copied()
         };
         let logprobs = tokens.iter().map(score).collect();
@@ -212,7 +212,7 @@ impl Asked {
                 grammar: None,
             }),
             Self::Score { input, choice } => {
-                Request::Score(Score { conversation, input: input.into(), terms: terms(choice) })
+                Request::Score(Score { terms: terms(choice), ..Score::of(conversation, input) })
             }
             Self::Embed { input, choice } => {
                 Request::Embed(Embed { conversation: Some(conversation), terms: terms(choice), ..Embed::of(input) })

@@ -272,7 +272,7 @@ async fn each_answer_has_the_log_probabilities_that_its_tokens_have() {
         let input = Input::Tokens(choice.token_ids.clone());
         let scored = bench
             .brain
-            .score(Score { conversation: name.as_str().into(), input, terms: Terms::default() })
+            .score(Score::of(name.as_str(), input))
             .await
             .unwrap();
         assert_eq!(scored.logprobs, choice.logprobs.into_iter().map(Some).collect::<Vec<_>>());
@@ -312,7 +312,7 @@ async fn an_answer_is_chosen_by_whatever_comes_next() {
         brain.step(read).await.unwrap();
         brain.fork(fork("twin", "other twin", None)).await.unwrap();
         brain.fork(fork_of("a", index, "b")).await.unwrap();
-        let scored = |name: &str, terms| Score { conversation: name.into(), input: words(), terms };
+        let scored = |name: &str, terms| Score { terms, ..Score::of(name, words()) };
         let found = brain.score(scored("a", chosen(index))).await.unwrap();
         assert_eq!(found.logprobs, brain.score(scored("twin", Terms::default())).await.unwrap().logprobs);
         assert_eq!(found.context.context_len, 28);

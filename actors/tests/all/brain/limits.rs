@@ -5,7 +5,8 @@ use std::time::Duration;
 use motorbrain_actors::{
     brain::{BrainMessage, Envelope},
     engine::Sampling,
-    message::{BrainError, ErrorCode, Reply, Request, Step},
+    message::{BrainError, ErrorCode, Reply, Request, Score, Step},
+    policy::{LISTED_MAX, TOP_MAX},
 };
 use motorbrain_testing::Fault;
 
@@ -157,4 +158,17 @@ async fn each_of_several_answers_counts_as_a_request() {
     assert_eq!(bench.brain.several(several(5)).await.unwrap_err().code(), ErrorCode::Overloaded);
     assert_eq!(bench.brain.several(several(4)).await.unwrap().choices.len(), 4);
     assert_eq!(bench.brain.several(several(4)).await.unwrap().choices.len(), 4, "and counts no more when it is done");
+}
+
+#[tokio::test]
+async fn a_score_lists_so_many_tokens_and_no_more() {
+    let bench = start(config(1)).await;
+    let score = |len: usize, top: usize| Score { top, ..Score::of("a", "X".repeat(len)) };
+    let error = bench.brain.score(score(LISTED_MAX / TOP_MAX + 1, TOP_MAX)).await.unwrap_err();
+    let BrainError::BadRequest { what, expected, .. } = error else { panic!("{error}") };
+    assert_eq!((what, expected.as_str()), ("top", "at most 255 in the places of 4097 tokens"));
+    let scored = bench.brain.score(score(LISTED_MAX / TOP_MAX, TOP_MAX)).await.unwrap();
+    // Nothing precedes the first, and the vocabulary has no more.
+    assert_eq!((scored.top.len(), scored.top[0].len(), scored.top[4095].len()), (4096, 0, 64));
+    assert_eq!(bench.brain.score(score(LISTED_MAX / TOP_MAX + 1, 0)).await.unwrap().top, Vec::<Vec<_>>::new());
 }

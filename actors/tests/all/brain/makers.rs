@@ -8,7 +8,7 @@ use std::{
 
 use motorbrain_actors::{
     brain::{Brain, BrainConfig, BrainMessage, Delivery, Envelope, ReplyQueue, StepItem, Ticket},
-    message::{ErrorCode, Request, Step},
+    message::{ErrorCode, Request, Score, Step},
     tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
 };
 use motorbrain_testing::fake_info;
@@ -17,7 +17,7 @@ use tokio::sync::{
     watch,
 };
 
-use super::{Bench, Letters, config, embed, loader, score, step, within};
+use super::{Bench, Letters, config, embed, loader, step, within};
 
 /// [`Letters`] that holds long texts up and panics on a token, as told; clones are the same.
 #[derive(Clone, Default)]
@@ -182,7 +182,7 @@ async fn a_step_without_a_text_fails_and_nothing_else_does() {
     // A text that goes on behind what has none: nothing is done of it.
     let behind = Step { input: None, ..step("whole", "", 1) };
     assert_eq!(within(bench.brain.step(behind)).await.unwrap_err().code(), ErrorCode::Engine);
-    let context = within(bench.brain.score(score("whole", "A"))).await.unwrap().context;
+    let context = within(bench.brain.score(Score::of("whole", "A"))).await.unwrap().context;
     assert_eq!(context.context_len, whole.context.context_len + 1);
     assert_eq!(bench.brain.detokenize(vec![poison]).await.unwrap_err().code(), ErrorCode::BadRequest);
     assert_eq!(bench.brain.detokenize(vec![poison; 100]).await.unwrap_err().code(), ErrorCode::BadRequest);

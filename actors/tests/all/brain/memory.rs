@@ -7,12 +7,12 @@ use motorbrain_actors::{
     engine::{EngineInfo, Slides, Window},
     job::History,
     keep::{Keep, Kept},
-    message::{BrainError, ErrorCode, Fork, Import, Step, Stepped},
+    message::{BrainError, ErrorCode, Fork, Import, Score, Step, Stepped},
     tokens::TokenId,
 };
 use motorbrain_testing::{FakeKeep, fake_info, fake_info_without_pages};
 
-use super::{Bench, Letters, config, loader, score, start_with, step, within};
+use super::{Bench, Letters, config, loader, start_with, step, within};
 
 /// Bytes of a full conversation's keys and values.
 fn full(info: &EngineInfo) -> usize {
@@ -136,7 +136,7 @@ async fn what_never_fits_is_too_large_before_anything_is_read() {
         let BrainError::TooLarge { needed, limit } = error else { panic!("{error:?}") };
         assert!(needed > limit);
     }
-    assert_eq!(bench.brain.score(score("a", &"X".repeat(40))).await.unwrap_err().code(), ErrorCode::TooLarge);
+    assert_eq!(bench.brain.score(Score::of("a", "X".repeat(40))).await.unwrap_err().code(), ErrorCode::TooLarge);
     assert_eq!(bench.control.tally().runs, 0);
     bench.brain.step(step("a", "HI", 1)).await.unwrap();
 }

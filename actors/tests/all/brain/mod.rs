@@ -35,7 +35,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use motorbrain_actors::{
     brain::{Brain, BrainConfig},
     engine::EngineInfo,
-    message::{Embed, Score, Step, Stepped, Terms},
+    message::{Embed, Step, Stepped},
     policy::{ActorState, Stats, Supervision},
     tokens::{EncodeError, Spelled, TokenId, Tokenizer, TokenizerKind},
 };
@@ -136,10 +136,6 @@ fn step(conversation: &str, text: &str, count: usize) -> Step {
 fn unshared(mut stepped: Stepped) -> Stepped {
     stepped.context.reused = 0;
     stepped
-}
-
-fn score(conversation: &str, text: &str) -> Score {
-    Score { conversation: conversation.into(), input: text.into(), terms: Terms::default() }
 }
 
 fn embed(conversation: Option<&str>, text: &str) -> Embed {

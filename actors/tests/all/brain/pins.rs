@@ -87,7 +87,7 @@ async fn prompts_are_pinned_piece_by_piece_by_all_that_appends() {
         let bench = start_with(config(1), info).await;
         let brain = &bench.brain;
         brain.embed(Embed { terms: pin(), ..embed(Some("a"), "PRO") }).await.unwrap();
-        brain.score(Score { terms: pin(), conversation: "a".into(), input: "MP".into() }).await.unwrap();
+        brain.score(Score { terms: pin(), ..Score::of("a", "MP") }).await.unwrap();
         let mut stream = brain.step_stream(pinned(step("a", "TED", 2))).await.unwrap();
         while within(stream.next()).await.is_some() {}
         brain.step(step("a", &text(30), 1)).await.unwrap();

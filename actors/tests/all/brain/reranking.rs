@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use motorbrain_actors::{
     brain::BrainConfig,
-    message::{BrainError, ErrorCode},
+    message::{BrainError, ErrorCode, Score},
     policy::Limits,
     rerank::{DOCUMENTS_MAX, Relevance, Rerank, Reranked},
 };
@@ -12,7 +12,7 @@ use motorbrain_testing::Fault;
 use tokio::task::yield_now;
 
 use super::{
-    Bench, config, embed, score,
+    Bench, config, embed,
     sharing::{roomy, text, tokens_read},
     start_with, step, within,
 };
@@ -38,7 +38,7 @@ async fn bench() -> Bench {
 /// The sum of a text's log-probabilities behind another text, and how many there are.
 async fn behind(bench: &Bench, context: &str, scored: &str) -> (f32, usize) {
     bench.brain.step(super::Step { count: 0, ..step("by hand", context, 0) }).await.unwrap();
-    let logprobs: Vec<_> = bench.brain.score(score("by hand", scored)).await.unwrap().logprobs;
+    let logprobs: Vec<_> = bench.brain.score(Score::of("by hand", scored)).await.unwrap().logprobs;
     bench.brain.close("by hand").await.unwrap();
     (logprobs.iter().flatten().sum(), logprobs.len())
 }

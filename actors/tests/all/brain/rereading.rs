@@ -10,7 +10,7 @@ use motorbrain_actors::{
 use motorbrain_testing::{Fault, fake_info, fake_info_without_pages};
 
 use super::{
-    config, embed, score,
+    config, embed,
     sharing::{roomy, text, tokens},
     start_with, step, unshared, within,
 };
@@ -42,12 +42,12 @@ async fn answers(actors: usize, info: EngineInfo) -> Vec<String> {
         let (streamed, stepped, scored, embedded) = tokio::join!(
             streamed,
             brain.step(drawn("stepped")),
-            brain.score(score("scored", &words)),
+            brain.score(Score::of("scored", words.as_str())),
             brain.embed(embed(Some("embedded"), &words))
         );
         let several = brain.several(Step { n: 3, ..drawn("several") }).await.unwrap();
         let chosen = Terms { choice: Some(turn % 3), ..Terms::default() };
-        let kept = brain.score(Score { terms: chosen, ..score("several", "KEPT") }).await.unwrap();
+        let kept = brain.score(Score { terms: chosen, ..Score::of("several", "KEPT") }).await.unwrap();
         let (stepped, scored, embedded) = (unshared(stepped.unwrap()), scored.unwrap(), embedded.unwrap());
         let lens = [several.context, kept.context, scored.context, embedded.context].map(|context| context.context_len);
         let choices = several.choices.into_iter().map(unshared).collect::<Vec<_>>();

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use motorbrain_actors::{
     brain::{BrainConfig, BrainMessage, Delivery, Envelope},
-    message::{ErrorCode, Finished, Input, Reply, Request, Step},
+    message::{ErrorCode, Finished, Input, Reply, Request, Score, Step},
     tokens::{TokenId, TokenizerKind},
 };
 use motorbrain_testing::{Fault, fake_info};
 use ractor::{ActorRef, call};
 
-use super::{Letters, config, embed, score, start, start_with, step, unshared, within};
+use super::{Letters, config, embed, start, start_with, step, unshared, within};
 use motorbrain_actors::tokens::Tokenizer;
 
 #[tokio::test]
@@ -54,11 +54,12 @@ async fn the_end_token_ends_a_step_and_is_not_in_its_text() {
 #[tokio::test]
 async fn scores_are_those_of_the_steps() {
     let brain = start(config(1)).await.brain;
-    let stepped = brain.step(step("stepped", "HELLO", 3)).await.unwrap();
-    brain.score(score("scored", "HELLO")).await.unwrap();
-    let scored = brain.score(score("scored", &stepped.text)).await.unwrap();
+    let stepped = brain.step(Step { top: 2, ..step("stepped", "HELLO", 3) }).await.unwrap();
+    let before = brain.score(Score::of("scored", "HELLO")).await.unwrap();
+    let scored = brain.score(Score { top: 2, ..Score::of("scored", stepped.text.as_str()) }).await.unwrap();
     let expected: Vec<_> = stepped.logprobs.iter().copied().map(Some).collect();
-    assert_eq!(scored.logprobs, expected);
+    assert_eq!((scored.logprobs, scored.top), (expected, stepped.top));
+    assert!(before.top.is_empty());
 }
 
 #[tokio::test]
@@ -93,7 +94,7 @@ async fn requests_of_a_conversation_are_done_in_the_order_of_their_arrival() {
     // A long text takes longer to tokenise than a short one that arrives behind it.
     let long = "A".repeat(100_000);
     let (first, second, third) =
-        tokio::join!(brain.score(score("a", &long)), brain.step(step("a", "B", 1)), brain.reset("a"),);
+        tokio::join!(brain.score(Score::of("a", long.as_str())), brain.step(step("a", "B", 1)), brain.reset("a"),);
     assert_eq!(first.unwrap().logprobs.len(), long.len());
     assert!(second.unwrap().context.context_len > 2);
     third.unwrap();

@@ -2,13 +2,13 @@
 
 use motorbrain_actors::{
     engine::{EngineInfo, Slides, Window},
-    message::{Fork, Sharing, Step, Stepped, Terms},
+    message::{Fork, Score, Sharing, Step, Stepped, Terms},
     tokens::TokenId,
 };
 use motorbrain_testing::{FakeControl, fake_info, fake_info_without_pages};
 use tokio::task::JoinSet;
 
-use super::{Bench, config, embed, score, start_with, step, unshared, within};
+use super::{Bench, config, embed, start_with, step, unshared, within};
 
 /// Bytes of one of the fake's pages, which hold 4 tokens.
 const PAGE_BYTES: usize = 64;
@@ -76,10 +76,10 @@ async fn what_others_have_read_is_there_without_a_run_where_nothing_is_sampled()
         let read = tokens_read(&bench.control);
         let stepped = bench.brain.step(asked(begun.max(1), 20, 0)).await.unwrap();
         assert_eq!((stepped.context.context_len, tokens_read(&bench.control)), (20, read), "{name}");
-        let scored = bench.brain.score(score(name, "MORE")).await.unwrap();
+        let scored = bench.brain.score(Score::of(name, "MORE")).await.unwrap();
         let expected = start_with(config(1), roomy(64)).await;
         expected.brain.step(asked(0, 20, 0)).await.unwrap();
-        assert_eq!(scored.logprobs, expected.brain.score(score(name, "MORE")).await.unwrap().logprobs, "{name}");
+        assert_eq!(scored.logprobs, expected.brain.score(Score::of(name, "MORE")).await.unwrap().logprobs, "{name}");
     }
     // Others' words, and a text that ends otherwise, are read.
     let stepped = bench.brain.step(step("d", &format!("{}_", text(19)), 0)).await.unwrap();
@@ -129,8 +129,8 @@ async fn a_conversation_under_way_takes_over_what_others_have_read_of_its_input(
 #[tokio::test]
 async fn a_score_and_a_vector_are_of_every_token_however_many_others_have_read_them() {
     let bench = start_with(config(1), roomy(64)).await;
-    let scored = bench.brain.score(score("a", &text(20))).await.unwrap();
-    assert_eq!(bench.brain.score(score("b", &text(20))).await.unwrap(), scored);
+    let scored = bench.brain.score(Score::of("a", text(20))).await.unwrap();
+    assert_eq!(bench.brain.score(Score::of("b", text(20))).await.unwrap(), scored);
     let vector = bench.brain.embed(embed(Some("c"), &text(20))).await.unwrap();
     assert_eq!(bench.brain.embed(embed(Some("d"), &text(20))).await.unwrap(), vector);
     // What they have read is there for a step.

@@ -345,7 +345,7 @@ pub(crate) fn embed(tokens: Vec<TokenId>) -> Work {
 }
 
 pub(crate) fn score(tokens: Vec<TokenId>) -> Work {
-    Work::Score { tokens: Arc::new(tokens) }
+    Work::Score { tokens: Arc::new(tokens), top: 2 }
 }
 
 pub(crate) fn step(tokens: Vec<TokenId>, count: usize) -> Work {
@@ -429,7 +429,10 @@ impl Reference {
     pub(crate) fn answer(&mut self, work: &Work) -> Outcome {
         match work {
             Work::Embed { tokens, shape } => Outcome::Embedded(self.embed(tokens, *shape)),
-            Work::Score { tokens } => Outcome::Scored(tokens.iter().map(|&token| self.score(token)).collect()),
+            Work::Score { tokens, top } => {
+                let (logprobs, likely) = tokens.iter().map(|&token| self.score(token, *top)).unzip();
+                Outcome::Scored { logprobs, top: if *top > 0 { likely } else { Vec::new() } }
+            }
             Work::Step { tokens, count, sampling, seed, top, grammar, .. } => {
                 tokens.iter().for_each(|&token| drop(self.read(token, Want::Nothing)));
                 let mut sampled: Vec<Sampled> = Vec::new();
@@ -472,19 +475,20 @@ impl Reference {
     }
 
     /// The probability that sampling would have given the token.
-    fn score(&mut self, token: TokenId) -> Option<f32> {
+    fn score(&mut self, token: TokenId, top: usize) -> (Option<f32>, Vec<(TokenId, f32)>) {
         let vocab = self.engine.info().vocab;
-        let logprob = (self.total > 0).then(|| {
+        let scored = (self.total > 0).then(|| {
             // On a copy, for sampling appends.
             let mut copy = Self::new(self.engine.info().clone());
             let context = self.context();
             context.iter().for_each(|&token| drop(copy.read(token, Want::Nothing)));
             let want = Want::Next { sampling: &Sampling::GREEDY, seed: 0, number: 0, top: vocab, guide: None };
             let output = copy.engine.run(&[Row { slot: copy.slot, tokens: &[], want }]).unwrap().next().unwrap();
-            output.sampled.unwrap().top.into_iter().find(|(id, _)| *id == token).unwrap().1
+            let all = output.sampled.unwrap().top;
+            (all.iter().find(|(id, _)| *id == token).map(|(_, logprob)| *logprob), all[..top].to_vec())
         });
         self.read(token, Want::Nothing);
-        logprob
+        scored.unwrap_or_default()
     }
 
     fn context(&self) -> Vec<TokenId> {

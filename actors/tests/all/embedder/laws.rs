@@ -63,7 +63,7 @@ fn cases() -> impl Strategy<Value = Vec<Case>> {
 /// The work with a token at the end of its input that the engine refuses, where it has an input.
 fn poison(work: &Work) -> Work {
     let mut work = work.clone();
-    if let Work::Embed { tokens, .. } | Work::Step { tokens, .. } | Work::Score { tokens } = &mut work {
+    if let Work::Embed { tokens, .. } | Work::Step { tokens, .. } | Work::Score { tokens, .. } = &mut work {
         std::sync::Arc::make_mut(tokens).push(OUTSIDE);
     }
     work

@@ -14,7 +14,7 @@ use motorbrain_actors::{
 };
 use motorbrain_testing::{
     hashed_grammar,
-    model::{draw, hidden, logprobs, sample, state_behind},
+    model::{draw, hidden, likeliest, logprobs, sample, state_behind},
     states_in,
 };
 
@@ -128,13 +128,15 @@ impl Context {
                 }
                 Outcome::Embedded(sum.into_iter().map(|sum| sum / tokens.len() as f32).collect())
             }
-            Work::Score { tokens } => {
+            Work::Score { tokens, top } => {
                 let mut score = |&token: &TokenId| {
                     let known = (self.len() > 0).then(|| logprobs(self.state(), VOCAB as usize));
                     self.append(token);
-                    known.and_then(|logprobs| logprobs.get(token.0 as usize).map(|logprob| *logprob as f32))
+                    let known = known.unwrap_or_default();
+                    (known.get(token.0 as usize).map(|logprob| *logprob as f32), likeliest(&known, *top))
                 };
-                Outcome::Scored(tokens.iter().map(&mut score).collect())
+                let (logprobs, top) = tokens.iter().map(&mut score).unzip();
+                Outcome::Scored { logprobs, top }
             }
             Work::Step { tokens, count, sampling, seed, grammar, .. } => {
                 tokens.iter().for_each(|&token| self.append(token));

@@ -74,7 +74,7 @@ async fn alone(
 }
 
 async fn score(brain: &Brain, conversation: &ConversationId, tokens: Vec<TokenId>) -> Result<Vec<f64>, BrainError> {
-    let score = Score { conversation: conversation.clone(), input: tokens.into(), terms: unshared() };
+    let score = Score { terms: unshared(), ..Score::of(conversation.clone(), tokens) };
     let logprobs = brain.score(score).await?.logprobs;
     Ok(logprobs.into_iter().map(|logprob| logprob.map_or(f64::NAN, f64::from)).collect())
 }

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 
 use self::{
     request::{Asking, Prompt, Request},
-    written::{Logprobs, Writer},
+    written::{Logprobs, Writer, listed},
 };
 use super::{head::Head, usage::Usage};
 use crate::{
@@ -123,7 +123,7 @@ async fn completed(
     let tokens = tokens(app, brain, prompt).await?;
     let conversation = Temporary::new(brain, "http");
     let scored = match asking.is_scored() {
-        true => Some(scored(brain, &conversation, terms, &tokens).await?),
+        true => Some(scored(brain, &conversation, terms, &tokens, asking).await?),
         false => None,
     };
     let step = asking.step(conversation.name().clone(), terms, scored.is_none().then(|| tokens.clone()));
@@ -141,12 +141,11 @@ async fn completed(
         }
     };
     conversation.close().await;
-    let scores = scored.as_ref().map(|scored| scored.logprobs.as_slice());
     Ok(Completed {
         prompt: tokens.len(),
         cached: scored.as_ref().map_or(read, |scored| scored.context).reused,
         sampled: stepped.iter().map(|it| it.token_ids.len()).sum(),
-        choices: stepped.iter().map(|stepped| choice(app, asking, &tokens, scores, stepped)).collect(),
+        choices: stepped.iter().map(|stepped| choice(app, asking, &tokens, scored.as_ref(), stepped)).collect(),
     })
 }
 
@@ -163,21 +162,20 @@ fn unsampled(scored: &Scored) -> Stepped {
 }
 
 /// An answer as it is written.
-fn choice(app: &App, asking: &Asking, prompt: &[TokenId], scores: Option<&[Option<f32>]>, stepped: &Stepped) -> Choice {
+fn choice(app: &App, asking: &Asking, prompt: &[TokenId], scored: Option<&Scored>, stepped: &Stepped) -> Choice {
     let mut writer = Writer::new(app.tokenizer(), prompt);
     let mut text = String::new();
     let mut logprobs = asking.logprobs.map(|_| Logprobs::default());
     if asking.echo {
         text += &writer.prompt();
-        if let (Some(logprobs), Some(scores)) = (&mut logprobs, scores) {
-            writer.scored(prompt, scores, logprobs);
+        if let (Some(logprobs), Some(scored)) = (&mut logprobs, scored) {
+            writer.scored(prompt, scored, logprobs);
         }
     }
     if let Some(logprobs) = &mut logprobs {
         let offset = if asking.echo { text.chars().count() } else { 0 };
         for (index, (token, logprob)) in stepped.token_ids.iter().zip(&stepped.logprobs).enumerate() {
-            let top = stepped.top.get(index).map(Vec::as_slice).unwrap_or_default();
-            writer.sampled(*token, *logprob, top, offset, logprobs);
+            writer.list(*token, Some(*logprob), listed(&stepped.top, index), offset, logprobs);
         }
     }
     text += &stepped.text;
@@ -201,13 +199,14 @@ async fn tokens(app: &App, brain: &Brain, prompt: Prompt) -> Result<Vec<TokenId>
     Ok(brain.tokenize(Input::Parts(vec![opening, Part::Text(text)])).await?)
 }
 
-/// How likely a prompt's tokens are, each behind those before it; it is read with that.
+/// How likely a prompt's tokens are, each behind those before it, and which are likeliest in its place; it is read with that.
 async fn scored(
     brain: &Brain,
     conversation: &Temporary,
     terms: &Terms,
     tokens: &[TokenId],
+    asking: &Asking,
 ) -> Result<Scored, ApiError> {
-    let (conversation, input) = (conversation.name().clone(), Input::Tokens(tokens.to_vec()));
-    Ok(brain.score(Score { conversation, input, terms: terms.clone() }).await?)
+    let score = Score::of(conversation.name().clone(), tokens.to_vec());
+    Ok(brain.score(Score { top: asking.logprobs.unwrap_or(0), terms: terms.clone(), ..score }).await?)
 }

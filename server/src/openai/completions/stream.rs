@@ -145,7 +145,7 @@ impl Completions {
         let mut logprobs = Logprobs::default();
         let tokenizer = self.app.tokenizer();
         let mut writer = Writer::behind(tokenizer, &writing.known);
-        writer.sampled(sampled.token, sampled.logprob, &sampled.top, writing.chars, &mut logprobs);
+        writer.list(sampled.token, Some(sampled.logprob), &sampled.top, writing.chars, &mut logprobs);
         writing.chars += writer.chars();
         writing.known.extend(Some(sampled.token).filter(|token| tokenizer.knows(*token)));
         Some(logprobs)
@@ -193,8 +193,8 @@ impl Completions {
             let writer = Writer::new(self.app.tokenizer(), &tokens);
             let mut logprobs = None;
             if self.asking.is_scored() {
-                let scored = scored(&self.brain()?, &conversation, &self.terms, &tokens).await?;
-                writer.scored(&tokens, &scored.logprobs, logprobs.insert(Logprobs::default()));
+                let scored = scored(&self.brain()?, &conversation, &self.terms, &tokens, &self.asking).await?;
+                writer.scored(&tokens, &scored, logprobs.insert(Logprobs::default()));
                 cached = Some(scored.context.reused);
             }
             first = Some((writer.prompt(), logprobs));

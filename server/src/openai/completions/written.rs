@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use motorbrain::TokenId;
+use motorbrain::{Scored, TokenId};
 use motorbrain_actors::tokens::{BEFORE_LEN, Tokenizer};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,7 +14,7 @@ pub(crate) struct Logprobs {
     tokens: Vec<String>,
     /// Of a prompt's first token there is none.
     token_logprobs: Vec<Option<f32>>,
-    /// The most likely ones by their text; not known of a prompt's tokens.
+    /// The most likely ones by their text; of a prompt's first token there are none.
     top_logprobs: Vec<Option<BTreeMap<String, f32>>>,
     /// Where each stands in the answer's text, in characters.
     text_offset: Vec<usize>,
@@ -52,18 +52,18 @@ impl<'a> Writer<'a> {
     }
 
     /// Lists a prompt's tokens.
-    pub(super) fn scored(&self, prompt: &[TokenId], scores: &[Option<f32>], logprobs: &mut Logprobs) {
+    pub(super) fn scored(&self, prompt: &[TokenId], scored: &Scored, logprobs: &mut Logprobs) {
         let mut writer = Self { before: Vec::new(), ..*self };
-        for (token, score) in prompt.iter().zip(scores) {
-            writer.list(*token, *score, None, 0, logprobs);
+        for (index, (token, score)) in prompt.iter().zip(&scored.logprobs).enumerate() {
+            writer.list(*token, *score, listed(&scored.top, index), 0, logprobs);
         }
     }
 
-    /// Lists a token that was sampled; the answer's own text begins at `offset`.
-    pub(super) fn sampled(
+    /// Lists a token, and the most likely ones in its place. The text that it belongs to begins at `offset`.
+    pub(super) fn list(
         &mut self,
         token: TokenId,
-        logprob: f32,
+        logprob: Option<f32>,
         top: &[(TokenId, f32)],
         offset: usize,
         logprobs: &mut Logprobs,
@@ -73,23 +73,12 @@ impl<'a> Writer<'a> {
             // Of two that look alike the likelier one counts.
             likely.entry(self.text(*token)).or_insert(finite(*logprob));
         }
-        self.list(token, Some(logprob), Some(likely).filter(|likely| !likely.is_empty()), offset, logprobs);
-    }
-
-    fn list(
-        &mut self,
-        token: TokenId,
-        logprob: Option<f32>,
-        top: Option<BTreeMap<String, f32>>,
-        offset: usize,
-        logprobs: &mut Logprobs,
-    ) {
         let text = self.text(token);
         logprobs.text_offset.push(offset + self.chars);
         self.chars += text.chars().count();
         logprobs.tokens.push(text);
         logprobs.token_logprobs.push(logprob.map(finite));
-        logprobs.top_logprobs.push(top);
+        logprobs.top_logprobs.push(Some(likely).filter(|likely| !likely.is_empty()));
         if self.tokenizer.knows(token) {
             self.before.push(token);
         }
@@ -102,6 +91,11 @@ impl<'a> Writer<'a> {
         self.tokenizer.append(before, &[token], &mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     }
+}
+
+/// The most likely tokens in one of several places.
+pub(super) fn listed(top: &[Vec<(TokenId, f32)>], index: usize) -> &[(TokenId, f32)] {
+    top.get(index).map(Vec::as_slice).unwrap_or_default()
 }
 
 /// JSON has no infinity: a token that has no chance at all is as unlikely as a number can say.

@@ -235,7 +235,7 @@ impl World {
         }
         // Of several answers the first may have slid.
         let several = matches!(&ask, Ask::Step(step) if step.n > 1);
-        if !several && matches!(ask, Ask::Embed(_) | Ask::Step(_) | Ask::Score | Ask::Reset | Ask::Close) {
+        if !several && matches!(ask, Ask::Embed(_) | Ask::Step(_) | Ask::Score { .. } | Ask::Reset | Ask::Close) {
             self.left.remove(&name);
         }
         self.tally.choices += u64::from(terms.choice.is_some());
@@ -322,7 +322,7 @@ pub(super) type Jobs = BTreeMap<RequestId, JobAccount>;
 /// What a work appends before it samples.
 fn input(work: &Work) -> &[TokenId] {
     match work {
-        Work::Embed { tokens, .. } | Work::Step { tokens, .. } | Work::Score { tokens } => tokens,
+        Work::Embed { tokens, .. } | Work::Step { tokens, .. } | Work::Score { tokens, .. } => tokens,
         Work::Forget => &[],
     }
 }

@@ -52,7 +52,7 @@ impl World {
             0..52 => (Some(name), Ask::Step(step)),
             52..64 => (Some(name), self.some_embed()),
             64..70 => (None, self.some_embed()),
-            70..76 => (Some(name), Ask::Score),
+            70..76 => (Some(name), Ask::Score { top: 2 }),
             76..82 => (Some(name), Ask::Reset),
             82..85 => (Some(name), Ask::Close),
             85..94 => {
@@ -62,7 +62,7 @@ impl World {
             }
             _ => (Some(name), Ask::Rewind { context_len: self.rng.below(13) as usize }),
         };
-        let runs = matches!(ask, Ask::Step(_) | Ask::Embed(_) | Ask::Score);
+        let runs = matches!(ask, Ask::Step(_) | Ask::Embed(_) | Ask::Score { .. });
         let keeps = conversation.iter().any(|name| self.offered.contains(name));
         let chooses = match &ask {
             Ask::Fork { .. } => self.rng.chance(if keeps { 50 } else { 5 }),

@@ -421,7 +421,7 @@ fn work(asked: &Asked, count_max: usize) -> Work {
     let tokens = asked.tokens.clone();
     match &asked.arrival.ask {
         Ask::Embed(embed) => Work::Embed { tokens: tokens.into(), shape: embed.shape },
-        Ask::Score => Work::Score { tokens: tokens.into() },
+        Ask::Score { top } => Work::Score { tokens: tokens.into(), top: *top },
         Ask::Step(step) => step_work(step, tokens, count_max),
         Ask::Reset | Ask::Close | Ask::Fork { .. } | Ask::Rewind { .. } | Ask::Export | Ask::Import { .. } => {
             Work::Forget
