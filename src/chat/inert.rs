@@ -7,9 +7,8 @@
 //!
 //! A template may also make a token of pieces: it cuts texts and joins them. So it renders once more from texts that are
 //! marked behind everything that could begin a token, and in front of everything that goes on with one which stands begun
-//! in the template. Where both renders say
-//! the same, the marks of the second count. Where they do not, since the template looks for some text that was marked,
-//! there must be no token in the first that is not in the second as well.
+//! in the template. Where both renders say the same, the marks of the second count. Where they do not, since the template
+//! looks for some text that was marked, there must be no token in the first that is not in the second as well.
 //!
 //! Pure: no template and no tokenizer is asked here. Places are in bytes.
 
