@@ -129,23 +129,23 @@ impl Actor {
     }
 
     /// It is to give a slot back, which may hang as well as a run.
-    pub(super) fn release(&mut self, job: RequestId, now: Time, run_max: Duration) {
-        self.watch_from(now, run_max);
+    pub(super) fn release(&mut self, job: RequestId, now: Time, supervision: &Supervision) {
+        self.watch_from(now, supervision);
         self.releasing.insert(job);
     }
 
     /// A job is its own now.
-    pub(super) fn take_on(&mut self, request: RequestId, now: Time, run_max: Duration) {
-        self.watch_from(now, run_max);
+    pub(super) fn take_on(&mut self, request: RequestId, now: Time, supervision: &Supervision) {
+        self.watch_from(now, supervision);
         debug_assert!(self.life == Life::Ready, "{request:?} is given to an actor in {:?}", self.life);
         let is_new = self.jobs.insert(request);
         debug_assert!(is_new, "{request:?} is given to its actor twice");
     }
 
     /// What it is given first begins the watch.
-    fn watch_from(&mut self, now: Time, run_max: Duration) {
+    fn watch_from(&mut self, now: Time, supervision: &Supervision) {
         if !self.is_busy() {
-            self.watch_at = Some(now + run_max);
+            self.watch_at = Some(now + supervision.look_every());
         }
     }
 

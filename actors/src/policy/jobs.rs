@@ -74,7 +74,7 @@ impl Policy {
         };
         self.requests.insert(request, pending);
         self.waiting.remove(&request);
-        self.actors[actor.0].take_on(request, self.now, self.config.supervision.run_max);
+        self.actors[actor.0].take_on(request, self.now, &self.config.supervision);
         effects.push(Effect::Send { actor, incarnation, job });
     }
 
@@ -130,7 +130,7 @@ impl Policy {
         }
         let request = RequestId(self.next_own_job);
         self.next_own_job -= 1;
-        self.actors[actor.0].release(request, self.now, self.config.supervision.run_max);
+        self.actors[actor.0].release(request, self.now, &self.config.supervision);
         let job = Assignment {
             request,
             serves: request,

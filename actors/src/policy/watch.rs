@@ -1,8 +1,23 @@
 //! What time asks of the actors: looks at what they do, restarts, trials of those that are down, ends of loads. And the
 //! threads that hang: each is left to itself with its engine, so there may only be so many of them.
+//!
+//! Time in which nobody ran is nobody's hang: a process is stopped and goes on, or gets no processor. Then the looks are late,
+//! too, and what is under way when the next one comes has its whole limit anew.
 
-use super::{ActorIndex, Effect, Incarnation, Life, Notice, Policy, actors::Actor};
-use crate::job::Running;
+use std::time::Duration;
+
+use super::{ActorIndex, Effect, Incarnation, Life, Notice, Policy, Supervision, actors::Actor};
+use crate::{clock::Time, job::Running};
+
+/// How often an actor is looked at that is busy, and how late a look is that tells of a process that stood still.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Supervision {
+    /// How long after one look at an actor that is busy the next one is due.
+    pub(super) fn look_every(&self) -> Duration {
+        LOOK_EVERY.min(self.run_max)
+    }
+}
 
 impl Policy {
     pub(super) fn tend_actors(&mut self, effects: &mut Vec<Effect>) {
@@ -20,10 +35,16 @@ impl Policy {
                     effects.push(Effect::Spawn { actor, incarnation: state.rise(self.now, supervision) });
                 }
                 (Life::Ready, Some(at)) if at <= self.now => {
-                    state.watch_at = Some(self.now + supervision.run_max);
+                    if stood_still(at, self.now) {
+                        self.woke = self.now;
+                    }
+                    state.watch_at = Some(self.now + supervision.look_every());
                     effects.push(Effect::Observe { actor, incarnation: state.incarnation });
                 }
-                (Life::Loading { until }, _) if until <= self.now => hung.push(actor),
+                (Life::Loading { until }, _) if until <= self.now => match stood_still(until, self.now) {
+                    true => state.life = Life::Loading { until: self.now + supervision.load_max },
+                    false => hung.push(actor),
+                },
                 _ => {}
             }
         }
@@ -32,15 +53,15 @@ impl Policy {
 
     /// What a pulse showed of an actor that has been busy for long.
     pub(super) fn observed(&mut self, actor: ActorIndex, run: Option<Running>, effects: &mut Vec<Effect>) {
-        let run_max = self.config.supervision.run_max;
+        let (run_max, look_every) = (self.config.supervision.run_max, self.config.supervision.look_every());
         let state = &mut self.actors[actor.0];
         // One that is stopping is awaited as a shutdown says, and does not start again.
         if !state.is_busy() || state.life != Life::Ready {
             return;
         }
         // What has not begun yet cannot be over its limit before `run_max` has passed.
-        let since = run.as_ref().map_or(self.now, |run| run.since);
-        state.watch_at = Some(since + run_max);
+        let since = run.as_ref().map_or(self.now, |run| run.since.max(self.woke));
+        state.watch_at = Some((since + run_max).min(self.now + look_every));
         let ran = self.now.since(since);
         if let Some(run) = run
             && ran >= run_max
@@ -76,4 +97,9 @@ impl Policy {
             state.life = Life::Down { at: self.now };
         }
     }
+}
+
+/// Whether what was due then comes so late that all stood still meanwhile.
+fn stood_still(due: Time, now: Time) -> bool {
+    now.since(due) > LOOK_EVERY
 }

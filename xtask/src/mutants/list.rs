@@ -107,14 +107,20 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "a run is watched from when it was looked at",
         "actors/src/policy/watch.rs",
-        "state.watch_at = Some(since + run_max);",
-        "state.watch_at = Some(self.now + run_max);",
+        "state.watch_at = Some((since + run_max).min(self.now + look_every));",
+        "state.watch_at = Some(self.now + look_every);",
+    ),
+    mutation(
+        "time in which all stood still is taken for a hang",
+        "actors/src/policy/watch.rs",
+        "                        self.woke = self.now;\n",
+        "",
     ),
     mutation(
         "each job puts off the watch",
         "actors/src/policy/actors.rs",
-        "        if !self.is_busy() {\n            self.watch_at = Some(now + run_max);\n        }",
-        "        self.watch_at = Some(now + run_max);",
+        "        if !self.is_busy() {\n            self.watch_at = Some(now + supervision.look_every());\n        }",
+        "        self.watch_at = Some(now + supervision.look_every());",
     ),
     mutation(
         "whoever is abandoned is not interrupted",
@@ -275,7 +281,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "who gives a slot back is not watched",
         "actors/src/policy/jobs.rs",
-        "        self.actors[actor.0].release(request, self.now, self.config.supervision.run_max);\n",
+        "        self.actors[actor.0].release(request, self.now, &self.config.supervision);\n",
         "",
     ),
     mutation(

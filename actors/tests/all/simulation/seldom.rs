@@ -8,7 +8,7 @@ use motorbrain_actors::{
     message::{Party, Terms},
     policy::{
         ActorIndex, Arrival, Ask, Assignment, Effect, Event, Given, Incarnation, Memory, Policy, PolicyConfig, StepAsk,
-        Time,
+        Supervision, Time,
     },
     tokens::TokenId,
 };
@@ -42,6 +42,24 @@ impl Desk {
 
     fn report(&mut self, actor: usize, report: Report) -> Vec<Effect> {
         self.tell(Event::Reported { actor: ActorIndex(actor), incarnation: Incarnation(0), report })
+    }
+
+    /// Lets time pass in which the first actor is in a run for this request, which began at zero; until when.
+    fn hangs(&mut self, request: RequestId) -> Duration {
+        let (actor, incarnation) = (ActorIndex(0), Incarnation(0));
+        let run = Running { since: Time::default(), requests: vec![request] };
+        loop {
+            let Time(now) = self.0.next_deadline().unwrap();
+            for effect in self.tell_at(now, Event::Timer) {
+                if matches!(effect, Effect::Observe { actor: ActorIndex(0), .. }) {
+                    let seen = Event::Observed { actor, incarnation, run: Some(run.clone()) };
+                    let effects = self.tell_at(now, seen);
+                    if effects.iter().any(|effect| matches!(effect, Effect::Abandon { actor: ActorIndex(0), .. })) {
+                        return now;
+                    }
+                }
+            }
+        }
     }
 
     /// Streams so many tokens behind eight.
@@ -164,11 +182,22 @@ fn an_actor_that_gives_a_slot_back_is_watched() {
     };
     let job = sent(desk.tell(Event::Arrived(close))).unwrap();
     assert_eq!(job.work, Work::Forget);
-    let until = desk.0.next_deadline().unwrap();
-    let looks = desk.tell_at(until.0, Event::Timer);
-    assert!(looks.iter().any(|effect| matches!(effect, Effect::Observe { actor: ActorIndex(0), .. })), "{looks:?}");
-    let run = Some(Running { since: Time(Duration::ZERO), requests: vec![job.request] });
-    let seen = Event::Observed { actor: ActorIndex(0), incarnation: Incarnation(0), run };
-    let effects = desk.tell_at(until.0, seen);
-    assert!(effects.iter().any(|effect| matches!(effect, Effect::Abandon { actor: ActorIndex(0), .. })), "{effects:?}");
+    assert_eq!(desk.hangs(job.request), Supervision::default().run_max);
+}
+
+/// It is stopped and goes on, or gets no processor: what looks as long as a hang is none, unless it goes on like that.
+#[test]
+fn time_in_which_all_stood_still_is_nobodys_hang() {
+    let Supervision { run_max, load_max, .. } = Supervision::default();
+    let mut desk = Desk::new(None);
+    let job = sent(desk.step(1, "a", 1)).unwrap();
+    let still = load_max + 10 * run_max;
+    let failed = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Abandon { .. }));
+    let looks = desk.tell_at(still, Event::Timer);
+    // Nor is the load of the second over its limit.
+    assert!(!failed(&looks) && looks.iter().any(|effect| matches!(effect, Effect::Observe { .. })), "{looks:?}");
+    assert_eq!(desk.hangs(job.request), still + run_max);
+    let until = still + load_max;
+    assert!(!failed(&desk.tell_at(until - Duration::from_millis(1), Event::Timer)));
+    assert!(failed(&desk.tell_at(until, Event::Timer)));
 }
