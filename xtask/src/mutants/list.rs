@@ -113,8 +113,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "time in which all stood still is taken for a hang",
         "actors/src/policy/watch.rs",
-        "                        self.woke = self.now;\n",
-        "",
+        "self.woke = self.now;",
+        "self.woke = Time::default();",
     ),
     mutation(
         "each job puts off the watch",
@@ -245,8 +245,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "whoever rides is charged nothing",
         "actors/src/embedder/worker/riding.rs",
-        "self.shares(queue).charge(&party, &flow, size as u64);",
-        "self.shares(queue).charge(&party, &flow, size as u64 * 0);",
+        "self.shares(queue).charge(&party, &flow, charge);",
+        "self.shares(queue).charge(&party, &flow, charge * 0);",
     ),
     mutation(
         "the pulse names nobody when a job begins or ends",
