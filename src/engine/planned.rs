@@ -3,7 +3,7 @@
 //! Pure, and in memory that is kept from run to run.
 
 use motorbrain_actors::{
-    engine::{EngineInfo, Pooling, Row, RowOutput, Want, Window},
+    engine::{EngineInfo, Pooling, Row, RowOutput, Sampled, Want, Window},
     grammar::{Guide, SpellingError},
     tokens::TokenId,
 };
@@ -96,7 +96,8 @@ impl Planned {
             return Err(Fault::NotNumbers("hidden states"));
         }
         let listed = if let Want::Scores { top, .. } = row.want { top } else { 0 };
-        let (scores, top): (_, Vec<_>) = fed.scores(given.logits, info.vocab, listed, scratch)?.into_iter().unzip();
+        let scored = fed.scores(given.logits, info.vocab, listed, scratch)?.into_iter();
+        let (scores, top): (_, Vec<_>) = scored.map(|Sampled { logprob, top, .. }| (logprob, top)).unzip();
         let output = RowOutput {
             taken: plan.take,
             dropped: if plan.slide { info.window.slide } else { 0 },
@@ -190,7 +191,7 @@ impl Fed {
         vocab: usize,
         top: usize,
         scratch: &mut sampling::Scratch,
-    ) -> Result<Vec<(f32, Vec<(TokenId, f32)>)>, NoDistribution> {
+    ) -> Result<Vec<Sampled>, NoDistribution> {
         let score = |(logits, target): (&[f32], &TokenId)| sampling::score(logits, *target, top, scratch);
         logits.chunks_exact(vocab).zip(&self.targets).map(score).collect()
     }

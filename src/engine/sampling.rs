@@ -98,7 +98,7 @@ pub(crate) fn sample(
     Ok(Sampled { token, logprob: logprob(logits, normaliser, token), top })
 }
 
-/// The log-probability of a token, and the `top` most likely ones.
+/// How likely a token is, and the `top` most likely ones, as if it had been sampled.
 ///
 /// # Errors
 /// The row is none.
@@ -107,10 +107,10 @@ pub(crate) fn score(
     token: TokenId,
     top: usize,
     Scratch { ranking, .. }: &mut Scratch,
-) -> Result<(f32, Vec<(TokenId, f32)>), NoDistribution> {
+) -> Result<Sampled, NoDistribution> {
     let normaliser = log_sum_exp(logits)?;
     let top = if top > 0 { likeliest(&mut ranking.of(logits), logits, normaliser, top) } else { Vec::new() };
-    Ok((logprob(logits, normaliser, token), top))
+    Ok(Sampled { token, logprob: logprob(logits, normaliser, token), top })
 }
 
 /// The most likely tokens of a row with their log-probabilities, best first.

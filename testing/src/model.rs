@@ -58,11 +58,7 @@ pub fn sample(
     let masked = |(token, &logprob): (usize, &f64)| if is_allowed(token) { logprob } else { f64::NEG_INFINITY };
     let masked: Vec<f64> = logprobs.iter().enumerate().map(masked).collect();
     let chosen = drawn(&probabilities(&masked, sampling, window), unit(draw));
-    Sampled {
-        token: TokenId(chosen as u32),
-        logprob: logprobs[chosen] as f32,
-        top: likeliest(logprobs, top),
-    }
+    Sampled { token: TokenId(chosen as u32), logprob: logprobs[chosen] as f32, top: likeliest(logprobs, top) }
 }
 
 /// So many of the most likely tokens with their log-probabilities, best first.

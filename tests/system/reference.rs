@@ -96,9 +96,7 @@ async fn scores_sum_to_those_of_the_steps() {
             for turn in turns {
                 let stepped = brain.step(step(&format!("steps {index}"), turn)).await.unwrap();
                 let conversation = format!("scores {index}");
-                let score = |input: Input| {
-                    brain.score(Score::of(conversation.as_str(), input))
-                };
+                let score = |input: Input| brain.score(Score::of(conversation.as_str(), input));
                 score(text(turn).into()).await.unwrap();
                 let scored = score(stepped.token_ids.clone().into()).await.unwrap();
                 let sum: f32 = scored.logprobs.iter().map(|l| l.unwrap()).sum();

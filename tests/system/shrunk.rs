@@ -97,10 +97,7 @@ fn every_request_ends_with_an_answer_or_an_error() {
                 let again = brain.step(Step::greedy("b", tokens.clone(), 4)).await.unwrap();
                 assert_eq!(again.token_ids, first.token_ids, "{name}");
                 brain.embed(Embed::of(tokens.clone())).await.unwrap();
-                brain
-                    .score(Score::of("c", tokens.clone()))
-                    .await
-                    .unwrap();
+                brain.score(Score::of("c", tokens.clone())).await.unwrap();
                 // An actor that comes back has nothing to load, or what it needs is in memory.
                 for actor in 0..2 {
                     brain.crash(actor).await.unwrap();

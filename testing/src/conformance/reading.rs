@@ -3,7 +3,8 @@
 use super::{
     HOT, Tolerance,
     driver::{
-        assert_all_same, assert_close, assert_parallel, assert_same, greedy, hidden, open, read, read_and_sample, run_one, score, tokens,
+        assert_all_same, assert_close, assert_parallel, assert_same, greedy, hidden, open, read, read_and_sample,
+        run_one, score, tokens,
     },
 };
 use motorbrain_actors::engine::{Engine, Pooling, Row, Sampling, Want};

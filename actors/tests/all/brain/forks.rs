@@ -270,11 +270,7 @@ async fn each_answer_has_the_log_probabilities_that_its_tokens_have() {
         let name = format!("{index}");
         bench.brain.step(Step { count: 0, ..step(&name, &text(18), 0) }).await.unwrap();
         let input = Input::Tokens(choice.token_ids.clone());
-        let scored = bench
-            .brain
-            .score(Score::of(name.as_str(), input))
-            .await
-            .unwrap();
+        let scored = bench.brain.score(Score::of(name.as_str(), input)).await.unwrap();
         assert_eq!(scored.logprobs, choice.logprobs.into_iter().map(Some).collect::<Vec<_>>());
     }
 }
