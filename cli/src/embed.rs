@@ -24,6 +24,7 @@ use crate::{
     failure::Failure,
     input::{self, InputError, TextLines},
     output,
+    starting::started,
 };
 
 /// So many texts are under way at once: enough to fill runs, and far from any limit.
@@ -113,7 +114,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     let settings = common.settings()?;
     let vector = request.vector()?;
     let texts = request.texts()?;
-    let brain = Parts::find(&settings).await?.start(&settings, None).await?;
+    let brain = started(Parts::find(&settings).await?, &settings).await?;
     let embedded = embed(&brain.waiting(Duration::MAX), vector, texts).await;
     brain.shutdown().await;
     embedded.map(|()| Exit::Fine)

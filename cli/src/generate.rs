@@ -19,6 +19,7 @@ use crate::{
     failure::Failure,
     input, output,
     signals::Interrupts,
+    starting::started,
     texts::{self, Whole},
 };
 
@@ -80,7 +81,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     };
     let parts = Parts::find(&settings).await?;
     let model = Arc::clone(&parts.model);
-    let brain = parts.start(&settings, None).await?;
+    let brain = started(parts, &settings).await?;
     let mut interrupts = Interrupts::heard()?;
     let made = tokio::select! {
         made = constraint(model, grammar) => made.map(Some),

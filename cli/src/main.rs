@@ -26,6 +26,7 @@ mod prepare;
 mod serve;
 mod signals;
 mod smoke;
+mod starting;
 mod texts;
 mod top;
 mod traces;
@@ -99,7 +100,7 @@ async fn pipe(common: &Common, chaos: bool, files: bool) -> Result<Exit, Failure
     settings.brain.chaos |= chaos;
     let parts = Parts::find(&settings).await?;
     let (model, loader) = (Arc::clone(&parts.model), Arc::clone(&parts.loader));
-    let brain = parts.start(&settings, None).await?;
+    let brain = starting::started(parts, &settings).await?;
     let with = pipe::With {
         transfers: Transfers::new(brain.clone(), loader),
         rules: motorbrain_protocol::Rules { chaos: settings.brain.chaos, files, vocab: model.contract.vocab },

@@ -8,7 +8,7 @@ use motorbrain::{
 };
 use motorbrain_server::{Access, Served, Server, ServerError, Tokens, TokensError, install_metrics};
 
-use crate::{args::Common, exit::Exit, failure::Failure, output, signals::Ends};
+use crate::{args::Common, exit::Exit, failure::Failure, output, signals::Ends, starting::started};
 
 /// Only `brain.when_down` makes a brain stop that was not told to.
 const STOPPED: &str = "the brain has stopped by itself: the log says why";
@@ -48,7 +48,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     install_metrics();
     let parts = Parts::find(&settings).await?;
     let model = Arc::clone(&parts.model);
-    let brain = parts.start(&settings, None).await?;
+    let brain = started(parts, &settings).await?;
     let served = Served::of(brain.clone(), model, &settings).await;
     let ended = serve(&settings, access, served, &brain).await;
     brain.shutdown().await;

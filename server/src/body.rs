@@ -132,7 +132,7 @@ fn refusal(path: &Path, error: &serde_json::Error) -> ApiError {
     if !error.is_data() {
         return refused("invalid_json", format!("the body is no JSON: {error}"));
     }
-    let said = error.to_string();
+    let said = in_words(error.to_string());
     // The path of the object itself is a dot; one that lacks a key, or has it twice, is told by that key.
     let object = path.to_string();
     let key = said.strip_prefix("missing field `").or_else(|| said.strip_prefix("duplicate field `"));
@@ -146,6 +146,26 @@ fn refusal(path: &Path, error: &serde_json::Error) -> ApiError {
         return at(refused("unsupported_parameter", format!("`{place}` is not served: {said}")));
     }
     at(refused("invalid_type", if object == "." { said } else { format!("{object}: {said}") }))
+}
+
+/// What was expected in words of JSON, where serde says it in Rust's.
+fn in_words(said: String) -> String {
+    const WORDS: [(&[&str], &str); 5] = [
+        (&["u8", "u16", "u32", "u64", "usize"], "a whole number, 0 or more"),
+        (&["i8", "i16", "i32", "i64", "isize"], "a whole number"),
+        (&["f32", "f64"], "a number"),
+        (&["a sequence"], "a list"),
+        (&["a map", "struct"], "an object"),
+    ];
+    let Some((found, expected)) = said.rsplit_once(", expected ") else { return said };
+    // What stands where is told behind it.
+    let (expected, place) = expected.split_at(expected.find(" at line ").unwrap_or(expected.len()));
+    let named =
+        |names: &&[&str]| names.iter().any(|name| expected == *name || expected.starts_with(&format!("{name} ")));
+    match WORDS.iter().find(|(names, _)| named(names)) {
+        Some((_, words)) => format!("{found}, expected {words}{place}"),
+        None => said,
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +200,14 @@ mod tests {
         check("{\"one\":1", "invalid_json", None, "line 1 column 8");
         check("{\"one\":1}{", "invalid_json", None, "goes on");
         check("[]", "invalid_type", None, "invalid length");
-        check("{\"one\":\"x\"}", "invalid_type", Some("one"), "invalid type: string \"x\", expected u32");
+        check(
+            "{\"one\":\"x\"}",
+            "invalid_type",
+            Some("one"),
+            "invalid type: string \"x\", expected a whole number, 0 or more at line 1",
+        );
+        check("7", "invalid_type", None, "invalid type: integer `7`, expected an object at line 1");
+        check("{\"inner\":{}}", "invalid_type", Some("inner"), "invalid type: map, expected a list at line 1");
         check("{\"inner\":[{\"two\":1},{\"two\":-1}]}", "invalid_type", Some("inner[1].two"), "-1");
         check("{\"inner\":[{}]}", "invalid_type", Some("inner[0].two"), "missing field `two`");
         check("{\"three\":1}", "unsupported_parameter", Some("three"), "`three` is not served");

@@ -107,11 +107,11 @@ fn cors(origins: &[String]) -> Result<Option<CorsLayer>, crate::ServerError> {
 }
 
 async fn no_such_path() -> ApiError {
-    ApiError::not_found("unknown_path", "there is no such path here; `/docs` lists those there are")
+    ApiError::not_found("unknown_path", "there is no such path here; `/docs` and `/openapi.json` list those there are")
 }
 
 async fn no_such_method() -> ApiError {
-    let message = "this path is not asked by that method; `/docs` lists which are";
+    let message = "this path is not asked by that method; `/docs` and `/openapi.json` list which are";
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "unknown_method", message)
 }
 

@@ -27,7 +27,9 @@ use self::{
     lines::{Lines, Typed},
     talk::{Talk, TalkError},
 };
-use crate::{args::Common, choosing::Choosing, exit::Exit, failure::Failure, output, signals::Interrupts};
+use crate::{
+    args::Common, choosing::Choosing, exit::Exit, failure::Failure, output, signals::Interrupts, starting::started,
+};
 
 /// What the command line asks for.
 #[derive(Debug, clap::Args)]
@@ -69,7 +71,7 @@ pub(crate) async fn run(common: &Common, request: Request) -> Result<Exit, Failu
     };
     let parts = Parts::find(&settings).await?;
     let model = Arc::clone(&parts.model);
-    let brain = parts.start(&settings, None).await?;
+    let brain = started(parts, &settings).await?;
     let mut interrupts = Interrupts::heard()?;
     let ended = chat(&brain, model, request, said, &mut interrupts).await;
     tokio::select! {
