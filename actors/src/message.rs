@@ -368,7 +368,7 @@ pub struct Score {
 }
 
 impl Score {
-    /// Nothing listed, on no terms of its own.
+    /// A score of this input behind a conversation, with nothing listed and no terms of its own.
     pub fn of(conversation: impl Into<ConversationId>, input: impl Into<Input>) -> Self {
         Self { conversation: conversation.into(), input: input.into(), top: 0, terms: Terms::default() }
     }

@@ -150,9 +150,10 @@ fn refusal(path: &Path, error: &serde_json::Error) -> ApiError {
 
 /// What was expected in words of JSON, where serde says it in Rust's.
 fn in_words(said: String) -> String {
-    const WORDS: [(&[&str], &str); 5] = [
-        (&["u8", "u16", "u32", "u64", "usize"], "a whole number, 0 or more"),
-        (&["i8", "i16", "i32", "i64", "isize"], "a whole number"),
+    const WORDS: [(&[&str], &str); 6] = [
+        (&["u32"], "a whole number, 0 to 4294967295"),
+        (&["u64", "usize"], "a whole number, 0 or more"),
+        (&["i64"], "a whole number of 64 bits with a sign"),
         (&["f32", "f64"], "a number"),
         (&["a sequence"], "a list"),
         (&["a map", "struct"], "an object"),
@@ -204,7 +205,13 @@ mod tests {
             "{\"one\":\"x\"}",
             "invalid_type",
             Some("one"),
-            "invalid type: string \"x\", expected a whole number, 0 or more at line 1",
+            "invalid type: string \"x\", expected a whole number, 0 to 4294967295 at line 1",
+        );
+        check(
+            "{\"one\":5000000000}",
+            "invalid_type",
+            Some("one"),
+            "`5000000000`, expected a whole number, 0 to 4294967295",
         );
         check("7", "invalid_type", None, "invalid type: integer `7`, expected an object at line 1");
         check("{\"inner\":{}}", "invalid_type", Some("inner"), "invalid type: map, expected a list at line 1");

@@ -3,7 +3,7 @@
 //! Pure, and in memory that is kept from run to run.
 
 use motorbrain_actors::{
-    engine::{EngineInfo, Pooling, Row, RowOutput, Sampled, Want, Window},
+    engine::{EngineInfo, Pooling, Row, RowOutput, Want, Window},
     grammar::{Guide, SpellingError},
     tokens::TokenId,
 };
@@ -95,18 +95,17 @@ impl Planned {
         if !hidden.iter().all(|x| x.is_finite()) {
             return Err(Fault::NotNumbers("hidden states"));
         }
-        let listed = if let Want::Scores { top, .. } = row.want { top } else { 0 };
-        let scored = fed.scores(given.logits, info.vocab, listed, scratch)?.into_iter();
-        let (scores, top): (_, Vec<_>) = scored.map(|Sampled { logprob, top, .. }| (logprob, top)).unzip();
-        let output = RowOutput {
+        let mut output = RowOutput {
             taken: plan.take,
             dropped: if plan.slide { info.window.slide } else { 0 },
             context_len: 0,
             hidden,
-            scores,
-            top: if listed > 0 { top } else { Vec::new() },
             sampled,
+            ..RowOutput::default()
         };
+        if let Want::Scores { top, .. } = row.want {
+            fed.score(given.logits, info.vocab, top, scratch, &mut output)?;
+        }
         Ok(Executed { kv: given.kv, kv_len: fed.past + fed.tokens.len(), output })
     }
 }
@@ -184,16 +183,23 @@ impl Fed {
         }
     }
 
-    /// How likely each target is, and the `top` most likely tokens in its place.
-    fn scores(
+    /// Tells how likely each target is, and the `top` most likely tokens in its place.
+    fn score(
         &self,
         logits: &[f32],
         vocab: usize,
         top: usize,
         scratch: &mut sampling::Scratch,
-    ) -> Result<Vec<Sampled>, NoDistribution> {
-        let score = |(logits, target): (&[f32], &TokenId)| sampling::score(logits, *target, top, scratch);
-        logits.chunks_exact(vocab).zip(&self.targets).map(score).collect()
+        output: &mut RowOutput,
+    ) -> Result<(), NoDistribution> {
+        for (logits, target) in logits.chunks_exact(vocab).zip(&self.targets) {
+            let normaliser = sampling::log_sum_exp(logits)?;
+            output.scores.push(sampling::logprob(logits, normaliser, *target));
+            if top > 0 {
+                output.top.push(sampling::likeliest(logits, normaliser, top, scratch));
+            }
+        }
+        Ok(())
     }
 
     /// The new tokens' hidden states, `[tokens, width]`, as one vector; empty if there are none.

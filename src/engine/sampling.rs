@@ -80,7 +80,7 @@ pub(crate) fn sample(
     let most = row.most();
     let sum = vector::sum_exp_below(logits, most, 1.0);
     let normaliser = finite(f64::from(most) + sum.ln())?;
-    let top = likeliest(&mut row, logits, normaliser, top);
+    let top = listed(&mut row, logits, normaliser, top);
     let token = if is_plain(sampling) && allowed.is_none() {
         // Of temperature 1 the mass is known.
         choose(row, sampling, at, (sampling.temperature == 1.0).then_some(sum), drawing)
@@ -98,25 +98,14 @@ pub(crate) fn sample(
     Ok(Sampled { token, logprob: logprob(logits, normaliser, token), top })
 }
 
-/// How likely a token is, and the `top` most likely ones, as if it had been sampled.
-///
-/// # Errors
-/// The row is none.
-pub(crate) fn score(
-    logits: &[f32],
-    token: TokenId,
-    top: usize,
-    Scratch { ranking, .. }: &mut Scratch,
-) -> Result<Sampled, NoDistribution> {
-    let normaliser = log_sum_exp(logits)?;
-    let top = if top > 0 { likeliest(&mut ranking.of(logits), logits, normaliser, top) } else { Vec::new() };
-    Ok(Sampled { token, logprob: logprob(logits, normaliser, token), top })
+/// So many of the most likely tokens of a row of logits with the given normaliser, with their log-probabilities, best first.
+pub(crate) fn likeliest(logits: &[f32], log_sum_exp: f64, count: usize, scratch: &mut Scratch) -> Vec<(TokenId, f32)> {
+    listed(&mut scratch.ranking.of(logits), logits, log_sum_exp, count)
 }
 
-/// The most likely tokens of a row with their log-probabilities, best first.
-fn likeliest(row: &mut Ranked<'_>, logits: &[f32], normaliser: f64, count: usize) -> Vec<(TokenId, f32)> {
-    let listed = |token: &u32| (TokenId(*token), logprob(logits, normaliser, TokenId(*token)));
-    row.best_in_order(count).iter().map(listed).collect()
+fn listed(row: &mut Ranked<'_>, logits: &[f32], normaliser: f64, count: usize) -> Vec<(TokenId, f32)> {
+    let with = |token: &u32| (TokenId(*token), logprob(logits, normaliser, TokenId(*token)));
+    row.best_in_order(count).iter().map(with).collect()
 }
 
 /// Whether a choice is among the model's own logits.

@@ -57,7 +57,7 @@ const ROWS_UNKNOWN: usize = 64;
 /// Contexts that differ by fewer tokens tell nothing of what a context costs.
 const CONTEXTS_APART: f64 = 64.0;
 
-/// The least part of a run that its prompts are charged with.
+/// The least part of a run that its prompts are charged with, and of a token of the newest runs that any token takes.
 const SHARE_MIN: f64 = 0.05;
 
 /// Runs with decodes and prompts from one look at what decodes cost alone to the next.
@@ -235,9 +235,9 @@ impl Pace {
             None => (f64::INFINITY, f64::INFINITY),
             // A cost of decodes that nobody knows yet bounds nothing, until they are looked at.
             Some(_) if alive.rows > 0 && self.decodes.is_none() => (f64::INFINITY, f64::INFINITY),
-            Some(token) => {
+            Some(_) => {
                 let beside = |fewest: Reads| {
-                    let reads = token.at(fewest.context) * fewest.tokens as f64;
+                    let reads = self.token(fewest.context).known * fewest.tokens as f64;
                     ((READ_STRETCH * (self.cost(0) + reads)).max(SHORT) - self.cost(decodes)).max(reads)
                 };
                 (bound - self.cost(decodes), alive.fewest.map_or(f64::INFINITY, beside))
@@ -249,7 +249,9 @@ impl Pace {
     /// What a token of a prompt takes behind so many.
     pub(super) fn token(&self, context: usize) -> Token {
         let of = |line: &Line| {
-            let (known, newest) = (line.at(context), line.newest());
+            // Where a line has just become flatter it says that they cost nothing.
+            let newest = line.newest();
+            let known = line.at(context).max(SHARE_MIN * newest);
             Token { known, counted: known.max(newest), share: if newest > 0.0 { known / newest } else { 1.0 } }
         };
         self.token.as_ref().map(of).unwrap_or_default()
@@ -394,6 +396,27 @@ mod tests {
         steps: false,
         prompt: false,
     };
+
+    /// A steep line that the machine's becoming faster has pulled below nothing at its beginning.
+    #[test]
+    fn no_token_is_free_and_who_reads_is_charged_by_what_it_costs() {
+        let mut pace = Pace::new(256, BESIDE);
+        let read = |pace: &mut Pace, context: usize, each_ms: f64| {
+            pace.observe(0, Reads { tokens: 100, context }, seconds(100.0 * each_ms));
+        };
+        for _ in 0..30 {
+            read(&mut pace, 0, 1.0);
+            read(&mut pace, 8000, 5.0);
+        }
+        let times = pace.token(8000).charge(10_000) as f64 / pace.token(0).charge(10_000) as f64;
+        assert!((4.9..5.1).contains(&times), "{times}");
+        (0..20).for_each(|_| read(&mut pace, 8000, 1.0));
+        let short = pace.token(0);
+        assert!(short.known > 0.0 && (15..=30).contains(&short.charge(300)), "{short:?}");
+        assert_eq!((short.charge(1), Token::default().charge(7)), (1, 7));
+        let modest = Alive { fewest: Some(text(100)), ..PROMPTS };
+        assert!(reads(&pace, modest, 0) > FEW);
+    }
 
     #[test]
     fn what_is_not_known_is_read_whole() {

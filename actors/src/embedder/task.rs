@@ -7,7 +7,7 @@
 //! A step that spells a grammar reads the tokens that this forces like those of its input, and they count as sampled.
 //!
 //! Lengths are in tokens. Invariant: `read` never exceeds the input, `scores` runs at most one token
-//! ahead of `read`.
+//! ahead of `read`, and where the most likely tokens are listed there are as many lists as scores.
 
 use crate::{
     engine::{EngineInfo, RowOutput, Sampled, Slides, Want},
@@ -234,9 +234,11 @@ impl Task {
                 let outcome = all_read.then(|| Ok(Outcome::Embedded(finish(std::mem::take(&mut self.pooled)))));
                 Progress { shown: None, outcome }
             }
-            Work::Score { tokens, .. } => {
+            Work::Score { tokens, top } => {
                 self.scores.extend(output.scores.into_iter().map(Some));
                 self.top.extend(output.top);
+                let listed = if *top > 0 { self.scores.len() } else { 0 };
+                assert_eq!(self.top.len(), listed, "lists, of {} tokens scored", self.scores.len());
                 assert!(
                     (self.read..=tokens.len()).contains(&self.scores.len()),
                     "{} of {} tokens are read and {} scored",
@@ -244,8 +246,8 @@ impl Task {
                     tokens.len(),
                     self.scores.len(),
                 );
-                let (logprobs, top) = (&mut self.scores, &mut self.top);
-                let scored = || Outcome::Scored { logprobs: std::mem::take(logprobs), top: std::mem::take(top) };
+                let (logprobs, lists) = (&mut self.scores, &mut self.top);
+                let scored = || Outcome::Scored { logprobs: std::mem::take(logprobs), top: std::mem::take(lists) };
                 let outcome = all_read.then(scored).map(Ok);
                 Progress { shown: None, outcome }
             }

@@ -75,8 +75,12 @@ pub(super) struct Actor {
     pub(super) kv_bytes: usize,
     /// Bytes of that which it was told to give back since.
     pub(super) freeing: usize,
-    /// When to look at its pulse; set while it is busy.
+    /// When to look at it; set while it is busy or loads.
     pub(super) watch_at: Option<Time>,
+    /// How long all had stood still before the last look at its pulse, which is still to be told of.
+    pub(super) late: Duration,
+    /// Of the run that began then, time in which all stood still.
+    pub(super) lost: (Time, Duration),
     /// Its deaths with which nobody was charged, within the span in which they are counted, oldest first.
     deaths: VecDeque<Time>,
     /// Lives in a row in which nothing went well.
@@ -101,6 +105,8 @@ impl Actor {
             kv_bytes: 0,
             freeing: 0,
             watch_at: None,
+            late: Duration::ZERO,
+            lost: (Time::default(), Duration::ZERO),
             deaths: VecDeque::new(),
             barren: 0,
             trials: 0,
@@ -168,7 +174,7 @@ impl Actor {
 
     /// The life that is counted begins with its load.
     pub(super) fn begin(&mut self, now: Time, supervision: &Supervision) -> Incarnation {
-        self.life = Life::Loading { until: now + supervision.load_max };
+        self.loads_until(now + supervision.load_max, now);
         self.incarnation
     }
 
@@ -229,8 +235,8 @@ impl Actor {
     /// When something has to be done about it, if nothing happens before.
     pub(super) fn next_deadline(&self) -> Option<Time> {
         match self.life {
-            Life::Loading { until: at } | Life::Restarting { at } | Life::Down { at } => Some(at),
-            Life::Ready => self.watch_at,
+            Life::Restarting { at } | Life::Down { at } => Some(at),
+            Life::Loading { .. } | Life::Ready => self.watch_at,
             Life::Stopping | Life::Stopped => None,
         }
     }

@@ -16,7 +16,8 @@ use crate::{
 /// reply from asking for the whole vocabulary 65,536 times.
 pub const TOP_MAX: usize = 256;
 
-/// Those that a score may list in all places together, of which a text has as many as tokens: some 8 MiB.
+/// Those that a score may list in all places together, of which a text has as many as tokens: 8 MiB in long lists, some
+/// 50 in lists of one.
 pub const LISTED_MAX: usize = 1 << 20;
 
 /// The bytes of a conversation's name. Not a setting: it only keeps names from being where a text

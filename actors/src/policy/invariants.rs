@@ -152,8 +152,10 @@ impl Policy {
             if !matches!(actor.life, Life::Ready | Life::Stopping) && !actor.jobs.is_empty() {
                 broken.push(format!("actor {index} has {} jobs in {:?}", actor.jobs.len(), actor.life));
             }
-            if actor.is_busy() != actor.watch_at.is_some() {
-                broken.push(format!("actor {index} with {} jobs is watched at {:?}", actor.jobs.len(), actor.watch_at));
+            let is_watched = actor.is_busy() || matches!(actor.life, Life::Loading { .. });
+            if is_watched != actor.watch_at.is_some() {
+                let (jobs, life) = (actor.jobs.len(), actor.life);
+                broken.push(format!("actor {index} with {jobs} jobs in {life:?} is watched at {:?}", actor.watch_at));
             }
             for request in &actor.jobs {
                 if self.requests.get(request).is_none_or(|pending| pending.stage != Stage::Assigned(ActorIndex(index)))

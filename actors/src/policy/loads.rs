@@ -23,7 +23,7 @@ impl Policy {
             Some(_) => {}
         }
         let state = &mut self.actors[actor.0];
-        state.life = Life::Ready;
+        (state.life, state.watch_at) = (Life::Ready, None);
         effects.push(Effect::Notice(Notice::Ready { actor, incarnation: state.incarnation }));
         self.place_waiting(effects);
     }
@@ -80,7 +80,7 @@ impl Policy {
             hung.iter().for_each(|&actor| self.load_failed(actor, error.clone(), effects));
         } else {
             // Somebody waits for the start, and is told once.
-            hung.iter().for_each(|actor| self.actors[actor.0].life = Life::Stopped);
+            hung.iter().for_each(|actor| drop(self.actors[actor.0].stop()));
             self.load_failed(first, error, effects);
         }
     }

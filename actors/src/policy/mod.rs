@@ -96,8 +96,6 @@ enum Phase {
 pub struct Policy {
     config: PolicyConfig,
     now: Time,
-    /// When all went on that had stood still; what was under way then has its limits from there.
-    woke: Time,
     phase: Phase,
     /// Why no actor was ever ready, and none will be.
     start_failed: Option<LoadError>,
@@ -149,7 +147,6 @@ impl Policy {
             blame: Blame::new(config.supervision.quarantine),
             config,
             now: Time::default(),
-            woke: Time::default(),
             phase: Phase::Starting,
             start_failed: None,
             model: None,

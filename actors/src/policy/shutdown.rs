@@ -71,6 +71,7 @@ impl Policy {
                 // while the runtime is at work on another thread can crash in its last moment.
                 Life::Ready | Life::Loading { .. } => {
                     state.life = Life::Stopping;
+                    state.watch_at = state.watch_at.filter(|_| state.is_busy());
                     effects.push(stop);
                 }
                 Life::Restarting { .. } | Life::Down { .. } => state.life = Life::Stopped,

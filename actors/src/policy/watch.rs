@@ -1,21 +1,33 @@
 //! What time asks of the actors: looks at what they do, restarts, trials of those that are down, ends of loads. And the
 //! threads that hang: each is left to itself with its engine, so there may only be so many of them.
 //!
-//! Time in which nobody ran is nobody's hang: a process is stopped and goes on, or gets no processor. Then the looks are late,
-//! too, and what is under way when the next one comes has its whole limit anew.
+//! Time in which nobody ran is nobody's hang: a process is stopped and goes on, or gets no processor. Then the looks are
+//! late, too, and by as much what is under way has more time.
 
 use std::time::Duration;
 
-use super::{ActorIndex, Effect, Incarnation, Life, Notice, Policy, Supervision, actors::Actor};
-use crate::{clock::Time, job::Running};
+use super::{ActorIndex, Effect, Incarnation, Life, Notice, Policy, Supervision, Time, actors::Actor};
+use crate::job::Running;
 
-/// How often an actor is looked at that is busy, and how late a look is that tells of a process that stood still.
+/// How often an actor is looked at that is busy or loads, and besides when its limit is over.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A look that is later by more tells of a process that stood still, whatever the limits are: timers of one that runs are
+/// late by milliseconds.
+const LATE: Duration = Duration::from_secs(1);
 
 impl Supervision {
     /// How long after one look at an actor that is busy the next one is due.
     pub(super) fn look_every(&self) -> Duration {
         LOOK_EVERY.min(self.run_max)
+    }
+}
+
+impl Actor {
+    /// Goes on loading, for which it has until then.
+    pub(super) fn loads_until(&mut self, until: Time, now: Time) {
+        self.life = Life::Loading { until };
+        self.watch_at = Some(until.min(now + LOOK_EVERY));
     }
 }
 
@@ -35,23 +47,24 @@ impl Policy {
                     effects.push(Effect::Spawn { actor, incarnation: state.rise(self.now, supervision) });
                 }
                 (Life::Ready, Some(at)) if at <= self.now => {
-                    if stood_still(at, self.now) {
-                        self.woke = self.now;
-                    }
+                    state.late = stood_still(at, self.now);
                     state.watch_at = Some(self.now + supervision.look_every());
                     effects.push(Effect::Observe { actor, incarnation: state.incarnation });
                 }
-                (Life::Loading { until }, _) if until <= self.now => match stood_still(until, self.now) {
-                    true => state.life = Life::Loading { until: self.now + supervision.load_max },
-                    false => hung.push(actor),
-                },
+                (Life::Loading { until }, Some(at)) if at <= self.now => {
+                    let until = until + stood_still(at, self.now);
+                    match until <= self.now {
+                        true => hung.push(actor),
+                        false => state.loads_until(until, self.now),
+                    }
+                }
                 _ => {}
             }
         }
         self.loads_hang(&hung, effects);
     }
 
-    /// What a pulse showed of an actor that has been busy for long.
+    /// What a look at an actor's pulse showed.
     pub(super) fn observed(&mut self, actor: ActorIndex, run: Option<Running>, effects: &mut Vec<Effect>) {
         let (run_max, look_every) = (self.config.supervision.run_max, self.config.supervision.look_every());
         let state = &mut self.actors[actor.0];
@@ -59,10 +72,13 @@ impl Policy {
         if !state.is_busy() || state.life != Life::Ready {
             return;
         }
-        // What has not begun yet cannot be over its limit before `run_max` has passed.
-        let since = run.as_ref().map_or(self.now, |run| run.since.max(self.woke));
-        state.watch_at = Some((since + run_max).min(self.now + look_every));
-        let ran = self.now.since(since);
+        let since = run.as_ref().map_or(self.now, |run| run.since);
+        let lost = if state.lost.0 == since { state.lost.1 } else { Duration::ZERO };
+        // What has begun since the look was due has lost no more than its time.
+        let lost = lost + std::mem::take(&mut state.late).min(self.now.since(since));
+        state.lost = (since, lost);
+        let ran = self.now.since(since).saturating_sub(lost);
+        state.watch_at = Some(self.now + run_max.saturating_sub(ran).min(look_every));
         if let Some(run) = run
             && ran >= run_max
         {
@@ -99,7 +115,8 @@ impl Policy {
     }
 }
 
-/// Whether what was due then comes so late that all stood still meanwhile.
-fn stood_still(due: Time, now: Time) -> bool {
-    now.since(due) > LOOK_EVERY
+/// For how long all stood still, where a look that was due then comes now.
+fn stood_still(due: Time, now: Time) -> Duration {
+    let late = now.since(due);
+    if late > LATE { late } else { Duration::ZERO }
 }

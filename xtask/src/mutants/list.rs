@@ -47,8 +47,8 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "what somebody reads alone is told by the contexts of others",
         "actors/src/embedder/pace.rs",
-        "let reads = token.at(fewest.context) *",
-        "let reads = token.newest() *",
+        "self.token(fewest.context).known *",
+        "self.token(fewest.context).counted *",
     ),
     mutation(
         "within a flow the newest is served first",
@@ -107,14 +107,14 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
     mutation(
         "a run is watched from when it was looked at",
         "actors/src/policy/watch.rs",
-        "state.watch_at = Some((since + run_max).min(self.now + look_every));",
-        "state.watch_at = Some(self.now + look_every);",
+        "state.watch_at = Some(self.now + run_max.saturating_sub(ran).min(look_every));",
+        "state.watch_at = Some(self.now + run_max);",
     ),
     mutation(
         "time in which all stood still is taken for a hang",
         "actors/src/policy/watch.rs",
-        "self.woke = self.now;",
-        "self.woke = Time::default();",
+        "state.late = stood_still(at, self.now);",
+        "state.late = Duration::ZERO;",
     ),
     mutation(
         "each job puts off the watch",
@@ -241,6 +241,12 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         "actors/src/policy/mod.rs",
         "        self.even_out(effects);\n",
         "",
+    ),
+    mutation(
+        "who reads is charged by tokens, whatever they cost",
+        "actors/src/embedder/worker/riding.rs",
+        "token.charge(row)",
+        "row as u64",
     ),
     mutation(
         "whoever rides is charged nothing",

@@ -135,8 +135,8 @@ impl Context {
                     let known = known.unwrap_or_default();
                     (known.get(token.0 as usize).map(|logprob| *logprob as f32), likeliest(&known, *top))
                 };
-                let (logprobs, top) = tokens.iter().map(&mut score).unzip();
-                Outcome::Scored { logprobs, top }
+                let (logprobs, lists) = tokens.iter().map(&mut score).unzip();
+                Outcome::Scored { logprobs, top: if *top > 0 { lists } else { Vec::new() } }
             }
             Work::Step { tokens, count, sampling, seed, grammar, .. } => {
                 tokens.iter().for_each(|&token| self.append(token));

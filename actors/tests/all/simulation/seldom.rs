@@ -17,6 +17,10 @@ use super::model;
 
 const PAGE: PageSize = PageSize { tokens: 4, bytes: 64 };
 
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
 /// Two actors, of which the first is ready, and memory for four pages and one conversation that has left.
 struct Desk(Policy);
 
@@ -44,12 +48,13 @@ impl Desk {
         self.tell(Event::Reported { actor: ActorIndex(actor), incarnation: Incarnation(0), report })
     }
 
-    /// Lets time pass in which the first actor is in a run for this request, which began at zero; until when.
-    fn hangs(&mut self, request: RequestId) -> Duration {
+    /// Lets time pass in which the first actor is in a run for this request, which began at zero, and looks come as `come`
+    /// says of when they are due; until when.
+    fn hangs(&mut self, request: RequestId, come: impl Fn(Duration) -> Duration) -> Duration {
         let (actor, incarnation) = (ActorIndex(0), Incarnation(0));
         let run = Running { since: Time::default(), requests: vec![request] };
         loop {
-            let Time(now) = self.0.next_deadline().unwrap();
+            let now = come(self.0.next_deadline().unwrap().0);
             for effect in self.tell_at(now, Event::Timer) {
                 if matches!(effect, Effect::Observe { actor: ActorIndex(0), .. }) {
                     let seen = Event::Observed { actor, incarnation, run: Some(run.clone()) };
@@ -182,22 +187,40 @@ fn an_actor_that_gives_a_slot_back_is_watched() {
     };
     let job = sent(desk.tell(Event::Arrived(close))).unwrap();
     assert_eq!(job.work, Work::Forget);
-    assert_eq!(desk.hangs(job.request), Supervision::default().run_max);
+    assert_eq!(desk.hangs(job.request, |due| due), Supervision::default().run_max);
 }
 
-/// It is stopped and goes on, or gets no processor: what looks as long as a hang is none, unless it goes on like that.
+/// A process is stopped and goes on, or gets no processor: what looks as long as a hang is none, unless it goes on like that.
 #[test]
 fn time_in_which_all_stood_still_is_nobodys_hang() {
-    let Supervision { run_max, load_max, .. } = Supervision::default();
-    let mut desk = Desk::new(None);
-    let job = sent(desk.step(1, "a", 1)).unwrap();
-    let still = load_max + 10 * run_max;
-    let failed = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::Abandon { .. }));
-    let looks = desk.tell_at(still, Event::Timer);
-    // Nor is the load of the second over its limit.
-    assert!(!failed(&looks) && looks.iter().any(|effect| matches!(effect, Effect::Observe { .. })), "{looks:?}");
-    assert_eq!(desk.hangs(job.request), still + run_max);
-    let until = still + load_max;
-    assert!(!failed(&desk.tell_at(until - Duration::from_millis(1), Event::Timer)));
-    assert!(failed(&desk.tell_at(until, Event::Timer)));
+    let run_max = Supervision::default().run_max;
+    let hangs = |come: fn(Duration) -> Duration| {
+        let mut desk = Desk::new(None);
+        let job = sent(desk.step(1, "a", 1)).unwrap();
+        desk.hangs(job.request, come)
+    };
+    // However long it was, and if it was over before the limit.
+    assert_eq!(hangs(|due| due.max(seconds(100))), run_max + seconds(99));
+    assert_eq!(hangs(|due| if due > seconds(5) { due.max(seconds(20)) } else { due }), run_max + seconds(14));
+    // Nobody stands still who is late by less, and who is always late is found out as well.
+    assert_eq!(hangs(|due| due + seconds(1)), run_max);
+    assert_eq!(hangs(|due| due + seconds(3)), 4 * run_max);
+}
+
+/// The second actor loads its model all the while.
+#[test]
+fn time_in_which_all_stood_still_is_no_part_of_a_load() {
+    let load_max = Supervision::default().load_max;
+    for still in [seconds(10), load_max - seconds(5), load_max, 3 * load_max] {
+        let mut desk = Desk::new(None);
+        let mut fails = |at| {
+            let effects = desk.tell_at(at, Event::Timer);
+            effects.iter().any(|effect| matches!(effect, Effect::Abandon { actor: ActorIndex(1), .. }))
+        };
+        let (stops, goes_on) = (seconds(4), seconds(5) + still);
+        let until = load_max + still;
+        let looks = (0..=4).map(seconds).chain((0..).map(|second| goes_on + seconds(second)));
+        assert_eq!(looks.take_while(|at| *at < until).find(|at| fails(*at)), None, "{still:?} from {stops:?}");
+        assert!(fails(until), "{still:?}");
+    }
 }

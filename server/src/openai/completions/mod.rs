@@ -13,7 +13,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream as futures};
-use motorbrain::{Brain, Finished, Input, Part, Score, Scored, Stepped, Temporary, Terms, TokenId};
+use motorbrain::{Brain, BrainError, Finished, Input, Part, Score, Scored, Stepped, Temporary, Terms, TokenId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -141,11 +141,12 @@ async fn completed(
         }
     };
     conversation.close().await;
+    let echo = echo(app, asking, &tokens, scored.as_ref());
     Ok(Completed {
         prompt: tokens.len(),
         cached: scored.as_ref().map_or(read, |scored| scored.context).reused,
         sampled: stepped.iter().map(|it| it.token_ids.len()).sum(),
-        choices: stepped.iter().map(|stepped| choice(app, asking, &tokens, scored.as_ref(), stepped)).collect(),
+        choices: stepped.iter().map(|stepped| choice(app, &tokens, echo.clone(), stepped)).collect(),
     })
 }
 
@@ -161,19 +162,22 @@ fn unsampled(scored: &Scored) -> Stepped {
     }
 }
 
-/// An answer as it is written.
-fn choice(app: &App, asking: &Asking, prompt: &[TokenId], scored: Option<&Scored>, stepped: &Stepped) -> Choice {
-    let mut writer = Writer::new(app.tokenizer(), prompt);
-    let mut text = String::new();
+/// What stands before each answer to a prompt, and what its tokens are listed behind where that was asked for.
+fn echo(app: &App, asking: &Asking, prompt: &[TokenId], scored: Option<&Scored>) -> (String, Option<Logprobs>) {
+    let writer = Writer::new(app.tokenizer(), prompt);
     let mut logprobs = asking.logprobs.map(|_| Logprobs::default());
-    if asking.echo {
-        text += &writer.prompt();
-        if let (Some(logprobs), Some(scored)) = (&mut logprobs, scored) {
-            writer.scored(prompt, scored, logprobs);
-        }
+    if let (Some(logprobs), Some(scored)) = (&mut logprobs, scored) {
+        writer.scored(prompt, scored, logprobs);
     }
+    (if asking.echo { writer.prompt() } else { String::new() }, logprobs)
+}
+
+/// An answer as it is written.
+fn choice(app: &App, prompt: &[TokenId], echo: (String, Option<Logprobs>), stepped: &Stepped) -> Choice {
+    let (mut text, mut logprobs) = echo;
     if let Some(logprobs) = &mut logprobs {
-        let offset = if asking.echo { text.chars().count() } else { 0 };
+        let mut writer = Writer::new(app.tokenizer(), prompt);
+        let offset = text.chars().count();
         for (index, (token, logprob)) in stepped.token_ids.iter().zip(&stepped.logprobs).enumerate() {
             writer.list(*token, Some(*logprob), listed(&stepped.top, index), offset, logprobs);
         }
@@ -208,5 +212,10 @@ async fn scored(
     asking: &Asking,
 ) -> Result<Scored, ApiError> {
     let score = Score::of(conversation.name().clone(), tokens.to_vec());
-    Ok(brain.score(Score { top: asking.logprobs.unwrap_or(0), terms: terms.clone(), ..score }).await?)
+    let scored = brain.score(Score { top: asking.logprobs.unwrap_or(0), terms: terms.clone(), ..score }).await;
+    scored.map_err(|error| match error {
+        // As it is called here.
+        BrainError::BadRequest { what: "top", found, expected } => ApiError::invalid("logprobs", found, expected),
+        error => error.into(),
+    })
 }

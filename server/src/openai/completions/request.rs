@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use motorbrain::{ConversationId, Input, Sampling, Step, Terms, TokenId};
+use motorbrain_actors::message::N_MAX;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -113,8 +114,8 @@ impl Request {
         if count > count_max {
             return Err(ApiError::invalid("max_tokens", count, format!("at most {count_max} (`limits.count`)")));
         }
-        if n == 0 {
-            return Err(ApiError::invalid("n", n, "1 or more"));
+        if !(1..=N_MAX).contains(&n) {
+            return Err(ApiError::invalid("n", n, format!("1 to {N_MAX}")));
         }
         if stream && n > 1 {
             return Err(ApiError::unsupported("n", "several answers to a prompt are not streamed"));
@@ -236,6 +237,8 @@ mod tests {
         check(r#"{"model":"m","prompt":"a","max_tokens":101}"#, "invalid_value", "max_tokens");
         check(r#"{"model":"m","prompt":"a","logprobs":21}"#, "invalid_value", "logprobs");
         check(r#"{"model":"m","prompt":"a","n":0}"#, "invalid_value", "n");
+        // Also where no step is asked that would be refused.
+        check(r#"{"model":"m","prompt":"a","n":17,"echo":true,"logprobs":0,"max_tokens":0}"#, "invalid_value", "n");
         check(r#"{"model":"m","prompt":[]}"#, "invalid_value", "prompt");
         check(r#"{"model":"m","prompt":["a","b","c","d"]}"#, "invalid_value", "prompt");
         check(r#"{"model":"m","prompt":{}}"#, "invalid_type", "prompt");

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 /// One entry a token.
-#[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 #[schema(as = CompletionLogprobs)]
 pub(crate) struct Logprobs {
     tokens: Vec<String>,
