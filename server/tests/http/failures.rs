@@ -20,7 +20,7 @@ async fn too_much_is_told_when_to_come_back() {
     server.control.fault_in_run(1, Fault::HANG);
     let mut first = server.connect().await;
     first.send(request("POST", "/v1/completions", &[], &completion(&json!({})).to_string())).await;
-    while server.control.tally().runs == 0 {
+    while server.control.tally().hanging == 0 {
         tokio::task::yield_now().await;
     }
     let refused = server.post("/v1/completions", &completion(&json!({}))).await;

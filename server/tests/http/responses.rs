@@ -35,9 +35,7 @@ async fn a_response_is_remembered_gone_on_from_and_forgotten() {
     }
     let refused = server.post("/v1/responses", &merged(&json!({"previous_response_id": id}))).await;
     assert_eq!(refused.error(400, "previous_response_not_found")["param"], "previous_response_id");
-    while conversations().await > 0 {
-        tokio::task::yield_now().await;
-    }
+    server.empties().await;
     let unstored = server.post("/v1/responses", &merged(&json!({"store": false}))).await.ok();
     let path = format!("/v1/responses/{}", unstored["id"].as_str().unwrap());
     server.get(&path).await.error(404, "response_not_found");

@@ -5,18 +5,26 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use motorbrain::{
     Brain, Parts, Settings, Slides, Window,
     model::{Model, ModelOptions},
 };
-use motorbrain_actors::engine::{EngineInfo, EngineLoader};
+use motorbrain_actors::{
+    engine::{EngineInfo, EngineLoader},
+    policy::ListAsk,
+};
 use motorbrain_server::{Access, Served, Server, install_metrics};
 use motorbrain_testing::{FakeControl, FakeLoader, fake_info};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, yield_now},
+    time::timeout,
+};
 
 use crate::client::{Answer, Connection, request};
 
@@ -98,6 +106,16 @@ impl Serving {
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {
         self.ask("DELETE", path, &[], "").await
+    }
+
+    /// Waits until no conversation is left: one without a name goes a moment behind the end of its stream.
+    pub(crate) async fn empties(&self) {
+        let empty = async {
+            while !self.brain.list(ListAsk::default()).await.unwrap().conversations.is_empty() {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(30), empty).await.expect("nobody is left");
     }
 
     /// Says that it shall end.
