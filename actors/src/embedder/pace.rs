@@ -144,7 +144,7 @@ impl Prompts {
     /// How many tokens may ride, at least 1, of those that each take so much.
     pub(super) fn fits(&self, token: Token) -> usize {
         let of = |seconds: f64, each: f64| (seconds / each.max(f64::MIN_POSITIVE)) as usize;
-        let fits = of(self.seconds, token.counted).min(of(self.beside, token.known));
+        let fits = of(self.seconds, token.counted()).min(of(self.beside, token.known));
         fits.max(self.least).clamp(1, self.tokens.max(1))
     }
 
@@ -152,33 +152,30 @@ impl Prompts {
     pub(super) fn take(&mut self, tokens: usize, token: Token) {
         self.tokens = self.tokens.saturating_sub(tokens);
         self.least = self.least.saturating_sub(tokens);
-        self.seconds -= tokens as f64 * token.counted;
+        self.seconds -= tokens as f64 * token.counted();
         self.beside -= tokens as f64 * token.known;
     }
 }
 
 /// What a token of a prompt takes, in seconds; nothing as long as nobody knows.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Token {
     /// Behind its context, as far as is known.
     known: f64,
-    /// No less than those of the last runs: what differed may have been the machine and not the context.
-    counted: f64,
-    /// What it takes of what those of the last runs took.
-    share: f64,
+    /// What those of the last runs took.
+    newest: f64,
 }
 
 impl Token {
+    /// No less than those of the last runs: what differed may have been the machine and not the context.
+    fn counted(self) -> f64 {
+        self.known.max(self.newest)
+    }
+
     /// So many of these in tokens of the last runs, at least 1: what whoever reads them is charged.
     pub(super) fn charge(self, tokens: usize) -> u64 {
-        ((tokens as f64 * self.share) as u64).max(1)
-    }
-}
-
-/// One that takes what others take.
-impl Default for Token {
-    fn default() -> Self {
-        Self { known: 0.0, counted: 0.0, share: 1.0 }
+        let share = if self.newest > 0.0 { self.known / self.newest } else { 1.0 };
+        ((tokens as f64 * share) as u64).max(1)
     }
 }
 
@@ -252,7 +249,7 @@ impl Pace {
             // Where a line has just become flatter it says that they cost nothing.
             let newest = line.newest();
             let known = line.at(context).max(SHARE_MIN * newest);
-            Token { known, counted: known.max(newest), share: if newest > 0.0 { known / newest } else { 1.0 } }
+            Token { known, newest }
         };
         self.token.as_ref().map(of).unwrap_or_default()
     }

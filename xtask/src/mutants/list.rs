@@ -48,7 +48,7 @@ pub(crate) const MUTATIONS: &[Mutation] = &[
         "what somebody reads alone is told by the contexts of others",
         "actors/src/embedder/pace.rs",
         "self.token(fewest.context).known *",
-        "self.token(fewest.context).counted *",
+        "self.token(fewest.context).counted() *",
     ),
     mutation(
         "within a flow the newest is served first",

@@ -7,6 +7,8 @@ mod request;
 mod stream;
 pub(crate) mod written;
 
+use std::iter::repeat_n;
+
 use axum::{
     Json,
     extract::State,
@@ -141,12 +143,12 @@ async fn completed(
         }
     };
     conversation.close().await;
-    let echo = echo(app, asking, &tokens, scored.as_ref());
+    let echoes = repeat_n(echo(app, asking, &tokens, scored.as_ref()), stepped.len());
     Ok(Completed {
         prompt: tokens.len(),
         cached: scored.as_ref().map_or(read, |scored| scored.context).reused,
         sampled: stepped.iter().map(|it| it.token_ids.len()).sum(),
-        choices: stepped.iter().map(|stepped| choice(app, &tokens, echo.clone(), stepped)).collect(),
+        choices: stepped.iter().zip(echoes).map(|(stepped, echo)| choice(app, &tokens, echo, stepped)).collect(),
     })
 }
 

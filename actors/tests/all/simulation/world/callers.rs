@@ -52,7 +52,7 @@ impl World {
             0..52 => (Some(name), Ask::Step(step)),
             52..64 => (Some(name), self.some_embed()),
             64..70 => (None, self.some_embed()),
-            70..76 => (Some(name), Ask::Score { top: 2 * self.rng.below(2) as usize }),
+            70..76 => (Some(name), Ask::Score { top: 2 * (step.seed % 2) as usize }),
             76..82 => (Some(name), Ask::Reset),
             82..85 => (Some(name), Ask::Close),
             85..94 => {
